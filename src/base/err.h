@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives: nothing. Gives: the one table of errors. Owns: nothing. Thread: any.
+ *
+ * Functions that can fail return enum err (ERR_OK = 0) and give results through trailing out
+ * parameters. An error is logged once, where it is born, and translated once, in call_fail. */
+#ifndef BASE_ERR_H
+#define BASE_ERR_H
+
+#include "base/base.h"
+
+/* gRPC status codes (grpc/grpc doc/statuscodes.md). */
+enum grpc_status {
+    GRPC_OK = 0,
+    GRPC_CANCELLED = 1,
+    GRPC_UNKNOWN = 2,
+    GRPC_INVALID_ARGUMENT = 3,
+    GRPC_DEADLINE_EXCEEDED = 4,
+    GRPC_NOT_FOUND = 5,
+    GRPC_ALREADY_EXISTS = 6,
+    GRPC_PERMISSION_DENIED = 7,
+    GRPC_RESOURCE_EXHAUSTED = 8,
+    GRPC_FAILED_PRECONDITION = 9,
+    GRPC_ABORTED = 10,
+    GRPC_OUT_OF_RANGE = 11,
+    GRPC_UNIMPLEMENTED = 12,
+    GRPC_INTERNAL = 13,
+    GRPC_UNAVAILABLE = 14,
+    GRPC_DATA_LOSS = 15,
+    GRPC_UNAUTHENTICATED = 16,
+};
+
+enum err_fault {
+    FAULT_NONE,
+    FAULT_CLIENT,   /* what the client sent */
+    FAULT_UPSTREAM, /* what etcd sent */
+    FAULT_KMS,      /* the plugin */
+    FAULT_US,       /* ourselves or the machine */
+};
+
+/* X(name, reason for log and metric, whose fault, gRPC status).
+ * The statuses are those of the one table in src/README.md ("Statuses"). */
+#define ERR_TABLE(X)                                                                               \
+    X(OK, "ok", FAULT_NONE, GRPC_OK)                                                               \
+    /* ourselves */                                                                                \
+    X(NOMEM, "out_of_memory", FAULT_US, GRPC_RESOURCE_EXHAUSTED)                                   \
+    X(MEMORY_LIMIT, "memory_limit", FAULT_US, GRPC_RESOURCE_EXHAUSTED)                             \
+    X(CRYPTO, "crypto_library", FAULT_US, GRPC_INTERNAL)                                           \
+    X(RANDOM, "no_randomness", FAULT_US, GRPC_INTERNAL)                                            \
+    X(SYSTEM, "system_call", FAULT_US, GRPC_INTERNAL)                                              \
+    X(TLS, "tls", FAULT_US, GRPC_UNAVAILABLE)                                                      \
+    X(CONFIG, "configuration", FAULT_US, GRPC_INTERNAL)                                            \
+    X(CLOSED, "closed", FAULT_US, GRPC_UNAVAILABLE)                                                \
+    X(TIMEOUT, "timeout", FAULT_US, GRPC_UNAVAILABLE)                                              \
+    X(AGAIN, "again", FAULT_NONE, GRPC_OK)                                                         \
+    /* messages of the client */                                                                   \
+    X(MESSAGE_TOO_LARGE, "message_too_large", FAULT_CLIENT, GRPC_RESOURCE_EXHAUSTED)               \
+    X(MESSAGE_CUT, "message_cut", FAULT_CLIENT, GRPC_INTERNAL)                                     \
+    X(MESSAGE_EXTRA, "more_than_one_message", FAULT_CLIENT, GRPC_INTERNAL)                         \
+    X(MESSAGE_COMPRESSED, "compressed_message", FAULT_CLIENT, GRPC_UNIMPLEMENTED)                  \
+    X(PROTOBUF, "malformed_protobuf", FAULT_CLIENT, GRPC_INTERNAL)                                 \
+    X(UNKNOWN_METHOD, "unknown_method", FAULT_CLIENT, GRPC_UNIMPLEMENTED)                          \
+    X(REQ_UNKNOWN_FIELD, "unknown_field", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)                     \
+    X(REQ_DOUBLED, "doubled_field", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)                           \
+    X(REQ_ONEOF, "two_oneof_members", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)                         \
+    X(REQ_WIRE_TYPE, "wrong_wire_type", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)                       \
+    X(REQ_DEPTH, "too_deep", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)                                  \
+    X(REQ_TOO_MANY_OPS, "too_many_operations", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)                \
+    X(REQ_VALUE_COMPARE, "value_compare", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)                     \
+    X(REQ_VALUE_SORT, "value_sort", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)                           \
+    X(REQ_EMPTY_KEY, "empty_key", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)                             \
+    X(REQ_VALUE_PROVIDED, "ignore_value_with_value", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)          \
+    X(REQ_SEALED_VALUE, "sealed_value_does_not_open", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)         \
+    /* answers of etcd */                                                                          \
+    X(ANS_MALFORMED, "answer_malformed", FAULT_UPSTREAM, GRPC_DATA_LOSS)                           \
+    X(ANS_DOUBLED, "answer_doubled_field", FAULT_UPSTREAM, GRPC_DATA_LOSS)                         \
+    X(ANS_WIRE_TYPE, "answer_wrong_wire_type", FAULT_UPSTREAM, GRPC_DATA_LOSS)                     \
+    X(ANS_OUTSIDE, "answer_outside_of_request", FAULT_UPSTREAM, GRPC_DATA_LOSS)                    \
+    X(ANS_NO_KEY, "value_without_key", FAULT_UPSTREAM, GRPC_DATA_LOSS)                             \
+    X(ANS_PREV_KEY, "prev_kv_of_another_key", FAULT_UPSTREAM, GRPC_DATA_LOSS)                      \
+    X(ANS_COMPRESSED, "answer_compressed", FAULT_UPSTREAM, GRPC_INTERNAL)                          \
+    X(ANS_CUT, "answer_cut", FAULT_UPSTREAM, GRPC_INTERNAL)                                        \
+    X(ANS_UNKNOWN_WATCH, "unknown_watch_id", FAULT_UPSTREAM, GRPC_DATA_LOSS)                       \
+    X(UPSTREAM_LOST, "upstream_lost", FAULT_UPSTREAM, GRPC_UNAVAILABLE)                            \
+    X(UPSTREAM_AWAY, "upstream_away", FAULT_UPSTREAM, GRPC_UNAVAILABLE)                            \
+    /* stored values: the classes of the golden vectors */                                         \
+    X(NO_MATCHING_PREFIX, "no_matching_prefix", FAULT_UPSTREAM, GRPC_DATA_LOSS)                    \
+    X(NO_MATCHING_KEY, "no_matching_key", FAULT_UPSTREAM, GRPC_DATA_LOSS)                          \
+    X(IDENTITY_SAW_ENCRYPTED, "identity_saw_encrypted", FAULT_UPSTREAM, GRPC_DATA_LOSS)            \
+    X(TOO_SHORT, "too_short", FAULT_UPSTREAM, GRPC_DATA_LOSS)                                      \
+    X(AUTH_FAILED, "auth_failed", FAULT_UPSTREAM, GRPC_DATA_LOSS)                                  \
+    X(BAD_BLOCK_SIZE, "bad_block_size", FAULT_UPSTREAM, GRPC_DATA_LOSS)                            \
+    X(BAD_PADDING, "bad_padding", FAULT_UPSTREAM, GRPC_DATA_LOSS)                                  \
+    X(PROTOBUF_MALFORMED, "protobuf_malformed", FAULT_UPSTREAM, GRPC_DATA_LOSS)                    \
+    X(INVALID_UTF8, "invalid_utf8", FAULT_UPSTREAM, GRPC_DATA_LOSS)                                \
+    X(UNKNOWN_DEK_SOURCE_TYPE, "unknown_dek_source_type", FAULT_UPSTREAM, GRPC_DATA_LOSS)          \
+    X(ENCRYPTED_DATA_EMPTY, "encrypted_data_empty", FAULT_UPSTREAM, GRPC_DATA_LOSS)                \
+    X(DEK_SOURCE_EMPTY, "dek_source_empty", FAULT_UPSTREAM, GRPC_DATA_LOSS)                        \
+    X(DEK_SOURCE_TOO_LONG, "dek_source_too_long", FAULT_UPSTREAM, GRPC_DATA_LOSS)                  \
+    X(KEY_ID_EMPTY, "key_id_empty", FAULT_UPSTREAM, GRPC_DATA_LOSS)                                \
+    X(KEY_ID_TOO_LONG, "key_id_too_long", FAULT_UPSTREAM, GRPC_DATA_LOSS)                          \
+    X(ANNOTATIONS_INVALID, "annotations_invalid", FAULT_UPSTREAM, GRPC_DATA_LOSS)                  \
+    X(BAD_DEK_SIZE, "bad_dek_size", FAULT_KMS, GRPC_DATA_LOSS)                                     \
+    X(V1_BAD_LENGTH_PREFIX, "v1_bad_length_prefix", FAULT_UPSTREAM, GRPC_DATA_LOSS)                \
+    /* the plugin; a write that meets KMS_AWAY is answered UNAVAILABLE (see call_fail) */          \
+    X(NO_STATE, "no_state", FAULT_KMS, GRPC_FAILED_PRECONDITION)                                   \
+    X(KMS_AWAY, "kms_away", FAULT_KMS, GRPC_FAILED_PRECONDITION)                                   \
+    X(KMS_ERROR, "kms_error", FAULT_KMS, GRPC_DATA_LOSS)                                           \
+    X(NO_WRITE_KEY, "no_write_key", FAULT_KMS, GRPC_UNAVAILABLE)
+
+enum err {
+#define X(name, text, fault, status) ERR_##name,
+    ERR_TABLE(X)
+#undef X
+        ERR_COUNT
+};
+
+/* The stable reason word of an error, for logs and metric labels. Static storage. */
+const char *err_reason(enum err e);
+enum err_fault err_fault(enum err e);
+enum grpc_status err_status(enum err e);
+/* "DATA_LOSS" and so on; "CODE(n)" is "UNKNOWN". Static storage. */
+const char *grpc_status_name(enum grpc_status s);
+
+/* Returns the error of an expression, if it has one: the only macro with control flow. */
+#define TRY(expr)                                                                                  \
+    do {                                                                                           \
+        enum err try_err_ = (expr);                                                                \
+        if (try_err_ != ERR_OK)                                                                    \
+            return try_err_;                                                                       \
+    } while (0)
+
+#endif

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives: one event with its fields. Gives: one line on stderr, text or JSON.
+ * Owns: a pipe and the thread that drains it. Thread: any.
+ *
+ * A caller never waits: when the pipe is full the line is dropped and counted
+ * (metric log_dropped_total), so a stuck terminal or a full disk delays no request.
+ * Never log bytes of values, DEKs, wrapped DEKs: lengths and ids only. */
+#ifndef BASE_LOG_H
+#define BASE_LOG_H
+
+#include "base/err.h"
+
+enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
+enum log_format { LOG_TEXT, LOG_JSON };
+
+/* Starts the writer thread. Before it, and after log_stop, lines go straight to stderr. */
+MUST_CHECK enum err log_start(enum log_level level, enum log_format format);
+/* Writes out what is queued and ends the thread. */
+void log_stop(void);
+bool log_is_on(enum log_level level);
+
+/* msg: what happened, a constant text. fmt: further text "key=value key2=value2", where a value
+ * with spaces is written by %q-free hand: key="...". fmt may be "". At most 2 KiB a line. */
+void log_write(enum log_level level, const char *msg, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+#define LOG(level, msg, ...)                                                                       \
+    do {                                                                                           \
+        if (log_is_on(LOG_##level))                                                                \
+            log_write(LOG_##level, msg, __VA_ARGS__);                                              \
+    } while (0)
+
+/* At most one line a second per place in the code, for what a peer can cause at will. */
+#define LOG_RATED(level, msg, ...)                                                                 \
+    do {                                                                                           \
+        static struct log_rate rate_;                                                              \
+        if (log_is_on(LOG_##level) && log_rate_ok(&rate_))                                         \
+            log_write(LOG_##level, msg, __VA_ARGS__);                                              \
+    } while (0)
+
+struct log_rate {
+    uint64_t second; /* used with atomic builtins: several workers share a place */
+};
+bool log_rate_ok(struct log_rate *rate);
+
+/* Percent-encodes an etcd key for texts (RFC 3986 unreserved and '/' stay), cut at 256 bytes of
+ * output. out is NUL-terminated. Returns out. */
+#define LOG_KEY_MAX 257
+const char *log_key(const void *key, size_t n, char out[static LOG_KEY_MAX]);
+
+#endif

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives: increments. Gives: process-wide counters. Owns: the counters.
+ * Thread: any. The only atomics of the program are behind this header. */
+#ifndef BASE_METRICS_H
+#define BASE_METRICS_H
+
+#include "base/err.h"
+
+/* X(name, type, help); exposed as etcd_envelope_<name>. */
+#define METRIC_TABLE(X)                                                                            \
+    X(calls_total, counter, "gRPC calls taken from clients")                                       \
+    X(bytes_forwarded_total, counter, "Message bytes sent on, in either direction")                \
+    X(bytes_copied_total, counter, "Message bytes copied on their way")                            \
+    X(messages_streamed_total, counter, "Large answers that were opened KeyValue by KeyValue")     \
+    X(values_sealed_total, counter, "Values sealed")                                               \
+    X(values_opened_total, counter, "Values opened")                                               \
+    X(identity_reads_total, counter, "Protected values that were plaintext in etcd")               \
+    X(log_dropped_total, counter, "Log lines dropped because the log was not drained")             \
+    X(links, gauge, "Client connections now open")                                                 \
+    X(held_bytes, gauge, "Bytes held for messages that are not complete or not yet sent")          \
+    X(kms_unwraps_total, counter, "Decrypt calls made to KMS plugins")                             \
+    X(kms_unwrap_errors_total, counter, "Decrypt calls that failed")                               \
+    X(dek_cache_size, gauge, "DEK sources in the cache")
+
+enum metric {
+#define X(name, type, help) METRIC_##name,
+    METRIC_TABLE(X)
+#undef X
+        METRIC_COUNT
+};
+
+void metric_add(enum metric m, uint64_t n);
+void metric_sub(enum metric m, uint64_t n);
+uint64_t metric_get(enum metric m);
+/* Counts a refused call or value by its reason. */
+void metric_refused(enum err e);
+uint64_t metric_refused_get(enum err e);
+
+#endif

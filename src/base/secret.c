@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/secret.h"
+
+#include <openssl/crypto.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+/* Room for some 4,000 DEKs with what is derived from them; the smallest block is 64 bytes.
+ * OpenSSL's secure heap is mlocked, MADV_DONTDUMP, between guard pages, and has a lock of its own. */
+#define SECRET_HEAP (4u * 1024 * 1024)
+#define SECRET_MIN_BLOCK 64
+
+enum err secret_init(void)
+{
+    const struct rlimit none = {0, 0};
+
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || setrlimit(RLIMIT_CORE, &none) != 0)
+        return ERR_SYSTEM;
+    /* 1 = in place and locked, 2 = in place but not locked, 0 = failed. */
+    if (CRYPTO_secure_malloc_initialized())
+        return ERR_OK;
+    return CRYPTO_secure_malloc_init(SECRET_HEAP, SECRET_MIN_BLOCK) == 1 ? ERR_OK : ERR_SYSTEM;
+}
+
+void *secret_alloc(size_t n)
+{
+    return CRYPTO_secure_malloc_initialized() ? OPENSSL_secure_zalloc(n) : NULL;
+}
+
+void secret_free(void *p, size_t n)
+{
+    OPENSSL_secure_clear_free(p, n);
+}
+
+void secret_wipe(void *p, size_t n)
+{
+    OPENSSL_cleanse(p, n);
+}

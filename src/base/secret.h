@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives: sizes. Gives: memory for keys: locked, not in core files, wiped when freed.
+ * Owns: the process's secret arena (OpenSSL's secure heap). Thread: any after init. */
+#ifndef BASE_SECRET_H
+#define BASE_SECRET_H
+
+#include "base/err.h"
+
+/* Once, before threads start. Makes the process non-dumpable, sets RLIMIT_CORE to 0 and reserves
+ * locked memory. Errors: ERR_SYSTEM when the memory can't be locked (RLIMIT_MEMLOCK). */
+MUST_CHECK enum err secret_init(void);
+/* Zeroed memory. NULL when the arena is full or secret_init was not called. */
+MUST_CHECK void *secret_alloc(size_t n);
+/* Wipes and frees; p may be NULL. n as allocated. */
+void secret_free(void *p, size_t n);
+/* Wipes memory of any kind so that the compiler keeps it. */
+void secret_wipe(void *p, size_t n);
+
+#endif

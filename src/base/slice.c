@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/slice.h"
+
+#include <stdlib.h>
+
+#include "base/metrics.h"
+#include "base/secret.h"
+
+#define SLAB_MAX (1024u * 1024 * 1024)
+
+void slab_pool_init(struct slab_pool *pool, uint32_t free_max)
+{
+    *pool = (struct slab_pool){.free_max = free_max};
+}
+
+static void slab_free(struct slab *slab)
+{
+    free(slab->data);
+    free(slab);
+}
+
+void slab_pool_fini(struct slab_pool *pool)
+{
+    CHECK(pool->live_bytes == 0);
+    while (pool->free != NULL) {
+        struct slab *slab = pool->free;
+
+        pool->free = slab->next_free;
+        slab_free(slab);
+    }
+    pool->free_count = 0;
+}
+
+static struct slab *slab_alloc(size_t cap)
+{
+    struct slab *slab = malloc(sizeof *slab);
+
+    if (slab == NULL)
+        return NULL;
+    slab->data = malloc(cap);
+    if (slab->data == NULL) {
+        free(slab);
+        return NULL;
+    }
+    slab->cap = (uint32_t)cap;
+    return slab;
+}
+
+struct slab *slab_new(struct slab_pool *pool, size_t min_cap, uint32_t flags)
+{
+    struct slab *slab;
+
+    if (min_cap > SLAB_MAX)
+        return NULL;
+    if (min_cap <= LIMIT_SLAB_SIZE && pool->free != NULL) {
+        slab = pool->free;
+        pool->free = slab->next_free;
+        pool->free_count--;
+    } else {
+        slab = slab_alloc(min_cap <= LIMIT_SLAB_SIZE ? LIMIT_SLAB_SIZE : min_cap);
+        if (slab == NULL)
+            return NULL;
+    }
+    slab->fill = 0;
+    slab->refs = 1;
+    slab->flags = flags;
+    slab->pool = pool;
+    slab->next_free = NULL;
+    pool->live_bytes += slab->cap;
+    return slab;
+}
+
+void slab_ref(struct slab *slab)
+{
+    if (!(slab->flags & SLAB_STATIC))
+        slab->refs++;
+}
+
+void slab_drop(struct slab *slab)
+{
+    struct slab_pool *pool = slab->pool;
+
+    if (slab->flags & SLAB_STATIC)
+        return;
+    DCHECK(slab->refs > 0);
+    if (--slab->refs > 0)
+        return;
+    if (slab->flags & SLAB_SECRET)
+        secret_wipe(slab->data, slab->fill < slab->cap ? slab->fill : slab->cap);
+    pool->live_bytes -= slab->cap;
+    if (slab->cap != LIMIT_SLAB_SIZE || pool->free_count >= pool->free_max) {
+        slab_free(slab);
+        return;
+    }
+    slab->next_free = pool->free;
+    pool->free = slab;
+    pool->free_count++;
+}
+
+struct slice slice_sub(struct slice s, uint32_t off, uint32_t len)
+{
+    DCHECK(off <= s.len && len <= s.len - off);
+    if (len == 0)
+        return SLICE_EMPTY;
+    slab_ref(s.slab);
+    return (struct slice){s.slab, s.off + off, len};
+}
+
+void slice_drop(struct slice *s)
+{
+    if (s->slab != NULL)
+        slab_drop(s->slab);
+    *s = SLICE_EMPTY;
+}
+
+struct slice slice_static(struct slab *slab, const uint8_t *data, uint32_t len)
+{
+    /* Nobody writes to a static slab: the cast only fits the common type. */
+    *slab = (struct slab){.data = (uint8_t *)(uintptr_t)data,
+                          .cap = len,
+                          .fill = len,
+                          .refs = 1,
+                          .flags = SLAB_STATIC};
+    return (struct slice){slab, 0, len};
+}
+
+void chain_clear(struct chain *c)
+{
+    for (uint32_t i = 0; i < c->count; i++)
+        slice_drop(&c->v[c->head + i]);
+    c->head = c->count = 0;
+    c->len = 0;
+}
+
+void chain_fini(struct chain *c)
+{
+    chain_clear(c);
+    free(c->v);
+    *c = (struct chain){0};
+}
+
+/* Makes room for one more slice at the end: slides to the front when half of the array is unused,
+ * else doubles it. */
+static enum err chain_reserve(struct chain *c)
+{
+    uint32_t cap;
+    struct slice *v;
+
+    if (c->head + c->count < c->cap)
+        return ERR_OK;
+    if (c->head > c->cap / 2) {
+        memmove(c->v, c->v + c->head, c->count * sizeof *c->v);
+        c->head = 0;
+        return ERR_OK;
+    }
+    cap = c->cap == 0 ? 4 : c->cap * 2;
+    v = realloc(c->v, cap * sizeof *v);
+    if (v == NULL)
+        return ERR_NOMEM;
+    c->v = v;
+    c->cap = cap;
+    return ERR_OK;
+}
+
+enum err chain_push(struct chain *c, struct slice *s)
+{
+    struct slice *tail;
+    enum err e;
+
+    if (s->len == 0) {
+        slice_drop(s);
+        return ERR_OK;
+    }
+    if (c->count > 0) {
+        tail = chain_at(c, c->count - 1);
+        if (tail->slab == s->slab && tail->off + tail->len == s->off) {
+            tail->len += s->len;
+            c->len += s->len;
+            slice_drop(s);
+            return ERR_OK;
+        }
+    }
+    e = chain_reserve(c);
+    if (e != ERR_OK) {
+        slice_drop(s);
+        return e;
+    }
+    c->v[c->head + c->count++] = *s;
+    c->len += s->len;
+    *s = SLICE_EMPTY;
+    return ERR_OK;
+}
+
+static void chain_pop_head(struct chain *c)
+{
+    c->head++;
+    c->count--;
+    if (c->count == 0)
+        c->head = 0;
+}
+
+enum err chain_append(struct chain *dst, struct chain *src)
+{
+    if (dst->count == 0) { /* swap: the common case costs nothing */
+        struct chain t = *dst;
+
+        *dst = *src;
+        *src = t;
+        return ERR_OK;
+    }
+    return chain_move(dst, src, src->len);
+}
+
+enum err chain_move(struct chain *dst, struct chain *src, size_t n)
+{
+    DCHECK(n <= src->len);
+    while (n > 0) {
+        struct slice *s = chain_at(src, 0);
+
+        if (s->len > n) {
+            struct slice part = slice_sub(*s, 0, (uint32_t)n);
+
+            TRY(chain_push(dst, &part));
+            chain_consume(src, n);
+            return ERR_OK;
+        }
+        n -= s->len;
+        src->len -= s->len;
+        enum err e = chain_push(dst, s);
+        chain_pop_head(src);
+        TRY(e);
+    }
+    return ERR_OK;
+}
+
+enum err chain_share(struct chain *dst, const struct chain *src, size_t off, size_t n)
+{
+    struct chain_pos pos = chain_seek(src, off);
+
+    DCHECK(off + n <= src->len);
+    while (n > 0) {
+        struct slice s = *chain_at(src, pos.index);
+        uint32_t len = s.len - pos.off < n ? s.len - pos.off : (uint32_t)n;
+        struct slice part = slice_sub(s, pos.off, len);
+
+        TRY(chain_push(dst, &part));
+        chain_skip(&pos, len);
+        n -= len;
+    }
+    return ERR_OK;
+}
+
+void chain_consume(struct chain *c, size_t n)
+{
+    DCHECK(n <= c->len);
+    c->len -= n;
+    while (n > 0) {
+        struct slice *s = chain_at(c, 0);
+
+        if (s->len > n) {
+            s->off += (uint32_t)n;
+            s->len -= (uint32_t)n;
+            return;
+        }
+        n -= s->len;
+        slice_drop(s);
+        chain_pop_head(c);
+    }
+}
+
+void chain_copy(const struct chain *c, size_t off, size_t n, uint8_t *dst)
+{
+    struct chain_pos pos = chain_seek(c, off);
+
+    while (n > 0) {
+        struct bytes b = chain_peek(&pos, n);
+
+        CHECK(b.n > 0);
+        memcpy(dst, b.p, b.n);
+        chain_skip(&pos, b.n);
+        dst += b.n;
+        n -= b.n;
+    }
+}
+
+enum err chain_push_copy(struct chain *c, struct slab_pool *pool, const void *p, size_t n,
+                         uint32_t flags)
+{
+    const uint8_t *from = p;
+
+    metric_add(METRIC_bytes_copied_total, n);
+    while (n > 0) {
+        struct slice *tail = c->count > 0 ? chain_at(c, c->count - 1) : NULL;
+        struct slab *slab = tail != NULL ? tail->slab : NULL;
+        struct slice s;
+        size_t part;
+
+        /* Append to the tail's slab only as its sole owner and at its fill mark. */
+        if (slab != NULL && slab->refs == 1 && !(slab->flags & SLAB_STATIC) &&
+            slab->flags == flags && tail->off + tail->len == slab->fill && slab->fill < slab->cap) {
+            part = slab->cap - slab->fill < n ? slab->cap - slab->fill : n;
+            memcpy(slab->data + slab->fill, from, part);
+            slab->fill += (uint32_t)part;
+            tail->len += (uint32_t)part;
+            c->len += part;
+        } else {
+            part = n < LIMIT_SLAB_SIZE ? n : LIMIT_SLAB_SIZE;
+            slab = slab_new(pool, part, flags);
+            if (slab == NULL)
+                return ERR_NOMEM;
+            memcpy(slab->data, from, part);
+            slab->fill = (uint32_t)part;
+            s = (struct slice){slab, 0, (uint32_t)part};
+            TRY(chain_push(c, &s));
+        }
+        from += part;
+        n -= part;
+    }
+    return ERR_OK;
+}
+
+struct chain_pos chain_begin(const struct chain *c)
+{
+    return (struct chain_pos){c, 0, 0, 0};
+}
+
+struct chain_pos chain_seek(const struct chain *c, size_t off)
+{
+    struct chain_pos pos = chain_begin(c);
+
+    chain_skip(&pos, off);
+    return pos;
+}
+
+void chain_skip(struct chain_pos *pos, size_t n)
+{
+    DCHECK(n <= pos->chain->len - pos->at);
+    pos->at += n;
+    while (n > 0) {
+        uint32_t left = chain_at(pos->chain, pos->index)->len - pos->off;
+
+        if (n < left) {
+            pos->off += (uint32_t)n;
+            return;
+        }
+        n -= left;
+        pos->index++;
+        pos->off = 0;
+    }
+}
+
+struct bytes chain_peek(const struct chain_pos *pos, size_t max)
+{
+    struct slice s;
+    size_t n;
+
+    if (pos->index >= pos->chain->count || max == 0)
+        return bytes_of(NULL, 0);
+    s = *chain_at(pos->chain, pos->index);
+    n = s.len - pos->off;
+    return bytes_of(s.slab->data + s.off + pos->off, n < max ? n : max);
+}
+
+int chain_next(struct chain_pos *pos)
+{
+    struct bytes b = chain_peek(pos, 1);
+
+    if (b.n == 0)
+        return -1;
+    chain_skip(pos, 1);
+    return b.p[0];
+}

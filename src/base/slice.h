@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives: bytes from sockets and from the lanes. Gives: reference-counted pieces of them.
+ * Owns: slabs (the pool owns free ones). Thread: one; a slab never crosses threads.
+ *
+ *   slab   one refcounted block: 64 KiB from the pool, or made to measure
+ *   slice  {slab, off, len}: a reference to a part of a slab
+ *   chain  a list of slices: the bytes of a message in order
+ *
+ * By value means borrowed, by pointer means taken: f(struct slice s) may read during the call,
+ * f(struct slice *s) takes the reference and zeroes the caller's variable. */
+#ifndef BASE_SLICE_H
+#define BASE_SLICE_H
+
+#include "base/bytes.h"
+#include "base/err.h"
+#include "base/limits.h"
+
+enum slab_flags {
+    SLAB_SECRET = 1, /* may hold plaintext: wiped on the last drop */
+    SLAB_STATIC = 2, /* constant memory: never freed, never written */
+};
+
+struct slab_pool;
+
+struct slab {
+    uint8_t *data;
+    uint32_t cap;
+    uint32_t fill; /* bytes [0, fill) are in use; whoever holds the only writer's role appends */
+    uint32_t refs;
+    uint32_t flags; /* enum slab_flags */
+    struct slab_pool *pool; /* NULL: heap */
+    struct slab *next_free;
+};
+
+/* One per worker. Keeps free 64 KiB slabs up to a bound. */
+struct slab_pool {
+    struct slab *free;
+    uint32_t free_count;
+    uint32_t free_max;
+    uint64_t live_bytes; /* capacity of all slabs that are referenced now */
+};
+
+void slab_pool_init(struct slab_pool *pool, uint32_t free_max);
+/* Frees the free slabs; every slab must have come back. */
+void slab_pool_fini(struct slab_pool *pool);
+/* A slab with one reference and cap >= min_cap: pooled when min_cap <= LIMIT_SLAB_SIZE, else made
+ * to measure. NULL when memory is out or min_cap exceeds 1 GiB. flags: SLAB_SECRET or 0. */
+MUST_CHECK struct slab *slab_new(struct slab_pool *pool, size_t min_cap, uint32_t flags);
+void slab_ref(struct slab *slab);
+void slab_drop(struct slab *slab);
+
+struct slice {
+    struct slab *slab; /* NULL only when len is 0 */
+    uint32_t off;
+    uint32_t len;
+};
+
+#define SLICE_EMPTY ((struct slice){NULL, 0, 0})
+
+static inline uint8_t *slice_data(struct slice s)
+{
+    return s.len == 0 ? NULL : s.slab->data + s.off;
+}
+
+static inline struct bytes slice_bytes(struct slice s)
+{
+    return bytes_of(slice_data(s), s.len);
+}
+
+/* A new reference to part [off, off + len) of s. */
+MUST_CHECK struct slice slice_sub(struct slice s, uint32_t off, uint32_t len);
+MUST_CHECK static inline struct slice slice_ref(struct slice s)
+{
+    return slice_sub(s, 0, s.len);
+}
+void slice_drop(struct slice *s);
+/* A slice over constant memory that outlives the program's use of it. slab is caller's storage of
+ * static lifetime, initialised here. */
+struct slice slice_static(struct slab *slab, const uint8_t *data, uint32_t len);
+
+/* A list of slices. Zero-initialised is empty and valid. Not to be copied by assignment. */
+struct chain {
+    struct slice *v; /* heap; NULL while nothing was ever pushed */
+    uint32_t head;   /* first used index of v */
+    uint32_t count;
+    uint32_t cap;
+    size_t len; /* bytes in all */
+};
+
+/* Drops everything and frees the array; the chain is empty and valid again. */
+void chain_fini(struct chain *c);
+/* Drops everything, keeps the array. */
+void chain_clear(struct chain *c);
+static inline struct slice *chain_at(const struct chain *c, uint32_t i)
+{
+    DCHECK(i < c->count);
+    return &c->v[c->head + i];
+}
+/* Takes *s (also on error, when it is dropped). Adjacent slices of one slab are joined; empty ones
+ * vanish. Errors: ERR_NOMEM. */
+MUST_CHECK enum err chain_push(struct chain *c, struct slice *s);
+/* Moves all of src to the end of dst. On ERR_NOMEM src keeps what was not moved. */
+MUST_CHECK enum err chain_append(struct chain *dst, struct chain *src);
+/* Moves the first n bytes of src (n <= src->len) to the end of dst, splitting a slice by reference.
+ * Errors: ERR_NOMEM; then the bytes moved so far are moved. */
+MUST_CHECK enum err chain_move(struct chain *dst, struct chain *src, size_t n);
+/* Puts references to bytes [off, off + n) of src at the end of dst. Errors: ERR_NOMEM. */
+MUST_CHECK enum err chain_share(struct chain *dst, const struct chain *src, size_t off, size_t n);
+/* Drops the first n bytes; n <= c->len. */
+void chain_consume(struct chain *c, size_t n);
+/* Copies bytes [off, off + n) to dst; they must exist. */
+void chain_copy(const struct chain *c, size_t off, size_t n, uint8_t *dst);
+/* Copies n bytes of p in, into the tail slab of the chain when it has room and only this chain
+ * refers to it, else into a new slab of the pool. Counts as copied bytes. Errors: ERR_NOMEM. */
+MUST_CHECK enum err chain_push_copy(struct chain *c, struct slab_pool *pool, const void *p, size_t n,
+                                    uint32_t flags);
+
+/* A reading position in a chain that the chain outlives; the chain must not change meanwhile. */
+struct chain_pos {
+    const struct chain *chain;
+    uint32_t index; /* slice */
+    uint32_t off;   /* in that slice */
+    size_t at;      /* from the start of the chain */
+};
+
+struct chain_pos chain_begin(const struct chain *c);
+/* The position off bytes from the start; off <= c->len. Linear in slices: prefer chain_skip. */
+struct chain_pos chain_seek(const struct chain *c, size_t off);
+/* Moves n bytes on; they must exist. */
+void chain_skip(struct chain_pos *pos, size_t n);
+/* The contiguous bytes at pos, at most max; does not move. n == 0 only at the end or max == 0. */
+struct bytes chain_peek(const struct chain_pos *pos, size_t max);
+/* The next byte, or -1 at the end; moves. */
+int chain_next(struct chain_pos *pos);
+
+#endif

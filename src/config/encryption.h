@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives: the text of an EncryptionConfiguration file (YAML or JSON). Gives: its entries, checked by
+ * kube-apiserver's rules. Owns: its strings; secrets of keys are in base/secret.h memory.
+ * Thread: any; the result is immutable. */
+#ifndef CONFIG_ENCRYPTION_H
+#define CONFIG_ENCRYPTION_H
+
+#include "base/bytes.h"
+#include "base/err.h"
+
+enum enc_provider_kind { ENC_NONE = 0, ENC_IDENTITY, ENC_KMS, ENC_AESGCM, ENC_AESCBC, ENC_SECRETBOX };
+
+struct enc_key {
+    char *name;
+    uint8_t *secret; /* decoded */
+    size_t secret_len;
+};
+
+struct enc_provider {
+    enum enc_provider_kind kind;
+    /* kms */
+    int kms_version;     /* 1 or 2 */
+    char *name;
+    char *endpoint;      /* as written */
+    char *socket_path;   /* the path of the endpoint, percent-decoded; leading '@' after "/" = abstract */
+    uint64_t timeout_ms; /* default 3000 */
+    int cache_size;      /* v1; default 1000 */
+    /* local keys */
+    struct enc_key *keys;
+    size_t key_count;
+};
+
+struct enc_entry {
+    char **resources; /* as written: "secrets", "*.apps" */
+    size_t resource_count;
+    struct enc_provider *providers;
+    size_t provider_count;
+};
+
+struct enc_config {
+    struct enc_entry *entries;
+    size_t entry_count;
+    char hash[72]; /* "sha256:<hex>" of the file */
+};
+
+struct enc_options {
+    bool allow_kms_v1; /* false: a kms v1 entry is an error, as with the feature gate off */
+    bool is_reload;    /* kube-apiserver's stricter name rule under automatic reload */
+};
+
+/* Parses and validates. On error why gets one or more lines "path: reason" with kube-apiserver's meaning
+ * and never a secret. Errors: ERR_CONFIG. */
+MUST_CHECK enum err enc_config_parse(struct bytes text, const struct enc_options *o,
+                                     struct enc_config **out, char *why, size_t why_len);
+/* Reads the file first (at most 4 MiB). */
+MUST_CHECK enum err enc_config_load(const char *path, const struct enc_options *o,
+                                    struct enc_config **out, char *why, size_t why_len);
+void enc_config_free(struct enc_config *c);
+
+#endif

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives: argv, environment, --config-file. Gives: one const struct settings. Owns: its strings.
+ * Thread: control; immutable afterwards. */
+#ifndef CONFIG_SETTINGS_H
+#define CONFIG_SETTINGS_H
+
+#include "base/log.h"
+#include "config/resources.h"
+
+struct settings {
+    /* listen side */
+    char **listen_client_urls;
+    size_t listen_client_url_count;
+    char **advertise_client_urls; /* "URL" or "member=URL" */
+    size_t advertise_client_url_count;
+    char *cert_file, *key_file, *trusted_ca_file; /* NULL when not given */
+    bool client_cert_auth;
+    char **allowed_client_names;
+    size_t allowed_client_name_count;
+    char **listen_metrics_urls;
+    size_t listen_metrics_url_count;
+    bool insecure_listen;
+    /* upstream */
+    char **etcd_servers;
+    size_t etcd_server_count;
+    char *etcd_cafile, *etcd_certfile, *etcd_keyfile;
+    char *etcd_prefix;
+    /* encryption */
+    char *encryption_provider_config;
+    bool encryption_provider_config_automatic_reload;
+    struct resource_prefix *resource_prefixes;
+    size_t resource_prefix_count;
+    struct resource_prefix *protect_prefixes;
+    size_t protect_prefix_count;
+    bool allow_identity_writes, allow_unprotect, allow_kms_v1_writes, kms_v1_cbc_reads;
+    /* limits */
+    uint64_t max_request_bytes, memory_limit, stream_threshold;
+    uint64_t shutdown_timeout_ms;
+    unsigned workers; /* 0 in the input: number of CPUs, at most 4 */
+    /* others */
+    enum log_level log_level;
+    enum log_format log_format;
+    bool print_config;
+    bool help;
+};
+
+/* Parses flags "--name=value", "--name value", booleans "--name" or "--name=false", lists by comma or
+ * by repeating; then ETCD_ENVELOPE_<NAME> for what no flag gave, then the file of --config-file (YAML,
+ * the same names). argv without the program's and the subcommand's name. On error why says what and,
+ * for an unknown flag, names the nearest known one. Errors: ERR_CONFIG (exit status 2). */
+MUST_CHECK enum err settings_parse(int argc, char *const argv[], struct settings **out, char *why,
+                                   size_t why_len);
+void settings_free(struct settings *s);
+/* Help text of serve: every flag with its default. Static storage. */
+const char *settings_help(void);
+/* Writes the settings as YAML (--print-config) to f-compatible fd 1. */
+void settings_print(const struct settings *s);
+
+#endif

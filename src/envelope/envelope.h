@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives: values and stored values with their etcd keys. Gives: stored values and values.
+ * Owns: cipher contexts (struct envelope_ctx), the type struct dek.
+ * Thread: a ctx is one worker's; deks and providers are immutable and shared.
+ *
+ * The stored format is Kubernetes' own: "k8s:enc:kms:v2:NAME:" and one protobuf EncryptedObject
+ *   1 encryptedData  2 keyID  3 encryptedDEKSource  4 annotations (map)  5 encryptedDEKSourceType
+ * Type 1 (written, read): encryptedData = info(32) nonce(12) ciphertext tag(16), where the key is
+ * HKDF-Expand-SHA256(seed, info, 32). Type 0 (read): nonce(12) ciphertext tag(16). The AAD is the
+ * complete etcd key as it is on the wire. */
+#ifndef ENVELOPE_ENVELOPE_H
+#define ENVELOPE_ENVELOPE_H
+
+#include "base/arena.h"
+#include "base/refcount.h"
+#include "base/slice.h"
+
+#define ENVELOPE_MARK "k8s:enc:" /* every sealed value of every provider begins with it */
+
+/* --- providers ------------------------------------------------------------------------------- */
+
+enum provider_kind {
+    PROVIDER_NONE = 0, /* refuses */
+    PROVIDER_IDENTITY,
+    PROVIDER_KMS_V2,
+    PROVIDER_KMS_V1,
+    PROVIDER_AESGCM,
+    PROVIDER_AESCBC,
+    PROVIDER_SECRETBOX,
+};
+
+struct dek;
+
+/* One element of a providers list. Immutable once made; its strings live as long as it. */
+struct provider {
+    enum provider_kind kind;
+    uint32_t slot;       /* KMS kinds: number of the plugin in its key manager; else 0 */
+    const char *name;    /* KMS name; "" for the others */
+    struct bytes prefix; /* of the stored value; empty for identity */
+    /* Local-key kinds: the keys in file order with their "NAME:" prefixes. */
+    const struct local_key *keys;
+    uint32_t key_count;
+};
+
+struct local_key {
+    struct bytes prefix; /* "NAME:" */
+    struct dek *dek;
+};
+
+/* The transformers of one resource, in order: writes use the first, reads the first that fits and
+ * works. */
+struct provider_list {
+    const struct provider *const *v;
+    uint32_t count;
+    const char *resource; /* "secrets", "widgets.example.com", for texts and metrics */
+};
+
+/* --- keys ------------------------------------------------------------------------------------ */
+
+enum dek_type {
+    DEK_AES_GCM_KEY = 0,   /* encryptedDEKSourceType 0: the secret is the AES key, 16/24/32 bytes */
+    DEK_HKDF_SEED = 1,     /* encryptedDEKSourceType 1: the secret is a seed of at least 32 bytes */
+};
+
+struct dek_annotation {
+    struct bytes key, value;
+};
+
+/* What names a DEK: borrowed bytes. Annotations are sorted by key, each key once. */
+struct dek_id {
+    uint32_t type; /* enum dek_type */
+    struct bytes key_id;
+    struct bytes wrapped; /* encryptedDEKSource */
+    uint32_t annotation_count;
+    const struct dek_annotation *annotations;
+};
+
+/* A data encryption key or seed with its name. Immutable, refcounted. */
+struct dek {
+    struct refcount refs;
+    struct dek_id id;      /* points into this object's own memory */
+    struct bytes tail;     /* fields 2..5 as we write them: constant for the DEK, serialized once */
+    uint8_t *secret;       /* base/secret.h memory */
+    size_t secret_len;
+    void *derived;         /* HMAC states of a seed, base/secret.h memory; see dek.c */
+};
+
+/* Makes a DEK from the unwrapped secret (copied). Errors: ERR_BAD_DEK_SIZE (type 0: not 16/24/32;
+ * type 1: under 32 bytes), ERR_NOMEM, ERR_CRYPTO. Thread: any. */
+MUST_CHECK enum err dek_new(const struct dek_id *id, struct bytes secret, struct dek **out);
+struct dek *dek_ref(struct dek *dek);
+/* dek may be NULL. The last drop wipes. */
+void dek_drop(struct dek *dek);
+
+/* SHA-256 over an unambiguous serialization of the id (kube-apiserver's cache key):
+ * type u32 BE, u16 BE len wrapped, u16 BE len key_id, and, only if there are annotations: count u32
+ * BE, per annotation u16 len key, u16 len value. */
+#define DEK_DIGEST_LEN 32
+MUST_CHECK enum err dek_id_digest(const struct dek_id *id, uint8_t out[static DEK_DIGEST_LEN]);
+MUST_CHECK bool dek_id_eq(const struct dek_id *a, const struct dek_id *b);
+
+/* The checks on key id, wrapped DEK, annotations and type that apply to what is read, to what is
+ * written and to the plugin's Encrypt answer (kube-apiserver's ValidateEncryptedObject, its order).
+ * Errors: ERR_UNKNOWN_DEK_SOURCE_TYPE, ERR_DEK_SOURCE_*, ERR_KEY_ID_*, ERR_ANNOTATIONS_INVALID. */
+MUST_CHECK enum err dek_id_validate(const struct dek_id *id);
+/* The key id alone (a plugin's Status answer). Errors: ERR_KEY_ID_EMPTY, ERR_KEY_ID_TOO_LONG. */
+MUST_CHECK enum err dek_key_id_validate(struct bytes key_id);
+
+/* --- contexts -------------------------------------------------------------------------------- */
+
+/* Cipher contexts and randomness of one worker. */
+struct envelope_ctx;
+
+/* Fills out with n random bytes. Tests inject theirs; the worker passes its pool. */
+typedef enum err (*envelope_random_fn)(void *arg, void *out, size_t n);
+
+MUST_CHECK enum err envelope_ctx_new(envelope_random_fn random, void *random_arg,
+                                     struct envelope_ctx **out);
+void envelope_ctx_free(struct envelope_ctx *ctx);
+/* Resets the cipher contexts so that no key schedule stays in them: after a burst. */
+void envelope_ctx_wipe(struct envelope_ctx *ctx);
+
+/* --- writing --------------------------------------------------------------------------------- */
+
+/* Bytes of the stored value for a plaintext of plain_len bytes under dek (type 1). */
+MUST_CHECK enum err envelope_sealed_len(const struct provider *provider, const struct dek *dek,
+                                        size_t plain_len, size_t *out);
+/* Seals bytes [off, off + len) of in. Writes exactly envelope_sealed_len bytes at out, which does
+ * not overlap with in. aad is the etcd key. Errors: ERR_CRYPTO, ERR_RANDOM. */
+MUST_CHECK enum err envelope_seal(struct envelope_ctx *ctx, const struct provider *provider,
+                                  const struct dek *dek, struct bytes aad, const struct chain *in,
+                                  size_t off, size_t len, uint8_t *out);
+
+/* --- reading --------------------------------------------------------------------------------- */
+
+enum envelope_form {
+    ENVELOPE_NONE = 0, /* refuse */
+    ENVELOPE_PLAIN,    /* identity: the value is its own plaintext */
+    ENVELOPE_IN_PLACE, /* exactly one provider and key fits, and the plaintext's length is known */
+    ENVELOPE_SCRATCH,  /* several may fit or the length is known only afterwards: open into scratch */
+};
+
+/* What can be said of a stored value without a key. Memory: the arena it was identified with. */
+struct envelope_value {
+    enum envelope_form form;
+    bool needs_dek;                  /* id names a DEK that the key ring has to supply */
+    bool is_stale;                   /* filled by identify as far as the list index tells */
+    const struct provider *provider; /* the first candidate */
+    uint32_t provider_index;         /* its place in the list */
+    size_t data_at;                  /* chain offset of encryptedData */
+    size_t data_len;
+    size_t plain_len;                /* ENVELOPE_PLAIN, ENVELOPE_IN_PLACE */
+    struct dek_id id;
+};
+
+/* Looks at the stored value in bytes [off, off + len) of in: finds the candidates in list, parses
+ * and validates the envelope. Small parts that lie across slices are gathered in arena; the value
+ * itself is neither copied nor changed. Errors: the stored-value classes of base/err.h, ERR_NOMEM. */
+MUST_CHECK enum err envelope_identify(const struct provider_list *list, const struct chain *in,
+                                      size_t off, size_t len, struct arena *arena,
+                                      struct envelope_value *out);
+
+/* ENVELOPE_IN_PLACE: decrypts where the value lies, piece by piece (out == in), and verifies the tag.
+ * On success the plaintext is bytes [*plain_at, *plain_at + v->plain_len) of in; the slabs are marked
+ * SLAB_SECRET. On error the bytes are garbage and must not be used: ERR_AUTH_FAILED, ERR_TOO_SHORT,
+ * ERR_CRYPTO. dek: what v->id names. */
+MUST_CHECK enum err envelope_open_in_place(struct envelope_ctx *ctx, const struct envelope_value *v,
+                                           const struct dek *dek, struct bytes aad,
+                                           struct chain *in, size_t *plain_at);
+
+/* Opens a value of any sealed form into a new SLAB_SECRET slab and leaves the input as it is: for
+ * values that will be stored again, and where several candidates are tried in order. dek may be NULL
+ * when !v->needs_dek. list, off and len as given to identify. *authentic tells whether the provider
+ * that opened it authenticates (all but aescbc and kms v1's CBC). Errors: those of the first
+ * candidate that counts, ERR_NOMEM. */
+MUST_CHECK enum err envelope_open_scratch(struct envelope_ctx *ctx, const struct provider_list *list,
+                                          const struct envelope_value *v, const struct dek *dek,
+                                          struct bytes aad, const struct chain *in, size_t off,
+                                          size_t len, struct slab_pool *pool, struct slice *out,
+                                          bool *authentic);
+
+#endif

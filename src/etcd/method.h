@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives: a gRPC path. Gives: what we know of that method. Owns: the table. Thread: any.
+ * A path that is not in the table is refused, whatever its service. */
+#ifndef ETCD_METHOD_H
+#define ETCD_METHOD_H
+
+#include "base/bytes.h"
+
+enum etcd_shape { ETCD_UNARY, ETCD_SERVER_STREAM, ETCD_BIDI };
+
+/* What the messages of a method hold. */
+enum etcd_content {
+    ETCD_REFUSED = 0,  /* zero means no */
+    ETCD_OPAQUE,       /* no values: passed byte for byte */
+    ETCD_RANGE,
+    ETCD_RANGE_STREAM, /* answers: RangeStreamResponse { range_response 1 } */
+    ETCD_PUT,
+    ETCD_DELETE_RANGE,
+    ETCD_TXN,
+    ETCD_WATCH,
+    ETCD_MEMBERS,      /* MemberList, -Remove, -Update, -Promote: members in field 2 */
+    ETCD_MEMBER_ADD,   /* member in 2, members in 3 */
+};
+
+struct etcd_method {
+    const char *path; /* "/etcdserverpb.KV/Range" */
+    enum etcd_shape shape;
+    enum etcd_content content;
+};
+
+/* Exact, case-sensitive. NULL: refuse with UNIMPLEMENTED. */
+const struct etcd_method *etcd_method_find(struct bytes path);
+
+#endif

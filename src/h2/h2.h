@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives: bytes of a connection. Gives: streams with headers, data by reference, trailers.
+ * Owns: the net_conn from h2_conn_new on, the nghttp2 session, streams. Thread: its loop's.
+ *
+ * Rules of the house:
+ *  - DATA comes in as slices of the read slab and goes out by reference (NO_COPY); small pieces are
+ *    gathered.
+ *  - Connection credit is given back on receipt, always. Stream credit only by h2_stream_credit.
+ *  - One flush per loop turn; window updates, PING and SETTINGS answers ride with it.
+ *  - Callbacks may call any function here on any stream, h2_conn_close included. A stream pointer is
+ *    valid until its on_close; on_close comes exactly once for every stream, always from the loop or
+ *    from inside the processing of input, never from inside a call made by the owner of the stream.
+ *  - After on_close the pointer is dead. After on_conn_closed the connection is.
+ * Sources: RFC 9113, RFC 7541, gRPC over HTTP2; flood limits: see session.c. */
+#ifndef H2_H2_H
+#define H2_H2_H
+
+#include "net/conn.h"
+
+struct h2_conn;
+struct h2_stream;
+
+/* Error codes of RST_STREAM and GOAWAY (RFC 9113 section 7). */
+enum h2_code {
+    H2_NO_ERROR = 0,
+    H2_PROTOCOL_ERROR = 1,
+    H2_INTERNAL_ERROR = 2,
+    H2_FLOW_CONTROL_ERROR = 3,
+    H2_STREAM_CLOSED = 5,
+    H2_REFUSED_STREAM = 7,
+    H2_CANCEL = 8,
+    H2_ENHANCE_YOUR_CALM = 11,
+};
+
+/* One header field; names are lower case. Borrowed. */
+struct h2_field {
+    struct bytes name, value;
+};
+
+/* A received field list: borrowed for the callback, pseudo-header fields among it in order. */
+struct h2_fields {
+    const struct h2_field *v;
+    size_t count;
+};
+
+struct h2_ops {
+    /* Server role: a request began. Set the stream's user pointer here. The headers are valid for
+     * HTTP (checked by nghttp2) and within LIMIT_HEADER_BYTES and _FIELDS. end_stream: no body. */
+    void (*on_request)(struct h2_conn *c, struct h2_stream *s, struct h2_fields h, bool end_stream);
+    /* Client role: final response headers (1xx are dropped). end_stream: "trailers-only" for gRPC. */
+    void (*on_response)(struct h2_stream *s, struct h2_fields h, bool end_stream);
+    /* Message bytes: take *data. Padding is not among it and is credited by h2 itself. */
+    void (*on_data)(struct h2_stream *s, struct slice *data);
+    /* Trailers; the stream's receiving side is over (on_end does not follow). */
+    void (*on_trailers)(struct h2_stream *s, struct h2_fields h);
+    /* END_STREAM on a DATA frame. */
+    void (*on_end)(struct h2_stream *s);
+    /* n bytes of h2_stream_send went into frames (left the stream's queue). */
+    void (*on_drained)(struct h2_stream *s, size_t n);
+    /* The stream is over: reset by the peer (code), by us, by GOAWAY (H2_REFUSED_STREAM: not processed
+     * by the peer, safe to repeat elsewhere), by the connection's end, or complete both ways
+     * (H2_NO_ERROR and is_complete). */
+    void (*on_close)(struct h2_stream *s, enum h2_code code, bool is_complete);
+
+    /* --- connection --- */
+    /* The peer's first SETTINGS are in: the connection is good. */
+    void (*on_ready)(struct h2_conn *c);
+    /* The peer sent GOAWAY; streams above last_id get their on_close. New streams are refused. */
+    void (*on_goaway)(struct h2_conn *c, enum h2_code code);
+    /* The connection failed or ended; all streams have had their on_close. Once. The receiver calls
+     * h2_conn_close if it has not. */
+    void (*on_lost)(struct h2_conn *c, enum err why);
+    /* Last call; c is freed behind it. */
+    void (*on_conn_closed)(struct h2_conn *c);
+};
+
+struct h2_opts {
+    bool is_server;
+    uint32_t max_streams;     /* announced (server) */
+    uint32_t stream_window;   /* our receive window of a stream */
+    uint32_t conn_window;
+    uint32_t max_frame_size;  /* announced; 16384 for clients' data, 1 MiB is fine towards etcd */
+    uint64_t ping_ms;         /* keepalive while streams are open; 0: none */
+    uint64_t ping_ack_ms;     /* no ack for so long: ERR_TIMEOUT, connection lost */
+    uint64_t write_stall_ms;  /* queued bytes and no progress for so long: lost; 0: none */
+};
+
+/* Takes an open connection (also on error, when it is closed) and queues the preface and SETTINGS.
+ * Errors: ERR_NOMEM. */
+MUST_CHECK enum err h2_conn_new(struct loop *loop, struct slab_pool *pool, struct net_conn *net,
+                                const struct h2_opts *opts, const struct h2_ops *ops, void *user,
+                                struct h2_conn **out);
+void *h2_conn_user(const struct h2_conn *c);
+const char *h2_conn_peer(const struct h2_conn *c);
+const char *h2_conn_why(const struct h2_conn *c);
+size_t h2_conn_stream_count(const struct h2_conn *c);
+/* Can h2_request be called now with a chance (ready, no GOAWAY, stream ids and peer's limit left)? */
+bool h2_conn_can_request(const struct h2_conn *c);
+/* Graceful stop, server: GOAWAY with last id 2^31-1 and a PING; after its ack (or 1 s) GOAWAY with the
+ * real last id. Streams go on. */
+void h2_conn_shutdown(struct h2_conn *c);
+/* Sends GOAWAY(code), writes what is queued for at most linger_ms, closes. Streams end with on_close
+ * (from the loop). Idempotent. */
+void h2_conn_close(struct h2_conn *c, enum h2_code code, uint64_t linger_ms);
+
+void h2_stream_set_user(struct h2_stream *s, void *user);
+void *h2_stream_user(const struct h2_stream *s);
+struct h2_conn *h2_stream_conn(const struct h2_stream *s);
+
+/* Client role: opens a stream. headers are copied. end: no body follows. Errors: ERR_CLOSED when the
+ * connection takes no more streams, ERR_NOMEM. */
+MUST_CHECK enum err h2_request(struct h2_conn *c, struct h2_fields headers, bool end, void *user,
+                               struct h2_stream **out);
+/* Server role: response headers; end: trailers-only. */
+MUST_CHECK enum err h2_respond(struct h2_stream *s, struct h2_fields headers, bool end);
+/* Queues message bytes: takes all of data (also on error). end: END_STREAM behind them. Data may be
+ * empty. Errors: ERR_NOMEM, ERR_CLOSED (stream over; the bytes are dropped). */
+MUST_CHECK enum err h2_stream_send(struct h2_stream *s, struct chain *data, bool end);
+/* Server role: trailers behind the queued data; the sending side is over. */
+MUST_CHECK enum err h2_stream_trailers(struct h2_stream *s, struct h2_fields trailers);
+/* Bytes queued on the stream, not yet in frames. */
+size_t h2_stream_queued(const struct h2_stream *s);
+/* Gives the peer n bytes of stream window back. */
+void h2_stream_credit(struct h2_stream *s, size_t n);
+/* RST_STREAM; queued data is dropped. on_close follows from the loop. Idempotent. */
+void h2_stream_reset(struct h2_stream *s, enum h2_code code);
+
+#endif

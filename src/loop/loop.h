@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives: libuv events. Gives: one loop per thread with timers, deferred work and a flush point.
+ * Owns: the uv loop. Thread: its own. */
+#ifndef LOOP_LOOP_H
+#define LOOP_LOOP_H
+
+#include <uv.h>
+
+#include "base/err.h"
+#include "base/list.h"
+
+/* Work that has to happen once before the loop sleeps again: an h2 session with bytes to send. */
+struct loop_flush {
+    struct list node;
+    void (*fn)(struct loop_flush *self);
+};
+
+struct loop {
+    uv_loop_t uv;
+    uv_prepare_t prepare; /* both run the flush list: timers fire before prepare, */
+    uv_check_t check;     /* sockets before check */
+    uv_idle_t idle;       /* active only while deferred work is pending, so that poll does not sleep */
+    struct list flushes;
+    struct list tasks;
+    bool is_stopping;
+};
+
+MUST_CHECK enum err loop_init(struct loop *l);
+/* Runs until loop_stop and until every handle is closed. */
+void loop_run(struct loop *l);
+/* From the loop's thread. Closes the loop's own handles; loop_run returns when all others closed too. */
+void loop_stop(struct loop *l);
+void loop_fini(struct loop *l);
+/* Milliseconds on CLOCK_MONOTONIC, as of this turn. */
+uint64_t loop_now_ms(const struct loop *l);
+/* Nanoseconds on CLOCK_MONOTONIC, now. */
+uint64_t loop_hrtime_ns(void);
+
+void loop_flush_init(struct loop_flush *f, void (*fn)(struct loop_flush *));
+/* Asks for one call of f->fn before the loop sleeps; asking again before it ran changes nothing. */
+void loop_flush_want(struct loop *l, struct loop_flush *f);
+void loop_flush_cancel(struct loop_flush *f);
+
+/* Work for the next turn of the loop: a lane that yielded. Same rules as a flush; a task that asks
+ * for itself again runs in the turn after, so sockets are served in between. */
+struct loop_task {
+    struct list node;
+    void (*fn)(struct loop_task *self);
+};
+void loop_task_init(struct loop_task *t, void (*fn)(struct loop_task *));
+void loop_task_want(struct loop *l, struct loop_task *t);
+void loop_task_cancel(struct loop_task *t);
+
+/* A one-shot timer embedded in its owner. Freeing: uv needs a close callback, so the memory of a
+ * started timer may go only after loop_timer_close's callback. To keep owners simple the uv handle
+ * is allocated apart: loop_timer_stop may be called any time and the owner freed at once. */
+struct loop_timer {
+    uv_timer_t *uv; /* NULL until first used */
+    void (*fn)(struct loop_timer *self);
+};
+void loop_timer_init(struct loop_timer *t, void (*fn)(struct loop_timer *));
+/* (Re)starts. Errors: ERR_NOMEM. */
+MUST_CHECK enum err loop_timer_start(struct loop *l, struct loop_timer *t, uint64_t ms);
+bool loop_timer_is_active(const struct loop_timer *t);
+/* Stops for now; keeps the handle. */
+void loop_timer_stop(struct loop_timer *t);
+/* Stops and gives the handle back; the owner may be freed at once. Safe on a never started timer. */
+void loop_timer_fini(struct loop_timer *t);
+
+#endif

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives: mail from any thread. Gives: each mail's deliver call on the receiver's loop, in the
+ * order of posting. Owns: mail between post and deliver. Thread: post any, the rest the loop's.
+ *
+ * The only way for a pointer to cross threads. What a mail points to is moved or immutable. */
+#ifndef LOOP_MAILBOX_H
+#define LOOP_MAILBOX_H
+
+#include <pthread.h>
+
+#include "loop/loop.h"
+
+/* Embedded first in every message type. */
+struct mail {
+    struct list node;
+    /* Runs on the receiver's thread and takes the mail (frees it). delivered is false when the
+     * mailbox closes before: then free only. */
+    void (*deliver)(struct mail *self, bool delivered);
+};
+
+struct mailbox {
+    pthread_mutex_t lock;
+    struct list queue; /* guarded by lock */
+    bool is_closed;    /* guarded by lock */
+    uv_async_t async;
+};
+
+MUST_CHECK enum err mailbox_init(struct mailbox *mb, struct loop *loop);
+/* Any thread. Takes m. After close the mail is freed at once (deliver with false, caller's thread). */
+void mailbox_post(struct mailbox *mb, struct mail *m);
+/* Loop's thread: no deliveries any more; what is queued is freed. mb's memory lives on until loop_run
+ * has returned. */
+void mailbox_close(struct mailbox *mb);
+void mailbox_fini(struct mailbox *mb);
+
+#endif

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives: certificate files. Gives: TLS contexts. Owns: SSL_CTX objects. Thread: made on the control
+ * thread, then immutable and shared (SSL_CTX is refcounted).
+ *
+ * TLS 1.2 (ECDHE + AEAD) and 1.3 only, no renegotiation, no compression, no early data, tickets off,
+ * SSL_OP_CLEANSE_PLAINTEXT, ALPN as given. */
+#ifndef NET_TLS_H
+#define NET_TLS_H
+
+#include "base/err.h"
+
+struct net_tls; /* an SSL_CTX with our settings; refcounted */
+
+struct net_tls_server_opts {
+    const char *cert_file, *key_file; /* PEM, chain first */
+    const char *ca_file;              /* NULL: client certificates are not asked for */
+    bool require_client_cert;         /* etcd: ca_file alone already demands one */
+    const char *const *allowed_names; /* CN or SAN (DNS, IP, URI, email) of the client; NULL: any */
+    size_t allowed_count;
+};
+
+struct net_tls_client_opts {
+    const char *ca_file;              /* NULL: the system's store */
+    const char *cert_file, *key_file; /* NULL: no client certificate */
+    bool alpn_h2;                     /* offer h2; false: offer http/1.1 */
+};
+
+/* why[0..why_len) gets a text that names the file. Errors: ERR_TLS. */
+MUST_CHECK enum err net_tls_server_new(const struct net_tls_server_opts *o, struct net_tls **out,
+                                       char *why, size_t why_len);
+MUST_CHECK enum err net_tls_client_new(const struct net_tls_client_opts *o, struct net_tls **out,
+                                       char *why, size_t why_len);
+struct net_tls *net_tls_ref(struct net_tls *t);
+void net_tls_drop(struct net_tls *t);
+
+#endif
