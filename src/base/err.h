@@ -80,6 +80,7 @@ enum err_fault {
     X(ANS_COMPRESSED, "answer_compressed", FAULT_UPSTREAM, GRPC_INTERNAL)                          \
     X(ANS_CUT, "answer_cut", FAULT_UPSTREAM, GRPC_INTERNAL)                                        \
     X(ANS_UNKNOWN_WATCH, "unknown_watch_id", FAULT_UPSTREAM, GRPC_DATA_LOSS)                       \
+    X(NO_ADVERTISE_URL, "no_advertise_url", FAULT_US, GRPC_FAILED_PRECONDITION)                    \
     X(UPSTREAM_LOST, "upstream_lost", FAULT_UPSTREAM, GRPC_UNAVAILABLE)                            \
     X(UPSTREAM_AWAY, "upstream_away", FAULT_UPSTREAM, GRPC_UNAVAILABLE)                            \
     /* stored values: the classes of the golden vectors */                                         \

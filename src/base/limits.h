@@ -4,9 +4,9 @@
 #define BASE_LIMITS_H
 
 /* --- bytes in memory --- */
-#define LIMIT_SLAB_SIZE (64u * 1024)         /* pooled slab: four HTTP/2 frames of etcd's size */
-#define LIMIT_SMALL_COPY 512u                /* headers below this are copied, not referenced */
-#define LIMIT_LANE_TURN (1024u * 1024)       /* a lane yields to the loop after this many bytes */
+#define LIMIT_SLAB_SIZE (64u * 1024)   /* pooled slab: four HTTP/2 frames of etcd's size */
+#define LIMIT_SMALL_COPY 512u          /* headers below this are copied, not referenced */
+#define LIMIT_LANE_TURN (1024u * 1024) /* a lane yields to the loop after this many bytes */
 
 /* --- gRPC --- */
 #define LIMIT_MAX_REQUEST_BYTES (16u * 1024 * 1024) /* default of --max-request-bytes */
@@ -16,8 +16,8 @@
 #define LIMIT_ANSWER_SMALL (1024u * 1024)           /* an unstreamed part of a streamed answer */
 
 /* --- protobuf --- */
-#define LIMIT_DEPTH 16u             /* nesting of a request or answer */
-#define LIMIT_TXN_OPS 4096u         /* operations of one Txn, all levels; etcd's default is 128 */
+#define LIMIT_DEPTH 16u     /* nesting of a request or answer */
+#define LIMIT_TXN_OPS 4096u /* operations of one Txn, all levels; etcd's default is 128 */
 
 /* --- stored envelopes (KMS v2, kube-apiserver's own limits) --- */
 #define LIMIT_KEY_ID 1024u
@@ -25,22 +25,22 @@
 #define LIMIT_ANNOTATIONS (32u * 1024)
 
 /* --- HTTP/2 --- */
-#define LIMIT_STREAMS 1000u                   /* concurrent client streams, announced */
-#define LIMIT_HEADER_BYTES (16u * 1024)       /* RFC 9113 section 6.5.2 size of one field list */
+#define LIMIT_STREAMS 1000u             /* concurrent client streams, announced */
+#define LIMIT_HEADER_BYTES (16u * 1024) /* RFC 9113 section 6.5.2 size of one field list */
 #define LIMIT_HEADER_FIELDS 100u
-#define LIMIT_STREAM_WINDOW (1024u * 1024)    /* our receive window of a stream */
-#define LIMIT_CONN_WINDOW (8u * 1024 * 1024)  /* our receive window of a connection */
-#define LIMIT_CONN_OUT (256u * 1024)          /* bytes queued on a socket before we stop framing */
-#define LIMIT_STREAM_OUT (256u * 1024)        /* queued on a stream before credit is held back */
+#define LIMIT_STREAM_WINDOW (1024u * 1024)   /* our receive window of a stream */
+#define LIMIT_CONN_WINDOW (8u * 1024 * 1024) /* our receive window of a connection */
+#define LIMIT_CONN_OUT (256u * 1024)         /* bytes queued on a socket before we stop framing */
+#define LIMIT_STREAM_OUT (256u * 1024)       /* queued on a stream before credit is held back */
 
 /* --- times, milliseconds --- */
-#define LIMIT_KEY_WAIT_MS 10000u      /* a call waits this long for a key */
-#define LIMIT_UPSTREAM_WAIT_MS 1000u  /* a new call waits this long for a lost etcd */
+#define LIMIT_KEY_WAIT_MS 10000u     /* a call waits this long for a key */
+#define LIMIT_UPSTREAM_WAIT_MS 1000u /* a new call waits this long for a lost etcd */
 #define LIMIT_REDIAL_MS 50u
-#define LIMIT_NEGATIVE_MS 3000u       /* an unwrap that the plugin refused is remembered */
-#define LIMIT_PREFACE_MS 5000u        /* client: first bytes, TLS handshake */
-#define LIMIT_WRITE_STALL_MS 30000u   /* a peer that takes no byte that it has window for */
-#define LIMIT_PING_MS 10000u          /* upstream keepalive while calls are open */
+#define LIMIT_NEGATIVE_MS 3000u     /* an unwrap that the plugin refused is remembered */
+#define LIMIT_PREFACE_MS 5000u      /* client: first bytes, TLS handshake */
+#define LIMIT_WRITE_STALL_MS 30000u /* a peer that takes no byte that it has window for */
+#define LIMIT_PING_MS 10000u        /* upstream keepalive while calls are open */
 #define LIMIT_PING_ACK_MS 3000u
 
 #endif

@@ -148,8 +148,9 @@ void log_write(enum log_level level, const char *msg, const char *fmt, ...)
         n = json_escape(line, sizeof line - 4, n, details);
         n += (size_t)snprintf(line + n, sizeof line - n, "\"}\n");
     } else {
-        int len = snprintf(line, sizeof line, "%s.%03ldZ %-5s %s%s%s\n", stamp,
-                           now.tv_nsec / 1000000, names[level], msg, details[0] ? " " : "", details);
+        int len =
+            snprintf(line, sizeof line, "%s.%03ldZ %-5s %s%s%s\n", stamp, now.tv_nsec / 1000000,
+                     names[level], msg, details[0] ? " " : "", details);
 
         n = (size_t)len < sizeof line ? (size_t)len : sizeof line - 1;
         line[n - 1] = '\n';

@@ -6,7 +6,8 @@
 #include <sys/resource.h>
 
 /* Room for some 4,000 DEKs with what is derived from them; the smallest block is 64 bytes.
- * OpenSSL's secure heap is mlocked, MADV_DONTDUMP, between guard pages, and has a lock of its own. */
+ * OpenSSL's secure heap is mlocked, MADV_DONTDUMP, between guard pages, and has a lock of its own.
+ */
 #define SECRET_HEAP (4u * 1024 * 1024)
 #define SECRET_MIN_BLOCK 64
 

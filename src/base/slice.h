@@ -27,7 +27,7 @@ struct slab {
     uint32_t cap;
     uint32_t fill; /* bytes [0, fill) are in use; whoever holds the only writer's role appends */
     uint32_t refs;
-    uint32_t flags; /* enum slab_flags */
+    uint32_t flags;         /* enum slab_flags */
     struct slab_pool *pool; /* NULL: heap */
     struct slab *next_free;
 };
@@ -112,8 +112,8 @@ void chain_consume(struct chain *c, size_t n);
 void chain_copy(const struct chain *c, size_t off, size_t n, uint8_t *dst);
 /* Copies n bytes of p in, into the tail slab of the chain when it has room and only this chain
  * refers to it, else into a new slab of the pool. Counts as copied bytes. Errors: ERR_NOMEM. */
-MUST_CHECK enum err chain_push_copy(struct chain *c, struct slab_pool *pool, const void *p, size_t n,
-                                    uint32_t flags);
+MUST_CHECK enum err chain_push_copy(struct chain *c, struct slab_pool *pool, const void *p,
+                                    size_t n, uint32_t flags);
 
 /* A reading position in a chain that the chain outlives; the chain must not change meanwhile. */
 struct chain_pos {

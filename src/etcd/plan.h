@@ -36,7 +36,10 @@ struct etcd_need {
     const struct provider *provider;
     struct dek_id id; /* in the plan's arena */
     struct dek *dek;  /* a reference: set by the lane, dropped by the plan */
-    bool was_used;    /* apply: a value was opened and authenticated with it */
+    /* Set by the lane instead of dek when the key can't be had: its values fail with this. So a Watch
+     * still gets the events of earlier revisions. */
+    enum err err;
+    bool was_used; /* apply: a value was opened and authenticated with it */
 };
 
 struct etcd_op; /* plan_int.h */
@@ -45,7 +48,10 @@ struct etcd_op; /* plan_int.h */
 struct etcd_watch_info {
     int64_t watch_id;
     bool created, canceled, has_events, has_header, is_fragment;
-    size_t header_at, header_len; /* the body of header(1), in the scanned chain */
+    bool is_swallowed; /* the watch was in state SWALLOW when the message began, its canceled answer
+                          included: the caller drops the message */
+    size_t header_at, header_len; /* the body of header(1), in the scanned chain; a stream's header
+                                   * is etcd_stream_header */
 };
 
 /* Reused for message after message of a lane. Zero-initialised is empty and valid. */
@@ -55,6 +61,9 @@ struct etcd_plan {
     size_t op_count, op_cap;
     struct etcd_need *needs;
     size_t need_count, need_cap;
+    uint32_t *need_slots; /* hash table over needs, once there are more than a few; index + 1 */
+    size_t need_slot_count;
+    uint32_t need_last; /* the one that was used last */
     enum err err;        /* of the last failed step */
     struct bytes bad_key; /* the key that it concerns, in arena; empty when none */
     uint32_t bad_field;  /* ERR_REQ_UNKNOWN_FIELD and the like: the field number */

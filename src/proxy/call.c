@@ -1,0 +1,632 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The happy path of a unary call:
+ *   1. call_open checks method, path and headers; the request lane collects the message;
+ *   2. END_STREAM: the lane seals it, call_send_up opens the upstream stream and sends it whole;
+ *   3. etcd's headers go on at once; the answer lane opens what comes;
+ *   4. etcd's trailers wait in c->trailers until the answer lane is done, then call_finish sends
+ * them. A streaming call opens its upstream stream at once and hands messages on as they come.
+ * Failure modes:
+ *   - refused request, value that does not open, no key: call_fail, one status in trailers;
+ *   - client reset or gone: upstream is reset with CANCEL, the lanes are killed;
+ *   - upstream lost: UNAVAILABLE in trailers; upstream REFUSED_STREAM: handed on as such, since
+ * nothing was processed and clients repeat by themselves;
+ *   - etcd being redialled: CALL_WAITING, at most 1 s (the link ends it).
+ * Never CANCELLED, DEADLINE_EXCEEDED or RST_STREAM CANCEL to a client that has not given up:
+ * clientv3 then repeats writes. */
+#include "proxy/call.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/metrics.h"
+#include "grpc/grpc.h"
+
+/* An answered stream whose client does not end its own side is reset after this time. */
+#define REAP_MS 3000
+
+bool call_is_unary(const struct call *c)
+{
+    return c->method == NULL || c->method->shape == ETCD_UNARY;
+}
+
+bool call_is_live(const struct call *c)
+{
+    return c->state == CALL_COLLECTING || c->state == CALL_WAITING || c->state == CALL_OPEN;
+}
+
+struct call *call_of_link_node(struct list *node)
+{
+    return LIST_ENTRY(node, struct call, link_node);
+}
+
+static void call_set_state(struct call *c, enum call_state to)
+{
+    static const uint8_t legal[] = {
+        [CALL_REFUSED] = 1 << CALL_COLLECTING | 1 << CALL_FAILED | 1 << CALL_GONE,
+        [CALL_COLLECTING] = 1 << CALL_WAITING | 1 << CALL_OPEN | 1 << CALL_FAILED | 1 << CALL_GONE,
+        [CALL_WAITING] = 1 << CALL_OPEN | 1 << CALL_FAILED | 1 << CALL_GONE,
+        [CALL_OPEN] = 1 << CALL_ANSWERED | 1 << CALL_FAILED | 1 << CALL_GONE,
+        [CALL_ANSWERED] = 1 << CALL_GONE,
+        [CALL_FAILED] = 1 << CALL_GONE,
+        [CALL_GONE] = 0,
+    };
+
+    CHECK(legal[c->state] & 1 << to);
+    c->state = to;
+}
+
+static void call_free_if_over(struct call *c)
+{
+    if (c->down != NULL || c->up != NULL)
+        return;
+    lane_kill(&c->request);
+    lane_kill(&c->answer);
+    loop_timer_fini(&c->reap);
+    etcd_ask_fini(&c->ask);
+    fields_fini(&c->headers);
+    fields_fini(&c->trailers);
+    sealed_msg_fini(&c->pending);
+    list_remove(&c->link_node);
+    list_remove(&c->age_node);
+    link_call_removed(c->link);
+    free(c);
+}
+
+/* --- ends ------------------------------------------------------------------------------------ */
+
+static void on_reap(struct loop_timer *t)
+{
+    struct call *c = CONTAINER_OF(t, struct call, reap);
+
+    if (c->down != NULL)
+        h2_stream_reset(c->down, H2_NO_ERROR);
+}
+
+/* Our side of the client's stream is over. A client that goes on sending is not read any more. */
+static void down_ended(struct call *c)
+{
+    c->down_has_ended = true;
+    if (!c->client_has_ended && c->down != NULL &&
+        loop_timer_start(&c->worker->loop, &c->reap, REAP_MS) != ERR_OK)
+        h2_stream_reset(c->down, H2_NO_ERROR);
+}
+
+static bool is_write(const struct call *c)
+{
+    enum etcd_content content = c->method == NULL ? ETCD_REFUSED : c->method->content;
+
+    return content == ETCD_PUT || content == ETCD_TXN || content == ETCD_DELETE_RANGE;
+}
+
+void call_failure_init(const struct call *c, enum err e, struct failure *f)
+{
+    *f = (struct failure){
+        .err = e,
+        /* Once the request has left, a write has been decided: what fails is reading the answer. */
+        .is_write = is_write(c) && c->state != CALL_OPEN,
+        .is_watch = c->method != NULL && c->method->content == ETCD_WATCH,
+        .path = c->method == NULL ? bytes_of(NULL, 0) : bytes_str(c->method->path),
+    };
+}
+
+static void answer_status(struct call *c, enum grpc_status status, const char *text,
+                          bool refuse_encoding)
+{
+    char code[16], message[3 * STATUS_TEXT_MAX];
+    struct h2_field f[6];
+    size_t n = 0;
+    enum err e;
+
+    if (c->down == NULL || c->down_has_ended)
+        return;
+    snprintf(code, sizeof code, "%d", (int)status);
+    grpc_message_encode(bytes_str(text), message, sizeof message);
+    if (!c->down_has_headers) {
+        f[n++] = (struct h2_field){BYTES_LIT(":status"), BYTES_LIT("200")};
+        f[n++] = (struct h2_field){BYTES_LIT("content-type"), BYTES_LIT("application/grpc")};
+    }
+    f[n++] = (struct h2_field){BYTES_LIT("grpc-status"), bytes_str(code)};
+    f[n++] = (struct h2_field){BYTES_LIT("grpc-message"), bytes_str(message)};
+    if (refuse_encoding)
+        f[n++] = (struct h2_field){BYTES_LIT("grpc-accept-encoding"), BYTES_LIT("identity")};
+    if (c->down_has_headers)
+        e = h2_stream_trailers(c->down, (struct h2_fields){f, n});
+    else
+        e = h2_respond(c->down, (struct h2_fields){f, n}, true);
+    if (e != ERR_OK)
+        h2_stream_reset(c->down, H2_INTERNAL_ERROR);
+    down_ended(c);
+}
+
+void call_fail(struct call *c, const struct failure *f)
+{
+    char text[STATUS_TEXT_MAX];
+    enum grpc_status status;
+
+    if (c->state != CALL_REFUSED && !call_is_live(c))
+        return;
+    status = status_of(f, text);
+    metric_refused(f->err);
+    LOG_RATED(INFO, "call failed", "call=%llu method=%.*s reason=%s status=%s text=\"%s\"",
+              (unsigned long long)c->id, (int)f->path.n,
+              f->path.n > 0 ? (const char *)f->path.p : "", err_reason(f->err),
+              grpc_status_name(status), text);
+    call_set_state(c, CALL_FAILED);
+    if (c->up != NULL)
+        h2_stream_reset(c->up, H2_CANCEL);
+    lane_break_off(&c->answer);
+    lane_kill(&c->request);
+    lane_kill(&c->answer);
+    sealed_msg_fini(&c->pending);
+    answer_status(c, status, text, f->err == ERR_MESSAGE_COMPRESSED);
+}
+
+void call_fail_err(struct call *c, enum err e)
+{
+    struct failure f;
+
+    call_failure_init(c, e, &f);
+    call_fail(c, &f);
+}
+
+void call_finish(struct call *c)
+{
+    if (c->state != CALL_OPEN)
+        return;
+    if (c->trailers.count == 0) { /* END_STREAM without trailers: an answer that was cut */
+        call_fail_err(c, ERR_ANS_CUT);
+        return;
+    }
+    call_set_state(c, CALL_ANSWERED);
+    if (c->down == NULL)
+        return;
+    if (h2_stream_trailers(c->down, fields_view(&c->trailers)) != ERR_OK)
+        h2_stream_reset(c->down, H2_INTERNAL_ERROR);
+    down_ended(c);
+}
+
+/* The client is not interested any more. */
+static void call_gone(struct call *c)
+{
+    if (c->state == CALL_GONE)
+        return;
+    call_set_state(c, CALL_GONE);
+    if (c->up != NULL)
+        h2_stream_reset(c->up, H2_CANCEL);
+    lane_kill(&c->request);
+    lane_kill(&c->answer);
+}
+
+/* --- towards etcd ---------------------------------------------------------------------------- */
+
+/* grpc-timeout for etcd: what is left of the client's. False: nothing is left. */
+static bool add_timeout(struct call *c)
+{
+    char text[GRPC_TIMEOUT_MAX];
+    uint64_t now = loop_hrtime_ns();
+
+    if (c->deadline_ns == 0)
+        return true;
+    if (now >= c->deadline_ns)
+        return false;
+    grpc_timeout_format(c->deadline_ns - now, text);
+    return fields_add_str(&c->headers, "grpc-timeout", text) == ERR_OK;
+}
+
+/* Opens the upstream stream with the kept headers. False: the call has failed, or waits. */
+static bool call_open_up(struct call *c)
+{
+    struct h2_conn *conn = link_upstream(c->link);
+    enum err e;
+
+    if (conn == NULL) {
+        if (c->state != CALL_WAITING)
+            call_set_state(c, CALL_WAITING);
+        return false;
+    }
+    if (!add_timeout(c)) {
+        /* By its own clock, which began earlier, the client has given up. */
+        call_set_state(c, CALL_FAILED);
+        lane_kill(&c->request);
+        lane_kill(&c->answer);
+        answer_status(c, GRPC_DEADLINE_EXCEEDED, "context deadline exceeded", false);
+        return false;
+    }
+    c->headers.v[1].value = bytes_str(link_scheme(c->link));
+    e = h2_request(conn, fields_view(&c->headers), false, c, &c->up);
+    fields_fini(&c->headers);
+    if (e != ERR_OK) {
+        call_fail_err(c, e == ERR_CLOSED ? ERR_UPSTREAM_AWAY : e);
+        return false;
+    }
+    call_set_state(c, CALL_OPEN);
+    return true;
+}
+
+static bool send_sealed(struct call *c, struct sealed_msg *msg, bool end)
+{
+    uint8_t prefix[GRPC_PREFIX_LEN];
+    struct chain out = {0};
+    enum err e;
+
+    grpc_prefix_put(prefix, (uint32_t)msg->body.len);
+    metric_add(METRIC_bytes_forwarded_total, msg->body.len + sizeof prefix);
+    e = chain_push_copy(&out, &c->worker->pool, prefix, sizeof prefix, 0);
+    if (e == ERR_OK)
+        e = chain_move(&out, &msg->body, msg->body.len);
+    if (e == ERR_OK)
+        e = h2_stream_send(c->up, &out, end);
+    chain_fini(&out);
+    if (e == ERR_OK) {
+        c->up_has_ended = c->up_has_ended || end;
+        return true;
+    }
+    if (e != ERR_CLOSED) { /* closed: its on_close tells the rest */
+        call_fail_err(c, e);
+        return false;
+    }
+    return true;
+}
+
+bool call_send_up(struct call *c, struct sealed_msg *msg, bool end)
+{
+    bool ok;
+
+    if (c->up == NULL && c->state == CALL_COLLECTING && !call_open_up(c)) {
+        if (c->state == CALL_WAITING) {
+            (void)!chain_append(&c->pending.body, &msg->body);
+            sealed_msg_fini(msg);
+            return true;
+        }
+        sealed_msg_fini(msg);
+        return false;
+    }
+    ok = c->up == NULL || send_sealed(c, msg, end);
+    sealed_msg_fini(msg);
+    return ok;
+}
+
+void call_end_up(struct call *c)
+{
+    struct chain none = {0};
+
+    if (c->up == NULL || c->up_has_ended)
+        return;
+    c->up_has_ended = true;
+    (void)!h2_stream_send(c->up, &none, true);
+}
+
+void call_upstream_ready(struct call *c)
+{
+    if (c->state != CALL_WAITING || !call_open_up(c))
+        return;
+    if (c->method->shape == ETCD_BIDI)
+        lane_kick(&c->request);
+    else
+        (void)call_send_up(c, &c->pending, true);
+}
+
+/* --- towards the client ---------------------------------------------------------------------- */
+
+bool call_send_down(struct call *c, struct chain *bytes)
+{
+    enum err e;
+
+    if (c->down == NULL)
+        return false;
+    metric_add(METRIC_bytes_forwarded_total, bytes->len);
+    e = h2_stream_send(c->down, bytes, false);
+    if (e == ERR_NOMEM)
+        call_fail_err(c, e);
+    return e == ERR_OK;
+}
+
+/* --- the client's stream --------------------------------------------------------------------- */
+
+/* Headers that end at a proxy, or that the proxy sets itself. */
+static bool is_own_request_header(struct bytes name)
+{
+    static const char *const own[] = {"grpc-timeout",
+                                      "grpc-encoding",
+                                      "grpc-accept-encoding",
+                                      "connection",
+                                      "host",
+                                      "keep-alive",
+                                      "proxy-connection",
+                                      "te",
+                                      "transfer-encoding",
+                                      "upgrade",
+                                      "content-length"};
+
+    for (size_t i = 0; i < ARRAY_LEN(own); i++)
+        if (bytes_eq(name, bytes_str(own[i])))
+            return true;
+    return name.n > 0 && name.p[0] == ':';
+}
+
+static enum err copy_request_headers(struct call *c, struct h2_fields h)
+{
+    struct bytes authority = fields_find(h, ":authority");
+
+    TRY(fields_add(&c->headers, BYTES_LIT(":method"), BYTES_LIT("POST")));
+    TRY(fields_add(&c->headers, BYTES_LIT(":scheme"), bytes_str("http")));
+    TRY(fields_add(&c->headers, BYTES_LIT(":path"), bytes_str(c->method->path)));
+    TRY(fields_add(&c->headers, BYTES_LIT(":authority"),
+                   authority.n > 0 ? authority : BYTES_LIT("localhost")));
+    for (size_t i = 0; i < h.count; i++)
+        if (!is_own_request_header(h.v[i].name))
+            TRY(fields_add(&c->headers, h.v[i].name, h.v[i].value));
+    TRY(fields_add(&c->headers, BYTES_LIT("te"), BYTES_LIT("trailers")));
+    return fields_add(&c->headers, BYTES_LIT("grpc-accept-encoding"), BYTES_LIT("identity"));
+}
+
+/* Answers that are not gRPC's, for requests that are not. */
+static void refuse_http(struct call *c, const char *http_status)
+{
+    struct h2_field f = {BYTES_LIT(":status"), bytes_str(http_status)};
+
+    call_set_state(c, CALL_FAILED);
+    lane_kill(&c->request);
+    lane_kill(&c->answer);
+    if (h2_respond(c->down, (struct h2_fields){&f, 1}, true) != ERR_OK)
+        h2_stream_reset(c->down, H2_INTERNAL_ERROR);
+    down_ended(c);
+}
+
+static void refuse_encoding(struct call *c, struct bytes encoding)
+{
+    struct failure f;
+
+    call_failure_init(c, ERR_MESSAGE_COMPRESSED, &f);
+    f.key = encoding;
+    call_fail(c, &f);
+}
+
+/* True when the request may go on; else it has been answered. */
+static bool admit(struct call *c, struct h2_fields h)
+{
+    struct bytes path = fields_find(h, ":path");
+    struct bytes encoding = fields_find(h, "grpc-encoding");
+    struct bytes timeout = fields_find(h, "grpc-timeout");
+    uint64_t ns;
+
+    if (!bytes_eq(fields_find(h, ":method"), BYTES_LIT("POST"))) {
+        refuse_http(c, "405");
+        return false;
+    }
+    if (!grpc_content_type_ok(fields_find(h, "content-type"))) {
+        refuse_http(c, "415");
+        return false;
+    }
+    c->method = etcd_method_find(path);
+    if (c->method == NULL) {
+        struct failure f;
+
+        call_failure_init(c, ERR_UNKNOWN_METHOD, &f);
+        f.path = path;
+        call_fail(c, &f);
+        return false;
+    }
+    if (encoding.n > 0 && !bytes_eq(encoding, BYTES_LIT("identity"))) {
+        refuse_encoding(c, encoding);
+        return false;
+    }
+    if (timeout.p != NULL) {
+        if (!grpc_timeout_parse(timeout, &ns)) {
+            refuse_http(c, "400");
+            return false;
+        }
+        c->deadline_ns = loop_hrtime_ns() + (ns < UINT64_MAX / 2 ? ns : UINT64_MAX / 2);
+    }
+    if (worker_is_over_limit(c->worker)) {
+        call_fail_err(c, ERR_MEMORY_LIMIT);
+        return false;
+    }
+    return true;
+}
+
+void call_open(struct link *l, struct h2_stream *down, struct h2_fields h, bool end_stream)
+{
+    struct worker *w = link_worker(l);
+    struct call *c = calloc(1, sizeof *c);
+
+    if (c == NULL) {
+        h2_stream_reset(down, H2_REFUSED_STREAM);
+        return;
+    }
+    c->id = (uint64_t)w->number << 48 | ++w->next_call_id;
+    c->link = l;
+    c->worker = w;
+    c->down = down;
+    lane_init(&c->request, c, false);
+    lane_init(&c->answer, c, true);
+    loop_timer_init(&c->reap, on_reap);
+    link_call_added(l, &c->link_node);
+    list_push(&w->calls, &c->age_node);
+    h2_stream_set_user(down, c);
+    c->client_has_ended = end_stream;
+    metric_add(METRIC_calls_total, 1);
+    if (!admit(c, h))
+        return;
+    if (copy_request_headers(c, h) != ERR_OK) {
+        call_fail_err(c, ERR_NOMEM);
+        return;
+    }
+    call_set_state(c, CALL_COLLECTING);
+    if (c->method->shape == ETCD_BIDI)
+        (void)call_open_up(c);
+    if (end_stream)
+        lane_end(&c->request);
+}
+
+void call_on_down_data(struct h2_stream *s, struct slice *data)
+{
+    struct call *c = h2_stream_user(s);
+
+    if (c != NULL) {
+        lane_feed(&c->request, data);
+        return;
+    }
+    h2_stream_credit(s, data->len);
+    slice_drop(data);
+}
+
+void call_on_down_end(struct h2_stream *s)
+{
+    struct call *c = h2_stream_user(s);
+
+    if (c == NULL)
+        return;
+    c->client_has_ended = true;
+    lane_end(&c->request);
+}
+
+void call_on_down_trailers(struct h2_stream *s, struct h2_fields h)
+{
+    (void)h; /* gRPC has no request trailers; they only end the stream */
+    call_on_down_end(s);
+}
+
+void call_on_down_drained(struct h2_stream *s, size_t n)
+{
+    struct call *c = h2_stream_user(s);
+
+    (void)n;
+    if (c != NULL && h2_stream_queued(s) < LIMIT_STREAM_OUT / 2)
+        lane_kick(&c->answer);
+}
+
+void call_on_down_close(struct h2_stream *s, enum h2_code code, bool is_complete)
+{
+    struct call *c = h2_stream_user(s);
+
+    (void)code;
+    (void)is_complete;
+    if (c == NULL)
+        return;
+    c->down = NULL;
+    call_gone(c);
+    call_free_if_over(c);
+}
+
+/* --- etcd's stream --------------------------------------------------------------------------- */
+
+static bool is_own_response_header(struct bytes name)
+{
+    static const char *const own[] = {"grpc-accept-encoding", "grpc-encoding",    "connection",
+                                      "keep-alive",           "proxy-connection", "upgrade",
+                                      "transfer-encoding",    "content-length"};
+
+    for (size_t i = 0; i < ARRAY_LEN(own); i++)
+        if (bytes_eq(name, bytes_str(own[i])))
+            return true;
+    return false;
+}
+
+static enum err copy_response_headers(struct fields *to, struct h2_fields h)
+{
+    for (size_t i = 0; i < h.count; i++)
+        if (!is_own_response_header(h.v[i].name))
+            TRY(fields_add(to, h.v[i].name, h.v[i].value));
+    return ERR_OK;
+}
+
+void call_on_up_response(struct h2_stream *s, struct h2_fields h, bool end_stream)
+{
+    struct call *c = h2_stream_user(s);
+    struct bytes encoding = fields_find(h, "grpc-encoding");
+    struct fields f = {0};
+    enum err e;
+
+    if (c->state != CALL_OPEN || c->down == NULL)
+        return;
+    if (!bytes_eq(fields_find(h, ":status"), BYTES_LIT("200")) ||
+        !grpc_content_type_ok(fields_find(h, "content-type"))) {
+        call_fail_err(c, ERR_UPSTREAM_AWAY); /* something else than etcd answers there */
+        return;
+    }
+    if (encoding.n > 0 && !bytes_eq(encoding, BYTES_LIT("identity"))) {
+        call_fail_err(c, ERR_ANS_COMPRESSED);
+        return;
+    }
+    e = copy_response_headers(&f, h);
+    if (e == ERR_OK)
+        e = h2_respond(c->down, fields_view(&f), end_stream);
+    fields_fini(&f);
+    if (e != ERR_OK) {
+        call_fail_err(c, e);
+        return;
+    }
+    c->down_has_headers = true;
+    if (end_stream) { /* trailers-only */
+        call_set_state(c, CALL_ANSWERED);
+        lane_kill(&c->request);
+        lane_kill(&c->answer);
+        down_ended(c);
+    }
+}
+
+void call_on_up_data(struct h2_stream *s, struct slice *data)
+{
+    struct call *c = h2_stream_user(s);
+
+    lane_feed(&c->answer, data);
+}
+
+void call_on_up_trailers(struct h2_stream *s, struct h2_fields h)
+{
+    struct call *c = h2_stream_user(s);
+
+    if (c->state != CALL_OPEN)
+        return;
+    if (copy_response_headers(&c->trailers, h) != ERR_OK) {
+        call_fail_err(c, ERR_NOMEM);
+        return;
+    }
+    lane_end(&c->answer);
+}
+
+void call_on_up_end(struct h2_stream *s)
+{
+    struct call *c = h2_stream_user(s);
+
+    lane_end(&c->answer);
+}
+
+void call_on_up_drained(struct h2_stream *s, size_t n)
+{
+    struct call *c = h2_stream_user(s);
+
+    (void)n;
+    if (h2_stream_queued(s) < LIMIT_STREAM_OUT / 2)
+        lane_kick(&c->request);
+}
+
+/* Upstream's stream ended before its answer was whole. */
+static void up_broke(struct call *c, enum h2_code code)
+{
+    if (code == H2_REFUSED_STREAM && !c->down_has_headers && c->down != NULL) {
+        /* Not processed by etcd, writes included: the client repeats it by itself. */
+        call_set_state(c, CALL_FAILED);
+        lane_kill(&c->request);
+        lane_kill(&c->answer);
+        c->down_has_ended = true;
+        h2_stream_reset(c->down, H2_REFUSED_STREAM);
+        return;
+    }
+    call_fail_err(c, ERR_UPSTREAM_LOST);
+}
+
+void call_on_up_close(struct h2_stream *s, enum h2_code code, bool is_complete)
+{
+    struct call *c = h2_stream_user(s);
+
+    (void)is_complete;
+    c->up = NULL;
+    /* When the answer's end is in, the lane finishes with it, parked or not. */
+    if (c->state == CALL_OPEN && !c->answer.has_ended)
+        up_broke(c, code);
+    else if (c->state == CALL_OPEN)
+        lane_kill(&c->request);
+    call_free_if_over(c);
+}

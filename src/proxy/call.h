@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives: one client stream with its request headers. Gives: the answer of etcd, or a status of
+ * our own. Owns: two lanes, what was asked for, copies of headers. Thread: the worker's.
+ *
+ * A call is made in on_request and freed when neither a client nor an upstream stream is left.
+ * Between call_fail and that it only waits (state FAILED or DONE). */
+#ifndef PROXY_CALL_H
+#define PROXY_CALL_H
+
+#include "etcd/ask.h"
+#include "etcd/method.h"
+#include "proxy/fields.h"
+#include "proxy/lane.h"
+#include "proxy/link.h"
+#include "proxy/status.h"
+
+enum call_state {
+    CALL_REFUSED = 0, /* answered with an error before anything went to etcd */
+    CALL_COLLECTING,  /* the request is not whole; no upstream stream */
+    CALL_WAITING,     /* ready to go, but etcd is being redialled */
+    CALL_OPEN,        /* the upstream stream is open */
+    CALL_ANSWERED,    /* etcd's trailers were handed on */
+    CALL_FAILED,      /* we ended it with a status of our own */
+    CALL_GONE,        /* the client reset it or its connection is lost */
+};
+
+struct call {
+    uint64_t id;
+    struct link *link;
+    struct worker *worker;
+    struct list link_node;
+    struct list age_node;
+    enum call_state state;
+    const struct etcd_method *method;
+    struct h2_stream *down; /* NULL after its on_close */
+    struct h2_stream *up;   /* NULL before it is opened and after its on_close */
+    struct lane request, answer;
+    struct etcd_ask ask;
+    struct fields headers;     /* to etcd; freed once sent */
+    struct fields trailers;    /* of etcd, until the answer lane is done */
+    uint64_t deadline_ns;      /* CLOCK_MONOTONIC; 0: none */
+    struct sealed_msg pending; /* CALL_WAITING: the unary request */
+    bool down_has_headers;     /* response headers were sent */
+    bool down_has_ended;       /* we ended our side of the client's stream */
+    bool client_has_ended;     /* the client ended its side */
+    bool up_has_ended;         /* we ended our side of the upstream stream */
+    uint8_t watch_header[128]; /* body of the last ResponseHeader seen: clients crash without one */
+    size_t watch_header_len;
+    struct loop_timer reap; /* an answered stream whose client never ends its side */
+};
+
+/* A request began on the client's connection. */
+void call_open(struct link *l, struct h2_stream *down, struct h2_fields h, bool end_stream);
+/* The link has a ready upstream again. */
+void call_upstream_ready(struct call *c);
+/* Ends the call with a status of ours: resets upstream, answers the client, stops the lanes. */
+void call_fail(struct call *c, const struct failure *f);
+/* The same by error alone. */
+void call_fail_err(struct call *c, enum err e);
+bool call_is_unary(const struct call *c);
+bool call_is_live(const struct call *c);
+struct call *call_of_link_node(struct list *node);
+
+/* --- for lane.c --- */
+
+/* Sends a message to etcd: the only way there. Opens the upstream stream of a unary call. end:
+ * nothing follows. Takes msg. False: the call has failed. */
+bool call_send_up(struct call *c, struct sealed_msg *msg, bool end);
+/* Ends our side of the upstream stream of a streaming call. */
+void call_end_up(struct call *c);
+/* Sends raw bytes to the client. Takes bytes. False: the call has failed. */
+bool call_send_down(struct call *c, struct chain *bytes);
+/* The answer lane has handed on everything: trailers. */
+void call_finish(struct call *c);
+void call_failure_init(const struct call *c, enum err e, struct failure *f);
+
+/* Handlers for the streams of both sides. */
+void call_on_down_data(struct h2_stream *s, struct slice *data);
+void call_on_down_end(struct h2_stream *s);
+void call_on_down_trailers(struct h2_stream *s, struct h2_fields h);
+void call_on_down_drained(struct h2_stream *s, size_t n);
+void call_on_down_close(struct h2_stream *s, enum h2_code code, bool is_complete);
+void call_on_up_response(struct h2_stream *s, struct h2_fields h, bool end_stream);
+void call_on_up_data(struct h2_stream *s, struct slice *data);
+void call_on_up_trailers(struct h2_stream *s, struct h2_fields h);
+void call_on_up_end(struct h2_stream *s);
+void call_on_up_drained(struct h2_stream *s, size_t n);
+void call_on_up_close(struct h2_stream *s, enum h2_code code, bool is_complete);
+
+#endif

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives: the bytes of one direction of a call. Gives: sealed messages to etcd, or opened ones to
+ * the client. Owns: what was received and not handed on, the plan in work, its waits for keys.
+ * Thread: the worker's.
+ *
+ * The five steps, in order: deframe, scan, resolve (the only one that can wait), apply, send. */
+#ifndef PROXY_LANE_H
+#define PROXY_LANE_H
+
+#include "etcd/plan.h"
+#include "etcd/stream.h"
+#include "kms/keyring.h"
+#include "loop/loop.h"
+#include "proxy/worker.h"
+
+struct call;
+
+enum lane_state {
+    LANE_DEAD = 0, /* the call ended: bytes are dropped */
+    LANE_OPEN,     /* takes bytes */
+    LANE_PARKED,   /* a message waits for keys: nothing overtakes it */
+    LANE_ENDED,    /* all was handed on, the end included */
+};
+
+struct lane_bench; /* a plan and the waits for its keys; a few per worker, reused */
+
+struct lane {
+    struct call *call;
+    enum lane_state state;
+    bool is_answer;
+    bool has_ended;             /* the peer's end was seen: no more bytes */
+    uint32_t messages;          /* taken so far */
+    struct chain in;            /* received, not yet taken */
+    size_t uncredited;          /* received, stream window not yet given back */
+    size_t relay_left;          /* opaque answer: bytes of the present message still to pass */
+    struct chain msg;           /* the message (or batch) in work */
+    struct lane_bench *bench;   /* while a message is in work */
+    struct keyset *keys;        /* the rule set that its plan is made with */
+    struct etcd_stream *stream; /* a large answer in work */
+    struct chain stream_in;     /* its bytes, not yet taken by the stream */
+    size_t stream_todo;         /* bytes of it that have not come to stream_in yet */
+    struct loop_task turn;      /* the rest of the work, after the loop had its turn */
+};
+
+void lane_init(struct lane *l, struct call *c, bool is_answer);
+/* Stops everything and frees what it holds; the lane is DEAD. Idempotent. */
+void lane_kill(struct lane *l);
+/* Bytes came: takes *s. */
+void lane_feed(struct lane *l, struct slice *s);
+/* The peer's end came. */
+void lane_end(struct lane *l);
+/* The other side's queue got shorter, or something else changed that the lane may wait for. */
+void lane_kick(struct lane *l);
+/* Completes a large answer that was begun with its announced length, so that the client's parser
+ * gets a whole message before the trailers with the error: a message cut short shows as "unexpected
+ * EOF". */
+void lane_break_off(struct lane *l);
+/* Holds bytes of messages that are not complete or not handed on. */
+bool lane_is_holding(const struct lane *l);
+/* Frees the worker's idle benches. */
+void lane_benches_free(struct worker *w);
+
+#endif

@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The happy path:
+ *   1. accept, TLS; the first bytes are kept: "PRI " means HTTP/2, all else goes to probe.c;
+ *   2. etcd is dialled; only then the client's HTTP/2 session begins, with the kept bytes;
+ *   3. calls come and go; each has one stream on each side;
+ *   4. the client goes away: its calls end, upstream is closed, the link is freed.
+ * Failure modes:
+ *   - no first bytes in 5 s, TLS failure: closed;
+ *   - etcd cannot be reached: the client's connection is closed without SETTINGS;
+ *   - etcd is lost and not back within 1 s: waiting calls fail, GOAWAY, close;
+ *   - drain: GOAWAY, the calls finish, the worker ends the rest. */
+#include "proxy/link.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/metrics.h"
+#include "proxy/call.h"
+#include "proxy/probe.h"
+#include "proxy/upstream.h"
+
+#define WIND_DOWN_MS 1000
+
+enum link_state {
+    LINK_CLOSING = 0, /* waits for its connections to be gone */
+    LINK_SNIFFING,    /* first bytes not seen */
+    LINK_DIALLING,    /* HTTP/2; etcd not reached yet */
+    LINK_OPEN,        /* both sides are up, or upstream is being redialled */
+};
+
+struct link {
+    struct list node; /* in worker.links */
+    struct worker *worker;
+    enum link_state state;
+    struct net_conn *net; /* SNIFFING, DIALLING */
+    struct chain sniffed;
+    struct h2_conn *down; /* OPEN */
+    struct upstream up;
+    bool up_started, up_gone;
+    bool is_draining;
+    struct list calls;
+    size_t call_count;
+    struct loop_timer timer; /* first bytes; winding down */
+};
+
+struct worker *link_worker(const struct link *l)
+{
+    return l->worker;
+}
+
+struct link *link_of_node(struct list *node)
+{
+    return LIST_ENTRY(node, struct link, node);
+}
+
+static void link_free_if_over(struct link *l)
+{
+    if (l->state != LINK_CLOSING || l->net != NULL || l->down != NULL ||
+        (l->up_started && !l->up_gone) || l->call_count > 0)
+        return;
+    loop_timer_fini(&l->timer);
+    chain_fini(&l->sniffed);
+    list_remove(&l->node);
+    metric_sub(METRIC_links, 1);
+    worker_link_closed(l->worker);
+    free(l);
+}
+
+void link_close(struct link *l)
+{
+    if (l->state == LINK_CLOSING)
+        return;
+    l->state = LINK_CLOSING;
+    loop_timer_stop(&l->timer);
+    if (l->net != NULL)
+        net_conn_close(l->net, 0);
+    if (l->down != NULL)
+        h2_conn_close(l->down, H2_NO_ERROR, WIND_DOWN_MS);
+    if (l->up_started)
+        upstream_close(&l->up); /* may be the last thing that l waits for */
+    else
+        link_free_if_over(l);
+}
+
+/* GOAWAY, and a second for what is queued; then the end. */
+static void wind_down(struct link *l)
+{
+    l->is_draining = true;
+    if (l->call_count == 0 ||
+        loop_timer_start(&l->worker->loop, &l->timer, WIND_DOWN_MS) != ERR_OK) {
+        link_close(l);
+        return;
+    }
+    h2_conn_shutdown(l->down);
+}
+
+static void on_timer(struct loop_timer *t)
+{
+    link_close(CONTAINER_OF(t, struct link, timer));
+}
+
+/* --- upstream -------------------------------------------------------------------------------- */
+
+static void down_begin(struct link *l);
+
+static void calls_upstream_ready(struct link *l)
+{
+    LIST_FOREACH(it, &l->calls)
+    {
+        call_upstream_ready(call_of_link_node(it));
+    }
+}
+
+static void calls_upstream_dead(struct link *l)
+{
+    LIST_FOREACH(it, &l->calls)
+    {
+        struct call *c = call_of_link_node(it);
+
+        if (c->state == CALL_WAITING)
+            call_fail_err(c, ERR_UPSTREAM_AWAY);
+    }
+}
+
+static void on_upstream_state(struct upstream *u)
+{
+    struct link *l = CONTAINER_OF(u, struct link, up);
+
+    if (l->state == LINK_DIALLING) {
+        if (u->state == UPSTREAM_READY)
+            down_begin(l);
+        else
+            link_close(l);
+    } else if (l->state == LINK_OPEN) {
+        if (u->state == UPSTREAM_READY) {
+            calls_upstream_ready(l);
+        } else {
+            calls_upstream_dead(l);
+            wind_down(l);
+        }
+    }
+}
+
+static void on_upstream_gone(struct upstream *u)
+{
+    struct link *l = CONTAINER_OF(u, struct link, up);
+
+    l->up_gone = true;
+    link_free_if_over(l);
+}
+
+struct h2_conn *link_upstream(struct link *l)
+{
+    return l->up.state == UPSTREAM_READY ? l->up.current : NULL;
+}
+
+const char *link_scheme(const struct link *l)
+{
+    return upstream_url(&l->up)->is_tls ? "https" : "http";
+}
+
+/* --- the client's HTTP/2 session ------------------------------------------------------------- */
+
+static void down_on_request(struct h2_conn *h, struct h2_stream *s, struct h2_fields f, bool end)
+{
+    struct link *l = h2_conn_user(h);
+
+    if (l->state != LINK_OPEN) {
+        h2_stream_reset(s, H2_REFUSED_STREAM);
+        return;
+    }
+    call_open(l, s, f, end);
+}
+
+static void down_on_ready(struct h2_conn *h)
+{
+    (void)h;
+}
+
+static void down_on_goaway(struct h2_conn *h, enum h2_code code)
+{
+    struct link *l = h2_conn_user(h);
+
+    (void)code; /* the client opens no more streams; it closes when its calls are over */
+    if (l->call_count == 0)
+        link_close(l);
+}
+
+static void down_on_lost(struct h2_conn *h, enum err why)
+{
+    LOG(DEBUG, "client connection ended", "peer=%s reason=%s", h2_conn_peer(h), err_reason(why));
+    link_close(h2_conn_user(h));
+}
+
+static void down_on_closed(struct h2_conn *h)
+{
+    struct link *l = h2_conn_user(h);
+
+    l->down = NULL;
+    link_free_if_over(l);
+}
+
+static const struct h2_ops down_ops = {
+    .on_request = down_on_request,
+    .on_data = call_on_down_data,
+    .on_trailers = call_on_down_trailers,
+    .on_end = call_on_down_end,
+    .on_drained = call_on_down_drained,
+    .on_close = call_on_down_close,
+    .on_ready = down_on_ready,
+    .on_goaway = down_on_goaway,
+    .on_lost = down_on_lost,
+    .on_conn_closed = down_on_closed,
+};
+
+static void down_begin(struct link *l)
+{
+    static const struct h2_opts opts = {
+        .is_server = true,
+        .max_streams = LIMIT_STREAMS,
+        .stream_window = LIMIT_STREAM_WINDOW,
+        .conn_window = LIMIT_CONN_WINDOW,
+        .max_frame_size = 16384,
+        .write_stall_ms = LIMIT_WRITE_STALL_MS,
+    };
+    struct net_conn *net = l->net;
+
+    loop_timer_stop(&l->timer);
+    if (net_conn_unread(net, &l->sniffed) != ERR_OK) {
+        link_close(l);
+        return;
+    }
+    l->net = NULL;
+    l->state = LINK_OPEN;
+    if (h2_conn_new(&l->worker->loop, &l->worker->pool, net, &opts, &down_ops, l, &l->down) !=
+        ERR_OK)
+        link_close(l);
+}
+
+/* --- first bytes ----------------------------------------------------------------------------- */
+
+enum sniff { SNIFF_MORE, SNIFF_HTTP2, SNIFF_HTTP1 };
+
+static enum sniff sniff(const struct link *l)
+{
+    static const uint8_t pri[4] = "PRI ";
+    uint8_t first[4];
+    size_t n = l->sniffed.len < sizeof first ? l->sniffed.len : sizeof first;
+
+    if (net_conn_alpn(l->net) == NET_ALPN_HTTP1)
+        return SNIFF_HTTP1;
+    chain_copy(&l->sniffed, 0, n, first);
+    if (memcmp(first, pri, n) != 0)
+        return SNIFF_HTTP1;
+    return n < sizeof first ? SNIFF_MORE : SNIFF_HTTP2;
+}
+
+static void net_on_open(struct net_conn *n)
+{
+    (void)n;
+}
+
+static void net_on_read(struct net_conn *n, struct slice *s)
+{
+    struct link *l = net_conn_user(n);
+
+    if (chain_push(&l->sniffed, s) != ERR_OK) {
+        link_close(l);
+        return;
+    }
+    if (l->state != LINK_SNIFFING)
+        return;
+    switch (sniff(l)) {
+    case SNIFF_MORE:
+        return;
+    case SNIFF_HTTP2:
+        loop_timer_stop(&l->timer);
+        net_conn_read_stop(n);
+        l->state = LINK_DIALLING;
+        l->up_started = true;
+        upstream_start(&l->up);
+        return;
+    case SNIFF_HTTP1:
+        l->net = NULL;
+        probe_start(l->worker, n, &l->sniffed);
+        link_close(l);
+        return;
+    }
+}
+
+static void net_on_writable(struct net_conn *n)
+{
+    (void)n;
+}
+
+static void net_on_eof(struct net_conn *n, enum err why)
+{
+    if (why != ERR_CLOSED)
+        LOG_RATED(INFO, "client connection failed", "peer=%s reason=\"%s\"", net_conn_peer(n),
+                  net_conn_why(n));
+    link_close(net_conn_user(n));
+}
+
+static void net_on_closed(struct net_conn *n)
+{
+    struct link *l = net_conn_user(n);
+
+    l->net = NULL;
+    link_free_if_over(l);
+}
+
+static const struct net_conn_ops sniff_ops = {
+    .on_open = net_on_open,
+    .on_read = net_on_read,
+    .on_writable = net_on_writable,
+    .on_eof = net_on_eof,
+    .on_closed = net_on_closed,
+};
+
+void link_open(struct worker *w, int fd, struct net_tls *tls)
+{
+    struct link *l = calloc(1, sizeof *l);
+
+    if (l == NULL) {
+        close(fd);
+        worker_link_closed(w);
+        return;
+    }
+    l->worker = w;
+    l->state = LINK_SNIFFING;
+    list_init(&l->calls);
+    loop_timer_init(&l->timer, on_timer);
+    upstream_init(&l->up, w);
+    l->up.on_state = on_upstream_state;
+    l->up.on_gone = on_upstream_gone;
+    list_push(&w->links, &l->node);
+    metric_add(METRIC_links, 1);
+    if (net_conn_accept(&w->loop, &w->pool, SLAB_SECRET, fd, tls, &sniff_ops, l, &l->net) !=
+            ERR_OK ||
+        loop_timer_start(&w->loop, &l->timer, LIMIT_PREFACE_MS) != ERR_OK)
+        link_close(l);
+}
+
+/* --- calls and the end ----------------------------------------------------------------------- */
+
+void link_call_added(struct link *l, struct list *node)
+{
+    list_push(&l->calls, node);
+    l->call_count++;
+}
+
+void link_call_removed(struct link *l)
+{
+    l->call_count--;
+    if (l->call_count == 0 && l->is_draining && l->state == LINK_OPEN)
+        link_close(l);
+    else
+        link_free_if_over(l);
+}
+
+void link_drain(struct link *l)
+{
+    if (l->state != LINK_OPEN) {
+        link_close(l);
+        return;
+    }
+    if (l->is_draining)
+        return;
+    l->is_draining = true;
+    h2_conn_shutdown(l->down);
+}
+
+void link_end_calls(struct link *l, enum link_end which)
+{
+    LIST_FOREACH(it, &l->calls)
+    {
+        struct call *c = call_of_link_node(it);
+
+        if (which != LINK_END_NONE && call_is_live(c) &&
+            (which == LINK_END_ALL || !call_is_unary(c)))
+            call_fail_err(c, ERR_CLOSED);
+    }
+    if (l->state != LINK_OPEN || l->call_count == 0)
+        link_close(l);
+}

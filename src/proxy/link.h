@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives: one client socket. Gives: its calls, each mapped to one stream of one upstream
+ * connection. Owns: the client's connection, the connections to etcd made for it, its calls.
+ * Thread: the worker's.
+ *
+ *   accepted ─ first bytes ─► HTTP/1.1: probe.c answers and closes
+ *        └─ "PRI " ─► dial etcd ─► etcd's SETTINGS ─► our SETTINGS to the client ─► calls
+ *
+ * The client's SETTINGS go out only when etcd is reached: a balancer must see a dead member as
+ * dead. If upstream is lost its streams end with UNAVAILABLE; new calls wait for the redial for at
+ * most 1 s; then GOAWAY and close. */
+#ifndef PROXY_LINK_H
+#define PROXY_LINK_H
+
+#include "h2/h2.h"
+#include "proxy/worker.h"
+
+struct call;
+struct link;
+
+/* Takes fd (also on error). */
+void link_open(struct worker *w, int fd, struct net_tls *tls);
+struct worker *link_worker(const struct link *l);
+/* Begins the graceful end: GOAWAY; no new calls. */
+void link_drain(struct link *l);
+enum link_end { LINK_END_NONE, LINK_END_STREAMS, LINK_END_ALL };
+/* While draining: the chosen calls end with UNAVAILABLE, and a link without calls is closed. */
+void link_end_calls(struct link *l, enum link_end which);
+/* Closes at once. */
+void link_close(struct link *l);
+
+/* --- for call.c --- */
+
+/* The connection to open an upstream stream on; NULL while etcd is being redialled: the call then
+ * waits and call_upstream_ready or call_fail comes. */
+struct h2_conn *link_upstream(struct link *l);
+/* ":scheme" of the present upstream: "http" or "https". */
+const char *link_scheme(const struct link *l);
+void link_call_added(struct link *l, struct list *node);
+/* A call is gone. */
+void link_call_removed(struct link *l);
+
+/* The link that owns node (in worker.links). */
+struct link *link_of_node(struct list *node);
+
+#endif

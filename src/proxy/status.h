@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives: an error with what it concerns. Gives: the gRPC status and the one text that a client
+ * sees. Owns: nothing. Thread: any. The table of statuses is in src/README.md. */
+#ifndef PROXY_STATUS_H
+#define PROXY_STATUS_H
+
+#include "base/bytes.h"
+#include "base/err.h"
+
+struct failure {
+    enum err err;
+    struct bytes key;   /* etcd key that it concerns; may be empty */
+    uint32_t field;     /* protobuf field number; 0: none */
+    uint64_t size, max; /* ERR_MESSAGE_TOO_LARGE */
+    bool is_write;      /* the call would have changed etcd */
+    bool is_watch;
+    struct bytes path; /* the method */
+};
+
+#define STATUS_TEXT_MAX 640
+/* Returns the status; text is plain (not yet percent-encoded), NUL-terminated. */
+enum grpc_status status_of(const struct failure *f, char text[static STATUS_TEXT_MAX]);
+
+#endif

@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The life of a worker: started with an empty loop; gets a rule set, then sockets; told to drain;
+ * reports that no link is left; told to stop. Orders come and reports go by mail; nothing else is
+ * shared. Failure modes: no memory for an order: a socket is closed, a rule set is not taken over
+ * (the old one stays in force). */
+#include "proxy/worker.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "kms/manager.h"
+#include "proxy/lane.h"
+#include "proxy/link.h"
+
+#define FREE_SLABS 64 /* 4 MiB of idle slabs a worker keeps */
+#define WIPE_MS 200   /* cipher contexts are wiped this long after first use */
+#define DRAIN_TICK_MS 50
+#define DRAIN_SETTLE_MS 100  /* for calls that were on their way when GOAWAY was sent */
+#define DRAIN_STREAMS_MS 500 /* then watches and the like end: they never do by themselves */
+#define DRAIN_LAST_MS 500    /* for the last bytes, after the limit */
+
+/* --- reports --------------------------------------------------------------------------------- */
+
+struct report_mail {
+    struct mail mail;
+    worker_report_fn fn;
+    void *arg;
+    struct worker_report report;
+};
+
+static void report_deliver(struct mail *m, bool delivered)
+{
+    struct report_mail *r = CONTAINER_OF(m, struct report_mail, mail);
+
+    if (delivered)
+        r->fn(r->arg, &r->report);
+    free(r);
+}
+
+static void report(struct worker *w, enum worker_event event, struct keyset *keys)
+{
+    struct report_mail *r = malloc(sizeof *r);
+
+    CHECK(r != NULL); /* 64 bytes, and the control thread would wait for ever */
+    *r = (struct report_mail){.mail = {.deliver = report_deliver},
+                              .fn = w->report,
+                              .arg = w->report_arg,
+                              .report = {event, w, keys}};
+    mailbox_post(w->control, &r->mail);
+}
+
+/* --- key sets -------------------------------------------------------------------------------- */
+
+struct keyset *worker_keys_ref(struct worker *w)
+{
+    if (w->keys != NULL)
+        w->keys->users++;
+    return w->keys;
+}
+
+void keyset_drop(struct keyset *k)
+{
+    DCHECK(k->users > 0);
+    if (--k->users == 0)
+        report(k->worker, WORKER_KEYSET_UNUSED, k);
+}
+
+static void keyset_free(struct keyset *k)
+{
+    keyring_free(k->ring);
+    ruleset_drop(k->rules);
+    free(k);
+}
+
+struct rules_mail {
+    struct mail mail;
+    struct worker *worker;
+    struct ruleset *rules;
+    struct kms_manager *manager;
+    struct mailbox *manager_box;
+};
+
+static enum err keyset_new(const struct rules_mail *m, struct keyset **out)
+{
+    struct keyset *k = calloc(1, sizeof *k);
+    enum err e;
+
+    if (k == NULL)
+        return ERR_NOMEM;
+    e = keyring_new(&m->worker->loop, m->manager_box, &m->worker->mailbox,
+                    (uint32_t)m->rules->plugin_count, &k->ring);
+    if (e != ERR_OK) {
+        free(k);
+        return e;
+    }
+    k->rules = m->rules;
+    k->manager = m->manager;
+    k->worker = m->worker;
+    k->users = 1;
+    *out = k;
+    return ERR_OK;
+}
+
+static void rules_deliver(struct mail *mail, bool delivered)
+{
+    struct rules_mail *m = CONTAINER_OF(mail, struct rules_mail, mail);
+    struct worker *w = m->worker;
+    struct keyset *fresh, *old = NULL;
+
+    if (delivered && keyset_new(m, &fresh) == ERR_OK) {
+        old = w->keys;
+        w->keys = fresh;
+        report(w, WORKER_KEYSET_IN_USE, fresh);
+    } else {
+        ruleset_drop(m->rules);
+    }
+    if (old != NULL)
+        keyset_drop(old);
+    free(m);
+}
+
+void worker_give_rules(struct worker *w, struct ruleset *rules, struct kms_manager *manager)
+{
+    struct rules_mail *m = malloc(sizeof *m);
+
+    if (m == NULL)
+        return;
+    *m = (struct rules_mail){.mail = {.deliver = rules_deliver},
+                             .worker = w,
+                             .rules = ruleset_ref(rules),
+                             .manager = manager,
+                             .manager_box = kms_manager_mailbox(manager)};
+    mailbox_post(&w->mailbox, &m->mail);
+}
+
+struct keyset_mail {
+    struct mail mail;
+    struct keyset *keys;
+};
+
+static void keyset_free_deliver(struct mail *mail, bool delivered)
+{
+    struct keyset_mail *m = CONTAINER_OF(mail, struct keyset_mail, mail);
+
+    (void)delivered;
+    if (m->keys->worker->keys == m->keys)
+        m->keys->worker->keys = NULL;
+    keyset_free(m->keys);
+    free(m);
+}
+
+void worker_free_keyset(struct worker *w, struct keyset *k)
+{
+    struct keyset_mail *m = malloc(sizeof *m);
+
+    CHECK(m != NULL);
+    *m = (struct keyset_mail){.mail = {.deliver = keyset_free_deliver}, .keys = k};
+    mailbox_post(&w->mailbox, &m->mail);
+}
+
+/* --- sockets --------------------------------------------------------------------------------- */
+
+struct socket_mail {
+    struct mail mail;
+    struct worker *worker;
+    struct net_tls *tls;
+    int fd;
+};
+
+static void socket_deliver(struct mail *mail, bool delivered)
+{
+    struct socket_mail *m = CONTAINER_OF(mail, struct socket_mail, mail);
+
+    if (delivered && !m->worker->is_draining) {
+        m->worker->link_count++;
+        link_open(m->worker, m->fd, m->tls);
+    } else {
+        close(m->fd);
+        if (delivered)
+            report(m->worker, WORKER_LINK_CLOSED, NULL);
+    }
+    if (m->tls != NULL)
+        net_tls_drop(m->tls);
+    free(m);
+}
+
+void worker_give_socket(struct worker *w, int fd, struct net_tls *tls)
+{
+    struct socket_mail *m = malloc(sizeof *m);
+
+    if (m == NULL) {
+        close(fd);
+        return;
+    }
+    *m = (struct socket_mail){.mail = {.deliver = socket_deliver},
+                              .worker = w,
+                              .tls = tls == NULL ? NULL : net_tls_ref(tls),
+                              .fd = fd};
+    mailbox_post(&w->mailbox, &m->mail);
+}
+
+void worker_link_closed(struct worker *w)
+{
+    w->link_count--;
+    report(w, WORKER_LINK_CLOSED, NULL);
+    if (w->is_draining && w->link_count == 0)
+        report(w, WORKER_DRAINED, NULL);
+}
+
+bool worker_is_over_limit(const struct worker *w)
+{
+    return w->pool.live_bytes > w->env->worker_memory_limit;
+}
+
+/* --- the end --------------------------------------------------------------------------------- */
+
+static void on_drain_tick(struct loop_timer *t)
+{
+    struct worker *w = CONTAINER_OF(t, struct worker, drain_timer);
+    uint64_t spent = loop_now_ms(&w->loop) - w->drain_began_ms;
+
+    LIST_FOREACH(it, &w->links)
+    {
+        struct link *l = link_of_node(it);
+
+        if (spent >= w->drain_limit_ms + DRAIN_LAST_MS)
+            link_close(l);
+        else if (spent >= w->drain_limit_ms)
+            link_end_calls(l, LINK_END_ALL);
+        else if (spent >= DRAIN_STREAMS_MS)
+            link_end_calls(l, LINK_END_STREAMS);
+        else if (spent >= DRAIN_SETTLE_MS)
+            link_end_calls(l, LINK_END_NONE);
+    }
+    if (w->link_count > 0 && loop_timer_start(&w->loop, t, DRAIN_TICK_MS) != ERR_OK)
+        LOG(ERROR, "drain timer lost", "worker=%u", w->number);
+}
+
+struct drain_mail {
+    struct mail mail;
+    struct worker *worker;
+    uint64_t limit_ms;
+};
+
+static void drain_deliver(struct mail *mail, bool delivered)
+{
+    struct drain_mail *m = CONTAINER_OF(mail, struct drain_mail, mail);
+    struct worker *w = m->worker;
+
+    if (delivered && !w->is_draining) {
+        w->is_draining = true;
+        w->drain_began_ms = loop_now_ms(&w->loop);
+        w->drain_limit_ms = m->limit_ms;
+        if (w->link_count == 0)
+            report(w, WORKER_DRAINED, NULL);
+        LIST_FOREACH(it, &w->links)
+        {
+            link_drain(link_of_node(it));
+        }
+        on_drain_tick(&w->drain_timer);
+    }
+    free(m);
+}
+
+void worker_drain(struct worker *w, uint64_t limit_ms)
+{
+    struct drain_mail *m = malloc(sizeof *m);
+
+    CHECK(m != NULL);
+    *m = (struct drain_mail){{.deliver = drain_deliver}, w, limit_ms};
+    mailbox_post(&w->mailbox, &m->mail);
+}
+
+struct stop_mail {
+    struct mail mail;
+    struct worker *worker;
+};
+
+static void stop_deliver(struct mail *mail, bool delivered)
+{
+    struct stop_mail *m = CONTAINER_OF(mail, struct stop_mail, mail);
+    struct worker *w = m->worker;
+
+    free(m);
+    if (!delivered)
+        return;
+    if (w->keys != NULL)
+        keyset_free(w->keys);
+    w->keys = NULL;
+    loop_timer_fini(&w->drain_timer);
+    loop_timer_fini(&w->wipe_timer);
+    mailbox_close(&w->mailbox);
+    loop_stop(&w->loop);
+}
+
+void worker_stop(struct worker *w)
+{
+    struct stop_mail *m = malloc(sizeof *m);
+
+    CHECK(m != NULL);
+    *m = (struct stop_mail){{.deliver = stop_deliver}, w};
+    mailbox_post(&w->mailbox, &m->mail);
+    pthread_join(w->thread, NULL);
+    mailbox_fini(&w->mailbox);
+    loop_fini(&w->loop);
+    lane_benches_free(w);
+    envelope_ctx_free(w->envelope);
+    randpool_wipe(&w->random);
+    slab_pool_fini(&w->pool);
+    free(w);
+}
+
+/* --- the thread ------------------------------------------------------------------------------ */
+
+static enum err random_from_pool(void *arg, void *out, size_t n)
+{
+    return randpool_get(arg, out, n);
+}
+
+static void on_wipe(struct loop_timer *t)
+{
+    struct worker *w = CONTAINER_OF(t, struct worker, wipe_timer);
+
+    envelope_ctx_wipe(w->envelope);
+}
+
+void worker_contexts_used(struct worker *w)
+{
+    if (!loop_timer_is_active(&w->wipe_timer) &&
+        loop_timer_start(&w->loop, &w->wipe_timer, WIPE_MS) != ERR_OK)
+        envelope_ctx_wipe(w->envelope);
+}
+
+static void *worker_main(void *arg)
+{
+    struct worker *w = arg;
+    sigset_t all;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
+    loop_run(&w->loop);
+    return NULL;
+}
+
+enum err worker_start(const struct proxy_env *env, unsigned number, struct mailbox *control,
+                      worker_report_fn report_fn, void *arg, struct worker **out)
+{
+    struct worker *w = calloc(1, sizeof *w);
+
+    if (w == NULL)
+        return ERR_NOMEM;
+    w->env = env;
+    w->number = number;
+    w->control = control;
+    w->report = report_fn;
+    w->report_arg = arg;
+    list_init(&w->links);
+    list_init(&w->calls);
+    slab_pool_init(&w->pool, FREE_SLABS);
+    loop_timer_init(&w->drain_timer, on_drain_tick);
+    loop_timer_init(&w->wipe_timer, on_wipe);
+    TRY(envelope_ctx_new(random_from_pool, &w->random, &w->envelope));
+    TRY(loop_init(&w->loop));
+    TRY(mailbox_init(&w->mailbox, &w->loop));
+    if (pthread_create(&w->thread, NULL, worker_main, w) != 0)
+        return ERR_SYSTEM;
+    *out = w;
+    return ERR_OK;
+}

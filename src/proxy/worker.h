@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives: accepted sockets, rule sets and orders by mail. Gives: served links.
+ * Owns: a thread with its loop, slab pool, cipher contexts, key rings, links.
+ * Thread: made and joined by the control thread; everything inside is the worker's own. */
+#ifndef PROXY_WORKER_H
+#define PROXY_WORKER_H
+
+#include <pthread.h>
+
+#include "base/randpool.h"
+#include "loop/mailbox.h"
+#include "proxy/env.h"
+#include "proxy/ruleset.h"
+
+/* A rule set with this worker's key ring for it. A message ends with the set that its plan was made
+ * with; the set goes when the last such message is done and a newer one has come. */
+struct keyset {
+    struct ruleset *rules;
+    struct keyring *ring;
+    struct kms_manager *manager; /* only handed back to the control thread, never called */
+    uint32_t users;              /* lanes, and 1 for being the present one */
+    struct worker *worker;
+};
+
+struct worker;
+
+enum worker_event {
+    WORKER_LINK_CLOSED,
+    WORKER_KEYSET_IN_USE, /* join keys->ring to keys->manager */
+    WORKER_KEYSET_UNUSED, /* take it out of the manager, then worker_free_keyset */
+    WORKER_DRAINED,
+};
+
+/* What a worker reports to the control thread. */
+struct worker_report {
+    enum worker_event event;
+    struct worker *worker;
+    struct keyset *keys; /* of the two KEYSET events */
+};
+typedef void (*worker_report_fn)(void *arg, const struct worker_report *r);
+
+struct worker {
+    const struct proxy_env *env;
+    unsigned number;
+    pthread_t thread;
+    struct loop loop;
+    struct mailbox mailbox;  /* orders of the control thread, answers of key managers */
+    struct mailbox *control; /* where this worker's reports go */
+    worker_report_fn report;
+    void *report_arg;
+    struct slab_pool pool;
+    struct randpool random;
+    struct envelope_ctx *envelope;
+    struct keyset *keys; /* the present set; NULL before the first came */
+    struct list links;
+    size_t link_count;
+    struct list calls; /* by age, oldest first: the oldest holder of memory always gets credit */
+    uint64_t next_call_id;
+    size_t next_server; /* where the next link begins in env->etcd_urls */
+    bool is_draining;
+    uint64_t drain_began_ms;
+    uint64_t drain_limit_ms;
+    struct loop_timer drain_timer;
+    struct loop_timer wipe_timer;
+    struct lane_bench *benches; /* idle ones */
+};
+
+/* Starts the thread. control is the control thread's mailbox; report is called on the control
+ * thread. Errors: ERR_NOMEM, ERR_SYSTEM. */
+MUST_CHECK enum err worker_start(const struct proxy_env *env, unsigned number,
+                                 struct mailbox *control, worker_report_fn report, void *arg,
+                                 struct worker **out);
+/* Takes fd. tls may be NULL; a reference is taken. Control thread, like all that follow. */
+void worker_give_socket(struct worker *w, int fd, struct net_tls *tls);
+/* The new rule set for every message that begins from now on; answered by WORKER_KEYSET_IN_USE with
+ * the key ring, which then has to be joined to the manager. References are taken. */
+void worker_give_rules(struct worker *w, struct ruleset *rules, struct kms_manager *manager);
+/* GOAWAY on every link; calls in flight finish, streams end with UNAVAILABLE after a second,
+ * whatever is left after limit_ms ends then. Answered by WORKER_DRAINED. */
+void worker_drain(struct worker *w, uint64_t limit_ms);
+/* Frees a key set whose ring has left its manager. */
+void worker_free_keyset(struct worker *w, struct keyset *k);
+/* Ends the thread (after WORKER_DRAINED, and after the ring of the present key set has left its
+ * manager) and frees w. */
+void worker_stop(struct worker *w);
+
+/* --- on the worker's own thread --- */
+
+/* The present set, with one more user. NULL: no rules yet. */
+struct keyset *worker_keys_ref(struct worker *w);
+void keyset_drop(struct keyset *k);
+/* The worker's slabs hold more than its share of --memory-limit. */
+bool worker_is_over_limit(const struct worker *w);
+/* The cipher contexts have been used: they are wiped when the burst is over. */
+void worker_contexts_used(struct worker *w);
+void worker_link_closed(struct worker *w);
+
+#endif
