@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The third step of a lane. Every DEK that the plan names is asked for, all unknown ones at once; a
+ * miss parks the lane, and the last answer of the key ring resumes it. Write keys come last, so
+ * that a key's expiry is judged when it is used. */
+#include <stdlib.h>
+
+#include "proxy/lane_int.h"
+
+/* --- benches --------------------------------------------------------------------------------- */
+
+bool lane__bench_take(struct lane *l)
+{
+    struct worker *w = l->call->worker;
+
+    if (l->bench != NULL)
+        return true;
+    l->bench = w->benches;
+    if (l->bench != NULL)
+        w->benches = l->bench->next;
+    else
+        l->bench = calloc(1, sizeof *l->bench);
+    return l->bench != NULL;
+}
+
+static void bench_drop_waits(struct lane_bench *b)
+{
+    for (size_t i = 0; i < b->wait_count; i++) {
+        struct key_wait *wait = &b->waits[i].wait;
+
+        if (wait->is_pending)
+            keyring_cancel(wait);
+        dek_drop(wait->dek);
+        wait->dek = NULL;
+    }
+    b->wait_count = b->pending = 0;
+}
+
+void lane__bench_give_back(struct lane *l)
+{
+    struct lane_bench *b = l->bench;
+
+    if (b == NULL)
+        return;
+    bench_drop_waits(b);
+    etcd_plan_reset(&b->plan);
+    b->next = l->call->worker->benches;
+    l->call->worker->benches = b;
+    l->bench = NULL;
+}
+
+void lane_benches_free(struct worker *w)
+{
+    while (w->benches != NULL) {
+        struct lane_bench *b = w->benches;
+
+        w->benches = b->next;
+        etcd_plan_fini(&b->plan);
+        free(b->waits);
+        free(b);
+    }
+}
+
+/* --- resolve --------------------------------------------------------------------------------- */
+
+enum lane_step lane__apply(struct lane *l);
+
+static enum lane_step resolved(struct lane *l);
+
+static void on_key(struct key_wait *wait)
+{
+    struct lane *l = wait->user;
+    struct lane_bench *b = l->bench;
+
+    CHECK(l->state == LANE_PARKED && b->pending > 0);
+    if (--b->pending > 0)
+        return;
+    l->state = LANE_OPEN;
+    if (resolved(l) == STEP_AGAIN)
+        lane__run(l);
+}
+
+static bool bench_reserve_waits(struct lane_bench *b, size_t n)
+{
+    struct lane_wait *waits;
+
+    if (n <= b->wait_cap)
+        return true;
+    waits = realloc(b->waits, n * sizeof *waits);
+    if (waits == NULL)
+        return false;
+    b->waits = waits;
+    b->wait_cap = n;
+    return true;
+}
+
+/* Asks for every DEK that values of the plan need, all at once. ERR_AGAIN: parked. */
+static enum err resolve_reads(struct lane *l)
+{
+    struct lane_bench *b = l->bench;
+    struct etcd_plan *p = &b->plan;
+
+    if (!bench_reserve_waits(b, p->need_count))
+        return ERR_NOMEM;
+    for (size_t i = 0; i < p->need_count; i++) {
+        struct etcd_need *need = &p->needs[i];
+        struct lane_wait *w = &b->waits[b->wait_count];
+        enum err e;
+
+        if (need->is_write || need->dek != NULL)
+            continue;
+        *w = (struct lane_wait){.wait = {.on_done = on_key, .user = l}, .need = i};
+        e = keyring_get(l->keys->ring, need->provider, &need->id, &w->wait);
+        if (e == ERR_AGAIN) {
+            b->wait_count++;
+            b->pending++;
+        } else if (e != ERR_OK) {
+            return e;
+        } else {
+            need->dek = w->wait.dek;
+        }
+    }
+    return b->pending > 0 ? ERR_AGAIN : ERR_OK;
+}
+
+/* The answers of the key ring move into the plan. */
+static enum err collect_waits(struct lane_bench *b)
+{
+    enum err first = ERR_OK;
+
+    for (size_t i = 0; i < b->wait_count; i++) {
+        struct lane_wait *w = &b->waits[i];
+
+        if (w->wait.err != ERR_OK && first == ERR_OK)
+            first = w->wait.err;
+        b->plan.needs[w->need].dek = w->wait.dek;
+        w->wait.dek = NULL;
+    }
+    return first;
+}
+
+/* The write keys come last, so that a key's expiry is judged when it is used. */
+static enum err resolve_writes(struct lane *l)
+{
+    struct etcd_plan *p = &l->bench->plan;
+
+    for (size_t i = 0; i < p->need_count; i++) {
+        struct etcd_need *need = &p->needs[i];
+        struct dek *dek;
+
+        if (!need->is_write || need->dek != NULL)
+            continue;
+        TRY(keyring_write_key(l->keys->ring, need->provider, &dek));
+        need->dek = dek_ref(dek);
+    }
+    return ERR_OK;
+}
+
+void lane__confirm_keys(struct lane *l)
+{
+    struct lane_bench *b = l->bench;
+
+    for (size_t i = 0; i < b->wait_count; i++) {
+        struct etcd_need *need = &b->plan.needs[b->waits[i].need];
+
+        if (need->was_used)
+            keyring_confirm(l->keys->ring, need->provider, need->dek);
+    }
+}
+
+/* Every read has its DEK, or failed. */
+static enum lane_step resolved(struct lane *l)
+{
+    enum err e = collect_waits(l->bench);
+
+    if (e == ERR_OK)
+        e = resolve_writes(l);
+    if (e != ERR_OK) {
+        l->bench->plan.err = e;
+        return lane__apply_failed(l, e);
+    }
+    worker_contexts_used(l->call->worker);
+    return lane__apply(l);
+}
+
+enum lane_step lane__resolve(struct lane *l)
+{
+    enum err e = resolve_reads(l);
+
+    if (e == ERR_AGAIN) {
+        l->state = LANE_PARKED;
+        return STEP_WAIT;
+    }
+    if (e != ERR_OK) {
+        l->bench->plan.err = e;
+        return lane__apply_failed(l, e);
+    }
+    return resolved(l);
+}

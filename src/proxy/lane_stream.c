@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A large answer: its bytes go through etcd_stream batch by batch, each with the same resolve and
+ * apply as a whole message. One that keeps its announced length (FILL) is completed with filler
+ * when the call fails; one that is split needs nothing. */
+#include "base/metrics.h"
+#include "grpc/grpc.h"
+#include "proxy/lane_int.h"
+
+void lane__stream_over(struct lane *l)
+{
+    etcd_stream_free(l->stream);
+    l->stream = NULL;
+    l->stream_todo = 0;
+    chain_clear(&l->stream_in);
+    lane__message_over(l);
+}
+
+/* --- large answers --------------------------------------------------------------------------- */
+
+bool lane__is_fill(const struct lane *l)
+{
+    enum etcd_content content = l->call->method->content;
+
+    return content != ETCD_RANGE_STREAM && content != ETCD_WATCH;
+}
+
+enum lane_step lane__stream_begin(struct lane *l, uint32_t length)
+{
+    struct call *c = l->call;
+    uint8_t prefix[GRPC_PREFIX_LEN];
+    struct chain out = {0};
+    enum err e;
+    bool ok;
+
+    if (!lane__message_begin(l))
+        return lane__fail(l, ERR_NOMEM);
+    e = etcd_stream_new(c->method->content, l->keys->rules->rules, &c->ask, length, &l->stream);
+    if (e != ERR_OK)
+        return lane__fail(l, e);
+    metric_add(METRIC_messages_streamed_total, 1);
+    l->stream_todo = length;
+    chain_consume(&l->in, GRPC_PREFIX_LEN);
+    if (!lane__is_fill(l))
+        return STEP_AGAIN;
+    grpc_prefix_put(prefix, length);
+    e = chain_push_copy(&out, &c->worker->pool, prefix, sizeof prefix, SLAB_SECRET);
+    ok = e == ERR_OK && call_send_down(c, &out);
+    chain_fini(&out);
+    if (e != ERR_OK)
+        return lane__fail(l, e);
+    return ok ? STEP_AGAIN : STEP_WAIT;
+}
+
+/* The client reads slower than etcd sends: do not open more than its queue should hold. */
+static bool client_is_behind(const struct lane *l)
+{
+    return l->call->down != NULL && h2_stream_queued(l->call->down) >= LIMIT_STREAM_OUT;
+}
+
+enum lane_step lane__stream_step(struct lane *l)
+{
+    size_t n = l->in.len < l->stream_todo ? l->in.len : l->stream_todo;
+    enum err e = chain_move(&l->stream_in, &l->in, n);
+
+    if (e != ERR_OK || !lane__bench_take(l))
+        return lane__fail(l, ERR_NOMEM);
+    l->stream_todo -= n;
+    if (client_is_behind(l))
+        return STEP_WAIT;
+    switch (etcd_stream_next(l->stream, &l->stream_in, &l->bench->plan, &l->msg)) {
+    case ETCD_STREAM_BATCH:
+        if (l->call->method->content == ETCD_WATCH)
+            lane__remember_header(l, etcd_stream_header(l->stream));
+        if (lane__is_swallowed(l)) {
+            lane__message_over(l);
+            return STEP_AGAIN;
+        }
+        return lane__resolve(l);
+    case ETCD_STREAM_MORE:
+        lane__bench_give_back(l);
+        return STEP_WAIT;
+    case ETCD_STREAM_DONE:
+        lane__stream_over(l);
+        return STEP_AGAIN;
+    case ETCD_STREAM_BAD:
+        break;
+    }
+    return lane__apply_failed(l, l->bench->plan.err);
+}
+
+void lane_break_off(struct lane *l)
+{
+    struct chain out = {0};
+
+    if (l->stream == NULL || !lane__is_fill(l) || l->call->down == NULL)
+        return;
+    if (etcd_stream_abort(l->stream, &l->call->worker->pool, &out) == ERR_OK)
+        (void)!h2_stream_send(l->call->down, &out, false);
+    chain_fini(&out);
+}
