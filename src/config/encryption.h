@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Receives: the text of an EncryptionConfiguration file (YAML or JSON). Gives: its entries, checked by
- * kube-apiserver's rules. Owns: its strings; secrets of keys are in base/secret.h memory.
+/* Receives: the text of an EncryptionConfiguration file (YAML or JSON). Gives: its entries, checked
+ * by kube-apiserver's rules. Owns: its strings; secrets of keys are in base/secret.h memory.
  * Thread: any; the result is immutable. */
 #ifndef CONFIG_ENCRYPTION_H
 #define CONFIG_ENCRYPTION_H
@@ -8,7 +8,14 @@
 #include "base/bytes.h"
 #include "base/err.h"
 
-enum enc_provider_kind { ENC_NONE = 0, ENC_IDENTITY, ENC_KMS, ENC_AESGCM, ENC_AESCBC, ENC_SECRETBOX };
+enum enc_provider_kind {
+    ENC_NONE = 0,
+    ENC_IDENTITY,
+    ENC_KMS,
+    ENC_AESGCM,
+    ENC_AESCBC,
+    ENC_SECRETBOX
+};
 
 struct enc_key {
     char *name;
@@ -19,10 +26,11 @@ struct enc_key {
 struct enc_provider {
     enum enc_provider_kind kind;
     /* kms */
-    int kms_version;     /* 1 or 2 */
+    int kms_version; /* 1 or 2 */
     char *name;
     char *endpoint;      /* as written */
-    char *socket_path;   /* the path of the endpoint, percent-decoded; leading '@' after "/" = abstract */
+    char *socket_path;   /* the path of the endpoint, percent-decoded; "/@name" = abstract "name";
+                            "" when it has none (kube-apiserver takes that, too: never reachable) */
     uint64_t timeout_ms; /* default 3000 */
     int cache_size;      /* v1; default 1000 */
     /* local keys */
@@ -40,7 +48,8 @@ struct enc_entry {
 struct enc_config {
     struct enc_entry *entries;
     size_t entry_count;
-    char hash[72]; /* "sha256:<hex>" of the file */
+    char hash[72];           /* "sha256:<hex>" of the file */
+    bool has_more_documents; /* as with kube-apiserver only the first document counts: say so */
 };
 
 struct enc_options {
@@ -48,8 +57,8 @@ struct enc_options {
     bool is_reload;    /* kube-apiserver's stricter name rule under automatic reload */
 };
 
-/* Parses and validates. On error why gets one or more lines "path: reason" with kube-apiserver's meaning
- * and never a secret. Errors: ERR_CONFIG. */
+/* Parses and validates. On error why gets one or more lines "path: reason" with kube-apiserver's
+ * meaning and never a secret. Errors: ERR_CONFIG. */
 MUST_CHECK enum err enc_config_parse(struct bytes text, const struct enc_options *o,
                                      struct enc_config **out, char *why, size_t why_len);
 /* Reads the file first (at most 4 MiB). */

@@ -44,10 +44,11 @@ struct settings {
     bool help;
 };
 
-/* Parses flags "--name=value", "--name value", booleans "--name" or "--name=false", lists by comma or
- * by repeating; then ETCD_ENVELOPE_<NAME> for what no flag gave, then the file of --config-file (YAML,
- * the same names). argv without the program's and the subcommand's name. On error why says what and,
- * for an unknown flag, names the nearest known one. Errors: ERR_CONFIG (exit status 2). */
+/* Parses flags "--name=value", "--name value", booleans "--name" or "--name=false", lists by comma
+ * or by repeating; then ETCD_ENVELOPE_<NAME> for what no flag gave, then the file of --config-file
+ * (YAML, the same names). argv without the program's and the subcommand's name. On error why says
+ * what and, for an unknown flag, names the nearest known one. Errors: ERR_CONFIG (exit status 2).
+ */
 MUST_CHECK enum err settings_parse(int argc, char *const argv[], struct settings **out, char *why,
                                    size_t why_len);
 void settings_free(struct settings *s);

@@ -58,15 +58,16 @@ struct provider_list {
 /* --- keys ------------------------------------------------------------------------------------ */
 
 enum dek_type {
-    DEK_AES_GCM_KEY = 0,   /* encryptedDEKSourceType 0: the secret is the AES key, 16/24/32 bytes */
-    DEK_HKDF_SEED = 1,     /* encryptedDEKSourceType 1: the secret is a seed of at least 32 bytes */
+    DEK_AES_GCM_KEY = 0, /* encryptedDEKSourceType 0: the secret is the AES key, 16/24/32 bytes */
+    DEK_HKDF_SEED = 1,   /* encryptedDEKSourceType 1: the secret is a seed of at least 32 bytes */
 };
 
 struct dek_annotation {
     struct bytes key, value;
 };
 
-/* What names a DEK: borrowed bytes. Annotations are sorted by key, each key once. */
+/* What names a DEK: borrowed bytes. Annotations are sorted by key, each key once: see
+ * dek_annotations_sort. */
 struct dek_id {
     uint32_t type; /* enum dek_type */
     struct bytes key_id;
@@ -78,15 +79,16 @@ struct dek_id {
 /* A data encryption key or seed with its name. Immutable, refcounted. */
 struct dek {
     struct refcount refs;
-    struct dek_id id;      /* points into this object's own memory */
-    struct bytes tail;     /* fields 2..5 as we write them: constant for the DEK, serialized once */
-    uint8_t *secret;       /* base/secret.h memory */
+    struct dek_id id;  /* points into this object's own memory */
+    struct bytes tail; /* fields 2..5 as we write them: constant for the DEK, serialized once */
+    uint8_t *secret;   /* base/secret.h memory */
     size_t secret_len;
-    void *derived;         /* HMAC states of a seed, base/secret.h memory; see dek.c */
+    void *derived; /* HMAC states of a seed, base/secret.h memory; see dek.c */
 };
 
-/* Makes a DEK from the unwrapped secret (copied). Errors: ERR_BAD_DEK_SIZE (type 0: not 16/24/32;
- * type 1: under 32 bytes), ERR_NOMEM, ERR_CRYPTO. Thread: any. */
+/* Makes a DEK from the unwrapped secret (copied). Errors: those of dek_id_validate,
+ * ERR_BAD_DEK_SIZE (type 0: not 16/24/32; type 1: under 32 bytes), ERR_ANNOTATIONS_INVALID also
+ * when they aren't in order, ERR_NOMEM. Thread: any. */
 MUST_CHECK enum err dek_new(const struct dek_id *id, struct bytes secret, struct dek **out);
 struct dek *dek_ref(struct dek *dek);
 /* dek may be NULL. The last drop wipes. */
@@ -98,6 +100,12 @@ void dek_drop(struct dek *dek);
 #define DEK_DIGEST_LEN 32
 MUST_CHECK enum err dek_id_digest(const struct dek_id *id, uint8_t out[static DEK_DIGEST_LEN]);
 MUST_CHECK bool dek_id_eq(const struct dek_id *a, const struct dek_id *b);
+/* Brings annotations into the order of a dek_id: sorted by key, of equal keys only the last, as in
+ * a protobuf map. *count may shrink. Errors: ERR_NOMEM. */
+MUST_CHECK enum err dek_annotations_sort(struct dek_annotation *v, uint32_t *count);
+/* A value sealed under id is due for a rewrite when write_id is what is written with now: another
+ * key id or type. Another wrapped DEK or other annotations don't count (kube-apiserver's rule). */
+MUST_CHECK bool dek_id_is_stale(const struct dek_id *id, const struct dek_id *write_id);
 
 /* The checks on key id, wrapped DEK, annotations and type that apply to what is read, to what is
  * written and to the plugin's Encrypt answer (kube-apiserver's ValidateEncryptedObject, its order).
@@ -122,11 +130,14 @@ void envelope_ctx_wipe(struct envelope_ctx *ctx);
 
 /* --- writing --------------------------------------------------------------------------------- */
 
-/* Bytes of the stored value for a plaintext of plain_len bytes under dek (type 1). */
+/* Bytes of the stored value for a plaintext of plain_len bytes under dek (type 1). Errors:
+ * ERR_MESSAGE_TOO_LARGE (it would fit no slab), ERR_NO_WRITE_KEY (dek is of type 0), ERR_CONFIG (a
+ * provider that does not seal; identity values are stored by not sealing them). */
 MUST_CHECK enum err envelope_sealed_len(const struct provider *provider, const struct dek *dek,
                                         size_t plain_len, size_t *out);
 /* Seals bytes [off, off + len) of in. Writes exactly envelope_sealed_len bytes at out, which does
- * not overlap with in. aad is the etcd key. Errors: ERR_CRYPTO, ERR_RANDOM. */
+ * not overlap with in. aad is the etcd key. Takes 44 random bytes at once: info, then nonce.
+ * Errors: ERR_CRYPTO, ERR_RANDOM and those of envelope_sealed_len; then out is of no use. */
 MUST_CHECK enum err envelope_seal(struct envelope_ctx *ctx, const struct provider *provider,
                                   const struct dek *dek, struct bytes aad, const struct chain *in,
                                   size_t off, size_t len, uint8_t *out);
@@ -137,43 +148,48 @@ enum envelope_form {
     ENVELOPE_NONE = 0, /* refuse */
     ENVELOPE_PLAIN,    /* identity: the value is its own plaintext */
     ENVELOPE_IN_PLACE, /* exactly one provider and key fits, and the plaintext's length is known */
-    ENVELOPE_SCRATCH,  /* several may fit or the length is known only afterwards: open into scratch */
+    ENVELOPE_SCRATCH,  /* several may fit, or the length is known only afterwards */
 };
 
-/* What can be said of a stored value without a key. Memory: the arena it was identified with. */
+/* What can be said of a stored value without a key. id borrows from the chain where its part of the
+ * value lies in one slice, else from the arena: valid as long as both. Opening in place leaves it
+ * valid. */
 struct envelope_value {
     enum envelope_form form;
-    bool needs_dek;                  /* id names a DEK that the key ring has to supply */
-    bool is_stale;                   /* filled by identify as far as the list index tells */
+    bool needs_dek; /* id names a DEK that the key ring has to supply */
+    bool is_stale;  /* as far as the list index tells; the rest is dek_id_is_stale */
     const struct provider *provider; /* the first candidate */
     uint32_t provider_index;         /* its place in the list */
     size_t data_at;                  /* chain offset of encryptedData */
     size_t data_len;
-    size_t plain_len;                /* ENVELOPE_PLAIN, ENVELOPE_IN_PLACE */
+    size_t plain_len; /* ENVELOPE_PLAIN, ENVELOPE_IN_PLACE */
     struct dek_id id;
 };
 
 /* Looks at the stored value in bytes [off, off + len) of in: finds the candidates in list, parses
  * and validates the envelope. Small parts that lie across slices are gathered in arena; the value
- * itself is neither copied nor changed. Errors: the stored-value classes of base/err.h, ERR_NOMEM. */
+ * itself is not changed, and copied only when its fields come in an order that no writer produces
+ * (then it is ENVELOPE_SCRATCH). Errors: the stored-value classes of base/err.h, ERR_NOMEM;
+ * ERR_CONFIG for a provider kind that we can't read. */
 MUST_CHECK enum err envelope_identify(const struct provider_list *list, const struct chain *in,
                                       size_t off, size_t len, struct arena *arena,
                                       struct envelope_value *out);
 
-/* ENVELOPE_IN_PLACE: decrypts where the value lies, piece by piece (out == in), and verifies the tag.
- * On success the plaintext is bytes [*plain_at, *plain_at + v->plain_len) of in; the slabs are marked
- * SLAB_SECRET. On error the bytes are garbage and must not be used: ERR_AUTH_FAILED, ERR_TOO_SHORT,
- * ERR_CRYPTO. dek: what v->id names. */
+/* ENVELOPE_IN_PLACE: decrypts where the value lies, piece by piece (out == in), and verifies the
+ * tag. On success the plaintext is bytes [*plain_at, *plain_at + v->plain_len) of in; the slabs are
+ * marked SLAB_SECRET; nobody else may be reading these bytes. On error the bytes are garbage and
+ * must not be used: ERR_AUTH_FAILED, ERR_TOO_SHORT, ERR_CRYPTO. dek: what v->id names. */
 MUST_CHECK enum err envelope_open_in_place(struct envelope_ctx *ctx, const struct envelope_value *v,
                                            const struct dek *dek, struct bytes aad,
                                            struct chain *in, size_t *plain_at);
 
 /* Opens a value of any sealed form into a new SLAB_SECRET slab and leaves the input as it is: for
- * values that will be stored again, and where several candidates are tried in order. dek may be NULL
- * when !v->needs_dek. list, off and len as given to identify. *authentic tells whether the provider
- * that opened it authenticates (all but aescbc and kms v1's CBC). Errors: those of the first
- * candidate that counts, ERR_NOMEM. */
-MUST_CHECK enum err envelope_open_scratch(struct envelope_ctx *ctx, const struct provider_list *list,
+ * values that will be stored again, and where several candidates are tried in order. dek may be
+ * NULL when !v->needs_dek. list, off and len as given to identify. *authentic tells whether the
+ * provider that opened it authenticates (all but aescbc and kms v1's CBC). Errors: those of the
+ * first candidate that counts, ERR_NOMEM. */
+MUST_CHECK enum err envelope_open_scratch(struct envelope_ctx *ctx,
+                                          const struct provider_list *list,
                                           const struct envelope_value *v, const struct dek *dek,
                                           struct bytes aad, const struct chain *in, size_t off,
                                           size_t len, struct slab_pool *pool, struct slice *out,

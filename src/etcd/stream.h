@@ -40,6 +40,9 @@ void etcd_stream_free(struct etcd_stream *s);
  * have to be dropped by the caller. */
 MUST_CHECK enum etcd_stream_step etcd_stream_next(struct etcd_stream *s, struct chain *in,
                                                   struct etcd_plan *p, struct chain *batch);
+/* Watch, once a batch was given out: the body of the message's header(1), empty when it has none. Valid
+ * until the stream is freed. */
+struct bytes etcd_stream_header(const struct etcd_stream *s);
 /* Bytes of the message not yet taken from in. */
 size_t etcd_stream_left(const struct etcd_stream *s);
 /* Applies the plan of the last batch; appends to out. FILL: raw bytes of the one message. SPLIT: one whole

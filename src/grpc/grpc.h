@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Receives: the bytes of an HTTP/2 stream and gRPC header values. Gives: message prefixes, status
- * texts, timeouts. Owns: nothing. Thread: any. Source: gRPC over HTTP2 (grpc/grpc doc/PROTOCOL-HTTP2). */
+ * texts, timeouts. Owns: nothing. Thread: any.
+ * Source: gRPC over HTTP2 (grpc/grpc doc/PROTOCOL-HTTP2). */
 #ifndef GRPC_GRPC_H
 #define GRPC_GRPC_H
 
@@ -24,8 +25,8 @@ MUST_CHECK bool grpc_timeout_parse(struct bytes text, uint64_t *ns);
 #define GRPC_TIMEOUT_MAX 10
 size_t grpc_timeout_format(uint64_t ns, char out[static GRPC_TIMEOUT_MAX]);
 
-/* Percent-encodes a grpc-message: bytes outside of 0x20..0x7e and '%' become %XX. NUL-terminated and
- * cut to cap - 1 bytes; returns the length. */
+/* Percent-encodes a grpc-message: bytes outside of 0x20..0x7e and '%' become %XX. NUL-terminated,
+ * cut to cap - 1 bytes between escapes; returns the length. */
 size_t grpc_message_encode(struct bytes text, char *out, size_t cap);
 /* The reverse; malformed escapes stay as they are. NUL-terminated, cut; returns the length. */
 size_t grpc_message_decode(struct bytes text, char *out, size_t cap);

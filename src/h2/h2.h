@@ -7,9 +7,9 @@
  *    gathered.
  *  - Connection credit is given back on receipt, always. Stream credit only by h2_stream_credit.
  *  - One flush per loop turn; window updates, PING and SETTINGS answers ride with it.
- *  - Callbacks may call any function here on any stream, h2_conn_close included. A stream pointer is
- *    valid until its on_close; on_close comes exactly once for every stream, always from the loop or
- *    from inside the processing of input, never from inside a call made by the owner of the stream.
+ *  - Callbacks may call any function here on any stream, h2_conn_close included. A stream pointer
+ * is valid until its on_close; on_close comes exactly once for every stream, always from the loop
+ * or from inside the processing of input, never from inside a call made by the owner of the stream.
  *  - After on_close the pointer is dead. After on_conn_closed the connection is.
  * Sources: RFC 9113, RFC 7541, gRPC over HTTP2; flood limits: see session.c. */
 #ifndef H2_H2_H
@@ -47,7 +47,8 @@ struct h2_ops {
     /* Server role: a request began. Set the stream's user pointer here. The headers are valid for
      * HTTP (checked by nghttp2) and within LIMIT_HEADER_BYTES and _FIELDS. end_stream: no body. */
     void (*on_request)(struct h2_conn *c, struct h2_stream *s, struct h2_fields h, bool end_stream);
-    /* Client role: final response headers (1xx are dropped). end_stream: "trailers-only" for gRPC. */
+    /* Client role: final response headers (1xx are dropped). end_stream: "trailers-only" for gRPC.
+     */
     void (*on_response)(struct h2_stream *s, struct h2_fields h, bool end_stream);
     /* Message bytes: take *data. Padding is not among it and is credited by h2 itself. */
     void (*on_data)(struct h2_stream *s, struct slice *data);
@@ -57,9 +58,9 @@ struct h2_ops {
     void (*on_end)(struct h2_stream *s);
     /* n bytes of h2_stream_send went into frames (left the stream's queue). */
     void (*on_drained)(struct h2_stream *s, size_t n);
-    /* The stream is over: reset by the peer (code), by us, by GOAWAY (H2_REFUSED_STREAM: not processed
-     * by the peer, safe to repeat elsewhere), by the connection's end, or complete both ways
-     * (H2_NO_ERROR and is_complete). */
+    /* The stream is over: reset by the peer (code), by us, by GOAWAY (H2_REFUSED_STREAM: not
+     * processed by the peer, safe to repeat elsewhere), by the connection's end, or complete both
+     * ways (H2_NO_ERROR and is_complete). */
     void (*on_close)(struct h2_stream *s, enum h2_code code, bool is_complete);
 
     /* --- connection --- */
@@ -76,13 +77,13 @@ struct h2_ops {
 
 struct h2_opts {
     bool is_server;
-    uint32_t max_streams;     /* announced (server) */
-    uint32_t stream_window;   /* our receive window of a stream */
+    uint32_t max_streams;   /* announced (server) */
+    uint32_t stream_window; /* our receive window of a stream */
     uint32_t conn_window;
-    uint32_t max_frame_size;  /* announced; 16384 for clients' data, 1 MiB is fine towards etcd */
-    uint64_t ping_ms;         /* keepalive while streams are open; 0: none */
-    uint64_t ping_ack_ms;     /* no ack for so long: ERR_TIMEOUT, connection lost */
-    uint64_t write_stall_ms;  /* queued bytes and no progress for so long: lost; 0: none */
+    uint32_t max_frame_size; /* announced; 16384 for clients' data, 1 MiB is fine towards etcd */
+    uint64_t ping_ms;        /* keepalive while streams are open; 0: none */
+    uint64_t ping_ack_ms;    /* no ack for so long: ERR_TIMEOUT, connection lost */
+    uint64_t write_stall_ms; /* queued bytes and no progress for so long: lost; 0: none */
 };
 
 /* Takes an open connection (also on error, when it is closed) and queues the preface and SETTINGS.
@@ -94,21 +95,22 @@ void *h2_conn_user(const struct h2_conn *c);
 const char *h2_conn_peer(const struct h2_conn *c);
 const char *h2_conn_why(const struct h2_conn *c);
 size_t h2_conn_stream_count(const struct h2_conn *c);
-/* Can h2_request be called now with a chance (ready, no GOAWAY, stream ids and peer's limit left)? */
+/* Can h2_request be called now with a chance (ready, no GOAWAY, stream ids and peer's limit left)?
+ */
 bool h2_conn_can_request(const struct h2_conn *c);
-/* Graceful stop, server: GOAWAY with last id 2^31-1 and a PING; after its ack (or 1 s) GOAWAY with the
- * real last id. Streams go on. */
+/* Graceful stop, server: GOAWAY with last id 2^31-1 and a PING; after its ack (or 1 s) GOAWAY with
+ * the real last id. Streams go on. */
 void h2_conn_shutdown(struct h2_conn *c);
-/* Sends GOAWAY(code), writes what is queued for at most linger_ms, closes. Streams end with on_close
- * (from the loop). Idempotent. */
+/* Sends GOAWAY(code), writes what is queued for at most linger_ms, closes. Streams end with
+ * on_close (from the loop). Idempotent. */
 void h2_conn_close(struct h2_conn *c, enum h2_code code, uint64_t linger_ms);
 
 void h2_stream_set_user(struct h2_stream *s, void *user);
 void *h2_stream_user(const struct h2_stream *s);
 struct h2_conn *h2_stream_conn(const struct h2_stream *s);
 
-/* Client role: opens a stream. headers are copied. end: no body follows. Errors: ERR_CLOSED when the
- * connection takes no more streams, ERR_NOMEM. */
+/* Client role: opens a stream. headers are copied. end: no body follows. Errors: ERR_CLOSED when
+ * the connection takes no more streams, ERR_NOMEM. */
 MUST_CHECK enum err h2_request(struct h2_conn *c, struct h2_fields headers, bool end, void *user,
                                struct h2_stream **out);
 /* Server role: response headers; end: trailers-only. */
@@ -122,7 +124,8 @@ MUST_CHECK enum err h2_stream_trailers(struct h2_stream *s, struct h2_fields tra
 size_t h2_stream_queued(const struct h2_stream *s);
 /* Gives the peer n bytes of stream window back. */
 void h2_stream_credit(struct h2_stream *s, size_t n);
-/* RST_STREAM; queued data is dropped. on_close follows from the loop. Idempotent. */
+/* RST_STREAM; queued data is dropped. on_close follows from the loop. Idempotent; a stream that
+ * both sides have ended is complete and stays so. */
 void h2_stream_reset(struct h2_stream *s, enum h2_code code);
 
 #endif

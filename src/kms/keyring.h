@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Receives: DEK ids that a lane needs. Gives: DEKs, at once from its cache or later from the manager.
- * Owns: a reference to every cached DEK. Thread: its worker's; one ring per worker and rule set.
+/* Receives: DEK ids that a lane needs. Gives: DEKs, at once from its cache or later from the
+ * manager. Owns: a reference to every cached DEK. Thread: its worker's; one ring per worker and
+ * rule set.
  *
- * A ring collapses its own requests per DEK, the manager those of all rings. A DEK is cached only after
- * a value was opened with it (keyring_confirm). A refusal of the plugin is remembered for 3 s; that a
- * plugin is away is not remembered. */
+ * A ring collapses its own requests per DEK, the manager those of all rings. A DEK is cached only
+ * after a value was opened with it (keyring_confirm). A refusal of the plugin is remembered for 3
+ * s; that a plugin is away is not remembered. */
 #ifndef KMS_KEYRING_H
 #define KMS_KEYRING_H
 
@@ -16,25 +17,31 @@ struct keyring;
 /* One wanted DEK; embedded in the lane's plan. */
 struct key_wait {
     struct list node;   /* in the ring's pending entry */
+    struct list by_age; /* in the ring's list of all waits */
+    struct key_pending *pending;
+    uint64_t deadline_ms;
     bool is_pending;
-    enum err err;       /* when done */
-    struct dek *dek;    /* when done with ERR_OK: a reference, the waiter's to drop */
+    enum err err;    /* when done */
+    struct dek *dek; /* when done with ERR_OK: a reference, the waiter's to drop */
     void (*on_done)(struct key_wait *self); /* from the loop, never from inside keyring_get */
     void *user;
 };
 
-/* manager_box: where requests go; slot_count: number of KMS providers of the rule set. worker_box: the
- * worker's own mailbox, for the answers. */
+/* manager_box: where requests go; slot_count: number of KMS providers of the rule set. worker_box:
+ * the worker's own mailbox, for the answers; its memory has to outlive the manager. A ring is freed
+ * before its manager is closed. */
 MUST_CHECK enum err keyring_new(struct loop *loop, struct mailbox *manager_box,
                                 struct mailbox *worker_box, uint32_t slot_count,
                                 struct keyring **out);
 /* Every wait must be done or cancelled. Answers still on their way find no ring and are dropped. */
 void keyring_free(struct keyring *r);
 
-/* The DEK that v names under provider. ERR_OK: w->dek is set. ERR_AGAIN: w is queued and on_done comes.
- * Errors at once: ERR_KMS_ERROR (remembered refusal), ERR_NOMEM. Later, in w->err: ERR_KMS_ERROR,
- * ERR_KMS_AWAY (not to be had within LIMIT_KEY_WAIT_MS), ERR_BAD_DEK_SIZE, ERR_NO_STATE (the plugin
- * was never healthy and is not within that time). id is copied. */
+/* The DEK that id names under provider. ERR_OK: w->dek is set. ERR_AGAIN: w is queued and on_done
+ * comes. Errors at once: ERR_KMS_ERROR, ERR_BAD_DEK_SIZE (remembered refusals), ERR_NOMEM,
+ * ERR_CRYPTO. Later, in w->err: those, ERR_KMS_AWAY (not to be had within LIMIT_KEY_WAIT_MS),
+ * ERR_NO_STATE (the plugin was never healthy and is not within that time), ERR_MEMORY_LIMIT (too
+ * many DEKs are waited for). id is copied. on_done and user are the caller's to set before; the
+ * rest is the ring's. */
 MUST_CHECK enum err keyring_get(struct keyring *r, const struct provider *provider,
                                 const struct dek_id *id, struct key_wait *w);
 void keyring_cancel(struct key_wait *w);
@@ -44,5 +51,8 @@ void keyring_confirm(struct keyring *r, const struct provider *provider, struct 
  * healthy, or the last good Status is more than 180 s ago). No call is ever made for it. */
 MUST_CHECK enum err keyring_write_key(struct keyring *r, const struct provider *provider,
                                       struct dek **out);
+/* The DEK that is or was last for writing, expired or not: what is stale is told by its key id.
+ * Borrowed until the loop's next turn; NULL while the plugin was never healthy. */
+struct dek *keyring_state(const struct keyring *r, const struct provider *provider);
 
 #endif

@@ -13,23 +13,30 @@
 struct loop_flush {
     struct list node;
     void (*fn)(struct loop_flush *self);
+    uint64_t pass; /* the pass over the flush list in which it ran last */
 };
 
 struct loop {
     uv_loop_t uv;
     uv_prepare_t prepare; /* both run the flush list: timers fire before prepare, */
     uv_check_t check;     /* sockets before check */
-    uv_idle_t idle;       /* active only while deferred work is pending, so that poll does not sleep */
+    uv_idle_t idle; /* active only while deferred work is pending, so that poll does not sleep */
     struct list flushes;
+    struct list flushes_later; /* ran in this pass and were asked for again: next pass */
     struct list tasks;
+    uint64_t pass;
+    bool is_flushing;
+    bool is_running;
     bool is_stopping;
 };
 
 MUST_CHECK enum err loop_init(struct loop *l);
 /* Runs until loop_stop and until every handle is closed. */
 void loop_run(struct loop *l);
-/* From the loop's thread. Closes the loop's own handles; loop_run returns when all others closed too. */
+/* From the loop's thread. Flushes, tasks and timers go on until all other handles are closed; then
+ * loop_run returns. */
 void loop_stop(struct loop *l);
+/* After loop_run. Every handle must be closed or closing by now. */
 void loop_fini(struct loop *l);
 /* Milliseconds on CLOCK_MONOTONIC, as of this turn. */
 uint64_t loop_now_ms(const struct loop *l);
@@ -37,7 +44,9 @@ uint64_t loop_now_ms(const struct loop *l);
 uint64_t loop_hrtime_ns(void);
 
 void loop_flush_init(struct loop_flush *f, void (*fn)(struct loop_flush *));
-/* Asks for one call of f->fn before the loop sleeps; asking again before it ran changes nothing. */
+/* Asks for one call of f->fn before the loop sleeps; asking again before it ran changes nothing.
+ * What asks for itself while the list is being run gets its next call after the sockets had their
+ * turn. */
 void loop_flush_want(struct loop *l, struct loop_flush *f);
 void loop_flush_cancel(struct loop_flush *f);
 
@@ -64,7 +73,8 @@ MUST_CHECK enum err loop_timer_start(struct loop *l, struct loop_timer *t, uint6
 bool loop_timer_is_active(const struct loop_timer *t);
 /* Stops for now; keeps the handle. */
 void loop_timer_stop(struct loop_timer *t);
-/* Stops and gives the handle back; the owner may be freed at once. Safe on a never started timer. */
+/* Stops and gives the handle back; the owner may be freed at once. Safe on a never started timer.
+ */
 void loop_timer_fini(struct loop_timer *t);
 
 #endif

@@ -26,10 +26,11 @@ struct mailbox {
 };
 
 MUST_CHECK enum err mailbox_init(struct mailbox *mb, struct loop *loop);
-/* Any thread. Takes m. After close the mail is freed at once (deliver with false, caller's thread). */
+/* Any thread. Takes m. After close the mail is freed at once (deliver with false, caller's thread).
+ */
 void mailbox_post(struct mailbox *mb, struct mail *m);
-/* Loop's thread: no deliveries any more; what is queued is freed. mb's memory lives on until loop_run
- * has returned. */
+/* Loop's thread: no deliveries any more; what is queued is freed. mb's memory lives on until
+ * loop_run has returned. */
 void mailbox_close(struct mailbox *mb);
 void mailbox_fini(struct mailbox *mb);
 

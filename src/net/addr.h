@@ -11,7 +11,8 @@
 /* http://HOST:PORT  https://HOST:PORT  unix://PATH  unixs://PATH (also unix:PATH, unix:///PATH).
  * As with etcd, unix://NAME:PORT is the socket file "NAME:PORT" in the working directory and
  * unix:///RUN/A.SOCK the absolute path; a path that begins with '@' is an abstract socket. HOST may
- * be a bracketed IPv6 address; a URL with another path than "" or "/", a query or user is refused. */
+ * be a bracketed IPv6 address; a URL with another path than "" or "/", a query or user is refused.
+ */
 struct net_url {
     bool is_tls;
     bool is_unix;

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Receives: sockets. Gives: bytes in order, both ways, plain or TLS alike. Owns: the fd, its uv_poll
- * handle and the TLS session. Thread: its loop's.
+/* Receives: sockets. Gives: bytes in order, both ways, plain or TLS alike. Owns: the fd, its
+ * uv_poll handle and the TLS session. Thread: its loop's.
  *
  * Reads, gathered writes and OpenSSL work directly on the descriptor (no memory BIO). Nothing above
  * net/ can tell plain from TLS. Callbacks may call net_conn_close from inside; the memory goes only
- * after on_closed, which comes later from the loop, never from inside net_conn_close. */
+ * after on_closed, which comes later from the loop, never from inside net_conn_close.
+ *
+ * Of the callbacks only on_wrote and on_writable may come from inside a call of the owner
+ * (net_conn_flush); all others come from the loop. on_open, on_writable and on_wrote may be NULL.
+ * The program has to ignore SIGPIPE: OpenSSL writes with write(2). */
 #ifndef NET_CONN_H
 #define NET_CONN_H
 
@@ -18,11 +22,11 @@ struct net_conn;
 enum net_alpn { NET_ALPN_NONE, NET_ALPN_H2, NET_ALPN_HTTP1 };
 
 struct net_conn_ops {
-    /* The connection can carry bytes: TCP connected (dialled side), TLS handshake done. Comes at most
-     * once, before any on_read. For a plain accepted fd it comes from the loop, soon after. */
+    /* The connection can carry bytes: TCP connected (dialled side), TLS handshake done. Comes at
+     * most once, before any on_read. For a plain accepted fd it comes from the loop, soon after. */
     void (*on_open)(struct net_conn *c);
-    /* Bytes came in: take *s (leave SLICE_EMPTY). At most LIMIT_SLAB_SIZE at once; after a few calls
-     * the loop gets its turn. */
+    /* Bytes came in: take *s (leave SLICE_EMPTY). At most LIMIT_SLAB_SIZE at once; after a few
+     * calls the loop gets its turn. */
     void (*on_read)(struct net_conn *c, struct slice *s);
     /* The queue went below LIMIT_CONN_OUT / 2 after it had been above LIMIT_CONN_OUT. */
     void (*on_writable)(struct net_conn *c);
@@ -40,9 +44,9 @@ struct net_conn_ops {
 MUST_CHECK enum err net_conn_accept(struct loop *loop, struct slab_pool *pool, uint32_t slab_flags,
                                     int fd, struct net_tls *tls, const struct net_conn_ops *ops,
                                     void *user, struct net_conn **out);
-/* Resolves (in uv's thread pool) and dials url; every address of the name is tried in turn, 5 s in all.
- * Failure comes as on_eof, then on_closed after net_conn_close. With tls the certificate's SAN is
- * checked against the url's host (for unix: "localhost"). */
+/* Resolves (in uv's thread pool) and dials url; every address of the name is tried in turn, 5 s in
+ * all. Failure comes as on_eof, then on_closed after net_conn_close. With tls the certificate's SAN
+ * is checked against the url's host (for unix: "localhost"). */
 MUST_CHECK enum err net_conn_dial(struct loop *loop, struct slab_pool *pool, uint32_t slab_flags,
                                   const struct net_url *url, struct net_tls *tls,
                                   const struct net_conn_ops *ops, void *user,
@@ -67,8 +71,8 @@ void net_conn_read_start(struct net_conn *c);
 MUST_CHECK enum err net_conn_unread(struct net_conn *c, struct chain *in);
 /* Changes the owner: the sniffer hands the connection to h2 or http1. */
 void net_conn_set_ops(struct net_conn *c, const struct net_conn_ops *ops, void *user);
-/* Writes what is queued (bounded by ms), then closes. 0: closes at once. Idempotent; a later call with
- * 0 ends a lingering close. Afterwards only on_wrote and on_closed come. */
+/* Writes what is queued (bounded by ms), then closes. 0: closes at once. Idempotent; a later call
+ * with 0 ends a lingering close. Afterwards only on_wrote and on_closed come. */
 void net_conn_close(struct net_conn *c, uint64_t linger_ms);
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Receives: listen URLs. Gives: accepted fds. Owns: listening sockets. Thread: its loop's (control).
+/* Receives: listen URLs. Gives: accepted fds. Owns: listening sockets. Thread: its loop's
+ * (control).
  *
  * When file descriptors run out, accepting pauses for 100 ms at a time; a reserve fd lets the
  * connection in front be closed instead of waiting for ever. */
@@ -14,10 +15,11 @@ struct net_listener;
 /* fd is non-blocking, close-on-exec, TCP_NODELAY; the callback owns it. */
 typedef void (*net_accept_fn)(void *arg, int fd);
 
-/* Binds and listens. A unix socket gets mode 0600; a stale socket file (nobody answers) is replaced, a
- * live one is ERR_SYSTEM. why gets a text. */
-MUST_CHECK enum err net_listen(struct loop *loop, const struct net_url *url, net_accept_fn on_accept,
-                               void *arg, struct net_listener **out, char *why, size_t why_len);
+/* Binds and listens. A unix socket gets mode 0600; a stale socket file (nobody answers) is
+ * replaced, a live one is ERR_SYSTEM. why gets a text. */
+MUST_CHECK enum err net_listen(struct loop *loop, const struct net_url *url,
+                               net_accept_fn on_accept, void *arg, struct net_listener **out,
+                               char *why, size_t why_len);
 /* The port that was bound (for port 0); 0 for unix. */
 uint16_t net_listener_port(const struct net_listener *l);
 /* Stops accepting, removes a unix socket's file and frees l (from the loop). */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Receives: certificate files. Gives: TLS contexts. Owns: SSL_CTX objects. Thread: made on the control
- * thread, then immutable and shared (SSL_CTX is refcounted).
+/* Receives: certificate files. Gives: TLS contexts. Owns: SSL_CTX objects. Thread: made on the
+ * control thread, then immutable and shared (SSL_CTX is refcounted).
  *
- * TLS 1.2 (ECDHE + AEAD) and 1.3 only, no renegotiation, no compression, no early data, tickets off,
- * SSL_OP_CLEANSE_PLAINTEXT, ALPN as given. */
+ * TLS 1.2 (ECDHE + AEAD) and 1.3 only, no renegotiation, no compression, no early data, tickets
+ * off, SSL_OP_CLEANSE_PLAINTEXT, ALPN as given. */
 #ifndef NET_TLS_H
 #define NET_TLS_H
 

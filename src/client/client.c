@@ -1,0 +1,783 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Happy path: client_call puts the call in the waiting list and dials when there is no connection;
+ * when the peer's SETTINGS are in, waiting calls become streams; the answer is collected, its
+ * status read from the trailers, and fn called.
+ *
+ *   waiting -- connection ready --> sent -- status, reset, deadline --> answered
+ *      ^----- REFUSED_STREAM, or the connection died before the request left -----'
+ *
+ * Failure modes:
+ *  - the peer can't be reached: redial after 50 ms, doubled up to 1 s, as long as a call waits; a
+ * call whose deadline passes meanwhile gets ERR_UPSTREAM_AWAY
+ *  - the connection dies with the call on it: ERR_UPSTREAM_LOST; it may have been carried out, so
+ * it is never repeated here
+ *  - GOAWAY: what is below its last id finishes on the old connection, everything else goes to a
+ * new one
+ *  - an answer that is no gRPC answer, compressed, cut or too large: a status of our own making, as
+ * gRPC clients do (err is ERR_OK, the status is not) A connection that accepts and then says
+ * nothing is given up after LIMIT_PREFACE_MS. */
+#include "client/client.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "grpc/grpc.h"
+#include "h2/h2.h"
+#include "net/conn.h"
+
+#define ANSWER_MAX (4u * 1024 * 1024)
+#define REDIAL_MAX_MS 1000u
+#define GREETING_MS (2 * LIMIT_PREFACE_MS) /* net's own 5 s for dialling are among them */
+#define MESSAGE_MAX 1024u                  /* of a grpc-message; the rest is cut */
+
+/* One connection; the client has one for new calls and some that drain behind a GOAWAY. */
+struct client_conn {
+    struct list node;
+    struct client *client;
+    struct net_conn *net; /* while dialling */
+    struct h2_conn *h2;   /* afterwards */
+    struct loop_timer greeting;
+};
+
+enum client_state {
+    CLIENT_IDLE,    /* no connection, and nobody who waits for one */
+    CLIENT_DIALING, /* current has no SETTINGS yet */
+    CLIENT_READY,   /* current takes calls */
+    CLIENT_BACKOFF, /* the redial timer runs */
+    CLIENT_CLOSED,  /* client_close was called: the end of the connections is awaited */
+};
+
+struct client {
+    struct loop *loop;
+    struct slab_pool pool;
+    struct net_url url;
+    struct net_tls *tls;
+    char *authority;
+    enum client_state state;
+    struct client_conn *current;
+    struct list conns;
+    struct list waiting, sent; /* calls */
+    struct loop_timer redial;
+    struct loop_task task;
+    uint64_t backoff_ms;
+    char why[128]; /* of the last connection that failed */
+};
+
+struct client_call {
+    struct list node;
+    struct client *client;
+    client_answer_fn fn;
+    void *arg;
+    char *path;
+    struct slice request; /* prefix and message; kept for a repeat */
+    uint64_t deadline_ms; /* on the loop's clock */
+    struct loop_timer timer;
+    struct h2_stream *stream; /* NULL while waiting */
+    struct chain answer;
+};
+
+static void client_dispatch(struct client *c);
+
+static void client_set_state(struct client *c, enum client_state to)
+{
+    CHECK(c->state != CLIENT_CLOSED);
+    CHECK(to != CLIENT_READY || c->state == CLIENT_DIALING);
+    CHECK(to != CLIENT_BACKOFF || c->state == CLIENT_DIALING || c->state == CLIENT_READY ||
+          c->state == CLIENT_IDLE);
+    c->state = to;
+}
+
+/* ------------------------------------------------------------------------ end of a call */
+
+static void call_free(struct client_call *call)
+{
+    loop_timer_fini(&call->timer);
+    chain_fini(&call->answer);
+    slice_drop(&call->request);
+    free(call->path);
+    free(call);
+}
+
+/* Takes the call out of every hand that could still reach it. */
+static void call_detach(struct client_call *call)
+{
+    struct h2_stream *s = call->stream;
+
+    list_remove(&call->node);
+    loop_timer_stop(&call->timer);
+    call->stream = NULL;
+    if (s == NULL)
+        return;
+    h2_stream_set_user(s, NULL);
+    h2_stream_reset(s, H2_CANCEL); /* changes nothing when the stream is over */
+}
+
+static void call_answer(struct client_call *call, const struct client_answer *a)
+{
+    call_detach(call);
+    call->fn(call->arg, a);
+    call_free(call);
+}
+
+static void call_fail(struct client_call *call, enum err e, const char *message)
+{
+    struct client_answer a = {.err = e, .status = GRPC_UNAVAILABLE, .message = message};
+
+    if (e == ERR_TIMEOUT)
+        a.status = GRPC_DEADLINE_EXCEEDED;
+    call_answer(call, &a);
+}
+
+static void call_status(struct client_call *call, enum grpc_status status, const char *message)
+{
+    struct client_answer a = {.err = ERR_OK, .status = status, .message = message};
+
+    call_answer(call, &a);
+}
+
+static void on_deadline(struct loop_timer *t)
+{
+    struct client_call *call = CONTAINER_OF(t, struct client_call, timer);
+    struct client *c = call->client;
+    char why[sizeof c->why];
+
+    if (call->stream != NULL || c->state == CLIENT_READY) {
+        call_fail(call, ERR_TIMEOUT, "deadline exceeded");
+        return;
+    }
+    /* A copy: fn may start a call that dials again. */
+    memcpy(why, c->why, sizeof why);
+    call_fail(call, ERR_UPSTREAM_AWAY, why[0] != '\0' ? why : "not connected in time");
+}
+
+/* ------------------------------------------------------------------------ answers */
+
+static const struct h2_field *field_find(struct h2_fields f, struct bytes name)
+{
+    for (size_t i = 0; i < f.count; i++)
+        if (bytes_eq(f.v[i].name, name))
+            return &f.v[i];
+    return NULL;
+}
+
+/* grpc/grpc doc/http-grpc-status-mapping.md. */
+static enum grpc_status status_of_http(struct bytes http)
+{
+    static const struct {
+        struct bytes http;
+        enum grpc_status status;
+    } table[] = {
+        {{(const uint8_t *)"400", 3}, GRPC_INTERNAL},
+        {{(const uint8_t *)"401", 3}, GRPC_UNAUTHENTICATED},
+        {{(const uint8_t *)"403", 3}, GRPC_PERMISSION_DENIED},
+        {{(const uint8_t *)"404", 3}, GRPC_UNIMPLEMENTED},
+        {{(const uint8_t *)"429", 3}, GRPC_UNAVAILABLE},
+        {{(const uint8_t *)"502", 3}, GRPC_UNAVAILABLE},
+        {{(const uint8_t *)"503", 3}, GRPC_UNAVAILABLE},
+        {{(const uint8_t *)"504", 3}, GRPC_UNAVAILABLE},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(table); i++)
+        if (bytes_eq(http, table[i].http))
+            return table[i].status;
+    return GRPC_UNKNOWN;
+}
+
+/* A decimal number; what is none, or too long to be a status, is UNKNOWN. */
+static enum grpc_status status_parse(struct bytes text)
+{
+    unsigned n = 0;
+
+    if (text.n == 0 || text.n > 2)
+        return GRPC_UNKNOWN;
+    for (size_t i = 0; i < text.n; i++) {
+        if (text.p[i] < '0' || text.p[i] > '9')
+            return GRPC_UNKNOWN;
+        n = n * 10 + (unsigned)(text.p[i] - '0');
+    }
+    return n <= GRPC_UNAUTHENTICATED ? (enum grpc_status)n : GRPC_UNKNOWN;
+}
+
+/* The answer's one message, whole and contiguous, in s; why says what is wrong with it. */
+static enum err answer_message(struct client_call *call, struct slice *s, const char **why)
+{
+    struct chain *answer = &call->answer;
+    struct grpc_prefix prefix;
+    struct slab *slab;
+
+    if (!grpc_prefix_peek(answer, &prefix) || answer->len - GRPC_PREFIX_LEN != prefix.length) {
+        *why = "the answer is not one whole message";
+        return ERR_ANS_CUT;
+    }
+    if (prefix.flag != 0) {
+        *why = "the answer is compressed";
+        return ERR_ANS_COMPRESSED;
+    }
+    if (prefix.length == 0) {
+        *s = SLICE_EMPTY;
+        return ERR_OK;
+    }
+    if (answer->count == 1) {
+        *s = slice_sub(*chain_at(answer, 0), GRPC_PREFIX_LEN, prefix.length);
+        return ERR_OK;
+    }
+    slab = slab_new(&call->client->pool, prefix.length, SLAB_SECRET);
+    if (slab == NULL) {
+        *why = "out of memory";
+        return ERR_NOMEM;
+    }
+    slab->fill = prefix.length;
+    chain_copy(answer, GRPC_PREFIX_LEN, prefix.length, slab->data);
+    *s = (struct slice){slab, 0, prefix.length};
+    return ERR_OK;
+}
+
+static void call_done(struct client_call *call)
+{
+    struct slice body = SLICE_EMPTY;
+    const char *why = "";
+    struct client_answer a = {.err = ERR_OK, .status = GRPC_OK, .message = ""};
+    enum err e = answer_message(call, &body, &why);
+
+    if (e != ERR_OK) {
+        call_status(call, e == ERR_NOMEM ? GRPC_RESOURCE_EXHAUSTED : GRPC_INTERNAL, why);
+        return;
+    }
+    a.body = slice_bytes(body);
+    call_answer(call, &a);
+    slice_drop(&body);
+}
+
+/* Trailers, or the headers of an answer that is nothing else. */
+static void call_trailers(struct client_call *call, struct h2_fields f)
+{
+    const struct h2_field *status = field_find(f, BYTES_LIT("grpc-status"));
+    const struct h2_field *message = field_find(f, BYTES_LIT("grpc-message"));
+    char text[MESSAGE_MAX] = "";
+    enum grpc_status code;
+
+    if (status == NULL) {
+        call_status(call, GRPC_UNKNOWN, "the answer has no grpc-status");
+        return;
+    }
+    code = status_parse(status->value);
+    if (code == GRPC_OK) {
+        call_done(call);
+        return;
+    }
+    if (message != NULL)
+        (void)grpc_message_decode(message->value, text, sizeof text);
+    call_status(call, code, text);
+}
+
+static void on_response(struct h2_stream *s, struct h2_fields f, bool end)
+{
+    struct client_call *call = h2_stream_user(s);
+    const struct h2_field *http = field_find(f, BYTES_LIT(":status"));
+    const struct h2_field *type = field_find(f, BYTES_LIT("content-type"));
+    char text[64];
+
+    if (call == NULL)
+        return;
+    /* nghttp2 lets no answer without :status pass. */
+    if (http != NULL && !bytes_eq(http->value, BYTES_LIT("200"))) {
+        (void)snprintf(text, sizeof text, "unexpected HTTP status %.*s",
+                       (int)(http->value.n < 16 ? http->value.n : 16), (const char *)http->value.p);
+        call_status(call, status_of_http(http->value), text);
+        return;
+    }
+    if (type == NULL || !grpc_content_type_ok(type->value)) {
+        call_status(call, GRPC_UNKNOWN, "the answer's content-type is not application/grpc");
+        return;
+    }
+    if (end)
+        call_trailers(call, f);
+}
+
+static void on_data(struct h2_stream *s, struct slice *data)
+{
+    struct client_call *call = h2_stream_user(s);
+    size_t n = data->len;
+
+    if (call == NULL) {
+        slice_drop(data);
+        return;
+    }
+    if (call->answer.len + n > ANSWER_MAX + GRPC_PREFIX_LEN) {
+        slice_drop(data);
+        call_status(call, GRPC_RESOURCE_EXHAUSTED, "the answer is larger than 4 MiB");
+        return;
+    }
+    if (chain_push(&call->answer, data) != ERR_OK) {
+        call_status(call, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+        return;
+    }
+    h2_stream_credit(s, n);
+}
+
+static void on_trailers(struct h2_stream *s, struct h2_fields f)
+{
+    struct client_call *call = h2_stream_user(s);
+
+    if (call != NULL)
+        call_trailers(call, f);
+}
+
+static void on_end(struct h2_stream *s)
+{
+    struct client_call *call = h2_stream_user(s);
+
+    if (call != NULL)
+        call_status(call, GRPC_UNKNOWN, "the answer has no grpc-status");
+}
+
+static void on_drained(struct h2_stream *s, size_t n)
+{
+    (void)s;
+    (void)n;
+}
+
+/* ------------------------------------------------------------------------ connections */
+
+static void client_free_if_over(struct client *c)
+{
+    if (c->state == CLIENT_CLOSED && list_is_empty(&c->conns))
+        loop_task_want(c->loop, &c->task);
+}
+
+static void conn_free(struct client_conn *conn)
+{
+    struct client *c = conn->client;
+
+    list_remove(&conn->node);
+    loop_timer_fini(&conn->greeting);
+    free(conn);
+    client_free_if_over(c);
+}
+
+static void conn_close(struct client_conn *conn)
+{
+    if (conn->h2 != NULL)
+        h2_conn_close(conn->h2, H2_NO_ERROR, 0);
+    else
+        net_conn_close(conn->net, 0);
+}
+
+static void client_redial_later(struct client *c)
+{
+    client_set_state(c, CLIENT_BACKOFF);
+    /* Its handle was made in client_new, so this cannot fail. */
+    CHECK(loop_timer_start(c->loop, &c->redial, c->backoff_ms) == ERR_OK);
+    c->backoff_ms = c->backoff_ms * 2 < REDIAL_MAX_MS ? c->backoff_ms * 2 : REDIAL_MAX_MS;
+}
+
+/* The connection takes no more calls: failed, refused, or told to go away. */
+static void conn_retire(struct client_conn *conn)
+{
+    struct client *c = conn->client;
+
+    if (c->current != conn)
+        return;
+    c->current = NULL;
+    loop_timer_stop(&conn->greeting);
+    if (list_is_empty(&c->waiting))
+        client_set_state(c, CLIENT_IDLE);
+    else
+        client_redial_later(c);
+}
+
+static void conn_close_if_drained(struct client_conn *conn)
+{
+    if (conn->client->current != conn && conn->h2 != NULL && h2_conn_stream_count(conn->h2) == 0)
+        h2_conn_close(conn->h2, H2_NO_ERROR, 0);
+}
+
+static void call_wait_again(struct client_call *call)
+{
+    struct client *c = call->client;
+
+    call->stream = NULL;
+    chain_clear(&call->answer);
+    list_remove(&call->node);
+    list_push(&c->waiting, &call->node);
+    if (c->state == CLIENT_IDLE)
+        client_redial_later(c);
+}
+
+static void on_close(struct h2_stream *s, enum h2_code code, bool is_complete)
+{
+    struct client_call *call = h2_stream_user(s);
+    struct client_conn *conn = h2_conn_user(h2_stream_conn(s));
+
+    (void)is_complete;
+    if (call != NULL && code == H2_REFUSED_STREAM) {
+        /* Not processed: to be made again, and not here. */
+        conn_retire(conn);
+        call_wait_again(call);
+    } else if (call != NULL) {
+        call->stream = NULL;
+        call_fail(call, ERR_UPSTREAM_LOST, "the connection was lost or the call was reset");
+    }
+    /* With the last stream of a retired connection; the task looks, because this one still counts.
+     */
+    loop_task_want(conn->client->loop, &conn->client->task);
+}
+
+static void on_ready(struct h2_conn *h2)
+{
+    struct client_conn *conn = h2_conn_user(h2);
+    struct client *c = conn->client;
+
+    if (c->current != conn)
+        return;
+    loop_timer_stop(&conn->greeting);
+    client_set_state(c, CLIENT_READY);
+    c->backoff_ms = LIMIT_REDIAL_MS;
+    c->why[0] = '\0';
+    client_dispatch(c);
+}
+
+static void on_goaway(struct h2_conn *h2, enum h2_code code)
+{
+    struct client_conn *conn = h2_conn_user(h2);
+
+    (void)code;
+    conn_retire(conn);
+    loop_task_want(conn->client->loop, &conn->client->task);
+}
+
+static void on_lost(struct h2_conn *h2, enum err why)
+{
+    struct client_conn *conn = h2_conn_user(h2);
+    struct client *c = conn->client;
+
+    if (c->current == conn)
+        (void)snprintf(c->why, sizeof c->why, "%s",
+                       h2_conn_why(h2)[0] != '\0' ? h2_conn_why(h2) : err_reason(why));
+    conn_retire(conn);
+    h2_conn_close(h2, H2_NO_ERROR, 0);
+}
+
+static void on_conn_closed(struct h2_conn *h2)
+{
+    conn_free(h2_conn_user(h2));
+}
+
+/* A client gets no requests. */
+static void on_request(struct h2_conn *h2, struct h2_stream *s, struct h2_fields f, bool end)
+{
+    (void)h2;
+    (void)f;
+    (void)end;
+    h2_stream_reset(s, H2_REFUSED_STREAM);
+}
+
+static const struct h2_ops h2_ops = {
+    .on_request = on_request,
+    .on_response = on_response,
+    .on_data = on_data,
+    .on_trailers = on_trailers,
+    .on_end = on_end,
+    .on_drained = on_drained,
+    .on_close = on_close,
+    .on_ready = on_ready,
+    .on_goaway = on_goaway,
+    .on_lost = on_lost,
+    .on_conn_closed = on_conn_closed,
+};
+
+static const struct h2_opts h2_opts = {
+    .is_server = false,
+    .stream_window = LIMIT_STREAM_WINDOW,
+    .conn_window = LIMIT_CONN_WINDOW,
+    .max_frame_size = 16384,
+    .write_stall_ms = LIMIT_WRITE_STALL_MS,
+};
+
+static void conn_dial_failed(struct client_conn *conn, const char *why)
+{
+    struct client *c = conn->client;
+
+    (void)snprintf(c->why, sizeof c->why, "%s", why);
+    conn_retire(conn);
+}
+
+static void on_net_open(struct net_conn *net)
+{
+    struct client_conn *conn = net_conn_user(net);
+    struct client *c = conn->client;
+
+    if (c->tls != NULL && net_conn_alpn(net) != NET_ALPN_H2) {
+        conn_dial_failed(conn, "the server does not speak HTTP/2 (ALPN)");
+        net_conn_close(net, 0);
+        return;
+    }
+    if (h2_conn_new(c->loop, &c->pool, net, &h2_opts, &h2_ops, conn, &conn->h2) == ERR_OK) {
+        conn->net = NULL;
+        return;
+    }
+    conn_dial_failed(conn, "out of memory");
+    conn_free(conn); /* net is closed without us */
+}
+
+static void on_net_read(struct net_conn *net, struct slice *s)
+{
+    (void)net;
+    slice_drop(s); /* not before on_open, and then h2 has it */
+}
+
+static void on_net_writable(struct net_conn *net)
+{
+    (void)net;
+}
+
+static void on_net_eof(struct net_conn *net, enum err why)
+{
+    struct client_conn *conn = net_conn_user(net);
+    const char *text = net_conn_why(net);
+
+    conn_dial_failed(conn, text != NULL && text[0] != '\0' ? text : err_reason(why));
+    net_conn_close(net, 0);
+}
+
+static void on_net_closed(struct net_conn *net)
+{
+    conn_free(net_conn_user(net));
+}
+
+static const struct net_conn_ops net_ops = {
+    .on_open = on_net_open,
+    .on_read = on_net_read,
+    .on_writable = on_net_writable,
+    .on_eof = on_net_eof,
+    .on_closed = on_net_closed,
+};
+
+static void on_greeting_timer(struct loop_timer *t)
+{
+    struct client_conn *conn = CONTAINER_OF(t, struct client_conn, greeting);
+
+    conn_dial_failed(conn, "connected, but the server does not answer");
+    conn_close(conn);
+}
+
+static enum err client_dial(struct client *c)
+{
+    struct client_conn *conn = calloc(1, sizeof *conn);
+
+    if (conn == NULL)
+        return ERR_NOMEM;
+    conn->client = c;
+    loop_timer_init(&conn->greeting, on_greeting_timer);
+    if (loop_timer_start(c->loop, &conn->greeting, GREETING_MS) != ERR_OK)
+        goto err_free;
+    if (net_conn_dial(c->loop, &c->pool, SLAB_SECRET, &c->url, c->tls, &net_ops, conn,
+                      &conn->net) != ERR_OK)
+        goto err_timer;
+    list_push(&c->conns, &conn->node);
+    c->current = conn;
+    client_set_state(c, CLIENT_DIALING);
+    return ERR_OK;
+
+err_timer:
+    loop_timer_fini(&conn->greeting);
+err_free:
+    free(conn);
+    return ERR_NOMEM;
+}
+
+static void client_connect(struct client *c)
+{
+    if (client_dial(c) == ERR_OK)
+        return;
+    (void)snprintf(c->why, sizeof c->why, "out of memory");
+    client_redial_later(c);
+}
+
+static void on_redial(struct loop_timer *t)
+{
+    struct client *c = CONTAINER_OF(t, struct client, redial);
+
+    if (c->state != CLIENT_BACKOFF)
+        return;
+    client_set_state(c, CLIENT_IDLE);
+    if (!list_is_empty(&c->waiting))
+        client_connect(c);
+}
+
+/* ------------------------------------------------------------------------ calls */
+
+static struct h2_field field_of(struct bytes name, struct bytes value)
+{
+    return (struct h2_field){name, value};
+}
+
+static enum err call_send(struct client_call *call)
+{
+    struct client *c = call->client;
+    uint64_t now = loop_now_ms(c->loop);
+    uint64_t left_ms = call->deadline_ms > now ? call->deadline_ms - now : 1;
+    char timeout[GRPC_TIMEOUT_MAX];
+    size_t timeout_len = grpc_timeout_format(left_ms * 1000000u, timeout);
+    struct h2_field v[] = {
+        field_of(BYTES_LIT(":method"), BYTES_LIT("POST")),
+        field_of(BYTES_LIT(":scheme"), c->tls != NULL ? BYTES_LIT("https") : BYTES_LIT("http")),
+        field_of(BYTES_LIT(":path"), bytes_str(call->path)),
+        field_of(BYTES_LIT(":authority"), bytes_str(c->authority)),
+        field_of(BYTES_LIT("te"), BYTES_LIT("trailers")),
+        field_of(BYTES_LIT("content-type"), BYTES_LIT("application/grpc")),
+        field_of(BYTES_LIT("user-agent"), BYTES_LIT("etcd-envelope")),
+        field_of(BYTES_LIT("grpc-timeout"), bytes_of(timeout, timeout_len)),
+    };
+    struct chain body = {0};
+    struct slice request = slice_ref(call->request);
+    enum err e = chain_push(&body, &request);
+
+    if (e == ERR_OK)
+        e = h2_request(c->current->h2, (struct h2_fields){v, ARRAY_LEN(v)}, false, call,
+                       &call->stream);
+    if (e != ERR_OK) {
+        chain_fini(&body);
+        return e;
+    }
+    list_remove(&call->node);
+    list_push(&c->sent, &call->node);
+    /* On failure the stream is reset, and its on_close answers the call. */
+    (void)!h2_stream_send(call->stream, &body, true);
+    return ERR_OK;
+}
+
+/* Calls no fn: safe inside client_call. A call that can't be sent now waits on. */
+static void client_dispatch(struct client *c)
+{
+    while (c->state == CLIENT_READY && !list_is_empty(&c->waiting) &&
+           h2_conn_can_request(c->current->h2)) {
+        if (call_send(LIST_FIRST(&c->waiting, struct client_call, node)) != ERR_OK)
+            return;
+    }
+}
+
+static void client_free(struct client *c)
+{
+    loop_timer_fini(&c->redial);
+    loop_task_cancel(&c->task);
+    slab_pool_fini(&c->pool);
+    net_tls_drop(c->tls);
+    free(c->authority);
+    free(c);
+}
+
+/* After every stream that ended, and at the end. */
+static void on_task(struct loop_task *t)
+{
+    struct client *c = CONTAINER_OF(t, struct client, task);
+
+    if (c->state == CLIENT_CLOSED) {
+        if (list_is_empty(&c->conns))
+            client_free(c);
+        return;
+    }
+    LIST_FOREACH(it, &c->conns)
+    conn_close_if_drained(LIST_ENTRY(it, struct client_conn, node));
+    client_dispatch(c); /* a stream that ended makes room below the peer's limit */
+}
+
+/* Prefix and message in one wiped block. */
+static enum err request_make(struct slab_pool *pool, struct bytes body, struct slice *out)
+{
+    struct slab *slab;
+
+    if (body.n > LIMIT_MAX_REQUEST_BYTES)
+        return ERR_NOMEM;
+    slab = slab_new(pool, GRPC_PREFIX_LEN + body.n, SLAB_SECRET);
+    if (slab == NULL)
+        return ERR_NOMEM;
+    slab->fill = (uint32_t)(GRPC_PREFIX_LEN + body.n);
+    grpc_prefix_put(slab->data, (uint32_t)body.n);
+    if (body.n > 0)
+        memcpy(slab->data + GRPC_PREFIX_LEN, body.p, body.n);
+    *out = (struct slice){slab, 0, slab->fill};
+    return ERR_OK;
+}
+
+enum err client_call(struct client *c, const char *path, struct bytes body, uint64_t deadline_ms,
+                     client_answer_fn fn, void *arg, struct client_call **out)
+{
+    struct client_call *call = calloc(1, sizeof *call);
+
+    CHECK(c->state != CLIENT_CLOSED);
+    if (call == NULL)
+        return ERR_NOMEM;
+    call->client = c;
+    call->fn = fn;
+    call->arg = arg;
+    call->deadline_ms = loop_now_ms(c->loop) + deadline_ms;
+    loop_timer_init(&call->timer, on_deadline);
+    call->path = strdup(path);
+    if (call->path == NULL || request_make(&c->pool, body, &call->request) != ERR_OK ||
+        loop_timer_start(c->loop, &call->timer, deadline_ms) != ERR_OK) {
+        call_free(call);
+        return ERR_NOMEM;
+    }
+    list_push(&c->waiting, &call->node);
+    *out = call;
+    if (c->state == CLIENT_IDLE)
+        client_connect(c);
+    client_dispatch(c);
+    return ERR_OK;
+}
+
+void client_cancel(struct client_call *call)
+{
+    call_detach(call);
+    call_free(call);
+}
+
+enum err client_new(struct loop *loop, const struct net_url *url, struct net_tls *tls,
+                    const char *authority, struct client **out)
+{
+    struct client *c = calloc(1, sizeof *c);
+
+    if (c == NULL)
+        return ERR_NOMEM;
+    loop_timer_init(&c->redial, on_redial);
+    c->authority = strdup(authority);
+    if (c->authority == NULL || loop_timer_start(loop, &c->redial, REDIAL_MAX_MS) != ERR_OK) {
+        free(c->authority);
+        free(c);
+        return ERR_NOMEM;
+    }
+    loop_timer_stop(&c->redial);
+    c->loop = loop;
+    c->url = *url;
+    c->tls = tls != NULL ? net_tls_ref(tls) : NULL;
+    c->backoff_ms = LIMIT_REDIAL_MS;
+    slab_pool_init(&c->pool, 4);
+    list_init(&c->conns);
+    list_init(&c->waiting);
+    list_init(&c->sent);
+    loop_task_init(&c->task, on_task);
+    *out = c;
+    return ERR_OK;
+}
+
+void client_close(struct client *c)
+{
+    CHECK(c->state != CLIENT_CLOSED);
+    while (!list_is_empty(&c->waiting))
+        client_cancel(LIST_FIRST(&c->waiting, struct client_call, node));
+    while (!list_is_empty(&c->sent))
+        client_cancel(LIST_FIRST(&c->sent, struct client_call, node));
+    loop_timer_stop(&c->redial);
+    client_set_state(c, CLIENT_CLOSED);
+    c->current = NULL;
+    LIST_FOREACH(it, &c->conns)
+    {
+        struct client_conn *conn = LIST_ENTRY(it, struct client_conn, node);
+
+        loop_timer_stop(&conn->greeting);
+        conn_close(conn);
+    }
+    client_free_if_over(c);
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config/config_int.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/secret.h"
+
+static enum err fail(char *reason, size_t reason_len, const char *what)
+{
+    snprintf(reason, reason_len, "%s", what);
+    return ERR_CONFIG;
+}
+
+/* Reads until the end; the size that stat told is not trusted. */
+static enum err read_all(int fd, uint8_t *buf, size_t cap, size_t *len)
+{
+    *len = 0;
+    while (*len < cap) {
+        ssize_t n = read(fd, buf + *len, cap - *len);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return ERR_SYSTEM;
+        if (n == 0)
+            break;
+        *len += (size_t)n;
+    }
+    return ERR_OK;
+}
+
+static enum err read_open_file(int fd, uint8_t **text, size_t *len, char *reason, size_t reason_len)
+{
+    struct stat st;
+    uint8_t *buf;
+
+    if (fstat(fd, &st) != 0 || S_ISDIR(st.st_mode))
+        return fail(reason, reason_len, "can't be read: it is a directory");
+    if (st.st_size > CONFIG_MAX_FILE)
+        return fail(reason, reason_len, "is larger than 4 MiB");
+    buf = malloc(CONFIG_MAX_FILE + 1);
+    if (buf == NULL) {
+        (void)fail(reason, reason_len, "can't be read: out of memory");
+        return ERR_NOMEM;
+    }
+    if (read_all(fd, buf, CONFIG_MAX_FILE + 1, len) != ERR_OK) {
+        snprintf(reason, reason_len, "can't be read: %s", strerror(errno));
+    } else if (*len > CONFIG_MAX_FILE) {
+        (void)fail(reason, reason_len, "is larger than 4 MiB");
+    } else if (*len == 0) {
+        (void)fail(reason, reason_len, "is empty");
+    } else {
+        *text = buf;
+        return ERR_OK;
+    }
+    secret_wipe(buf, *len);
+    free(buf);
+    return ERR_CONFIG;
+}
+
+enum err config__read_file(const char *path, uint8_t **text, size_t *len, char *reason,
+                           size_t reason_len)
+{
+    /* Not blocking: a pipe in the place of a file must not hang a start or a reload. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    enum err e;
+
+    if (fd < 0) {
+        snprintf(reason, reason_len, "can't be read: %s", strerror(errno));
+        return ERR_CONFIG;
+    }
+    e = read_open_file(fd, text, len, reason, reason_len);
+    close(fd);
+    return e;
+}

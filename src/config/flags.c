@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config/flags.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/limits.h"
+
+#define AT(field) offsetof(struct settings, field)
+#define BOOL(name, field, help)                                                                    \
+    {                                                                                              \
+        name, FLAG_BOOL, AT(field), 0, "false", 0, NULL, help, NULL                                \
+    }
+#define TEXT(name, field, value, help)                                                             \
+    {                                                                                              \
+        name, FLAG_TEXT, AT(field), 0, "", 0, value, help, NULL                                    \
+    }
+#define LIST(name, field, count, def, value, help)                                                 \
+    {                                                                                              \
+        name, FLAG_LIST, AT(field), AT(count), def, 0, value, help, NULL                           \
+    }
+#define NUMBER(name, type, field, def, value, help)                                                \
+    {                                                                                              \
+        name, type, AT(field), 0, NULL, def, value, help, NULL                                     \
+    }
+
+/* clang-format off */
+const struct flag config__flags[] = {
+    {"listen-client-urls", FLAG_LIST, AT(listen_client_urls), AT(listen_client_url_count),
+     "http://127.0.0.1:23790", 0, "URLS",
+     "where kube-apiserver connects: http, https, unix, unixs", "Listen side"},
+    LIST("advertise-client-urls", advertise_client_urls, advertise_client_url_count, "", "URLS",
+         "what member lists show instead of etcd's client URLs: one URL, or member=URL pairs (default "
+         "the listen URL if its host is specific)"),
+    TEXT("cert-file", cert_file, "FILE", "certificate of the listen side, PEM"),
+    TEXT("key-file", key_file, "FILE", "its private key, PEM"),
+    TEXT("trusted-ca-file", trusted_ca_file, "FILE",
+         "certificate authorities of clients, PEM; turns --client-cert-auth on"),
+    BOOL("client-cert-auth", client_cert_auth, "clients have to show a certificate"),
+    LIST("allowed-client-names", allowed_client_names, allowed_client_name_count, "", "NAMES",
+         "certificate names of clients that may connect (default any that is trusted)"),
+    LIST("listen-metrics-urls", listen_metrics_urls, listen_metrics_url_count,
+         "http://127.0.0.1:23791", "URLS", "where /metrics and the health paths are; empty: nowhere"),
+    BOOL("insecure-listen", insecure_listen,
+         "allow clear text, or TLS without client certificates, beyond loopback and unix sockets"),
+
+    {"etcd-servers", FLAG_LIST, AT(etcd_servers), AT(etcd_server_count), "http://127.0.0.1:2379", 0,
+     "URLS", "client URLs of etcd", "Upstream"},
+    TEXT("etcd-cafile", etcd_cafile, "FILE", "certificate authorities of etcd, PEM"),
+    TEXT("etcd-certfile", etcd_certfile, "FILE", "client certificate for etcd, PEM"),
+    TEXT("etcd-keyfile", etcd_keyfile, "FILE", "its private key, PEM"),
+    {"etcd-prefix", FLAG_PATH, AT(etcd_prefix), 0, "/registry", 0, "PREFIX",
+     "the prefix of kube-apiserver's keys", NULL},
+
+    {"encryption-provider-config", FLAG_TEXT, AT(encryption_provider_config), 0, "", 0, "FILE",
+     "kube-apiserver's EncryptionConfiguration, YAML or JSON", "Encryption"},
+    BOOL("encryption-provider-config-automatic-reload", encryption_provider_config_automatic_reload,
+         "read that file again when it changes"),
+    {"resource-prefix", FLAG_RESOURCE_PREFIX, AT(resource_prefixes), AT(resource_prefix_count), "", 0,
+     "RESOURCE=PREFIX", "where a resource lies under the etcd prefix, instead of the built-in table",
+     NULL},
+    {"protect-prefix", FLAG_PREFIX_RESOURCE, AT(protect_prefixes), AT(protect_prefix_count), "", 0,
+     "PREFIX=RESOURCE", "protect the keys under a prefix, too, as those of a resource", NULL},
+    BOOL("allow-identity-writes", allow_identity_writes,
+         "allow a list that begins with identity and has more behind it: new values are plaintext"),
+    BOOL("allow-unprotect", allow_unprotect, "allow a reload that leaves a resource unprotected"),
+    BOOL("allow-kms-v1-writes", allow_kms_v1_writes, "allow a KMS v1 plugin to seal new values"),
+    BOOL("kms-v1-cbc-reads", kms_v1_cbc_reads,
+         "read the AES-CBC values of old API servers with KMS v1 (they are not authenticated)"),
+
+    {"max-request-bytes", FLAG_SIZE, AT(max_request_bytes), 0, NULL, LIMIT_MAX_REQUEST_BYTES, "SIZE",
+     "largest message of a client", "Limits"},
+    NUMBER("memory-limit", FLAG_SIZE, memory_limit, LIMIT_MEMORY, "SIZE",
+           "bytes of messages held at a time"),
+    NUMBER("stream-threshold", FLAG_SIZE, stream_threshold, LIMIT_STREAM_THRESHOLD, "SIZE",
+           "answers above this are passed on piece by piece"),
+    NUMBER("shutdown-timeout", FLAG_DURATION, shutdown_timeout_ms, 10000, "DURATION",
+           "how long calls may go on after SIGTERM"),
+    {"workers", FLAG_WORKERS, AT(workers), 0, "0", 0, "N",
+     "worker threads; 0: one per CPU, at most 4", NULL},
+
+    {"log-level", FLAG_LOG_LEVEL, AT(log_level), 0, "info", 0, "LEVEL", "debug, info, warn or error",
+     "Others"},
+    {"log-format", FLAG_LOG_FORMAT, AT(log_format), 0, "text", 0, "FORMAT", "text or json", NULL},
+    {"config-file", FLAG_CONFIG_FILE, 0, 0, "", 0, "FILE",
+     "YAML with these names; environment and flags go before it", NULL},
+    BOOL("print-config", print_config, "show the settings in use and exit"),
+    BOOL("help", help, "show this text and exit"),
+};
+/* clang-format on */
+const size_t config__flag_count = ARRAY_LEN(config__flags);
+
+const char *config__size_text(uint64_t n, char out[static FLAG_NUMBER_MAX])
+{
+    static const char *const units[] = {"", "KiB", "MiB", "GiB"};
+    unsigned unit = 0;
+
+    while (unit < 3 && n != 0 && n % 1024 == 0) {
+        n /= 1024;
+        unit++;
+    }
+    snprintf(out, FLAG_NUMBER_MAX, "%" PRIu64 "%s", n, units[unit]);
+    return out;
+}
+
+const char *config__duration_text(uint64_t ms, char out[static FLAG_NUMBER_MAX])
+{
+    if (ms % 1000 == 0)
+        snprintf(out, FLAG_NUMBER_MAX, "%" PRIu64 "s", ms / 1000);
+    else
+        snprintf(out, FLAG_NUMBER_MAX, "%" PRIu64 "ms", ms);
+    return out;
+}
+
+/* --- help --- */
+
+static const char *default_text(const struct flag *f, char out[static FLAG_NUMBER_MAX])
+{
+    if (f->type == FLAG_SIZE)
+        return config__size_text(f->number_default, out);
+    if (f->type == FLAG_DURATION)
+        return config__duration_text(f->number_default, out);
+    return f->text_default;
+}
+
+#define HELP_INDENT 6
+#define HELP_WIDTH 88
+
+/* Writes words at the indent, broken before HELP_WIDTH. */
+static void put_words(FILE *f, const char *text)
+{
+    size_t column = 0;
+
+    while (*text != '\0') {
+        size_t n = strcspn(text, " ");
+
+        if (column == 0 || column + 1 + n > HELP_WIDTH) {
+            fprintf(f, "%s%*s", column == 0 ? "" : "\n", HELP_INDENT, "");
+            column = HELP_INDENT;
+        } else {
+            fputc(' ', f);
+            column++;
+        }
+        fprintf(f, "%.*s", (int)n, text);
+        column += n;
+        text += n + strspn(text + n, " ");
+    }
+    fputc('\n', f);
+}
+
+static void put_flag(FILE *f, const struct flag *flag)
+{
+    char number[FLAG_NUMBER_MAX];
+    const char *def = default_text(flag, number);
+    char text[512];
+
+    if (flag->section != NULL)
+        fprintf(f, "\n%s:\n", flag->section);
+    fprintf(f, "  --%s%s%s\n", flag->name, flag->value != NULL ? " " : "",
+            flag->value != NULL ? flag->value : "");
+    if (def[0] != '\0')
+        snprintf(text, sizeof(text), "%s (default %s)", flag->help, def);
+    else
+        snprintf(text, sizeof(text), "%s", flag->help);
+    put_words(f, text);
+}
+
+const char *settings_help(void)
+{
+    static char help[8192];
+    FILE *f;
+
+    if (help[0] != '\0')
+        return help;
+    f = fmemopen(help, sizeof(help), "w");
+    CHECK(f != NULL);
+    fputs("Flags are written --name=value or --name value, booleans also --name. A list is "
+          "separated by\n"
+          "commas, or the flag is repeated. Sizes take KiB, MiB, GiB (or k, m, g: the same), "
+          "durations\n"
+          "are Go's (10s, 1m30s). Each flag has an environment variable, such as\n"
+          "ETCD_ENVELOPE_ETCD_SERVERS for --etcd-servers. A flag goes before the environment, and "
+          "that\n"
+          "before --config-file.\n",
+          f);
+    for (size_t i = 0; i < config__flag_count; i++)
+        put_flag(f, &config__flags[i]);
+    CHECK(!ferror(f) && fclose(f) == 0 && strlen(help) < sizeof(help) - 1);
+    return help;
+}
+
+/* --- --print-config --- */
+
+static void print_quoted(const char *text)
+{
+    putchar('"');
+    for (; *text != '\0'; text++) {
+        unsigned char c = (unsigned char)*text;
+
+        if (c == '"' || c == '\\')
+            printf("\\%c", c);
+        else if (c < 0x20 || c == 0x7f)
+            printf("\\x%02x", c);
+        else
+            putchar(c);
+    }
+    putchar('"');
+}
+
+static void print_list(const struct flag *f, struct settings *s)
+{
+    size_t count = *flag_count(f, s);
+    char **texts = *(char ***)flag_field(f, s);
+
+    printf(count == 0 ? " []\n" : "\n");
+    for (size_t i = 0; i < count; i++) {
+        printf("- ");
+        print_quoted(texts[i]);
+        putchar('\n');
+    }
+}
+
+static void print_pairs(const struct flag *f, struct settings *s)
+{
+    size_t count = *flag_count(f, s);
+    struct resource_prefix *pairs = *(struct resource_prefix **)flag_field(f, s);
+
+    printf(count == 0 ? " []\n" : "\n");
+    for (size_t i = 0; i < count; i++) {
+        bool is_resource_first = f->type == FLAG_RESOURCE_PREFIX;
+        char *line = NULL;
+
+        if (asprintf(&line, "%s=%s", is_resource_first ? pairs[i].resource : pairs[i].prefix,
+                     is_resource_first ? pairs[i].prefix : pairs[i].resource) < 0)
+            abort();
+        printf("- ");
+        print_quoted(line);
+        putchar('\n');
+        free(line);
+    }
+}
+
+static void print_text(const char *text)
+{
+    putchar(' ');
+    print_quoted(text != NULL ? text : "");
+    putchar('\n');
+}
+
+static void print_flag(const struct flag *f, struct settings *s)
+{
+    static const char *const levels[] = {"debug", "info", "warn", "error"};
+    char number[FLAG_NUMBER_MAX];
+    void *field = flag_field(f, s);
+
+    printf("%s:", f->name);
+    switch (f->type) {
+    case FLAG_BOOL:
+        printf(" %s\n", *(bool *)field ? "true" : "false");
+        break;
+    case FLAG_TEXT:
+    case FLAG_PATH:
+    case FLAG_CONFIG_FILE:
+        print_text(*(char **)field);
+        break;
+    case FLAG_LIST:
+        print_list(f, s);
+        break;
+    case FLAG_RESOURCE_PREFIX:
+    case FLAG_PREFIX_RESOURCE:
+        print_pairs(f, s);
+        break;
+    case FLAG_SIZE:
+        printf(" %s\n", config__size_text(*(uint64_t *)field, number));
+        break;
+    case FLAG_DURATION:
+        printf(" %s\n", config__duration_text(*(uint64_t *)field, number));
+        break;
+    case FLAG_WORKERS:
+        printf(" %u\n", *(unsigned *)field);
+        break;
+    case FLAG_LOG_LEVEL:
+        printf(" %s\n", levels[*(enum log_level *)field]);
+        break;
+    case FLAG_LOG_FORMAT:
+        printf(" %s\n", *(enum log_format *)field == LOG_JSON ? "json" : "text");
+        break;
+    }
+}
+
+void settings_print(const struct settings *s)
+{
+    struct settings copy = *s; /* shallow, for a field's address without const */
+
+    for (size_t i = 0; i < config__flag_count; i++) {
+        const struct flag *f = &config__flags[i];
+
+        if (f->type != FLAG_CONFIG_FILE && f->at != AT(help) && f->at != AT(print_config))
+            print_flag(f, &copy);
+    }
+    fflush(stdout);
+}

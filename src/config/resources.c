@@ -1,0 +1,581 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From resource names to rules on etcd keys. P is the etcd prefix, the longest matching rule wins.
+ *
+ *   in the configuration          rules
+ *   secrets, jobs.batch           P/secrets, P/jobs: the table's prefix, with the entries that
+ * select it foos.group (not in the table) P/group/foos, as custom resources are stored, and P/foos,
+ * in case that it is a built-in kind of a newer Kubernetes
+ *   *.*                           P: unknown kinds, custom resources, odd slashes
+ *   *.GROUP                       P/GROUP for custom resources of that group (its name has a dot)
+ *   *. and *.GROUP of built-ins   P, dotless: plurals that the table does not know. Which group
+ * they are of can't be told from the key, so all these wildcards' entries count
+ *
+ * A built-in kind that nothing selects gets a rule without entries where a wildcard's rule would
+ * take it, and so does what kube-apiserver never transforms. The prefixes of built-in kinds belong
+ * to the table alone: "services.serving.example" must not reach P/services.
+ *
+ * Failure modes: a prefix of the command line that is no path, or that lies in what is never
+ * transformed; a protected prefix whose resource nothing selects, or that a rule with other entries
+ * has already. */
+#include "config/resources.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "config/resource_table.h"
+#include "config/config_int.h"
+
+#define NAME_SHOWN 200 /* bytes of a name in a message */
+
+struct builder {
+    const struct enc_config *c;
+    const struct key_rules_opts *o;
+    struct key_rules *rules;
+    char *root;         /* the etcd prefix, normalised: "/registry" or "" */
+    size_t *indexes;    /* room for one per entry */
+    size_t count;       /* indexes in use */
+    bool has_catch_all; /* some wildcard gave a rule that built-in kinds could fall into */
+    char *why;
+    size_t why_len;
+};
+
+/* --- selection --- */
+
+static size_t select_exact(const struct enc_config *c, struct group_resource gr, size_t *indexes,
+                           size_t max)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < c->entry_count; i++) {
+        const struct enc_entry *e = &c->entries[i];
+        size_t k = 0;
+
+        while (k < e->resource_count &&
+               !config__group_resource_eq(config__group_resource(e->resources[k]), gr))
+            k++;
+        if (k == e->resource_count)
+            continue;
+        if (count < max)
+            indexes[count] = i;
+        count++;
+    }
+    return count;
+}
+
+static size_t select_gr(const struct enc_config *c, struct group_resource gr, size_t *indexes,
+                        size_t max)
+{
+    struct group_resource in_group = {BYTES_LIT("*"), gr.group};
+    struct group_resource all = {BYTES_LIT("*"), BYTES_LIT("*")};
+    size_t count = select_exact(c, gr, indexes, max);
+
+    if (count == 0)
+        count = select_exact(c, in_group, indexes, max);
+    return count != 0 ? count : select_exact(c, all, indexes, max);
+}
+
+size_t enc_config_select(const struct enc_config *c, const char *resource, size_t *indexes,
+                         size_t max)
+{
+    return select_gr(c, config__group_resource(resource), indexes, max);
+}
+
+static void select_for(struct builder *b, struct group_resource gr)
+{
+    b->count = select_gr(b->c, gr, b->indexes, b->c->entry_count);
+}
+
+static void select_only(struct builder *b, struct group_resource gr)
+{
+    b->count = select_exact(b->c, gr, b->indexes, b->c->entry_count);
+}
+
+/* --- small helpers --- */
+
+static enum err PRINTF_LIKE(2, 3) fail(struct builder *b, const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(b->why, b->why_len, fmt, args);
+    va_end(args);
+    return ERR_CONFIG;
+}
+
+static enum err PRINTF_LIKE(2, 3) warn(struct builder *b, const char *fmt, ...)
+{
+    struct key_rules *r = b->rules;
+    char **warnings = realloc(r->warnings, (r->warning_count + 1) * sizeof(*warnings));
+    char *line = NULL;
+    va_list args;
+    int n;
+
+    if (warnings == NULL)
+        return ERR_NOMEM;
+    r->warnings = warnings;
+    va_start(args, fmt);
+    n = vasprintf(&line, fmt, args);
+    va_end(args);
+    if (n < 0)
+        return ERR_NOMEM;
+    warnings[r->warning_count++] = line;
+    return ERR_OK;
+}
+
+static bool is_wildcard(struct group_resource gr)
+{
+    return bytes_eq(gr.plural, BYTES_LIT("*"));
+}
+
+static bool has_dot(struct bytes group)
+{
+    return group.n > 0 && memchr(group.p, '.', group.n) != NULL;
+}
+
+/* --- rules --- */
+
+static struct key_rule *find_rule(struct builder *b, enum key_rule_kind kind, const char *prefix)
+{
+    for (size_t i = 0; i < b->rules->count; i++) {
+        struct key_rule *rule = &b->rules->v[i];
+
+        if (rule->kind == kind && strcmp(rule->prefix, prefix) == 0)
+            return rule;
+    }
+    return NULL;
+}
+
+static struct key_rule *new_rule(struct builder *b)
+{
+    struct key_rules *r = b->rules;
+    struct key_rule *v = realloc(r->v, (r->count + 1) * sizeof(*v));
+
+    if (v == NULL)
+        return NULL;
+    r->v = v;
+    memset(&v[r->count], 0, sizeof(*v));
+    return &v[r->count++];
+}
+
+/* Appends the selected entries that the rule does not have yet. */
+static enum err add_entries(struct builder *b, struct key_rule *rule)
+{
+    size_t *v;
+
+    if (b->count == 0)
+        return ERR_OK;
+    v = realloc(rule->entry_indexes, (rule->entry_count + b->count) * sizeof(*v));
+    if (v == NULL)
+        return ERR_NOMEM;
+    rule->entry_indexes = v;
+    for (size_t i = 0; i < b->count; i++) {
+        size_t k = 0;
+
+        while (k < rule->entry_count && v[k] != b->indexes[i])
+            k++;
+        if (k == rule->entry_count)
+            v[rule->entry_count++] = b->indexes[i];
+    }
+    return ERR_OK;
+}
+
+/* A rule with the selected entries. One that is there already gets them, too: two resources under
+ * one prefix are both covered. Takes prefix (which may be NULL: out of memory). */
+static enum err take_rule(struct builder *b, enum key_rule_kind kind, char *prefix,
+                          struct group_resource gr)
+{
+    struct key_rule *rule;
+
+    if (prefix == NULL)
+        return ERR_NOMEM;
+    rule = find_rule(b, kind, prefix);
+    if (rule != NULL) {
+        free(prefix);
+    } else {
+        rule = new_rule(b);
+        if (rule == NULL) {
+            free(prefix);
+            return ERR_NOMEM;
+        }
+        rule->kind = kind;
+        rule->prefix = prefix;
+    }
+    if (rule->resource == NULL || (rule->resource[0] == '\0' && b->count > 0)) {
+        bool shows_dot = b->count > 0 && (gr.group.n > 0 || is_wildcard(gr));
+
+        free(rule->resource);
+        if (asprintf(&rule->resource, "%.*s%s%.*s", b->count > 0 ? (int)gr.plural.n : 0,
+                     gr.plural.p, shows_dot ? "." : "", b->count > 0 ? (int)gr.group.n : 0,
+                     gr.group.p) < 0) {
+            rule->resource = NULL;
+            return ERR_NOMEM;
+        }
+    }
+    return add_entries(b, rule);
+}
+
+static char *PRINTF_LIKE(2, 3) under_root(const struct builder *b, const char *fmt, ...)
+{
+    char *rest = NULL;
+    char *out = NULL;
+    va_list args;
+    int n;
+
+    va_start(args, fmt);
+    n = vasprintf(&rest, fmt, args);
+    va_end(args);
+    if (n < 0)
+        return NULL;
+    if (asprintf(&out, "%s%s", b->root, rest) < 0)
+        out = NULL;
+    free(rest);
+    return out;
+}
+
+/* --- what is never transformed --- */
+
+static enum err add_never(struct builder *b)
+{
+    b->count = 0;
+    for (size_t i = 0; i < config__never_count; i++)
+        TRY(take_rule(b, KEY_RULE_PREFIX, under_root(b, "/%s", config__never[i]),
+                      config__group_resource("")));
+    return ERR_OK;
+}
+
+static bool is_never(const struct builder *b, const char *prefix)
+{
+    size_t n = strlen(b->root);
+
+    if (strncmp(prefix, b->root, n) != 0 || prefix[n] != '/')
+        return false;
+    for (size_t i = 0; i < config__never_count; i++)
+        if (config__lies_in(prefix + n + 1, config__never[i]))
+            return true;
+    return false;
+}
+
+/* --- resources of the table and of --resource-prefix --- */
+
+static const struct resource_prefix *find_override(const struct builder *b,
+                                                   struct group_resource gr)
+{
+    for (size_t i = 0; i < b->o->resource_prefix_count; i++) {
+        const struct resource_prefix *p = &b->o->resource_prefixes[i];
+
+        if (config__group_resource_eq(config__group_resource(p->resource), gr))
+            return p;
+    }
+    return NULL;
+}
+
+static enum err override_prefix(struct builder *b, const struct resource_prefix *p, char **out)
+{
+    bool is_bad = false;
+    char *relative = config__normalise(p->prefix, &is_bad);
+
+    if (relative == NULL)
+        return ERR_NOMEM;
+    is_bad |= relative[0] == '\0';
+    *out = under_root(b, "%s", relative);
+    free(relative);
+    if (*out == NULL)
+        return ERR_NOMEM;
+    if (!is_bad && !is_never(b, *out))
+        return ERR_OK;
+    free(*out);
+    *out = NULL;
+    return fail(b, "--resource-prefix %.*s=%.*s: %s", NAME_SHOWN, p->resource, NAME_SHOWN,
+                p->prefix,
+                is_bad ? "the prefix is not a path under the etcd prefix"
+                       : "kube-apiserver never encrypts what is stored there");
+}
+
+static enum err builtin_prefix(struct builder *b, const struct builtin_resource *row, char **out)
+{
+    const struct resource_prefix *p = find_override(b, config__builtin_gr(row));
+
+    if (p != NULL)
+        return override_prefix(b, p, out);
+    *out = under_root(b, "/%s", row->prefix);
+    return *out == NULL ? ERR_NOMEM : ERR_OK;
+}
+
+static bool is_in_protected(struct builder *b, const char *prefix, enum err *e)
+{
+    bool is_inside = false;
+
+    for (size_t i = 0; i < b->o->protect_prefix_count && !is_inside; i++) {
+        bool is_bad = false;
+        char *p = config__normalise(b->o->protect_prefixes[i].prefix, &is_bad);
+
+        if (p == NULL) {
+            *e = ERR_NOMEM;
+            return true;
+        }
+        is_inside = config__lies_in(prefix, p);
+        free(p);
+    }
+    return is_inside;
+}
+
+/* First those that are selected; those that are not come last, when all wildcards are known. */
+static enum err add_builtins(struct builder *b, bool is_selected)
+{
+    for (size_t i = 0; i < config__builtin_count; i++) {
+        const struct builtin_resource *row = &config__builtins[i];
+        enum err e = ERR_OK;
+        char *prefix;
+
+        select_for(b, config__builtin_gr(row));
+        if ((b->count > 0) != is_selected)
+            continue;
+        TRY(builtin_prefix(b, row, &prefix));
+        if (!is_selected && is_in_protected(b, prefix, &e)) {
+            free(prefix);
+            TRY(e);
+            continue;
+        }
+        TRY(take_rule(b, KEY_RULE_PREFIX, prefix, config__builtin_gr(row)));
+    }
+    return ERR_OK;
+}
+
+/* Resources that the table does not know and whose prefix was given: named, or by a wildcard. */
+static enum err add_overrides(struct builder *b)
+{
+    for (size_t i = 0; i < b->o->resource_prefix_count; i++) {
+        const struct resource_prefix *p = &b->o->resource_prefixes[i];
+        struct group_resource gr = config__group_resource(p->resource);
+        char *prefix;
+
+        if (config__is_builtin(gr))
+            continue;
+        if (!config__is_dns_name(gr.plural, false) ||
+            (gr.group.n > 0 && !config__is_dns_name(gr.group, true)))
+            return fail(b, "--resource-prefix %.*s=%.*s: not the name of a resource", NAME_SHOWN,
+                        p->resource, NAME_SHOWN, p->prefix);
+        TRY(override_prefix(b, p, &prefix));
+        select_for(b, gr);
+        if (b->count > 0) {
+            TRY(take_rule(b, KEY_RULE_PREFIX, prefix, gr));
+            continue;
+        }
+        free(prefix);
+        TRY(warn(b,
+                 "--resource-prefix names %.*s, which the encryption configuration does not select",
+                 NAME_SHOWN, p->resource));
+    }
+    return ERR_OK;
+}
+
+/* --- names that the table does not know --- */
+
+static enum err warn_unknown(struct builder *b, const char *name, struct group_resource gr)
+{
+    const char *group = config__group_of_plural(gr.plural);
+
+    if (group != NULL)
+        return warn(
+            b,
+            "resource \"%.*s\" matches nothing known: the built-in resource of that name is "
+            "%.*s%s%s",
+            NAME_SHOWN, name, (int)gr.plural.n, gr.plural.p, group[0] != '\0' ? "." : "", group);
+    return warn(b, "resource \"%.*s\" matches nothing known", NAME_SHOWN, name);
+}
+
+static enum err add_unknown(struct builder *b, const char *name, struct group_resource gr)
+{
+    bool is_plural_free = !config__is_taken(gr.plural);
+    bool is_custom = has_dot(gr.group) && !config__is_builtin_group(gr.group);
+
+    if (!config__is_dns_name(gr.plural, false) ||
+        (gr.group.n > 0 && !config__is_dns_name(gr.group, true)))
+        return warn(b, "resource \"%.*s\" matches nothing: it is not the name of a resource",
+                    NAME_SHOWN, name);
+    if (!is_custom)
+        TRY(warn_unknown(b, name, gr));
+    if (find_override(b, gr) != NULL)
+        return ERR_OK;
+    select_for(b, gr);
+    /* "foos.events" must not reach the events of the namespace foos. */
+    if (gr.group.n > 0 && (has_dot(gr.group) || !config__is_taken(gr.group)))
+        TRY(take_rule(
+            b, KEY_RULE_PREFIX,
+            under_root(b, "/%.*s/%.*s", (int)gr.group.n, gr.group.p, (int)gr.plural.n, gr.plural.p),
+            gr));
+    if (is_plural_free)
+        TRY(take_rule(b, KEY_RULE_PREFIX, under_root(b, "/%.*s", (int)gr.plural.n, gr.plural.p),
+                      gr));
+    return ERR_OK;
+}
+
+/* --- wildcards --- */
+
+static bool has_all(const struct builder *b)
+{
+    return select_exact(b->c, config__group_resource("*.*"), NULL, 0) > 0;
+}
+
+/* Plurals that the table does not know. "*.*" takes them where it is configured. */
+static enum err add_dotless(struct builder *b, const char *name, struct group_resource gr)
+{
+    b->has_catch_all = true;
+    if (has_all(b))
+        return ERR_OK;
+    TRY(warn(
+        b,
+        "wildcard \"%.*s\" also protects what this version does not know: keys under %s/ whose "
+        "next segment is neither a known plural nor a group",
+        NAME_SHOWN, name, b->root));
+    return take_rule(b, KEY_RULE_DOTLESS, strdup(b->root), gr);
+}
+
+static enum err add_wildcard(struct builder *b, const char *name, struct group_resource gr)
+{
+    select_only(b, gr);
+    if (bytes_eq(gr.group, BYTES_LIT("*"))) {
+        b->has_catch_all = true;
+        return take_rule(b, KEY_RULE_PREFIX, strdup(b->root), gr);
+    }
+    if (gr.group.n > 0 && !config__is_dns_name(gr.group, true))
+        return warn(b, "resource \"%.*s\" matches nothing: no group has such a name", NAME_SHOWN,
+                    name);
+    if (has_dot(gr.group))
+        TRY(take_rule(b, KEY_RULE_PREFIX, under_root(b, "/%.*s", (int)gr.group.n, gr.group.p), gr));
+    if (config__is_builtin_group(gr.group))
+        return add_dotless(b, name, gr);
+    if (!has_dot(
+            gr.group)) { /* custom resources have a dot in their group: a newer Kubernetes' one */
+        TRY(warn(b, "wildcard \"%.*s\" names a group that is not known", NAME_SHOWN, name));
+        return add_dotless(b, name, gr);
+    }
+    if (gr.group.n > 7 && memcmp(gr.group.p + gr.group.n - 7, ".k8s.io", 7) == 0)
+        return warn(
+            b,
+            "wildcard \"%.*s\" names no built-in group that is known: it protects keys under "
+            "%s/%.*s/ only",
+            NAME_SHOWN, name, b->root, (int)gr.group.n, gr.group.p);
+    return ERR_OK;
+}
+
+static enum err add_named(struct builder *b)
+{
+    for (size_t i = 0; i < b->c->entry_count; i++) {
+        const struct enc_entry *e = &b->c->entries[i];
+
+        for (size_t k = 0; k < e->resource_count; k++) {
+            struct group_resource gr = config__group_resource(e->resources[k]);
+
+            if (is_wildcard(gr))
+                TRY(add_wildcard(b, e->resources[k], gr));
+            else if (!config__is_builtin(gr))
+                TRY(add_unknown(b, e->resources[k], gr));
+        }
+    }
+    return ERR_OK;
+}
+
+/* --- --protect-prefix --- */
+
+static bool has_same_entries(const struct builder *b, const struct key_rule *rule)
+{
+    return rule->entry_count == b->count &&
+           memcmp(rule->entry_indexes, b->indexes, b->count * sizeof(*b->indexes)) == 0;
+}
+
+static const char *protect_problem(struct builder *b, const struct resource_prefix *p,
+                                   const char *prefix)
+{
+    const struct key_rule *rule = find_rule(b, KEY_RULE_PREFIX, prefix);
+
+    if (p->prefix[0] != '/')
+        return "the prefix has to begin with a slash: it is a whole etcd key";
+    if (b->count == 0)
+        return "the encryption configuration does not select this resource";
+    if (is_never(b, prefix))
+        return "kube-apiserver never encrypts what is stored there";
+    if (rule != NULL && rule->entry_count > 0 && !has_same_entries(b, rule))
+        return "another resource with other providers has this prefix";
+    return NULL;
+}
+
+static enum err add_protected(struct builder *b)
+{
+    for (size_t i = 0; i < b->o->protect_prefix_count; i++) {
+        const struct resource_prefix *p = &b->o->protect_prefixes[i];
+        struct group_resource gr = config__group_resource(p->resource);
+        bool is_bad = false;
+        char *prefix = config__normalise(p->prefix, &is_bad);
+        const char *problem;
+
+        if (prefix == NULL)
+            return ERR_NOMEM;
+        select_for(b, gr);
+        problem = is_bad ? "the prefix is not a path" : protect_problem(b, p, prefix);
+        if (problem != NULL) {
+            free(prefix);
+            return fail(b, "--protect-prefix %.*s=%.*s: %s", NAME_SHOWN, p->prefix, NAME_SHOWN,
+                        p->resource, problem);
+        }
+        TRY(take_rule(b, KEY_RULE_PREFIX, prefix, gr));
+    }
+    return ERR_OK;
+}
+
+/* --- all of it --- */
+
+static enum err build(struct builder *b)
+{
+    bool is_bad = false;
+
+    b->root = config__normalise(b->o->etcd_prefix, &is_bad);
+    b->indexes = calloc(b->c->entry_count + 1, sizeof(*b->indexes));
+    b->rules = calloc(1, sizeof(*b->rules));
+    if (b->root == NULL || b->indexes == NULL || b->rules == NULL)
+        return ERR_NOMEM;
+    if (is_bad)
+        return fail(b, "--etcd-prefix %.*s: not a path", NAME_SHOWN, b->o->etcd_prefix);
+    TRY(add_never(b));
+    TRY(add_builtins(b, true));
+    TRY(add_named(b));
+    TRY(add_overrides(b));
+    if (b->has_catch_all)
+        TRY(add_builtins(b, false));
+    return add_protected(b);
+}
+
+enum err key_rules_build(const struct enc_config *c, const struct key_rules_opts *o,
+                         struct key_rules **out, char *why, size_t why_len)
+{
+    struct builder b = {.c = c, .o = o, .why = why, .why_len = why_len};
+    enum err e = build(&b);
+
+    *out = NULL;
+    if (e == ERR_NOMEM)
+        snprintf(why, why_len, "%s", err_reason(e));
+    free(b.root);
+    free(b.indexes);
+    if (e != ERR_OK)
+        key_rules_free(b.rules);
+    else
+        *out = b.rules;
+    return e;
+}
+
+void key_rules_free(struct key_rules *r)
+{
+    if (r == NULL)
+        return;
+    for (size_t i = 0; i < r->count; i++) {
+        free(r->v[i].prefix);
+        free(r->v[i].resource);
+        free(r->v[i].entry_indexes);
+    }
+    for (size_t i = 0; i < r->warning_count; i++)
+        free(r->warnings[i]);
+    free(r->v);
+    free(r->warnings);
+    free(r);
+}

@@ -1,0 +1,633 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From argv, environment and --config-file to one struct settings.
+ *
+ * Happy path: the texts of each flag are collected from the first source that has it (flag,
+ * environment, file), then each flag, or its default, is parsed into its field, then the
+ * combinations are checked.
+ *
+ * Failure modes: unknown names, except in the environment (in a pod it holds
+ * ETCD_ENVELOPE_SERVICE_HOST and the like, if a Service has our name), values that don't parse,
+ * contradictions. All of it happens before serving starts, so that a failed allocation aborts. */
+#include "config/settings.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "config/flags.h"
+#include "config/config_int.h"
+
+#define MAX_FLAGS 64
+#define MAX_NAME 64
+#define ENV_PREFIX "ETCD_ENVELOPE_"
+
+#define MAX_SIZE (1ull << 40)
+#define MAX_MESSAGE (1ull << 30) /* what a slab can hold */
+#define MAX_WORKERS 256
+#define DEFAULT_MAX_WORKERS 4
+
+enum source { SOURCE_NONE, SOURCE_FLAG, SOURCE_ENV, SOURCE_FILE };
+
+struct given { /* what a flag was given, as texts */
+    enum source source;
+    char **v;
+    size_t count;
+};
+
+struct parser {
+    struct given given[MAX_FLAGS];
+    struct settings *s;
+    const char *file; /* --config-file */
+    char *why;
+    size_t why_len;
+};
+
+static enum err PRINTF_LIKE(2, 3) fail(struct parser *p, const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(p->why, p->why_len, fmt, args);
+    va_end(args);
+    return ERR_CONFIG;
+}
+
+static void *grow(void *v, size_t count, size_t size)
+{
+    void *more = realloc(v, count * size);
+
+    CHECK(more != NULL);
+    return more;
+}
+
+/* --- names --- */
+
+static size_t edit_distance(const char *a, size_t a_len, const char *b)
+{
+    size_t row[MAX_NAME + 1];
+    size_t b_len = strlen(b);
+
+    for (size_t k = 0; k <= b_len; k++)
+        row[k] = k;
+    for (size_t i = 1; i <= a_len; i++) {
+        size_t diagonal = row[0];
+
+        row[0] = i;
+        for (size_t k = 1; k <= b_len; k++) {
+            size_t best = diagonal + (a[i - 1] != b[k - 1]);
+
+            diagonal = row[k];
+            best = best < row[k] + 1 ? best : row[k] + 1;
+            row[k] = best < row[k - 1] + 1 ? best : row[k - 1] + 1;
+        }
+    }
+    return row[b_len];
+}
+
+static const char *nearest_name(const char *name, size_t len)
+{
+    const char *best = config__flags[0].name;
+    size_t best_distance = SIZE_MAX;
+
+    len = len < MAX_NAME ? len : MAX_NAME;
+    for (size_t i = 0; i < config__flag_count; i++) {
+        size_t distance = edit_distance(name, len, config__flags[i].name);
+
+        if (distance < best_distance) {
+            best = config__flags[i].name;
+            best_distance = distance;
+        }
+    }
+    return best;
+}
+
+static const struct flag *find_flag(const char *name, size_t len)
+{
+    for (size_t i = 0; i < config__flag_count; i++)
+        if (bytes_eq(bytes_of(name, len), bytes_str(config__flags[i].name)))
+            return &config__flags[i];
+    return NULL;
+}
+
+static const char *env_name(const struct flag *f, char out[static MAX_NAME])
+{
+    size_t n = (size_t)snprintf(out, MAX_NAME, ENV_PREFIX "%s", f->name);
+
+    CHECK(n < MAX_NAME);
+    for (char *c = out; *c != '\0'; c++)
+        *c = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
+    return out;
+}
+
+static struct given *given_of(struct parser *p, const struct flag *f)
+{
+    return &p->given[f - config__flags];
+}
+
+/* --- collecting texts --- */
+
+static void add_text(struct parser *p, const struct flag *f, enum source source, const char *text)
+{
+    struct given *g = given_of(p, f);
+
+    g->source = source;
+    g->v = grow(g->v, g->count + 1, sizeof(*g->v));
+    g->v[g->count++] = base_xstrdup(text);
+}
+
+/* Takes argv[*i], and argv[*i + 1] when the value stands there. */
+static enum err read_flag(struct parser *p, int argc, char *const argv[], int *i)
+{
+    const char *arg = argv[*i];
+    const char *name = arg + 2;
+    size_t len = strcspn(name, "=");
+    const char *value = name[len] == '=' ? name + len + 1 : NULL;
+    const struct flag *f = find_flag(name, len);
+
+    if (f == NULL)
+        return fail(p, "unknown flag --%.*s, did you mean --%s?", (int)(len < 100 ? len : 100),
+                    name, nearest_name(name, len));
+    if (value == NULL && f->type == FLAG_BOOL)
+        value = "true";
+    if (value == NULL && *i + 1 < argc)
+        value = argv[++*i];
+    if (value == NULL)
+        return fail(p, "--%s needs a value", f->name);
+    add_text(p, f, SOURCE_FLAG, value);
+    return ERR_OK;
+}
+
+static enum err read_flags(struct parser *p, int argc, char *const argv[])
+{
+    for (int i = 0; i < argc; i++) {
+        if (strcmp(argv[i], "-h") == 0)
+            add_text(p, find_flag("help", 4), SOURCE_FLAG, "true");
+        else if (strncmp(argv[i], "--", 2) == 0 && argv[i][2] != '\0')
+            TRY(read_flag(p, argc, argv, &i));
+        else
+            return fail(p, "unexpected argument \"%.100s\"", argv[i]);
+    }
+    return ERR_OK;
+}
+
+static void read_environment(struct parser *p)
+{
+    for (size_t i = 0; i < config__flag_count; i++) {
+        const struct flag *f = &config__flags[i];
+        char name[MAX_NAME];
+        const char *value = getenv(env_name(f, name));
+
+        if (value != NULL && value[0] != '\0' && p->given[i].source == SOURCE_NONE)
+            add_text(p, f, SOURCE_ENV, value);
+    }
+}
+
+static enum err read_file_value(struct parser *p, const struct flag *f, const struct node *n)
+{
+    if (n->kind == NODE_MAP || n->kind == NODE_SEQ || n->kind == NODE_NULL ||
+        strlen(n->text) != n->text_len)
+        return fail(p, "%s: %s: expected a value, got %s", p->file, f->name,
+                    config__kind_name(n->kind));
+    add_text(p, f, SOURCE_FILE, n->kind != NODE_BOOL ? n->text : n->boolean ? "true" : "false");
+    return ERR_OK;
+}
+
+/* seen: one per flag, those that the file has named already. */
+static enum err read_file_field(struct parser *p, const struct node *name, const struct node *value,
+                                bool *seen)
+{
+    const struct flag *f = find_flag(name->text, name->text_len);
+    char quoted[CONFIG_QUOTE_MAX];
+
+    if (f == NULL || name->kind != NODE_STRING)
+        return fail(p, "%s: unknown field %s, did you mean %s?", p->file,
+                    config__quote(name->text, name->text_len, quoted),
+                    nearest_name(name->text, name->text_len));
+    if (f->type == FLAG_CONFIG_FILE || strcmp(f->name, "help") == 0)
+        return fail(p, "%s: %s can't stand in a file", p->file, f->name);
+    if (seen[f - config__flags])
+        return fail(p, "%s: %s is given twice", p->file, f->name);
+    seen[f - config__flags] = true;
+    if (given_of(p, f)->source != SOURCE_NONE)
+        return ERR_OK;
+    if (value->kind != NODE_SEQ || !flag_is_list(f))
+        return read_file_value(p, f, value);
+    given_of(p, f)->source = SOURCE_FILE; /* an empty list is given, too */
+    for (size_t i = 0; i < value->count; i++)
+        TRY(read_file_value(p, f, value->items[i]));
+    return ERR_OK;
+}
+
+static enum err read_file_tree(struct parser *p, const struct tree *t)
+{
+    bool seen[MAX_FLAGS] = {false};
+
+    if (t->has_more)
+        return fail(p, "%s: more than one document", p->file);
+    if (t->root == NULL || t->root->kind == NODE_NULL)
+        return ERR_OK;
+    if (t->root->kind != NODE_MAP)
+        return fail(p, "%s: expected a mapping of flag names", p->file);
+    for (size_t i = 0; i + 1 < t->root->count; i += 2)
+        TRY(read_file_field(p, t->root->items[i], t->root->items[i + 1], seen));
+    return ERR_OK;
+}
+
+static enum err read_config_file(struct parser *p)
+{
+    char reason[128];
+    struct tree t;
+    uint8_t *text;
+    size_t len;
+    enum err e;
+
+    if (config__read_file(p->file, &text, &len, reason, sizeof(reason)) != ERR_OK)
+        return fail(p, "--config-file: \"%s\" %s", p->file, reason);
+    e = config__read(bytes_of(text, len), &t);
+    if (e == ERR_OK)
+        e = read_file_tree(p, &t);
+    else
+        e = fail(p, "%s: %s", p->file, e == ERR_NOMEM ? err_reason(e) : t.problem);
+    config__tree_fini(&t);
+    free(text);
+    return e;
+}
+
+/* --- parsing texts --- */
+
+static enum err bad_value(struct parser *p, const struct flag *f, const char *text,
+                          const char *wanted)
+{
+    char quoted[CONFIG_QUOTE_MAX];
+    char env[MAX_NAME];
+
+    config__quote(text, strlen(text), quoted);
+    switch (given_of(p, f)->source) {
+    case SOURCE_ENV:
+        return fail(p, "%s: %s is not %s", env_name(f, env), quoted, wanted);
+    case SOURCE_FILE:
+        return fail(p, "%s: %s: %s is not %s", p->file, f->name, quoted, wanted);
+    default:
+        return fail(p, "--%s: %s is not %s", f->name, quoted, wanted);
+    }
+}
+
+/* Go's strconv.ParseBool. */
+static bool parse_bool(const char *text, bool *out)
+{
+    static const char *const yes[] = {"1", "t", "T", "true", "True", "TRUE"};
+    static const char *const no[] = {"0", "f", "F", "false", "False", "FALSE"};
+
+    for (size_t i = 0; i < ARRAY_LEN(yes); i++) {
+        if (strcmp(text, yes[i]) != 0 && strcmp(text, no[i]) != 0)
+            continue;
+        *out = strcmp(text, yes[i]) == 0;
+        return true;
+    }
+    return false;
+}
+
+static bool parse_digits(const char *text, uint64_t *out, const char **rest)
+{
+    char *end;
+
+    if (!isdigit((unsigned char)text[0]))
+        return false;
+    errno = 0;
+    *out = strtoull(text, &end, 10);
+    *rest = end;
+    return errno == 0;
+}
+
+static bool parse_size(const char *text, uint64_t *out)
+{
+    static const struct {
+        const char *name;
+        unsigned shift;
+    } units[] = {{"", 0},    {"k", 10},  {"m", 20},   {"g", 30},   {"ki", 10},
+                 {"mi", 20}, {"gi", 30}, {"kib", 10}, {"mib", 20}, {"gib", 30}};
+    const char *rest;
+    uint64_t n;
+
+    if (!parse_digits(text, &n, &rest))
+        return false;
+    for (size_t i = 0; i < ARRAY_LEN(units); i++) {
+        if (strcasecmp(rest, units[i].name) != 0)
+            continue;
+        if (n > MAX_SIZE >> units[i].shift)
+            return false;
+        *out = n << units[i].shift;
+        return true;
+    }
+    return false;
+}
+
+static bool parse_duration(const char *text, uint64_t *ms)
+{
+    int64_t ns;
+
+    if (config__duration(text, &ns) != NULL || ns < 0)
+        return false;
+    *ms = ((uint64_t)ns + 999999) / 1000000;
+    return true;
+}
+
+static bool parse_workers(const char *text, unsigned *out)
+{
+    const char *rest;
+    uint64_t n;
+    long cpus;
+
+    if (!parse_digits(text, &n, &rest) || *rest != '\0' || n > MAX_WORKERS)
+        return false;
+    cpus = n == 0 ? sysconf(_SC_NPROCESSORS_ONLN) : 0;
+    if (n == 0)
+        n = cpus < 1 ? 1 : cpus > DEFAULT_MAX_WORKERS ? DEFAULT_MAX_WORKERS : (uint64_t)cpus;
+    *out = (unsigned)n;
+    return true;
+}
+
+static bool parse_level(const char *text, enum log_level *out)
+{
+    static const char *const names[] = {"debug", "info", "warn", "error"};
+
+    for (unsigned i = 0; i < ARRAY_LEN(names); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *out = (enum log_level)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool parse_format(const char *text, enum log_format *out)
+{
+    *out = strcmp(text, "json") == 0 ? LOG_JSON : LOG_TEXT;
+    return *out == LOG_JSON || strcmp(text, "text") == 0;
+}
+
+/* Splits "a=b": at the first '=' where the resource stands first, else at the last. */
+static bool parse_pair(const char *text, bool is_resource_first, struct resource_prefix *out)
+{
+    const char *split = is_resource_first ? strchr(text, '=') : strrchr(text, '=');
+    char *left;
+    char *right;
+
+    if (split == NULL || split == text || split[1] == '\0')
+        return false;
+    left = strndup(text, (size_t)(split - text));
+    right = strdup(split + 1);
+    CHECK(left != NULL && right != NULL);
+    out->resource = is_resource_first ? left : right;
+    out->prefix = is_resource_first ? right : left;
+    return true;
+}
+
+/* One element of a list. */
+static enum err add_element(struct parser *p, const struct flag *f, const char *text)
+{
+    bool is_resource_first = f->type == FLAG_RESOURCE_PREFIX;
+    size_t *count = flag_count(f, p->s);
+    struct resource_prefix pair;
+
+    if (f->type == FLAG_LIST) {
+        char ***texts = flag_field(f, p->s);
+
+        *texts = grow(*texts, *count + 1, sizeof(**texts));
+        (*texts)[(*count)++] = base_xstrdup(text);
+        return ERR_OK;
+    }
+    if (!parse_pair(text, is_resource_first, &pair))
+        return bad_value(p, f, text, f->value);
+    struct resource_prefix **pairs = flag_field(f, p->s);
+
+    *pairs = grow(*pairs, *count + 1, sizeof(**pairs));
+    (*pairs)[(*count)++] = pair;
+    return ERR_OK;
+}
+
+static enum err add_elements(struct parser *p, const struct flag *f, const char *text)
+{
+    while (*text != '\0') {
+        size_t n = strcspn(text, ",");
+        const char *start = text;
+        size_t len = n;
+        char *element;
+        enum err e = ERR_OK;
+
+        while (len > 0 && isspace((unsigned char)start[0])) {
+            start++;
+            len--;
+        }
+        while (len > 0 && isspace((unsigned char)start[len - 1]))
+            len--;
+        element = strndup(start, len);
+        CHECK(element != NULL);
+        if (len > 0)
+            e = add_element(p, f, element);
+        free(element);
+        TRY(e);
+        text += n + (text[n] == ',');
+    }
+    return ERR_OK;
+}
+
+static void set_text(char **field, const char *text, bool is_empty_null)
+{
+    free(*field);
+    *field = is_empty_null && text[0] == '\0' ? NULL : base_xstrdup(text);
+}
+
+static enum err set_field(struct parser *p, const struct flag *f, const char *text)
+{
+    void *field = flag_field(f, p->s);
+
+    switch (f->type) {
+    case FLAG_BOOL:
+        return parse_bool(text, field) ? ERR_OK : bad_value(p, f, text, "true or false");
+    case FLAG_TEXT:
+    case FLAG_PATH:
+        set_text(field, text, f->type == FLAG_TEXT);
+        return ERR_OK;
+    case FLAG_LIST:
+    case FLAG_RESOURCE_PREFIX:
+    case FLAG_PREFIX_RESOURCE:
+        return add_elements(p, f, text);
+    case FLAG_SIZE:
+        return parse_size(text, field) ? ERR_OK : bad_value(p, f, text, "a size, such as 16MiB");
+    case FLAG_DURATION:
+        return parse_duration(text, field) ? ERR_OK
+                                           : bad_value(p, f, text, "a duration, such as 10s");
+    case FLAG_WORKERS:
+        return parse_workers(text, field) ? ERR_OK
+                                          : bad_value(p, f, text, "a number from 0 to 256");
+    case FLAG_LOG_LEVEL:
+        return parse_level(text, field) ? ERR_OK : bad_value(p, f, text, "a level");
+    case FLAG_LOG_FORMAT:
+        return parse_format(text, field) ? ERR_OK : bad_value(p, f, text, "text or json");
+    case FLAG_CONFIG_FILE:
+        return ERR_OK;
+    }
+    return ERR_CONFIG;
+}
+
+static enum err set_default(struct parser *p, const struct flag *f)
+{
+    if (f->type == FLAG_SIZE || f->type == FLAG_DURATION) {
+        *(uint64_t *)flag_field(f, p->s) = f->number_default;
+        return ERR_OK;
+    }
+    return set_field(p, f, f->text_default);
+}
+
+static enum err set_fields(struct parser *p)
+{
+    for (size_t i = 0; i < config__flag_count; i++) {
+        const struct flag *f = &config__flags[i];
+        const struct given *g = &p->given[i];
+
+        if (g->source == SOURCE_NONE)
+            TRY(set_default(p, f));
+        for (size_t k = 0; k < g->count; k++) /* of several the last counts; lists grow */
+            TRY(set_field(p, f, g->v[k]));
+    }
+    return ERR_OK;
+}
+
+/* --- combinations --- */
+
+static bool has_tls_url(char *const *urls, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strncasecmp(urls[i], "https:", 6) == 0 || strncasecmp(urls[i], "unixs:", 6) == 0)
+            return true;
+    return false;
+}
+
+static enum err check_pair(struct parser *p, const char *cert, const char *key,
+                           const char *cert_flag, const char *key_flag)
+{
+    if ((cert == NULL) == (key == NULL))
+        return ERR_OK;
+    return fail(p, "--%s needs --%s", cert != NULL ? cert_flag : key_flag,
+                cert != NULL ? key_flag : cert_flag);
+}
+
+static enum err check_tls(struct parser *p)
+{
+    struct settings *s = p->s;
+
+    TRY(check_pair(p, s->cert_file, s->key_file, "cert-file", "key-file"));
+    TRY(check_pair(p, s->etcd_certfile, s->etcd_keyfile, "etcd-certfile", "etcd-keyfile"));
+    if (s->cert_file == NULL && (has_tls_url(s->listen_client_urls, s->listen_client_url_count) ||
+                                 has_tls_url(s->listen_metrics_urls, s->listen_metrics_url_count)))
+        return fail(p, "a listen URL with TLS (https, unixs) needs --cert-file and --key-file");
+    /* As with etcd: who names the authorities of clients wants their certificates checked. */
+    s->client_cert_auth |= s->trusted_ca_file != NULL;
+    if (s->client_cert_auth && s->trusted_ca_file == NULL)
+        return fail(p, "--client-cert-auth needs --trusted-ca-file");
+    if (s->allowed_client_name_count > 0 && !s->client_cert_auth)
+        return fail(p, "--allowed-client-names needs --trusted-ca-file");
+    return ERR_OK;
+}
+
+static enum err check(struct parser *p)
+{
+    const struct settings *s = p->s;
+
+    TRY(check_tls(p));
+    if (s->listen_client_url_count == 0)
+        return fail(p, "--listen-client-urls is empty");
+    if (s->etcd_server_count == 0)
+        return fail(p, "--etcd-servers is empty");
+    if (s->max_request_bytes == 0 || s->max_request_bytes > MAX_MESSAGE)
+        return fail(p, "--max-request-bytes has to be from 1 to 1GiB");
+    if (s->stream_threshold == 0 || s->stream_threshold > MAX_MESSAGE)
+        return fail(p, "--stream-threshold has to be from 1 to 1GiB");
+    if (s->memory_limit < s->max_request_bytes)
+        return fail(p, "--memory-limit is below --max-request-bytes");
+    return ERR_OK;
+}
+
+/* --- all of it --- */
+
+static enum err parse(struct parser *p, int argc, char *const argv[])
+{
+    const struct given *file = given_of(p, find_flag("config-file", 11));
+    const struct given *help = given_of(p, find_flag("help", 4));
+
+    TRY(read_flags(p, argc, argv));
+    if (help->source == SOURCE_FLAG) { /* whatever else is wrong: help is what is needed */
+        p->s->help = true;
+        return ERR_OK;
+    }
+    read_environment(p);
+    p->file = file->count > 0 ? file->v[file->count - 1] : "";
+    if (p->file[0] != '\0')
+        TRY(read_config_file(p));
+    TRY(set_fields(p));
+    return check(p);
+}
+
+enum err settings_parse(int argc, char *const argv[], struct settings **out, char *why,
+                        size_t why_len)
+{
+    struct parser p = {.why = why, .why_len = why_len};
+    enum err e;
+
+    CHECK(config__flag_count <= MAX_FLAGS);
+    *out = NULL;
+    p.s = base_xcalloc(1, sizeof(*p.s));
+    e = parse(&p, argc, argv);
+    if (e == ERR_OK)
+        *out = p.s;
+    else
+        settings_free(p.s);
+    for (size_t i = 0; i < config__flag_count; i++) {
+        for (size_t k = 0; k < p.given[i].count; k++)
+            free(p.given[i].v[k]);
+        free(p.given[i].v);
+    }
+    return e;
+}
+
+static void free_list(const struct flag *f, struct settings *s)
+{
+    char ***texts = flag_field(f, s);
+
+    for (size_t i = 0; i < *flag_count(f, s); i++)
+        free((*texts)[i]);
+    free(*texts);
+}
+
+static void free_pairs(const struct flag *f, struct settings *s)
+{
+    struct resource_prefix **pairs = flag_field(f, s);
+
+    for (size_t i = 0; i < *flag_count(f, s); i++) {
+        free((*pairs)[i].resource);
+        free((*pairs)[i].prefix);
+    }
+    free(*pairs);
+}
+
+void settings_free(struct settings *s)
+{
+    if (s == NULL)
+        return;
+    for (size_t i = 0; i < config__flag_count; i++) {
+        const struct flag *f = &config__flags[i];
+
+        if (f->type == FLAG_TEXT || f->type == FLAG_PATH)
+            free(*(char **)flag_field(f, s));
+        else if (f->type == FLAG_LIST)
+            free_list(f, s);
+        else if (flag_is_list(f))
+            free_pairs(f, s);
+    }
+    free(s);
+}

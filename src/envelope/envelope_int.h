@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shared by the files of envelope/.
+ *
+ *   open.c, seal.c    the exported functions: walk the provider list, dispatch by kind
+ *   provider.c        the table of kinds, and identity
+ *   kmsv2.c           kms v2: prefix and EncryptedObject around the ciphertext
+ *   kmsv2_gcm.c       kms v2: the ciphertext
+ *   object.c          EncryptedObject's wire format
+ *   dek.c, dek_id.c   keys and their names;  hash.c  SHA-256;  ctx.c  cipher contexts */
+#ifndef ENVELOPE_ENVELOPE_INT_H
+#define ENVELOPE_ENVELOPE_INT_H
+
+#include <openssl/evp.h>
+
+#include "envelope/envelope.h"
+
+#define ENVELOPE__INFO_LEN 32u
+#define ENVELOPE__NONCE_LEN 12u
+#define ENVELOPE__TAG_LEN 16u
+#define ENVELOPE__KEY_MAX 32u /* AES-256 */
+
+/* --- ctx.c ----------------------------------------------------------------------------------- */
+
+/* AES key sizes in the order of the context arrays. */
+enum envelope__aes { ENVELOPE__AES_128, ENVELOPE__AES_192, ENVELOPE__AES_256, ENVELOPE__AES_COUNT };
+
+/* An OpenSSL context that is bound to its cipher once and then only rekeyed: binding it anew with
+ * every key costs more than the key schedule. */
+struct envelope__cipher {
+    EVP_CIPHER *gcm; /* fetched at start */
+    EVP_CIPHER_CTX *seal, *open;
+    bool seal_bound, open_bound; /* false after a wipe */
+};
+
+struct envelope_ctx {
+    envelope_random_fn random;
+    void *random_arg;
+    struct envelope__cipher aes[ENVELOPE__AES_COUNT];
+};
+
+/* Contexts ready for EncryptUpdate or DecryptUpdate under key and nonce, with the AAD taken.
+ * key_len is 16, 24 or 32. Borrowed until the next call. Errors: ERR_CRYPTO. */
+MUST_CHECK enum err envelope__gcm_seal_start(struct envelope_ctx *ctx, struct bytes key,
+                                             const uint8_t nonce[static ENVELOPE__NONCE_LEN],
+                                             struct bytes aad, EVP_CIPHER_CTX **out);
+MUST_CHECK enum err envelope__gcm_open_start(struct envelope_ctx *ctx, struct bytes key,
+                                             const uint8_t nonce[static ENVELOPE__NONCE_LEN],
+                                             struct bytes aad, EVP_CIPHER_CTX **out);
+/* Notes a failure of the crypto library; empties its error queue, which nobody reads. */
+enum err envelope__crypto_failed(enum err e);
+
+/* --- hash.c ---------------------------------------------------------------------------------- */
+
+/* Fills *derived (base/secret.h memory of envelope__hmac_size() bytes) with the two SHA-256 states
+ * that HMAC with this key begins from. */
+size_t envelope__hmac_size(void);
+void envelope__hmac_init(void *derived, struct bytes key);
+/* HKDF-Expand-SHA256(PRK = the key, info, L = 32): one block (RFC 5869 section 2.3). */
+void envelope__hkdf_expand(const void *derived, const uint8_t info[static ENVELOPE__INFO_LEN],
+                           uint8_t out[static ENVELOPE__KEY_MAX]);
+
+/* --- object.c -------------------------------------------------------------------------------- */
+
+/* An EncryptedObject as Go's decoder sees it. All bytes borrow from what was parsed. */
+struct envelope__object {
+    bool has_data;
+    struct bytes data; /* valid when has_data; may be empty */
+    struct dek_id id;  /* annotations in the arena, in order */
+};
+
+/* Parses the fields in in, which is contiguous: a whole EncryptedObject or the end of one. Errors:
+ * ERR_PROTOBUF_MALFORMED, ERR_INVALID_UTF8, ERR_ANNOTATIONS_INVALID (so many that they can't be
+ * valid), ERR_NOMEM. */
+MUST_CHECK enum err envelope__object_parse(struct bytes in, struct arena *arena,
+                                           struct envelope__object *out);
+/* Fields 2..5 as Go writes them, annotations in the order of id. The length, and the bytes; with
+ * into, id's copy that points into them. */
+size_t envelope__object_tail_len(const struct dek_id *id);
+void envelope__object_tail_put(uint8_t *out, const struct dek_id *id, struct dek_id *into,
+                               struct dek_annotation *annotations);
+
+/* --- provider.c ------------------------------------------------------------------------------ */
+
+/* A provider whose prefix a stored value has. */
+struct envelope__candidate {
+    const struct provider *provider;
+    struct chain_pos body; /* behind the prefix */
+    size_t body_len;
+};
+
+/* What identify found, and what a candidate needs to open into scratch. */
+struct envelope__job {
+    const struct envelope_value *value;
+    const struct dek *dek; /* what value->id names; NULL when it names nothing */
+    struct bytes aad;
+    struct slab_pool *pool;
+};
+
+/* What a kind of provider can do. A member that is NULL is refused. */
+struct envelope__kind {
+    /* Fills form, needs_dek, data_at, data_len, plain_len and id of out. */
+    enum err (*identify)(const struct envelope__candidate *c, struct arena *arena,
+                         struct envelope_value *out);
+    enum err (*open_in_place)(struct envelope_ctx *ctx, const struct envelope_value *v,
+                              const struct dek *dek, struct bytes aad, struct chain *in,
+                              size_t *plain_at);
+    enum err (*open_scratch)(struct envelope_ctx *ctx, const struct envelope__candidate *c,
+                             const struct envelope__job *job, struct slice *out, bool *authentic);
+    enum err (*sealed_len)(const struct provider *provider, const struct dek *dek, size_t plain_len,
+                           size_t *out);
+    enum err (*seal)(struct envelope_ctx *ctx, const struct provider *provider,
+                     const struct dek *dek, struct bytes aad, struct chain_pos in, size_t len,
+                     uint8_t *out);
+    /* A failed read doesn't count: the list goes on as if the provider weren't in it. */
+    bool errors_are_ignored;
+};
+
+/* Never NULL: an unknown kind can do nothing. */
+const struct envelope__kind *envelope__kind(const struct provider *p);
+/* Whether the value of len bytes at pos begins with p's prefix; then fills c. */
+MUST_CHECK bool envelope__candidate(const struct provider *p, const struct chain_pos *pos,
+                                    size_t len, struct envelope__candidate *c);
+
+/* --- kmsv2.c, kmsv2_gcm.c -------------------------------------------------------------------- */
+
+extern const struct envelope__kind envelope__kmsv2;
+
+/* encryptedData around the plaintext. */
+size_t envelope__kmsv2_overhead(uint32_t type);
+/* Writes info, nonce, ciphertext and tag. dek is of type 1. */
+MUST_CHECK enum err envelope__kmsv2_gcm_seal(struct envelope_ctx *ctx, const struct dek *dek,
+                                             struct bytes aad, struct chain_pos in, size_t len,
+                                             uint8_t *out);
+/* Opens the encryptedData of len bytes at data. The plaintext goes to out, or, when out is NULL,
+ * takes the place of the ciphertext, slice by slice. */
+MUST_CHECK enum err envelope__kmsv2_gcm_open(struct envelope_ctx *ctx, const struct dek *dek,
+                                             struct bytes aad, struct chain_pos data, size_t len,
+                                             uint8_t *out);
+
+#endif

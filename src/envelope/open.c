@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A provider list reads as kube-apiserver's prefixTransformers does: the elements whose prefix the
+ * value has are tried in order, the first that works wins; identity's errors are dropped, of the
+ * others' the first is the answer.
+ *
+ * Identify does what needs no key: an element whose envelope is malformed or invalid is out. If one
+ * is left, it is known where the plaintext will be and how long it is. */
+#include "envelope/envelope_int.h"
+
+/* The candidate fits the value as far as can be told without a key. */
+static enum err consider(const struct envelope__candidate *c, struct arena *arena,
+                         struct envelope_value *out)
+{
+    const struct envelope__kind *kind = envelope__kind(c->provider);
+    struct envelope_value v = {0};
+
+    if (kind->identify == NULL)
+        return ERR_CONFIG;
+    TRY(kind->identify(c, arena, &v));
+    if (out->form == ENVELOPE_NONE) {
+        v.provider = c->provider;
+        *out = v;
+    } else {
+        out->form = ENVELOPE_SCRATCH; /* a second one: they have to be tried */
+    }
+    return ERR_OK;
+}
+
+/* Whether no other element may be tried after this error: it says nothing about the value. */
+static bool ends_the_search(enum err e)
+{
+    return e == ERR_NOMEM || e == ERR_CONFIG || e == ERR_CRYPTO;
+}
+
+enum err envelope_identify(const struct provider_list *list, const struct chain *in, size_t off,
+                           size_t len, struct arena *arena, struct envelope_value *out)
+{
+    struct chain_pos start = chain_seek(in, off);
+    struct envelope_value found = {0};
+    enum err first = ERR_OK;
+
+    *out = found;
+    for (uint32_t i = 0; i < list->count && found.form != ENVELOPE_PLAIN; i++) {
+        const struct provider *p = list->v[i];
+        bool is_first = found.form == ENVELOPE_NONE;
+        struct envelope__candidate c;
+        enum err e;
+
+        if (!envelope__candidate(p, &start, len, &c))
+            continue;
+        e = consider(&c, arena, &found);
+        if (ends_the_search(e))
+            return e;
+        if (e == ERR_OK && is_first) {
+            found.provider_index = i;
+            found.is_stale = i != 0;
+        }
+        if (e != ERR_OK && first == ERR_OK && !envelope__kind(p)->errors_are_ignored)
+            first = e;
+    }
+    if (found.form == ENVELOPE_NONE)
+        return first != ERR_OK ? first : ERR_NO_MATCHING_PREFIX;
+    *out = found;
+    return ERR_OK;
+}
+
+enum err envelope_open_in_place(struct envelope_ctx *ctx, const struct envelope_value *v,
+                                const struct dek *dek, struct bytes aad, struct chain *in,
+                                size_t *plain_at)
+{
+    const struct envelope__kind *kind;
+
+    CHECK(v->form == ENVELOPE_IN_PLACE);
+    kind = envelope__kind(v->provider);
+    if (kind->open_in_place == NULL)
+        return ERR_CONFIG;
+    return kind->open_in_place(ctx, v, dek, aad, in, plain_at);
+}
+
+enum err envelope_open_scratch(struct envelope_ctx *ctx, const struct provider_list *list,
+                               const struct envelope_value *v, const struct dek *dek,
+                               struct bytes aad, const struct chain *in, size_t off, size_t len,
+                               struct slab_pool *pool, struct slice *out, bool *authentic)
+{
+    const struct envelope__job job = {v, dek, aad, pool};
+    struct chain_pos start = chain_seek(in, off);
+    enum err first = ERR_OK;
+
+    *out = SLICE_EMPTY;
+    *authentic = false;
+    CHECK(v->form == ENVELOPE_IN_PLACE || v->form == ENVELOPE_SCRATCH);
+    /* Those before the first candidate are out already. */
+    for (uint32_t i = v->provider_index; i < list->count; i++) {
+        const struct envelope__kind *kind = envelope__kind(list->v[i]);
+        struct envelope__candidate c;
+        enum err e;
+
+        if (kind->open_scratch == NULL || !envelope__candidate(list->v[i], &start, len, &c))
+            continue;
+        e = kind->open_scratch(ctx, &c, &job, out, authentic);
+        if (e == ERR_OK || ends_the_search(e))
+            return e;
+        if (first == ERR_OK)
+            first = e;
+    }
+    return first != ERR_OK ? first : ERR_NO_MATCHING_PREFIX;
+}

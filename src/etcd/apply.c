@@ -1,0 +1,509 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Runs the operations of a plan: three passes.
+ *
+ *   open_aside  what has to be opened into scratch is opened, for its length is not known before
+ *   measure     the lengths, from the last operation to the first: a LEN comes after all that lies in it
+ *   write       from the first to the last, while the message is consumed from its head
+ *
+ *   msg   |#### gone ####|  op  |  later ops  |        base: bytes that are gone
+ *   out   |.... kept slices, pieces of our slab, opened values where they lie ....|
+ *
+ * Kept spans and opened values are references to the message's slabs; pieces below LIMIT_SMALL_COPY
+ * are copied instead into the slab where tags, lengths and sealed values gather, for a reference
+ * costs more than the copy.
+ *
+ * A value that fails stops the run; callers cut off what was written. */
+#include "etcd/plan_int.h"
+
+#include "base/metrics.h"
+
+/* --- output ---------------------------------------------------------------------------------- */
+
+void etcd__chain_cut(struct chain *c, size_t len)
+{
+    while (c->len > len) {
+        struct slice *tail = chain_at(c, c->count - 1);
+        size_t over = c->len - len;
+
+        if (tail->len > over) {
+            tail->len -= (uint32_t)over;
+            c->len -= over;
+            return;
+        }
+        c->len -= tail->len;
+        slice_drop(tail);
+        c->count--;
+    }
+}
+
+/* n bytes (not 0) at the end of out, contiguous. NULL: no memory. */
+static uint8_t *room(struct etcd__apply *a, size_t n)
+{
+    uint32_t flags = a->is_request ? 0 : SLAB_SECRET;
+    struct slab *slab = a->slab;
+    struct slice s;
+
+    if (n > LIMIT_SLAB_SIZE) { /* made to measure; the present slab goes on behind it */
+        slab = slab_new(a->pool, n, flags);
+        if (slab == NULL)
+            return NULL;
+    } else if (slab == NULL || slab->cap - slab->fill < n) {
+        slab = slab_new(a->pool, n, flags);
+        if (slab == NULL)
+            return NULL;
+        if (a->slab != NULL)
+            slab_drop(a->slab);
+        a->slab = slab;
+        slab_ref(slab);
+    } else {
+        slab_ref(slab);
+    }
+    s = (struct slice){slab, slab->fill, (uint32_t)n};
+    slab->fill += (uint32_t)n;
+    /* slab lives on: in out if this succeeds */
+    return chain_push(a->out, &s) == ERR_OK ? slab->data + slab->fill - n : NULL;
+}
+
+static size_t head_len(uint32_t number, size_t len)
+{
+    return pb_varint_len(pb_tag(number, PB_LEN)) + pb_varint_len(len);
+}
+
+static size_t put_head(uint8_t *to, uint32_t number, size_t len)
+{
+    size_t n = pb_put_varint(to, pb_tag(number, PB_LEN));
+
+    return n + pb_put_varint(to + n, len);
+}
+
+enum err etcd__push_head(struct chain *out, struct slab_pool *pool, uint32_t number, size_t len)
+{
+    uint8_t buf[2 * PB_VARINT_MAX];
+
+    return chain_push_copy(out, pool, buf, put_head(buf, number, len), 0);
+}
+
+static enum err write_head(struct etcd__apply *a, uint32_t number, size_t len)
+{
+    uint8_t *to = room(a, head_len(number, len));
+
+    if (to == NULL)
+        return ERR_NOMEM;
+    put_head(to, number, len);
+    return ERR_OK;
+}
+
+static void skip_in(struct etcd__apply *a, size_t n)
+{
+    chain_consume(a->msg, n);
+    a->base += n;
+}
+
+/* The next n bytes of the message go out. */
+static enum err write_in(struct etcd__apply *a, size_t n)
+{
+    uint8_t *to;
+
+    if (n == 0)
+        return ERR_OK;
+    a->base += n;
+    if (n > LIMIT_SMALL_COPY)
+        return chain_move(a->out, a->msg, n);
+    to = room(a, n);
+    if (to == NULL)
+        return ERR_NOMEM;
+    chain_copy(a->msg, 0, n, to);
+    chain_consume(a->msg, n);
+    a->copied += n;
+    return ERR_OK;
+}
+
+static enum err write_slice(struct etcd__apply *a, struct slice *s)
+{
+    uint8_t *to;
+
+    if (s->len > LIMIT_SMALL_COPY)
+        return chain_push(a->out, s);
+    if (s->len > 0) {
+        to = room(a, s->len);
+        if (to == NULL)
+            return ERR_NOMEM;
+        memcpy(to, slice_data(*s), s->len);
+        a->copied += s->len;
+    }
+    slice_drop(s);
+    return ERR_OK;
+}
+
+/* --- keys ------------------------------------------------------------------------------------ */
+
+/* The DEK that opens the value; *dek is NULL when none is needed. */
+static enum err read_dek(const struct etcd__apply *a, const struct etcd__value *v, struct dek **dek)
+{
+    const struct etcd_need *need;
+
+    *dek = NULL;
+    if (v->need == ETCD__NONE)
+        return ERR_OK;
+    need = &a->p->needs[v->need];
+    *dek = need->dek;
+    if (need->err != ERR_OK)
+        return need->err;
+    return need->dek != NULL ? ERR_OK : ERR_NO_STATE;
+}
+
+static enum err write_dek(const struct etcd__apply *a, const struct etcd__value *v,
+                          const struct dek **dek)
+{
+    const struct provider *first = v->list->v[0];
+    const struct etcd_need *need;
+
+    *dek = NULL;
+    if (v->write_need == ETCD__NONE) {
+        if (first->key_count == 0)
+            return ERR_NO_WRITE_KEY;
+        *dek = first->keys[0].dek;
+        return ERR_OK;
+    }
+    need = &a->p->needs[v->write_need];
+    *dek = need->dek;
+    if (need->err != ERR_OK)
+        return need->err;
+    return need->dek != NULL ? ERR_OK : ERR_NO_WRITE_KEY;
+}
+
+static void note_used(struct etcd__apply *a, const struct etcd__value *v)
+{
+    if (v->need != ETCD__NONE)
+        a->p->needs[v->need].was_used = true;
+}
+
+/* --- open_aside ------------------------------------------------------------------------------ */
+
+static enum err open_scratch(struct etcd__apply *a, struct etcd__value *v, struct chain_pos *pos,
+                             bool *authentic)
+{
+    struct chain one = {0};
+    struct dek *dek;
+    enum err e;
+
+    TRY(read_dek(a, v, &dek));
+    chain_skip(pos, v->at - pos->at);
+    e = etcd__share_at(&one, pos, v->len);
+    if (e == ERR_OK)
+        e = envelope_open_scratch(a->ctx, v->list, &v->v, dek, v->key, &one, 0, v->len, a->pool,
+                                  &v->scratch, authentic);
+    chain_fini(&one);
+    if (e == ERR_OK)
+        note_used(a, v);
+    return e;
+}
+
+/* A value that arrived sealed: it stays if one opens it whose tag proves it. */
+static enum err check_sealed(struct etcd__apply *a, struct etcd__value *v, struct chain_pos *pos)
+{
+    bool is_authentic = false;
+    enum err e = open_scratch(a, v, pos, &is_authentic);
+
+    if (e != ERR_OK) {
+        bool is_ours = e == ERR_NOMEM || err_fault(e) == FAULT_US || err_fault(e) == FAULT_KMS;
+
+        return is_ours ? e : ERR_REQ_SEALED_VALUE;
+    }
+    if (is_authentic) {
+        v->is_kept = true;
+        slice_drop(&v->scratch);
+        return ERR_OK;
+    }
+    return v->list->v[0]->kind == PROVIDER_IDENTITY ? ERR_REQ_SEALED_VALUE : ERR_OK;
+}
+
+static bool is_value_error(enum err e)
+{
+    return e != ERR_NOMEM && e != ERR_CRYPTO && e != ERR_RANDOM;
+}
+
+static enum err open_aside(struct etcd__apply *a)
+{
+    struct chain_pos pos = chain_begin(a->msg);
+    bool is_authentic;
+
+    for (size_t i = 0; i < a->p->op_count; i++) {
+        const struct etcd_op *op = &a->p->ops[i];
+        struct etcd__value *v = op->u.value;
+
+        if (op->kind == ETCD__CHECK) {
+            enum err e = check_sealed(a, v, &pos);
+
+            if (e != ERR_OK)
+                return etcd__plan_fail(a->p, e, v->key);
+        }
+        if (op->kind == ETCD__OPEN && v->v.form == ENVELOPE_SCRATCH) {
+            v->err = open_scratch(a, v, &pos, &is_authentic);
+            if (v->err != ERR_OK) /* write stops there */
+                return is_value_error(v->err) ? ERR_OK : v->err;
+        }
+    }
+    return ERR_OK;
+}
+
+/* --- measure --------------------------------------------------------------------------------- */
+
+static enum err measure_value(struct etcd__apply *a, const struct etcd_op *op,
+                              struct etcd__value *v)
+{
+    const struct dek *dek;
+    size_t plain_len;
+
+    if (op->kind == ETCD__OPEN) {
+        v->new_len = v->v.form == ENVELOPE_SCRATCH ? v->scratch.len : v->v.plain_len;
+        return ERR_OK;
+    }
+    plain_len = op->kind == ETCD__CHECK ? v->scratch.len : v->len;
+    TRY(write_dek(a, v, &dek));
+    return envelope_sealed_len(v->list->v[0], dek, plain_len, &v->new_len);
+}
+
+static bool is_unchanged(const struct etcd_op *op)
+{
+    return op->kind == ETCD__FAIL || (op->kind == ETCD__CHECK && op->u.value->is_kept);
+}
+
+/* Bytes of a value field of op: none for an empty value, as writers do it. */
+static size_t field_len(const struct etcd__value *v)
+{
+    return v->new_len == 0 ? 0 : head_len(v->number, v->new_len) + v->new_len;
+}
+
+static enum err measure(struct etcd__apply *a)
+{
+    struct etcd_op *ops = a->p->ops;
+
+    for (size_t i = a->p->op_count; i-- > 0;) {
+        struct etcd_op *op = &ops[i];
+
+        switch (op->kind) {
+        case ETCD__LEN: /* grow has the sum of its children's */
+            op->u.sub.body_len = (size_t)((ptrdiff_t)op->u.sub.body_len + op->grow);
+            op->grow += (ptrdiff_t)head_len(op->u.sub.number, op->u.sub.body_len);
+            op->grow -= (ptrdiff_t)op->len;
+            break;
+        case ETCD__SEAL:
+        case ETCD__CHECK:
+        case ETCD__OPEN:
+        case ETCD__FAIL:
+            if (is_unchanged(op))
+                break;
+            TRY(measure_value(a, op, op->u.value));
+            op->grow = (ptrdiff_t)field_len(op->u.value) - (ptrdiff_t)op->len;
+            break;
+        default:
+            break;
+        }
+        if (op->parent != ETCD__NONE)
+            ops[op->parent].grow += op->grow;
+    }
+    return ERR_OK;
+}
+
+/* --- write ----------------------------------------------------------------------------------- */
+
+static enum err write_sealed(struct etcd__apply *a, const struct etcd_op *op)
+{
+    struct etcd__value *v = op->u.value;
+    struct chain scratch = {0};
+    const struct dek *dek;
+    uint8_t *to;
+    enum err e = ERR_OK;
+
+    TRY(write_dek(a, v, &dek));
+    TRY(write_head(a, v->number, v->new_len));
+    to = room(a, v->new_len);
+    if (to == NULL)
+        return ERR_NOMEM;
+    if (op->kind == ETCD__CHECK) {
+        size_t len = v->scratch.len;
+
+        e = chain_push(&scratch, &v->scratch);
+        if (e == ERR_OK)
+            e = envelope_seal(a->ctx, v->list->v[0], dek, v->key, &scratch, 0, len, to);
+        chain_fini(&scratch);
+    } else {
+        size_t off = op->len == 0 ? 0 : v->at - a->base;
+
+        e = envelope_seal(a->ctx, v->list->v[0], dek, v->key, a->msg, off, v->len, to);
+    }
+    if (e != ERR_OK)
+        return etcd__plan_fail(a->p, e, v->key);
+    skip_in(a, op->len);
+    a->p->sealed++;
+    return ERR_OK;
+}
+
+static enum err write_opened_here(struct etcd__apply *a, struct etcd__value *v)
+{
+    struct envelope_value ev = v->v;
+    struct dek *dek;
+    size_t plain_at;
+
+    TRY(read_dek(a, v, &dek));
+    ev.data_at += v->at - a->base;
+    TRY(envelope_open_in_place(a->ctx, &ev, dek, v->key, a->msg, &plain_at));
+    note_used(a, v);
+    skip_in(a, plain_at);
+    if (v->new_len == 0)
+        return ERR_OK;
+    TRY(write_head(a, v->number, v->new_len));
+    return write_in(a, v->new_len);
+}
+
+static enum err write_opened(struct etcd__apply *a, const struct etcd_op *op)
+{
+    struct etcd__value *v = op->u.value;
+    enum err e = v->err;
+
+    if (e == ERR_OK && v->v.form == ENVELOPE_SCRATCH) {
+        if (v->new_len > 0)
+            e = write_head(a, v->number, v->new_len);
+        if (e == ERR_OK)
+            e = write_slice(a, &v->scratch);
+    } else if (e == ERR_OK) {
+        e = write_opened_here(a, v);
+    }
+    if (e != ERR_OK) {
+        a->has_value_failed = is_value_error(e);
+        return etcd__plan_fail(a->p, e, v->key);
+    }
+    skip_in(a, op->at + op->len - a->base);
+    a->p->opened++;
+    return ERR_OK;
+}
+
+static enum err write_len(struct etcd__apply *a, const struct etcd_op *op)
+{
+    skip_in(a, op->len);
+    return write_head(a, op->u.sub.number, op->u.sub.body_len);
+}
+
+static void note_event(struct etcd__apply *a, int64_t revision)
+{
+    if (!a->has_event)
+        a->events_at = a->revision_at = a->out->len;
+    else if (revision != a->revision)
+        a->revision_at = a->out->len;
+    a->is_unordered = a->is_unordered || (a->has_event && revision < a->revision);
+    a->has_event = true;
+    a->revision = revision;
+}
+
+/* What was saved is paid back: small fillers gather with the other small pieces. */
+static enum err write_filler(struct etcd__apply *a)
+{
+    uint8_t head[2 * PB_VARINT_MAX];
+
+    while (a->saved > 0) {
+        size_t payload, n = etcd__filler_field(a->saved, head, &payload);
+        size_t here = payload > LIMIT_SMALL_COPY ? 0 : payload;
+        uint8_t *to = room(a, n + here);
+
+        if (to == NULL)
+            return ERR_NOMEM;
+        memcpy(to, head, n);
+        memset(to + n, 0, here);
+        TRY(etcd__push_zeros(a->out, payload - here));
+        a->saved -= n + payload;
+    }
+    return ERR_OK;
+}
+
+static enum err write_op(struct etcd__apply *a, const struct etcd_op *op)
+{
+    DCHECK(op->at == a->base);
+    if (op->parent == ETCD__NONE)
+        a->saved = (size_t)((ptrdiff_t)a->saved - op->grow);
+    switch (op->kind) {
+    case ETCD__KEEP:
+        return write_in(a, op->len);
+    case ETCD__LEN:
+        return write_len(a, op);
+    case ETCD__SEAL:
+        return write_sealed(a, op);
+    case ETCD__CHECK:
+        return op->u.value->is_kept ? write_in(a, op->len) : write_sealed(a, op);
+    case ETCD__OPEN:
+    case ETCD__FAIL:
+        return write_opened(a, op);
+    case ETCD__EVENT:
+        note_event(a, op->u.revision);
+        return ERR_OK;
+    case ETCD__FILL:
+        return write_filler(a);
+    }
+    return ERR_CRYPTO;
+}
+
+static enum err run(struct etcd__apply *a)
+{
+    TRY(open_aside(a));
+    TRY(measure(a));
+    for (size_t i = 0; i < a->p->op_count; i++)
+        TRY(write_op(a, &a->p->ops[i]));
+    return ERR_OK;
+}
+
+enum err etcd__apply_run(struct etcd__apply *a)
+{
+    enum err e;
+
+    a->p->sealed = a->p->opened = 0;
+    a->p->err = ERR_OK;
+    a->p->bad_key = bytes_of(NULL, 0);
+    e = run(a);
+    if (a->slab != NULL)
+        slab_drop(a->slab);
+    a->slab = NULL;
+    chain_fini(a->msg);
+    metric_add(METRIC_bytes_copied_total, a->copied);
+    a->p->err = e;
+    return e;
+}
+
+bool etcd__apply_keep_earlier(struct etcd__apply *a)
+{
+    if (!a->has_value_failed || !a->has_event || a->is_unordered || a->revision_at <= a->events_at)
+        return false;
+    etcd__chain_cut(a->out, a->revision_at);
+    return true;
+}
+
+/* --- */
+
+enum err etcd_apply_request(struct etcd_plan *p, struct envelope_ctx *ctx, struct slab_pool *pool,
+                            struct chain *msg, struct sealed_msg *out)
+{
+    struct etcd__apply a = {.p = p,
+                            .is_request = true,
+                            .ctx = ctx,
+                            .pool = pool,
+                            .msg = msg,
+                            .out = &out->body};
+    enum err e;
+
+    out->body = (struct chain){0};
+    e = etcd__apply_run(&a);
+    if (e != ERR_OK)
+        chain_fini(&out->body);
+    return e;
+}
+
+enum err etcd_apply_answer(struct etcd_plan *p, struct envelope_ctx *ctx, struct slab_pool *pool,
+                           struct chain *msg, struct chain *out)
+{
+    struct etcd__apply a = {.p = p, .ctx = ctx, .pool = pool, .msg = msg, .out = out};
+    size_t len = out->len;
+    enum err e = etcd__apply_run(&a);
+
+    if (e != ERR_OK && !etcd__apply_keep_earlier(&a))
+        etcd__chain_cut(out, len);
+    return e;
+}

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "etcd/rules.h"
+
+#include <stdlib.h>
+
+/* Sorted by prefix; of equal prefixes those that are not dotless come first. A key can only match
+ * prefixes that end where one of its segments ends, so a look-up tries these, the longest first. */
+struct etcd_rules {
+    size_t count;
+    size_t prefix_max; /* length of the longest prefix */
+    struct etcd_rule v[];
+};
+
+static int rule_cmp(const void *a, const void *b)
+{
+    const struct etcd_rule *x = a, *y = b;
+    int c = bytes_cmp(x->prefix, y->prefix);
+
+    return c != 0 ? c : (int)x->is_dotless - (int)y->is_dotless;
+}
+
+enum err etcd_rules_new(const struct etcd_rule *rules, size_t count, struct etcd_rules **out)
+{
+    struct etcd_rules *r = malloc(sizeof *r + count * sizeof *rules);
+
+    *out = NULL;
+    if (r == NULL)
+        return ERR_NOMEM;
+    r->count = count;
+    r->prefix_max = 0;
+    for (size_t i = 0; i < count; i++) {
+        r->v[i] = rules[i];
+        if (rules[i].prefix.n > r->prefix_max)
+            r->prefix_max = rules[i].prefix.n;
+    }
+    if (count > 0)
+        qsort(r->v, count, sizeof *r->v, rule_cmp);
+    *out = r;
+    return ERR_OK;
+}
+
+void etcd_rules_free(struct etcd_rules *r)
+{
+    free(r);
+}
+
+/* The first rule with exactly this prefix, or NULL. */
+static const struct etcd_rule *rules_at(const struct etcd_rules *r, struct bytes prefix)
+{
+    size_t lo = 0, hi = r->count;
+
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+
+        if (bytes_cmp(r->v[mid].prefix, prefix) < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < r->count && bytes_eq(r->v[lo].prefix, prefix) ? &r->v[lo] : NULL;
+}
+
+/* Does the segment behind the prefix (and its "/") hold a dot? */
+static bool segment_has_dot(struct bytes key, size_t prefix_len)
+{
+    for (size_t i = prefix_len + 1; i < key.n && key.p[i] != '/'; i++) {
+        if (key.p[i] == '.')
+            return true;
+    }
+    return false;
+}
+
+/* The rule for a key whose prefix of n bytes ends a segment. */
+static const struct etcd_rule *rules_match(const struct etcd_rules *r, struct bytes key, size_t n)
+{
+    const struct etcd_rule *rule = rules_at(r, bytes_of(key.p, n));
+    const struct etcd_rule *end = r->v + r->count;
+
+    for (; rule != NULL && rule < end && rule->prefix.n == n; rule++) {
+        if (!bytes_has_prefix(key, rule->prefix))
+            break;
+        if (!rule->is_dotless || !segment_has_dot(key, n))
+            return rule;
+    }
+    return NULL;
+}
+
+const struct provider_list *etcd_rules_find(const struct etcd_rules *r, struct bytes key)
+{
+    size_t n = key.n < r->prefix_max ? key.n : r->prefix_max;
+
+    for (;; n--) {
+        const struct etcd_rule *rule = NULL;
+
+        if (n == key.n || key.p[n] == '/')
+            rule = rules_match(r, key, n);
+        if (rule != NULL)
+            return rule->list;
+        if (n == 0)
+            return NULL;
+    }
+}
+
+/* Compares key with prefix followed by the byte c: the ends of the interval of a rule. */
+static int cmp_with(struct bytes key, struct bytes prefix, uint8_t c)
+{
+    size_t n = key.n < prefix.n ? key.n : prefix.n;
+    int d = bytes_cmp(bytes_of(key.p, n), bytes_of(prefix.p, n));
+
+    if (d != 0)
+        return d;
+    if (key.n <= prefix.n)
+        return -1;
+    if (key.p[prefix.n] != c)
+        return key.p[prefix.n] < c ? -1 : 1;
+    return key.n > prefix.n + 1;
+}
+
+/* Can [key, end) and the keys of a rule, prefix and [prefix "/", prefix "0"), have one in common?
+ * has_end false: end is infinite. */
+static bool rule_overlaps(const struct etcd_rule *rule, struct bytes key, struct bytes end,
+                          bool has_end)
+{
+    bool has_own = bytes_cmp(key, rule->prefix) <= 0 &&
+                   (!has_end || bytes_cmp(rule->prefix, end) < 0);
+    bool has_below = cmp_with(key, rule->prefix, '/' + 1) < 0 &&
+                     (!has_end || cmp_with(end, rule->prefix, '/') > 0);
+
+    return has_own || has_below;
+}
+
+/* Does [key, end) lie within [prefix "/", prefix "0")? */
+static bool rule_covers(const struct etcd_rule *rule, struct bytes key, struct bytes end,
+                        bool has_end)
+{
+    return has_end && cmp_with(key, rule->prefix, '/') >= 0 &&
+           cmp_with(end, rule->prefix, '/' + 1) <= 0;
+}
+
+bool etcd_rules_touch(const struct etcd_rules *r, struct bytes key, struct bytes end)
+{
+    bool has_end = !bytes_eq(end, bytes_of("", 1));
+    size_t hidden = 0; /* rules with a shorter prefix than this have no say in this range */
+
+    if (end.n == 0)
+        return etcd_rules_find(r, key) != NULL;
+    for (size_t i = 0; i < r->count; i++) {
+        const struct etcd_rule *rule = &r->v[i];
+
+        if (rule->list == NULL && !rule->is_dotless && rule->prefix.n > hidden &&
+            rule_covers(rule, key, end, has_end))
+            hidden = rule->prefix.n;
+    }
+    for (size_t i = 0; i < r->count; i++) {
+        const struct etcd_rule *rule = &r->v[i];
+
+        if (rule->list != NULL && rule->prefix.n >= hidden &&
+            rule_overlaps(rule, key, end, has_end))
+            return true;
+    }
+    return false;
+}

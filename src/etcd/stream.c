@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Takes a large answer apart while it arrives.
+ *
+ *   levels   root > responses > ResponseOp > RangeResponse     open messages, by announced length
+ *   in       |taken before| whole fields | a part |            the caller's chain begins at taken
+ *                         ^pos
+ *
+ *   1. the next head: PB_MORE, then what was taken so far is the batch
+ *   2. a message that may be large is entered (its head goes out, or, SPLIT, is dropped)
+ *   3. a KeyValue has to be there whole: it is walked over like one in a small answer
+ *   4. other fields have to be there whole, too, and are small; unknown ones of FILL pass in pieces
+ *   5. at the end of a message that holds KeyValues the plan gets a FILL
+ *
+ * The rules on doubled members and wire types hold across batches: levels remember what they saw.
+ *
+ * FILL must be able to complete the message at any time (etcd_stream_abort), and nothing completes a
+ * message that lacks one byte. A rest of one byte can only stand in a malformed message: such a field
+ * is refused before anything of it goes out. */
+#include "etcd/stream_int.h"
+
+#include <stdlib.h>
+
+static enum etcd__stream_mode mode_of(enum etcd_content content)
+{
+    switch (content) {
+    case ETCD_WATCH:
+        return ETCD__STREAM_SPLIT_REV;
+    case ETCD_RANGE_STREAM:
+        return ETCD__STREAM_SPLIT_KV;
+    default:
+        return ETCD__STREAM_FILL;
+    }
+}
+
+static void stand_note(struct etcd_stream *st, struct etcd__stand *to)
+{
+    to->count = st->depth;
+    for (uint32_t i = 0; i < st->depth; i++)
+        to->ends[i] = st->levels[i].end;
+    to->raw_left = st->raw_left;
+}
+
+enum err etcd_stream_new(enum etcd_content content, const struct etcd_rules *rules,
+                         struct etcd_ask *ask, uint32_t announced, struct etcd_stream **out)
+{
+    const struct etcd__msg *root = etcd__answer_schema(content);
+    struct etcd_stream *st = calloc(1, sizeof *st);
+
+    *out = st;
+    if (st == NULL)
+        return ERR_NOMEM;
+    CHECK(root != NULL);
+    st->content = content;
+    st->mode = mode_of(content);
+    st->rules = rules;
+    st->ask = ask;
+    st->announced = announced;
+    st->levels[0] = (struct etcd__level){.m = root, .end = announced};
+    st->depth = 1;
+    stand_note(st, &st->parsed);
+    st->applied = st->parsed;
+    return ERR_OK;
+}
+
+void etcd_stream_free(struct etcd_stream *st)
+{
+    if (st == NULL)
+        return;
+    chain_fini(&st->head);
+    chain_fini(&st->tail);
+    chain_fini(&st->outer);
+    chain_fini(&st->repeat);
+    free(st->header);
+    free(st);
+}
+
+struct bytes etcd_stream_header(const struct etcd_stream *st)
+{
+    return bytes_of(st->header, st->header == NULL ? 0 : st->info.header_len);
+}
+
+size_t etcd_stream_left(const struct etcd_stream *st)
+{
+    return st->announced - st->taken;
+}
+
+enum err etcd__stream_head(const struct etcd_stream *st, const struct chain_pos *pos,
+                           struct pb_field *f, bool *is_stuck)
+{
+    const struct etcd__level *l = &st->levels[st->depth - 1];
+    struct pb_reader r = {*pos, l->end - st->taken};
+
+    switch (pb_next_head(&r, f)) {
+    case PB_FIELD:
+        return ERR_OK;
+    case PB_MORE: /* a head is short, but for an unknown group */
+        *is_stuck = true;
+        return pos->chain->len - pos->at > LIMIT_ANSWER_SMALL ? ERR_MEMORY_LIMIT : ERR_OK;
+    default:
+        return ERR_ANS_MALFORMED;
+    }
+}
+
+enum err etcd__stream_take(struct etcd_stream *st, struct chain *in, size_t n, struct chain *batch)
+{
+    st->taken += n;
+    return chain_move(batch, in, n);
+}
+
+static size_t field_end(const struct pb_field *f)
+{
+    return f->value_at + f->value_len;
+}
+
+/* A KeyValue: *is_stuck while it has not arrived. */
+static enum err take_unit(struct etcd_stream *st, struct etcd__scan *s,
+                          const struct etcd__msg *kv, const struct pb_field *f,
+                          struct chain_pos *pos, bool *is_stuck)
+{
+    struct etcd__level *l = &st->levels[st->depth - 1];
+    bool had_edits = s->has_edits;
+
+    if (f->value_len > LIMIT_ANSWER_UNIT)
+        return ERR_MEMORY_LIMIT;
+    if (field_end(f) > pos->chain->len) {
+        *is_stuck = true;
+        return ERR_OK;
+    }
+    s->sub_field = *f;
+    s->has_edits = false;
+    TRY(etcd__walk_sub(s, kv, f, st->depth));
+    l->has_edits = l->has_edits || s->has_edits;
+    s->has_edits = s->has_edits || had_edits;
+    st->has_units = true;
+    chain_skip(pos, field_end(f) - pos->at);
+    return ERR_OK;
+}
+
+static enum err enter(struct etcd_stream *st, const struct etcd__msg *m, size_t end)
+{
+    /* As in the walk: one level more than requests may have, and that is the KeyValue's. */
+    if (st->depth > LIMIT_DEPTH)
+        return ERR_ANS_MALFORMED;
+    st->levels[st->depth++] = (struct etcd__level){.m = m, .end = end};
+    return ERR_OK;
+}
+
+/* --- FILL ------------------------------------------------------------------------------------ */
+
+static enum err fill_leave(struct etcd_stream *st, struct etcd__scan *s, size_t at)
+{
+    const struct etcd__level *l = &st->levels[--st->depth];
+
+    return l->has_edits ? etcd__mark(s, ETCD__FILL, at, 0) : ERR_OK;
+}
+
+/* A field that is no KeyValue. */
+static enum err fill_other(struct etcd_stream *st, const struct etcd__field *fd,
+                           const struct pb_field *f, struct chain_pos *pos, bool *is_stuck)
+{
+    if (fd == NULL && f->wire == PB_LEN) {
+        st->raw_left = f->value_len;
+        *pos = f->value;
+        return ERR_OK;
+    }
+    if (fd != NULL && fd->sub != NULL) {
+        *pos = f->value;
+        return f->value_len == 1 ? ERR_ANS_MALFORMED
+                                 : enter(st, fd->sub, st->taken + field_end(f));
+    }
+    if (f->value_len > LIMIT_ANSWER_SMALL)
+        return ERR_MEMORY_LIMIT;
+    if (field_end(f) > pos->chain->len)
+        *is_stuck = true;
+    else
+        chain_skip(pos, field_end(f) - pos->at);
+    return ERR_OK;
+}
+
+static enum err fill_field(struct etcd_stream *st, struct etcd__scan *s, struct chain_pos *pos,
+                           bool *is_stuck)
+{
+    struct etcd__level *l = &st->levels[st->depth - 1];
+    uint32_t seen = l->seen;
+    bool has_oneof = l->has_oneof;
+    const struct etcd__field *fd;
+    struct pb_field f;
+
+    TRY(etcd__stream_head(st, pos, &f, is_stuck));
+    if (*is_stuck)
+        return ERR_OK;
+    TRY(etcd__check_field(s, l->m, &seen, &has_oneof, &f, &fd));
+    if (l->end - st->taken - field_end(&f) == 1)
+        return ERR_ANS_MALFORMED;
+    if (fd != NULL && fd->sub != NULL && fd->sub->is_kv)
+        TRY(take_unit(st, s, fd->sub, &f, pos, is_stuck));
+    else
+        TRY(fill_other(st, fd, &f, pos, is_stuck));
+    if (*is_stuck)
+        return ERR_OK;
+    l->seen = seen;
+    l->has_oneof = has_oneof;
+    return ERR_OK;
+}
+
+static enum err fill_raw(struct etcd_stream *st, struct chain_pos *pos, bool *is_stuck)
+{
+    size_t here = pos->chain->len - pos->at;
+    size_t n = st->raw_left < here ? st->raw_left : here;
+
+    *is_stuck = n == 0;
+    chain_skip(pos, n);
+    st->raw_left -= n;
+    return ERR_OK;
+}
+
+static enum err fill_next(struct etcd_stream *st, struct etcd__scan *s, struct chain *in,
+                          struct chain *batch, bool *has_batch)
+{
+    struct chain_pos pos = chain_begin(in);
+    bool is_stuck = false;
+
+    while (!is_stuck && st->depth > 0 && pos.at < LIMIT_LANE_TURN) {
+        if (st->raw_left > 0)
+            TRY(fill_raw(st, &pos, &is_stuck));
+        else if (st->levels[st->depth - 1].end == st->taken + pos.at)
+            TRY(fill_leave(st, s, pos.at));
+        else
+            TRY(fill_field(st, s, &pos, &is_stuck));
+    }
+    *has_batch = pos.at > 0;
+    TRY(etcd__keep_to(s, pos.at));
+    TRY(etcd__stream_take(st, in, pos.at, batch));
+    stand_note(st, &st->parsed);
+    st->is_over = st->depth == 0;
+    return ERR_OK;
+}
+
+/* --- SPLIT_KV -------------------------------------------------------------------------------- */
+
+/* A field that waits for the last piece. It stands at the begin of in. */
+static enum err split_hold(struct etcd_stream *st, const struct pb_field *f, struct chain *in,
+                           bool *is_stuck)
+{
+    struct chain *to = st->depth == 1 ? &st->outer : st->has_units ? &st->tail : &st->head;
+    size_t held = st->outer.len + st->tail.len + st->head.len;
+
+    if (f->value_len > LIMIT_ANSWER_SMALL || held > LIMIT_ANSWER_SMALL)
+        return ERR_MEMORY_LIMIT;
+    if (field_end(f) > in->len) {
+        *is_stuck = true;
+        return ERR_OK;
+    }
+    st->taken += field_end(f);
+    return chain_move(to, in, field_end(f));
+}
+
+static enum err split_enter(struct etcd_stream *st, const struct etcd__msg *m,
+                            const struct pb_field *f, struct chain *in)
+{
+    size_t end = st->taken + field_end(f), head_len = f->value_at;
+
+    st->taken += head_len;
+    st->has_inner = true;
+    chain_consume(in, head_len);
+    return enter(st, m, end);
+}
+
+/* What changes in stands at its begin: with units in the batch it waits for the next one. */
+static enum err split_field(struct etcd_stream *st, struct etcd__scan *s, struct chain *in,
+                            struct chain_pos *pos, bool *is_stuck)
+{
+    struct etcd__level *l = &st->levels[st->depth - 1];
+    uint32_t seen = l->seen;
+    bool has_oneof = l->has_oneof;
+    const struct etcd__field *fd;
+    struct pb_field f;
+
+    TRY(etcd__stream_head(st, pos, &f, is_stuck));
+    if (*is_stuck)
+        return ERR_OK;
+    TRY(etcd__check_field(s, l->m, &seen, &has_oneof, &f, &fd));
+    if (fd != NULL && fd->sub != NULL && fd->sub->is_kv) {
+        TRY(take_unit(st, s, fd->sub, &f, pos, is_stuck));
+    } else if (pos->at > 0) {
+        *is_stuck = true;
+    } else {
+        if (fd != NULL && fd->sub != NULL)
+            TRY(split_enter(st, fd->sub, &f, in));
+        else
+            TRY(split_hold(st, &f, in, is_stuck));
+        *pos = chain_begin(in);
+    }
+    if (*is_stuck)
+        return ERR_OK;
+    l->seen = seen;
+    l->has_oneof = has_oneof;
+    return ERR_OK;
+}
+
+static enum err split_next(struct etcd_stream *st, struct etcd__scan *s, struct chain *in,
+                           struct chain *batch, bool *has_batch)
+{
+    struct chain_pos pos = chain_begin(in);
+    bool is_stuck = false;
+
+    while (!is_stuck && st->depth > 0 && pos.at < LIMIT_LANE_TURN) {
+        if (st->levels[st->depth - 1].end == st->taken + pos.at)
+            st->depth--;
+        else
+            TRY(split_field(st, s, in, &pos, &is_stuck));
+    }
+    TRY(etcd__keep_to(s, pos.at));
+    st->is_over = st->taken + pos.at == st->announced;
+    *has_batch = pos.at > 0 || st->is_over;
+    return etcd__stream_take(st, in, pos.at, batch);
+}
+
+/* --- */
+
+static enum err next(struct etcd_stream *st, struct etcd__scan *s, struct chain *in,
+                     struct chain *batch, bool *has_batch)
+{
+    switch (st->mode) {
+    case ETCD__STREAM_FILL:
+        return fill_next(st, s, in, batch, has_batch);
+    case ETCD__STREAM_SPLIT_KV:
+        return split_next(st, s, in, batch, has_batch);
+    case ETCD__STREAM_SPLIT_REV:
+        return etcd__stream_watch_next(st, s, in, batch, has_batch);
+    }
+    return ERR_ANS_MALFORMED;
+}
+
+enum etcd_stream_step etcd_stream_next(struct etcd_stream *st, struct chain *in,
+                                       struct etcd_plan *p, struct chain *batch)
+{
+    struct etcd__scan s;
+    bool has_batch = false;
+
+    etcd_plan_reset(p);
+    p->watch = st->info;
+    if (st->is_over)
+        return ETCD_STREAM_DONE;
+    etcd__scan_init(&s, p, st->content, st->rules, st->ask, true);
+    p->err = next(st, &s, in, batch, &has_batch);
+    etcd__scan_fini(&s);
+    p->watch = st->info;
+    if (p->err != ERR_OK)
+        return ETCD_STREAM_BAD;
+    if (has_batch)
+        return ETCD_STREAM_BATCH;
+    return st->is_over ? ETCD_STREAM_DONE : ETCD_STREAM_MORE;
+}

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of h2 share. conn.c: life of a connection, flush, timers. session.c: nghttp2 and
+ * its callbacks. stream.c: what the owner of a stream calls. guard.c: limits against hostile peers.
+ */
+#ifndef H2_H2_INT_H
+#define H2_H2_INT_H
+
+#include <nghttp2/nghttp2.h>
+
+#include "h2/h2.h"
+
+/* ---------------------------------------------------------------- guard.c */
+
+/* A token bucket in thousandths of a token. */
+struct h2__bucket {
+    uint64_t level;
+    uint64_t at_ms;
+    uint32_t cap;  /* tokens */
+    uint32_t rate; /* tokens a second */
+};
+
+struct h2__guard {
+    struct h2__bucket frames;     /* every frame costs one, useful ones give back */
+    struct h2__bucket resets;     /* RST_STREAM received */
+    struct h2__bucket violations; /* RST_STREAM sent for what the peer did wrong */
+    uint32_t skip;                /* bytes until the next frame header */
+    uint8_t head[9];              /* a frame header that came in pieces */
+    uint8_t head_len;
+};
+
+void h2__bucket_init(struct h2__bucket *b, uint32_t cap, uint32_t rate, uint64_t now_ms);
+/* False when fewer than n tokens are left. */
+MUST_CHECK bool h2__bucket_take(struct h2__bucket *b, uint32_t n, uint64_t now_ms);
+void h2__bucket_give(struct h2__bucket *b, uint32_t n);
+
+void h2__guard_init(struct h2__guard *g, uint64_t now_ms);
+/* Charges for the frames whose headers are in p. False: the peer has to go. */
+MUST_CHECK bool h2__guard_input(struct h2__guard *g, const uint8_t *p, size_t n, uint64_t now_ms);
+/* RFC 9113 section 6.5.2: the size of a field list, 32 bytes of overhead a field. */
+size_t h2__field_size(size_t name_len, size_t value_len);
+
+/* What useful frames give back: more than the frames that a good client sends around them cost. */
+#define H2__GIVE_HEADERS 4u
+#define H2__GIVE_DATA 3u
+#define H2__GIVE_SENT_DATA 4u /* its reader sends WINDOW_UPDATEs and PINGs for it */
+#define H2__GIVE_BYTES 1024u  /* and one more for every so many bytes */
+
+/* ---------------------------------------------------------------- objects */
+
+/* The field list that is being received: one at a time on a connection (RFC 9113 section 4.3). */
+struct h2__headers {
+    struct h2_field *v;
+    nghttp2_rcbuf **refs; /* two a field, what v points into */
+    size_t count, cap;
+    size_t bytes; /* as of RFC 9113 section 6.5.2 */
+    bool is_over; /* a limit was passed: the fields from there on are gone */
+};
+
+enum h2__state {
+    H2__OPEN,    /* bytes go both ways */
+    H2__CLOSING, /* the owner called h2_conn_close: the task says goodbye and ends it */
+    H2__LOST,    /* failed; streams ended, on_lost called; the owner's h2_conn_close is awaited */
+    H2__ENDED,   /* closed by the owner, streams ended; the descriptor's close is awaited */
+};
+
+enum h2__drain {
+    H2__DRAIN_NONE,
+    H2__DRAIN_NOTICE, /* GOAWAY 2^31-1 and PING sent */
+    H2__DRAIN_FINAL,  /* GOAWAY with the real id */
+};
+
+struct h2_conn {
+    struct loop *loop;
+    struct slab_pool *pool;
+    struct net_conn *net;
+    const struct h2_ops *ops;
+    void *user;
+    struct h2_opts opts;
+    nghttp2_session *session;
+
+    enum h2__state state;
+    bool is_ready;       /* the peer's first SETTINGS came */
+    bool is_net_closing; /* net_conn_close was called */
+    bool is_net_closed;
+    bool is_flushing;
+    bool is_blocked;       /* framing stopped because the socket's queue is full */
+    bool is_settings_sent; /* our first frame is out */
+    bool is_violated;      /* guard: the peer has to go */
+    bool is_goaway_error;  /* nghttp2 sent a GOAWAY that ends the connection */
+    bool is_ping_grace;
+    bool has_peer_goaway;
+    enum err fatal; /* found where the connection could not be ended at once */
+    const char *why;
+
+    enum h2_code close_code;
+    uint64_t close_linger_ms;
+
+    struct list streams; /* live */
+    struct list dead;    /* reset by the owner, on_close not called yet */
+    size_t stream_count; /* of streams */
+
+    struct slice in; /* what nghttp2 is being fed from */
+    struct chain out;
+    struct slab *scratch; /* small pieces are gathered here; only during a flush */
+    size_t out_limit;
+    nghttp2_nv *nv; /* for submitting */
+    size_t nv_cap;
+    struct h2__headers headers;
+    struct h2__guard guard;
+
+    enum h2__drain drain;
+    int32_t drain_id; /* streams above are refused */
+
+    struct loop_flush flush;
+    struct loop_task task;
+    struct loop_timer ping_timer, stall_timer, drain_timer;
+    uint64_t read_at_ms, wrote_at_ms;
+    uint64_t ping_at_ms; /* 0: no PING is waiting for its answer */
+};
+
+/* A copied field list. */
+struct h2__fields_copy {
+    size_t count;
+    nghttp2_nv nv[];
+};
+
+struct h2_stream {
+    struct list node;
+    struct h2_conn *c;
+    void *user;
+    int32_t id;
+    struct chain out;
+    struct h2__fields_copy *trailers; /* sent behind out */
+    enum h2_code reset_code;
+    bool is_reset;        /* by the owner; on_close is on its way */
+    bool is_sent;         /* client: HEADERS are framed */
+    bool is_responded;    /* final response headers are in (client), submitted (server) */
+    bool is_deferred;     /* nghttp2 waits for h2__stream_resume */
+    bool is_end_queued;   /* END_STREAM or trailers behind out */
+    bool is_local_ended;  /* END_STREAM framed */
+    bool is_remote_ended; /* END_STREAM received */
+};
+
+/* ---------------------------------------------------------------- session.c */
+
+MUST_CHECK enum err h2__session_new(struct h2_conn *c);
+/* Feeds s (borrowed, alive for the call). Errors: what ends the connection; c->why is set. */
+MUST_CHECK enum err h2__session_feed(struct h2_conn *c, struct slice s);
+/* Puts frames into c->out until nothing is left or more than limit bytes are queued. */
+MUST_CHECK enum err h2__session_frame(struct h2_conn *c, size_t limit);
+/* The real last GOAWAY of a drain. */
+void h2__session_final_goaway(struct h2_conn *c);
+/* Points c->nv at the fields, not copied. Errors: ERR_NOMEM. */
+MUST_CHECK enum err h2__session_nv(struct h2_conn *c, struct h2_fields f);
+void h2__headers_fini(struct h2__headers *h);
+extern const nghttp2_data_provider h2__data_provider;
+/* nghttp2's user pointer of a stream that the owner has reset. */
+extern char h2__detached;
+
+/* ---------------------------------------------------------------- stream.c */
+
+struct h2_stream *h2__stream_new(struct h2_conn *c, int32_t id, void *user);
+/* Calls on_close and frees. */
+void h2__stream_finish(struct h2_stream *s, enum h2_code code, bool is_complete);
+
+/* ---------------------------------------------------------------- conn.c */
+
+/* Notes an error of nghttp2 in a call of the owner; the connection ends from the loop. */
+void h2__conn_note(struct h2_conn *c, int nghttp2_error);
+void h2__conn_want_flush(struct h2_conn *c);
+void h2__conn_ping_arm(struct h2_conn *c);
+
+#endif

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The mail between key rings and their manager. Thread: each type says who may touch it. */
+#ifndef KMS_KMS_INT_H
+#define KMS_KMS_INT_H
+
+#include "base/refcount.h"
+#include "kms/keyring.h"
+
+/* What the manager holds of a ring: it may outlive the ring. */
+struct ring_handle {
+    struct refcount refs;
+    struct mailbox *worker_box;
+    struct keyring *ring; /* the worker's thread only; NULL once the ring is gone */
+};
+
+static inline struct ring_handle *ring_handle_ref(struct ring_handle *h)
+{
+    refcount_ref(&h->refs);
+    return h;
+}
+void kms__ring_handle_drop(struct ring_handle *h);
+/* Of a living ring, from any thread that was handed it. A reference, the caller's to drop. */
+struct ring_handle *kms__ring_handle(struct keyring *r);
+
+/* A wish for a DEK. It travels to the manager and comes back as its answer, so answering needs no
+ * memory. */
+struct kms_ask {
+    struct mail mail; /* at the manager its node queues it */
+    struct mailbox *to;
+    struct ring_handle *ring; /* a reference */
+    uint32_t slot;
+    uint8_t digest[DEK_DIGEST_LEN];
+    uint64_t deadline_ms;
+    struct dek_id id; /* points behind this object */
+    /* the answer */
+    enum err err;
+    struct dek *dek;   /* a reference, when err is ERR_OK */
+    uint64_t until_ms; /* of a refusal: remember it so long; 0: don't */
+};
+
+void kms__ask_free(struct kms_ask *a);
+/* The receivers: kms__ask_deliver in manager.c, kms__answer_deliver in keyring.c. */
+void kms__ask_deliver(struct mail *self, bool delivered);
+void kms__answer_deliver(struct mail *self, bool delivered);
+
+/* A DEK that opened a value: ring to manager. */
+struct kms_confirm {
+    struct mail mail;
+    struct mailbox *to;
+    uint32_t slot;
+    uint8_t digest[DEK_DIGEST_LEN];
+    struct dek *dek; /* a reference */
+};
+void kms__confirm_deliver(struct mail *self, bool delivered);
+
+/* The write DEK and its expiry, or that secret memory is full: manager to ring. */
+struct kms_news {
+    struct mail mail;
+    struct ring_handle *ring; /* a reference */
+    uint32_t slot;
+    struct dek *dek; /* a reference; NULL: make room in the cache */
+    uint64_t expiry_ms;
+};
+void kms__news_deliver(struct mail *self, bool delivered);
+
+#endif

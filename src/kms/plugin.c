@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One check:
+ *   1. plugin_check asks Status;
+ *   2. lifecycle_on_status says whether a new seed is due; then a seed of the random pool is sent
+ * to Encrypt from secret memory;
+ *   3. an answer that lifecycle_on_wrapped accepts becomes the write DEK;
+ *   4. end_check tells the manager and sets the timer of the next one.
+ * Failure modes: whatever fails ends the check as bad, with the old DEK and its old expiry in
+ * place, and the next check comes after 10 s. A call never waits longer than its deadline, so a
+ * check always ends. The seed is wiped at the end of every check, installed or not. */
+#include "kms/plugin.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "base/metrics.h"
+#include "base/secret.h"
+#include "kms/codec.h"
+#include "kms/text.h"
+
+#define SERVICE "/v2.KeyManagementService/"
+#define AUTHORITY "localhost"
+#define SEED_LEN 32u
+#define SUN_PATH_MAX 108u
+
+/* --- endpoint --------------------------------------------------------------------------------- */
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+/* Decodes text up to '?' or '#'. */
+static enum err percent_decode(const char *text, char *out, size_t cap)
+{
+    size_t n = 0;
+
+    for (; *text != '\0' && *text != '?' && *text != '#'; text++) {
+        char c = *text;
+
+        if (c == '%') {
+            int high = hex_digit(text[1]), low = high < 0 ? -1 : hex_digit(text[2]);
+
+            if (low < 0 || high + low == 0)
+                return ERR_CONFIG;
+            c = (char)(high << 4 | low);
+            text += 2;
+        }
+        if (n + 1 >= cap)
+            return ERR_CONFIG;
+        out[n++] = c;
+    }
+    out[n] = '\0';
+    return ERR_OK;
+}
+
+enum err plugin_endpoint_parse(const char *endpoint, struct net_url *out)
+{
+    char path[SUN_PATH_MAX];
+    const char *rest = endpoint + 5;
+
+    if (strncasecmp(endpoint, "unix:", 5) != 0)
+        return ERR_CONFIG;
+    if (rest[0] == '/' && rest[1] == '/') /* skip the host, which kube-apiserver drops */
+        rest += 2 + strcspn(rest + 2, "/?#");
+    TRY(percent_decode(rest, path, sizeof path));
+    if (path[0] != '/' || path[1] == '\0')
+        return ERR_CONFIG;
+    memset(out, 0, sizeof *out);
+    out->is_unix = true;
+    snprintf(out->host, sizeof out->host, "%s", path[1] == '@' ? path + 1 : path);
+    return ERR_OK;
+}
+
+/* --- checks ----------------------------------------------------------------------------------- */
+
+static struct lifecycle_time time_now(const struct plugin *p)
+{
+    struct timespec wall;
+
+    clock_gettime(CLOCK_REALTIME, &wall);
+    return (struct lifecycle_time){loop_now_ms(p->loop), (int64_t)wall.tv_sec};
+}
+
+static void seed_drop(struct plugin *p)
+{
+    secret_free(p->seed, SEED_LEN);
+    p->seed = NULL;
+}
+
+static void log_check(struct plugin *p)
+{
+    if (!p->life.is_healthy)
+        LOG(WARN, "KMS check failed", "provider=\"%s\" why=\"%s\"", p->provider->name, p->life.why);
+    else if (!p->was_healthy)
+        LOG(INFO, "KMS is healthy", "provider=\"%s\"", p->provider->name);
+    p->was_healthy = p->life.is_healthy;
+}
+
+static void end_check(struct plugin *p, bool has_changed)
+{
+    uint64_t now = loop_now_ms(p->loop), next = lifecycle_next_ms(&p->life);
+
+    seed_drop(p);
+    log_check(p);
+    /* Cannot fail: the handle exists since plugin_init. */
+    CHECK(loop_timer_start(p->loop, &p->poll, next > now ? next - now : 1) == ERR_OK);
+    p->on_checked(p, has_changed);
+}
+
+static void set_dek(struct plugin *p, struct dek *dek)
+{
+    char hash[KMS_HASH_TEXT];
+
+    dek_drop(p->dek);
+    p->dek = dek;
+    LOG(INFO, "new write key", "provider=\"%s\" key_id_hash=%s", p->provider->name,
+        kms_hash_text(dek->id.key_id, hash));
+}
+
+static void wrap_failed(struct plugin *p, const char *text)
+{
+    lifecycle_on_wrap_error(&p->life, time_now(p), text, p->uid);
+    end_check(p, false);
+}
+
+/* The answer of Encrypt was read: judge it. */
+static void take_wrapped(struct plugin *p, const struct dek_id *id)
+{
+    struct dek *dek = NULL;
+    enum err e;
+
+    if (lifecycle_on_wrapped(&p->life, time_now(p), id, p->uid) != LIFECYCLE_INSTALL) {
+        end_check(p, false);
+        return;
+    }
+    e = dek_new(id, bytes_of(p->seed, SEED_LEN), &dek);
+    if (e == ERR_NOMEM) {
+        p->on_no_room(p);
+        e = dek_new(id, bytes_of(p->seed, SEED_LEN), &dek);
+    }
+    if (e != ERR_OK) {
+        wrap_failed(p, err_reason(e));
+        return;
+    }
+    lifecycle_installed(&p->life, time_now(p));
+    set_dek(p, dek);
+    end_check(p, true);
+}
+
+static void on_encrypt(void *arg, const struct client_answer *a)
+{
+    struct plugin *p = arg;
+    struct codec_wrapped w;
+    char text[256];
+    enum err e;
+
+    p->call = NULL;
+    if (a->err != ERR_OK || a->status != GRPC_OK) {
+        wrap_failed(p, kms_rpc_text(a->status, a->message, text, sizeof text));
+        return;
+    }
+    e = codec_wrapped_read(a->body, &w);
+    if (e != ERR_OK) {
+        wrap_failed(p, e == ERR_NOMEM ? "out of memory" : "malformed answer");
+        return;
+    }
+    take_wrapped(p, &w.id);
+    codec_wrapped_fini(&w);
+}
+
+static enum err ask_encrypt(struct plugin *p)
+{
+    struct codec_request req;
+    enum err e;
+
+    p->uid[0] = '\0';
+    p->seed = secret_alloc(SEED_LEN);
+    if (p->seed == NULL) {
+        p->on_no_room(p);
+        p->seed = secret_alloc(SEED_LEN);
+    }
+    if (p->seed == NULL)
+        return ERR_NOMEM;
+    TRY(randpool_get(p->pool, p->seed, SEED_LEN));
+    TRY(randpool_uuid(p->pool, p->uid));
+    TRY(codec_encrypt_write(bytes_of(p->seed, SEED_LEN), p->uid, &req));
+    e = client_call(p->client, SERVICE "Encrypt", codec_request_bytes(&req), p->timeout_ms,
+                    on_encrypt, p, &p->call);
+    codec_request_fini(&req);
+    return e;
+}
+
+static void status_failed(struct plugin *p, const char *text)
+{
+    lifecycle_on_status_error(&p->life, time_now(p), text);
+    end_check(p, false);
+}
+
+static void take_status(struct plugin *p, const struct lifecycle_status *s)
+{
+    enum lifecycle_do next = lifecycle_on_status(&p->life, time_now(p), s);
+
+    if (next == LIFECYCLE_WRAP) {
+        enum err e = ask_encrypt(p);
+
+        if (e != ERR_OK)
+            wrap_failed(p, err_reason(e));
+        return;
+    }
+    end_check(p, next == LIFECYCLE_EXTENDED);
+}
+
+static void on_status(void *arg, const struct client_answer *a)
+{
+    struct plugin *p = arg;
+    struct codec_status s;
+    char text[256];
+    enum err e;
+
+    p->call = NULL;
+    if (a->err != ERR_OK || a->status != GRPC_OK) {
+        status_failed(p, kms_rpc_text(a->status, a->message, text, sizeof text));
+        return;
+    }
+    e = codec_status_read(a->body, &s);
+    if (e != ERR_OK) {
+        status_failed(p, e == ERR_NOMEM ? "out of memory" : "malformed answer");
+        return;
+    }
+    take_status(p, &s.s);
+    codec_status_fini(&s);
+}
+
+void plugin_check(struct plugin *p)
+{
+    enum err e;
+
+    if (p->life.phase != LIFECYCLE_IDLE)
+        return;
+    loop_timer_stop(&p->poll);
+    lifecycle_begin(&p->life, time_now(p));
+    e = client_call(p->client, SERVICE "Status", (struct bytes){0}, p->timeout_ms, on_status, p,
+                    &p->call);
+    if (e != ERR_OK)
+        status_failed(p, err_reason(e));
+}
+
+static void on_poll(struct loop_timer *t)
+{
+    plugin_check(CONTAINER_OF(t, struct plugin, poll));
+}
+
+/* --- unwrapping ------------------------------------------------------------------------------- */
+
+static enum plugin_verdict judge(const struct client_answer *a)
+{
+    switch (a->err) {
+    case ERR_OK:
+        break;
+    case ERR_UPSTREAM_AWAY:
+    case ERR_UPSTREAM_LOST:
+    case ERR_TIMEOUT:
+        return PLUGIN_AWAY;
+    case ERR_NOMEM:
+        return PLUGIN_FAILED;
+    default:
+        return PLUGIN_REFUSES;
+    }
+    if (a->status == GRPC_OK)
+        return PLUGIN_UNWRAPPED;
+    if (a->status == GRPC_UNAVAILABLE || a->status == GRPC_DEADLINE_EXCEEDED)
+        return PLUGIN_AWAY;
+    return PLUGIN_REFUSES;
+}
+
+static void on_decrypt(void *arg, const struct client_answer *a)
+{
+    struct plugin_unwrap *u = arg;
+    struct plugin_answer out = {.verdict = judge(a)};
+    struct codec_secret secret = {0};
+
+    u->call = NULL;
+    if (out.verdict == PLUGIN_UNWRAPPED) {
+        out.err = codec_secret_read(a->body, &secret);
+        out.secret = secret.secret;
+        if (out.err != ERR_OK) {
+            out.verdict = out.err == ERR_NOMEM ? PLUGIN_FAILED : PLUGIN_REFUSES;
+            snprintf(out.why, sizeof out.why, "malformed answer");
+        }
+    } else {
+        out.err = a->err == ERR_NOMEM ? ERR_NOMEM : ERR_KMS_ERROR;
+        kms_rpc_text(a->status, a->message, out.why, sizeof out.why);
+    }
+    if (out.verdict != PLUGIN_UNWRAPPED)
+        metric_add(METRIC_kms_unwrap_errors_total, 1);
+    u->on_done(u, &out);
+    codec_secret_fini(&secret);
+}
+
+enum err plugin_unwrap(struct plugin *p, const struct dek_id *id, uint64_t max_ms,
+                       struct plugin_unwrap *u)
+{
+    uint64_t timeout_ms = max_ms < p->timeout_ms ? max_ms : p->timeout_ms;
+    struct codec_request req;
+    char uid[37];
+    enum err e;
+
+    TRY(randpool_uuid(p->pool, uid));
+    TRY(codec_decrypt_write(id, uid, &req));
+    e = client_call(p->client, SERVICE "Decrypt", codec_request_bytes(&req), timeout_ms, on_decrypt,
+                    u, &u->call);
+    codec_request_fini(&req);
+    if (e == ERR_OK)
+        metric_add(METRIC_kms_unwraps_total, 1);
+    return e;
+}
+
+void plugin_unwrap_cancel(struct plugin_unwrap *u)
+{
+    if (u->call != NULL)
+        client_cancel(u->call);
+    u->call = NULL;
+}
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+enum err plugin_init(struct plugin *p, struct loop *loop, struct randpool *pool,
+                     const struct kms_plugin_opts *o)
+{
+    struct net_url url;
+    enum err e;
+
+    TRY(plugin_endpoint_parse(o->endpoint, &url));
+    *p = (struct plugin){
+        .loop = loop,
+        .pool = pool,
+        .provider = o->provider,
+        .timeout_ms = o->timeout_ms == 0 ? PLUGIN_TIMEOUT_MS : o->timeout_ms,
+    };
+    lifecycle_init(&p->life, o->provider->name);
+    loop_timer_init(&p->poll, on_poll);
+    TRY(client_new(loop, &url, NULL, AUTHORITY, &p->client));
+    e = loop_timer_start(loop, &p->poll, 0);
+    if (e != ERR_OK)
+        client_close(p->client);
+    return e;
+}
+
+void plugin_fini(struct plugin *p)
+{
+    loop_timer_fini(&p->poll);
+    client_close(p->client); /* cancels the call of a check under way */
+    seed_drop(p);
+    dek_drop(p->dek);
+    p->dek = NULL;
+}

@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The way of a wish:
+ *   1. known (write DEK, confirmed, refused a moment ago): answered at once;
+ *   2. the same DEK is being unwrapped: it joins that unwrap, one wish per ring;
+ *   3. else an unwrap of its own: parked while the plugin was never healthy, queued, called;
+ *   4. the plugin's answer is the answer of all its wishes. It is kept only when a ring confirms
+ * it. Failure modes: the plugin is away -> parked for a growing pause and called again, until the
+ * deadline of the last wish, then ERR_KMS_AWAY (ERR_NO_STATE while never healthy). The plugin
+ * refuses, or gives a secret of the wrong size -> the wishes fail and the refusal is remembered.
+ * Secret memory is full
+ * -> the oldest confirmed DEKs make room. */
+#include "kms/unwrap.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+
+#define BUCKETS 1024u
+#define TICK_MS 50u
+#define PAUSE_MIN_MS 50u
+#define PAUSE_MAX_MS 1000u
+#define EVICT_FOR_ROOM 256u
+
+enum unwrap_state {
+    UNWRAP_PARKED = 0,
+    UNWRAP_QUEUED,
+    UNWRAP_CALLING,
+};
+
+struct unwrap {
+    struct list bucket;
+    struct list node; /* in one of the three lists, by state */
+    enum unwrap_state state;
+    struct unwraps *owner;
+    struct list asks; /* the first one's id is the unwrap's */
+    struct plugin_unwrap call;
+    uint64_t deadline_ms;
+    uint64_t again_ms; /* parked: not before */
+    uint64_t pause_ms;
+    size_t held_bytes;
+};
+
+static struct kms_ask *first_ask(const struct unwrap *w)
+{
+    return LIST_FIRST(&w->asks, struct kms_ask, mail.node);
+}
+
+static void set_state(struct unwrap *w, enum unwrap_state next)
+{
+    struct unwraps *u = w->owner;
+    struct list *lists[] = {&u->parked, &u->queued, &u->calling};
+
+    CHECK(w->state != UNWRAP_CALLING || next != UNWRAP_QUEUED);
+    u->calling_count -= w->state == UNWRAP_CALLING;
+    u->calling_count += next == UNWRAP_CALLING;
+    w->state = next;
+    list_remove(&w->node);
+    list_push(lists[next], &w->node);
+}
+
+static void answer(struct kms_ask *ask, enum err err, struct dek *dek, uint64_t until_ms)
+{
+    ask->err = err;
+    ask->dek = dek == NULL ? NULL : dek_ref(dek);
+    ask->until_ms = until_ms;
+    ask->mail.deliver = kms__answer_deliver;
+    mailbox_post(ask->ring->worker_box, &ask->mail);
+}
+
+static void unwrap_free(struct unwrap *w)
+{
+    struct unwraps *u = w->owner;
+
+    plugin_unwrap_cancel(&w->call);
+    u->calling_count -= w->state == UNWRAP_CALLING;
+    u->held_bytes -= w->held_bytes;
+    list_remove(&w->bucket);
+    list_remove(&w->node);
+    while (!list_is_empty(&w->asks)) {
+        struct kms_ask *ask = first_ask(w);
+
+        list_remove(&ask->mail.node);
+        kms__ask_free(ask);
+    }
+    free(w);
+}
+
+static void finish(struct unwrap *w, enum err err, struct dek *dek, uint64_t until_ms)
+{
+    while (!list_is_empty(&w->asks)) {
+        struct kms_ask *ask = first_ask(w);
+
+        list_remove(&ask->mail.node);
+        answer(ask, err, dek, until_ms);
+    }
+    unwrap_free(w);
+}
+
+/* --- the plugin's answers --------------------------------------------------------------------- */
+
+static void refuse(struct unwrap *w, enum err err, const char *why)
+{
+    struct unwraps *u = w->owner;
+    uint64_t until_ms = loop_now_ms(u->loop) + LIMIT_NEGATIVE_MS;
+
+    LOG_RATED(WARN, "KMS does not unwrap a DEK", "provider=\"%s\" reason=%s why=\"%s\"",
+              u->plugin->provider->name, err_reason(err), why);
+    dek_cache_put(&u->refused, first_ask(w)->digest, NULL, err, until_ms);
+    finish(w, err, NULL, until_ms);
+}
+
+static void give_up(struct unwrap *w)
+{
+    struct unwraps *u = w->owner;
+    enum err err = u->plugin->life.has_state ? ERR_KMS_AWAY : ERR_NO_STATE;
+
+    LOG_RATED(WARN, "KMS is away", "provider=\"%s\" reason=%s", u->plugin->provider->name,
+              err_reason(err));
+    finish(w, err, NULL, 0);
+}
+
+static void take_secret(struct unwrap *w, struct bytes secret)
+{
+    struct unwraps *u = w->owner;
+    const struct dek_id *id = &first_ask(w)->id;
+    struct dek *dek = NULL;
+    enum err e = dek_new(id, secret, &dek);
+
+    if (e == ERR_NOMEM) {
+        u->plugin->on_no_room(u->plugin);
+        e = dek_new(id, secret, &dek);
+    }
+    if (e == ERR_BAD_DEK_SIZE) {
+        refuse(w, e, "wrong size of the unwrapped secret");
+        return;
+    }
+    finish(w, e, dek, 0);
+    if (e == ERR_OK)
+        dek_drop(dek);
+}
+
+static void park(struct unwrap *w)
+{
+    struct unwraps *u = w->owner;
+
+    w->again_ms = loop_now_ms(u->loop) + w->pause_ms;
+    w->pause_ms = w->pause_ms * 2 < PAUSE_MAX_MS ? w->pause_ms * 2 : PAUSE_MAX_MS;
+    set_state(w, UNWRAP_PARKED);
+}
+
+static void pump(struct unwraps *u);
+
+static void on_answer(struct plugin_unwrap *call, const struct plugin_answer *a)
+{
+    struct unwrap *w = CONTAINER_OF(call, struct unwrap, call);
+    struct unwraps *u = w->owner;
+
+    switch (a->verdict) {
+    case PLUGIN_UNWRAPPED:
+        take_secret(w, a->secret);
+        break;
+    case PLUGIN_AWAY:
+        park(w);
+        break;
+    case PLUGIN_FAILED:
+        finish(w, a->err, NULL, 0);
+        break;
+    case PLUGIN_REFUSES:
+        refuse(w, ERR_KMS_ERROR, a->why);
+        break;
+    }
+    pump(u);
+}
+
+/* --- queue ------------------------------------------------------------------------------------ */
+
+static void start(struct unwrap *w, uint64_t now)
+{
+    enum err e;
+
+    if (w->deadline_ms <= now) {
+        give_up(w);
+        return;
+    }
+    set_state(w, UNWRAP_CALLING);
+    e = plugin_unwrap(w->owner->plugin, &first_ask(w)->id, w->deadline_ms - now, &w->call);
+    if (e == ERR_KMS_ERROR)
+        refuse(w, e, "the key id holds a NUL byte");
+    else if (e != ERR_OK)
+        finish(w, e, NULL, 0);
+}
+
+static void keep_ticking(struct unwraps *u)
+{
+    if ((list_is_empty(&u->queued) && list_is_empty(&u->parked)) || loop_timer_is_active(&u->tick))
+        return;
+    CHECK(loop_timer_start(u->loop, &u->tick, TICK_MS) == ERR_OK); /* exists since unwraps_init */
+}
+
+static void pump(struct unwraps *u)
+{
+    uint64_t now = loop_now_ms(u->loop);
+
+    while (u->calling_count < UNWRAP_CALLS_MAX && !list_is_empty(&u->queued))
+        start(LIST_FIRST(&u->queued, struct unwrap, node), now);
+    keep_ticking(u);
+}
+
+static void on_tick(struct loop_timer *t)
+{
+    struct unwraps *u = CONTAINER_OF(t, struct unwraps, tick);
+    uint64_t now = loop_now_ms(u->loop);
+
+    LIST_FOREACH(it, &u->queued)
+    {
+        struct unwrap *w = LIST_ENTRY(it, struct unwrap, node);
+
+        if (w->deadline_ms <= now)
+            give_up(w);
+    }
+    LIST_FOREACH(it, &u->parked)
+    {
+        struct unwrap *w = LIST_ENTRY(it, struct unwrap, node);
+
+        if (w->deadline_ms <= now)
+            give_up(w);
+        else if (u->plugin->life.has_state && w->again_ms <= now)
+            set_state(w, UNWRAP_QUEUED);
+    }
+    pump(u);
+}
+
+/* --- wishes ----------------------------------------------------------------------------------- */
+
+static struct list *bucket_of(const struct unwraps *u, const uint8_t *digest)
+{
+    uint32_t h;
+
+    memcpy(&h, digest, sizeof h);
+    return &u->buckets[h % BUCKETS];
+}
+
+static struct unwrap *find(const struct unwraps *u, const uint8_t *digest)
+{
+    struct list *bucket = bucket_of(u, digest);
+
+    LIST_FOREACH(it, bucket)
+    {
+        struct unwrap *w = LIST_ENTRY(it, struct unwrap, bucket);
+
+        if (memcmp(first_ask(w)->digest, digest, DEK_DIGEST_LEN) == 0)
+            return w;
+    }
+    return NULL;
+}
+
+static bool answer_known(struct unwraps *u, struct kms_ask *ask)
+{
+    uint64_t now = loop_now_ms(u->loop);
+    const struct dek_cache_entry *e;
+    struct dek *own = u->plugin->dek;
+
+    if (own != NULL && dek_id_eq(&own->id, &ask->id)) {
+        answer(ask, ERR_OK, own, 0);
+        return true;
+    }
+    e = dek_cache_find(&u->confirmed, ask->digest, now);
+    if (e == NULL)
+        e = dek_cache_find(&u->refused, ask->digest, now);
+    if (e == NULL)
+        return false;
+    answer(ask, e->err, e->dek, e->dek == NULL ? e->until_ms : 0);
+    return true;
+}
+
+/* One wish per ring is enough: a ring that asks again has given up the waits of its first wish. */
+static void join(struct unwrap *w, struct kms_ask *ask)
+{
+    if (ask->deadline_ms > w->deadline_ms)
+        w->deadline_ms = ask->deadline_ms;
+    LIST_FOREACH(it, &w->asks)
+    {
+        if (LIST_ENTRY(it, struct kms_ask, mail.node)->ring == ask->ring) {
+            kms__ask_free(ask);
+            return;
+        }
+    }
+    list_push(&w->asks, &ask->mail.node);
+}
+
+static size_t ask_len(const struct kms_ask *ask)
+{
+    size_t n = sizeof *ask + sizeof(struct unwrap) + ask->id.key_id.n + ask->id.wrapped.n;
+
+    for (uint32_t i = 0; i < ask->id.annotation_count; i++)
+        n += sizeof ask->id.annotations[i] + ask->id.annotations[i].key.n +
+             ask->id.annotations[i].value.n;
+    return n;
+}
+
+static void begin(struct unwraps *u, struct kms_ask *ask)
+{
+    size_t held_bytes = ask_len(ask);
+    struct unwrap *w;
+
+    if (u->held_bytes + held_bytes > UNWRAP_HELD_MAX) {
+        answer(ask, ERR_MEMORY_LIMIT, NULL, 0);
+        return;
+    }
+    w = calloc(1, sizeof *w);
+    if (w == NULL) {
+        answer(ask, ERR_NOMEM, NULL, 0);
+        return;
+    }
+    w->owner = u;
+    w->held_bytes = held_bytes;
+    u->held_bytes += held_bytes;
+    w->call.on_done = on_answer;
+    w->deadline_ms = ask->deadline_ms;
+    w->pause_ms = PAUSE_MIN_MS;
+    list_init(&w->asks);
+    list_init(&w->node);
+    list_push(&w->asks, &ask->mail.node);
+    list_push(bucket_of(u, ask->digest), &w->bucket);
+    set_state(w, u->plugin->life.has_state ? UNWRAP_QUEUED : UNWRAP_PARKED);
+    pump(u);
+}
+
+void unwraps_ask(struct unwraps *u, struct kms_ask *ask)
+{
+    struct unwrap *w;
+
+    if (answer_known(u, ask))
+        return;
+    w = find(u, ask->digest);
+    if (w != NULL)
+        join(w, ask);
+    else
+        begin(u, ask);
+}
+
+void unwraps_confirm(struct unwraps *u, const uint8_t digest[static DEK_DIGEST_LEN],
+                     struct dek *dek)
+{
+    dek_cache_put(&u->confirmed, digest, dek, ERR_OK, loop_now_ms(u->loop) + DEK_CACHE_TTL_MS);
+}
+
+void unwraps_make_room(struct unwraps *u)
+{
+    dek_cache_evict(&u->confirmed, EVICT_FOR_ROOM);
+}
+
+void unwraps_on_state(struct unwraps *u)
+{
+    struct dek *dek = u->plugin->dek;
+    uint8_t digest[DEK_DIGEST_LEN];
+
+    /* Without a digest it is only not kept for the time after the next rotation. */
+    if (dek_id_digest(&dek->id, digest) == ERR_OK)
+        unwraps_confirm(u, digest, dek);
+    LIST_FOREACH(it, &u->parked)
+    {
+        struct unwrap *w = LIST_ENTRY(it, struct unwrap, node);
+
+        if (w->again_ms == 0)
+            set_state(w, UNWRAP_QUEUED);
+    }
+    pump(u);
+}
+
+enum err unwraps_init(struct unwraps *u, struct loop *loop, struct plugin *plugin)
+{
+    *u = (struct unwraps){.loop = loop, .plugin = plugin};
+    list_init(&u->queued);
+    list_init(&u->parked);
+    list_init(&u->calling);
+    loop_timer_init(&u->tick, on_tick);
+    u->buckets = calloc(BUCKETS, sizeof *u->buckets);
+    if (u->buckets == NULL)
+        return ERR_NOMEM;
+    for (size_t i = 0; i < BUCKETS; i++)
+        list_init(&u->buckets[i]);
+    if (loop_timer_start(loop, &u->tick, TICK_MS) != ERR_OK)
+        goto err_buckets;
+    if (dek_cache_init(&u->confirmed, UNWRAP_CACHE_MAX, true) != ERR_OK)
+        goto err_tick;
+    if (dek_cache_init(&u->refused, UNWRAP_REFUSED_MAX, false) != ERR_OK)
+        goto err_confirmed;
+    return ERR_OK;
+
+err_confirmed:
+    dek_cache_fini(&u->confirmed);
+err_tick:
+    loop_timer_fini(&u->tick);
+err_buckets:
+    free(u->buckets);
+    return ERR_NOMEM;
+}
+
+static void free_all(struct list *l)
+{
+    while (!list_is_empty(l))
+        unwrap_free(LIST_FIRST(l, struct unwrap, node));
+}
+
+void unwraps_fini(struct unwraps *u)
+{
+    loop_timer_fini(&u->tick);
+    free_all(&u->queued);
+    free_all(&u->parked);
+    free_all(&u->calling);
+    dek_cache_fini(&u->confirmed);
+    dek_cache_fini(&u->refused);
+    free(u->buckets);
+}

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* etcd-envelope-local-kms: a Kubernetes KMS v2 plugin whose keys lie in a file.
+ * SIGHUP reads the file anew (a bad one changes nothing), SIGTERM and SIGINT end with status 0. */
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/log.h"
+#include "base/secret.h"
+#include "localkms/server.h"
+#include "loop/loop.h"
+
+#define EXIT_USAGE 2
+#define WHY_LEN 512
+
+static const char usage[] =
+    "Usage: etcd-envelope-local-kms --listen unix:///PATH --key-file FILE\n"
+    "       etcd-envelope-local-kms --generate-key FILE\n"
+    "\n"
+    "A Kubernetes KMS v2 plugin that wraps with keys of a local file: for trying out,\n"
+    "for tests and for machines without a KMS service.\n"
+    "\n"
+    "  --listen URL          unix socket to serve on (mode 0600), unix:///PATH or\n"
+    "                        unix:///@NAME for an abstract socket\n"
+    "  --key-file FILE       one key per line: base64 of 32 bytes; blank lines and lines\n"
+    "                        that begin with # are skipped; the first key wraps, all\n"
+    "                        unwrap. Only its owner may be able to open it (chmod 600)\n"
+    "  --generate-key FILE   write a new key file with a fresh key, then end\n"
+    "  --log-level LEVEL     debug, info (default), warn or error\n"
+    "  --log-format FORMAT   text (default) or json\n"
+    "  --version             print the version, then end\n"
+    "  --help                print this text, then end\n"
+    "\n"
+    "To rotate: put a new key in front of the others, send SIGHUP, rewrite the data\n"
+    "(etcd-envelope reencrypt), then take the old key away.\n"
+    "Signals: SIGHUP reads the key file anew, SIGTERM and SIGINT end the program.\n"
+    "Exit status: 0 ended as asked, 1 error, 2 used wrongly.\n";
+
+struct options {
+    const char *listen;
+    const char *key_file;
+    const char *generate_key;
+    enum log_level log_level;
+    enum log_format log_format;
+};
+
+struct program {
+    struct options o;
+    struct loop loop;
+    struct kms_server *server;
+    struct kek_set *keys;
+    uv_signal_t signals[3];
+};
+
+/* --- options ---------------------------------------------------------------------------------- */
+
+static _Noreturn void wrong_use(const char *what, const char *value)
+{
+    fprintf(stderr, "etcd-envelope-local-kms: %s%s\nTry --help.\n", what, value);
+    exit(EXIT_USAGE);
+}
+
+static enum log_level level_of(const char *text)
+{
+    static const char *const names[] = {"debug", "info", "warn", "error"};
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (strcmp(text, names[i]) == 0)
+            return (enum log_level)i;
+    }
+    wrong_use("--log-level: debug, info, warn or error, not ", text);
+}
+
+static enum log_format format_of(const char *text)
+{
+    if (strcmp(text, "text") == 0)
+        return LOG_TEXT;
+    if (strcmp(text, "json") == 0)
+        return LOG_JSON;
+    wrong_use("--log-format: text or json, not ", text);
+}
+
+static _Noreturn void print_and_exit(const char *text)
+{
+    bool ok = fputs(text, stdout) >= 0 && fflush(stdout) == 0;
+
+    exit(ok ? EXIT_SUCCESS : EXIT_FAILURE);
+}
+
+static void take_option(struct options *o, int c, const char *value)
+{
+    switch (c) {
+    case 'l':
+        o->listen = value;
+        break;
+    case 'k':
+        o->key_file = value;
+        break;
+    case 'g':
+        o->generate_key = value;
+        break;
+    case 'v':
+        o->log_level = level_of(value);
+        break;
+    case 'f':
+        o->log_format = format_of(value);
+        break;
+    case 'V':
+        print_and_exit("etcd-envelope-local-kms " ENVELOPE_VERSION "\n");
+    case 'h':
+        print_and_exit(usage);
+    default: /* getopt has said what is wrong */
+        wrong_use("used wrongly", "");
+    }
+}
+
+static void parse_options(int argc, char **argv, struct options *o)
+{
+    static const struct option names[] = {
+        {"listen", required_argument, NULL, 'l'},
+        {"key-file", required_argument, NULL, 'k'},
+        {"generate-key", required_argument, NULL, 'g'},
+        {"log-level", required_argument, NULL, 'v'},
+        {"log-format", required_argument, NULL, 'f'},
+        {"version", no_argument, NULL, 'V'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
+    };
+    int c;
+
+    *o = (struct options){.log_level = LOG_INFO, .log_format = LOG_TEXT};
+    while ((c = getopt_long(argc, argv, "", names, NULL)) != -1)
+        take_option(o, c, optarg);
+    if (optind < argc)
+        wrong_use("unknown argument ", argv[optind]);
+    if (o->generate_key != NULL && (o->listen != NULL || o->key_file != NULL))
+        wrong_use("--generate-key stands alone", "");
+    if (o->generate_key == NULL && (o->listen == NULL || o->key_file == NULL))
+        wrong_use("--listen and --key-file are needed", "");
+}
+
+static void parse_listen(const char *text, struct net_url *url)
+{
+    const char *why = "";
+
+    if (net_url_parse(text, url, &why) != ERR_OK)
+        wrong_use("--listen: ", why);
+    if (!url->is_unix || url->is_tls)
+        wrong_use("--listen: only unix:// URLs, not ", text);
+    /* As in the endpoint of an EncryptionConfiguration, "/@name" is abstract. */
+    if (strncmp(url->host, "/@", 2) == 0)
+        memmove(url->host, url->host + 1, strlen(url->host));
+}
+
+/* --- running ---------------------------------------------------------------------------------- */
+
+static void log_keys(const struct program *p, const char *what)
+{
+    LOG(INFO, what, "listen=\"%s\" keys=%zu key_id=%s", p->o.listen, p->keys->count,
+        p->keys->keys[0].id);
+}
+
+static void reload(struct program *p)
+{
+    struct kek_set *keys;
+    char why[WHY_LEN];
+
+    if (kek_set_load(p->o.key_file, &keys, why, sizeof why) != ERR_OK) {
+        LOG(ERROR, "key file not reloaded, the old keys stay in use", "why=\"%s\"", why);
+        return;
+    }
+    kms_server_set_keys(p->server, keys);
+    kek_set_free(p->keys);
+    p->keys = keys;
+    log_keys(p, "key file reloaded");
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    struct program *p = handle->data;
+
+    if (number == SIGHUP) {
+        reload(p);
+        return;
+    }
+    LOG(INFO, "ending", "signal=%d", number);
+    for (size_t i = 0; i < ARRAY_LEN(p->signals); i++)
+        uv_close((uv_handle_t *)&p->signals[i], NULL);
+    kms_server_close(p->server);
+    loop_stop(&p->loop);
+}
+
+static bool watch_signals(struct program *p)
+{
+    static const int numbers[] = {SIGHUP, SIGTERM, SIGINT};
+
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
+        if (uv_signal_init(&p->loop.uv, &p->signals[i]) != 0)
+            return false;
+        p->signals[i].data = p;
+        if (uv_signal_start(&p->signals[i], on_signal, numbers[i]) != 0)
+            return false;
+    }
+    return signal(SIGPIPE, SIG_IGN) != SIG_ERR;
+}
+
+static int serve(struct program *p, const struct net_url *url)
+{
+    char why[WHY_LEN] = "";
+
+    if (kek_set_load(p->o.key_file, &p->keys, why, sizeof why) != ERR_OK) {
+        LOG(ERROR, "key file not usable", "why=\"%s\"", why);
+        return EXIT_FAILURE;
+    }
+    if (loop_init(&p->loop) != ERR_OK || !watch_signals(p)) {
+        LOG(ERROR, "event loop not usable", "%s", "");
+        return EXIT_FAILURE;
+    }
+    if (kms_server_new(&p->loop, url, p->keys, &p->server, why, sizeof why) != ERR_OK) {
+        LOG(ERROR, "cannot listen", "listen=\"%s\" why=\"%s\"", p->o.listen, why);
+        return EXIT_FAILURE;
+    }
+    log_keys(p, "serving");
+    loop_run(&p->loop);
+    loop_fini(&p->loop);
+    return EXIT_SUCCESS;
+}
+
+static int generate(const char *path)
+{
+    char why[WHY_LEN];
+
+    if (keyfile_generate(path, why, sizeof why) == ERR_OK)
+        return EXIT_SUCCESS;
+    fprintf(stderr, "etcd-envelope-local-kms: %s\n", why);
+    return EXIT_FAILURE;
+}
+
+int main(int argc, char **argv)
+{
+    static struct program p;
+    struct net_url url;
+    int status;
+
+    umask(077);
+    parse_options(argc, argv, &p.o);
+    if (p.o.listen != NULL)
+        parse_listen(p.o.listen, &url);
+    if (secret_init() != ERR_OK) {
+        fprintf(stderr, "etcd-envelope-local-kms: cannot lock memory for keys: 4 MiB are needed "
+                        "(ulimit -l, LimitMEMLOCK=)\n");
+        return EXIT_FAILURE;
+    }
+    if (p.o.generate_key != NULL)
+        return generate(p.o.generate_key);
+    if (log_start(p.o.log_level, p.o.log_format) != ERR_OK) {
+        fprintf(stderr, "etcd-envelope-local-kms: cannot start the log\n");
+        return EXIT_FAILURE;
+    }
+    status = serve(&p, &url);
+    kek_set_free(p.keys);
+    log_stop();
+    return status;
+}

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The way of a mail:
+ *   1. a thread posts it: into the queue under the lock, and the first one wakes the loop;
+ *   2. the loop takes the whole queue at once and delivers in order, without the lock.
+ * Failure modes: a mail that comes to a closed mailbox, or lies in it when it closes, is delivered
+ * with false, which frees it. The wake-up happens under the lock, so it never meets a handle that
+ * mailbox_close has given to uv_close. */
+#include "loop/mailbox.h"
+
+static void discard(struct list *queue)
+{
+    while (!list_is_empty(queue)) {
+        struct mail *m = LIST_FIRST(queue, struct mail, node);
+
+        list_remove(&m->node);
+        m->deliver(m, false);
+    }
+}
+
+static void on_async(uv_async_t *handle)
+{
+    struct mailbox *mb = handle->data;
+    struct list now;
+
+    list_init(&now);
+    pthread_mutex_lock(&mb->lock);
+    list_splice(&now, &mb->queue);
+    pthread_mutex_unlock(&mb->lock);
+    /* is_closed is written by this thread alone, so reading it here needs no lock. */
+    while (!mb->is_closed && !list_is_empty(&now)) {
+        struct mail *m = LIST_FIRST(&now, struct mail, node);
+
+        list_remove(&m->node);
+        m->deliver(m, true);
+    }
+    discard(&now);
+}
+
+enum err mailbox_init(struct mailbox *mb, struct loop *loop)
+{
+    if (pthread_mutex_init(&mb->lock, NULL) != 0)
+        return ERR_NOMEM;
+    list_init(&mb->queue);
+    mb->is_closed = false;
+    if (uv_async_init(&loop->uv, &mb->async, on_async) != 0) {
+        pthread_mutex_destroy(&mb->lock);
+        return ERR_SYSTEM;
+    }
+    mb->async.data = mb;
+    return ERR_OK;
+}
+
+void mailbox_post(struct mailbox *mb, struct mail *m)
+{
+    bool is_closed, was_empty;
+
+    list_init(&m->node);
+    pthread_mutex_lock(&mb->lock);
+    is_closed = mb->is_closed;
+    if (!is_closed) {
+        was_empty = list_is_empty(&mb->queue);
+        list_push(&mb->queue, &m->node);
+        if (was_empty)
+            (void)uv_async_send(&mb->async);
+    }
+    pthread_mutex_unlock(&mb->lock);
+    if (is_closed)
+        m->deliver(m, false);
+}
+
+void mailbox_close(struct mailbox *mb)
+{
+    struct list rest;
+
+    if (mb->is_closed)
+        return;
+    list_init(&rest);
+    pthread_mutex_lock(&mb->lock);
+    mb->is_closed = true;
+    list_splice(&rest, &mb->queue);
+    pthread_mutex_unlock(&mb->lock);
+    uv_close((uv_handle_t *)&mb->async, NULL);
+    discard(&rest);
+}
+
+void mailbox_fini(struct mailbox *mb)
+{
+    CHECK(mb->is_closed && list_is_empty(&mb->queue));
+    pthread_mutex_destroy(&mb->lock);
+}

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives / Gives: what the files of net/ share. Owns: nothing. Thread: the connection's loop. */
+#ifndef NET_NET_INT_H
+#define NET_NET_INT_H
+
+#include <netdb.h>
+#include <openssl/ssl.h>
+
+#include "net/conn.h"
+
+/* LIMIT_PREFACE_MS bounds a handshake and, from the first step on, a whole dial. */
+#define NET__OPEN_MS LIMIT_PREFACE_MS
+
+enum net__state {
+    NET__DEAD = 0,  /* never came up: no descriptor, on_eof was called, net_conn_close is due */
+    NET__DIALLING,  /* resolving or connecting */
+    NET__HANDSHAKE, /* connected; TLS handshake, or a plain conn before its first turn */
+    NET__OPEN,      /* bytes go both ways; after EOF or a failure only outwards or not at all */
+    NET__LINGER,    /* closing: what is queued is written, what comes in is discarded */
+    NET__DRAIN,     /* closing: our end is shut down, we wait for the peer's */
+    NET__CLOSED,    /* no descriptor; the next task calls on_closed and frees */
+};
+
+enum net__io_result {
+    NET__IO_FAIL = 0, /* c->fail and c->why say what */
+    NET__IO_OK,
+    NET__IO_WANT_READ,
+    NET__IO_WANT_WRITE,
+    NET__IO_EOF,
+};
+
+/* The two transports, plain and TLS. All work on c->fd and never block. */
+struct net__io {
+    enum net__io_result (*handshake)(struct net_conn *c);
+    /* Reads *n <= cap bytes; *n > 0 only with NET__IO_OK. */
+    enum net__io_result (*read)(struct net_conn *c, uint8_t *p, size_t cap, size_t *n);
+    /* Writes *n bytes from the head of c->out, which it does not consume. OK: go on. */
+    enum net__io_result (*write)(struct net_conn *c, size_t *n);
+    /* Tells the peer that nothing more comes, before SHUT_WR. */
+    enum net__io_result (*shutdown)(struct net_conn *c);
+    /* Bytes lie inside the transport, where poll does not see them. */
+    bool (*has_pending)(const struct net_conn *c);
+};
+
+extern const struct net__io net__io_plain, net__io_tls;
+
+struct net__dial {
+    struct net_conn *conn; /* NULL: closed while the name was being resolved */
+    uv_getaddrinfo_t req;
+    bool is_resolving; /* req is uv's until its callback */
+    struct addrinfo *list, *next;
+    uint64_t deadline_ms; /* 0: not begun */
+    struct net_url url;
+};
+
+struct net_conn {
+    struct loop *loop;
+    struct slab_pool *pool;
+    const struct net_conn_ops *ops;
+    void *user;
+    const struct net__io *io;
+    SSL *ssl;            /* NULL: plain */
+    struct net_tls *tls; /* its context's settings */
+    struct net__dial *dial;
+    uv_poll_t *poll; /* apart, freed by uv's close callback; NULL without a descriptor */
+    int fd;
+    int events;      /* watched now */
+    int read_wants;  /* the event that the next read (or handshake step) waits for */
+    int write_wants; /* the event that ends is_blocked */
+    enum net__state state;
+    enum err fail; /* reading or writing failed for good */
+    enum net_alpn alpn;
+    uint32_t slab_flags;
+    bool is_reading;   /* the owner wants on_read */
+    bool is_eof;       /* on_eof was called */
+    bool is_peer_done; /* the peer ended its sending side */
+    bool is_blocked;   /* the socket took no more: write_wants */
+    bool is_over;      /* out was above LIMIT_CONN_OUT, on_writable is due */
+    bool is_flushing;
+    bool is_lost;    /* queued bytes were lost for want of memory */
+    bool is_busy;    /* bytes moved since the last trim */
+    struct slab *in; /* partly filled slab of the last read; NULL while idle */
+    struct chain out, unread;
+    struct loop_task task;
+    struct loop_timer timer; /* dial, handshake and linger deadline; in NET__OPEN the trim */
+    char peer[80];
+    char why[160];
+};
+
+/* --- conn.c --- */
+/* Notes why the connection failed. */
+void net__conn_set_fail(struct net_conn *c, enum err e, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* Takes fd over (also on error, when it is closed). Errors: ERR_NOMEM, ERR_SYSTEM. */
+MUST_CHECK enum err net__conn_attach(struct net_conn *c, int fd);
+void net__conn_detach(struct net_conn *c);
+void net__conn_watch(struct net_conn *c, int events);
+/* A dialled socket is connected: goes on with the handshake. */
+void net__conn_connected(struct net_conn *c);
+/* The connection never came up, because of c->fail. */
+void net__conn_dead(struct net_conn *c);
+
+/* --- addr.c --- */
+/* path as in net_url.host; returns the length for bind and connect. */
+socklen_t net__unix_addr(const char *path, struct sockaddr_un *out);
+
+/* --- dial.c --- */
+void net__dial_start(struct net_conn *c);
+void net__dial_on_poll(struct net_conn *c);
+void net__dial_on_timer(struct net_conn *c);
+void net__dial_free(struct net_conn *c);
+
+/* --- transport.c --- */
+/* "connection refused" and so on, in buf. */
+const char *net__errno_text(int error, char *buf, size_t len);
+/* NODELAY and keepalive for TCP; nothing for unix sockets. */
+void net__tune(int fd);
+
+/* --- tls.c --- */
+/* A session for one connection; host is the name to verify, NULL on the server's side. */
+MUST_CHECK enum err net__tls_session(struct net_tls *t, const char *host, SSL **out);
+enum net_alpn net__tls_alpn(const SSL *ssl);
+/* Writes why the last call on ssl failed. */
+void net__tls_why(const SSL *ssl, char *why, size_t why_len);
+
+#endif

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The reader over a chain. A head (at most 20 bytes) is decoded where it lies, or, when it may lie
+ * across slices, from a copy on the stack; payloads are only skipped.
+ *
+ * What ends too early is PB_BAD if the message itself is over (r->end), PB_MORE if only the chain
+ * is. On either the reader stays where it was. */
+#include "pb/pb_int.h"
+
+struct pb_reader pb_reader_all(const struct chain *msg)
+{
+    return (struct pb_reader){chain_begin(msg), msg->len};
+}
+
+struct pb_reader pb_reader_range(const struct chain *msg, size_t off, size_t len)
+{
+    return (struct pb_reader){chain_seek(msg, off), off + len};
+}
+
+struct pb_reader pb_reader_sub(const struct pb_field *f)
+{
+    DCHECK(f->wire == PB_LEN);
+    return (struct pb_reader){f->value, f->value_at + f->value_len};
+}
+
+/* Bytes between pos and the end of what may be read of the message now. */
+static size_t reader_left(const struct chain_pos *pos, size_t end)
+{
+    size_t limit = pos->chain->len < end ? pos->chain->len : end;
+
+    return limit - pos->at;
+}
+
+/* The next want bytes at pos: where they lie, or copied to buf. */
+static struct bytes window(struct chain_pos pos, size_t want, uint8_t *buf)
+{
+    struct bytes b = chain_peek(&pos, want);
+    size_t have = 0;
+
+    if (b.n == want)
+        return b;
+    while (have < want) {
+        b = chain_peek(&pos, want - have);
+        memcpy(buf + have, b.p, b.n);
+        chain_skip(&pos, b.n);
+        have += b.n;
+    }
+    return bytes_of(buf, want);
+}
+
+static enum pb_result head_at(const struct chain_pos *pos, size_t end, struct pb__head *h)
+{
+    uint8_t buf[PB__HEAD_MAX];
+    size_t left = reader_left(pos, end);
+    size_t want = left < PB__HEAD_MAX ? left : PB__HEAD_MAX;
+    enum pb_result r = pb__head_decode(window(*pos, want, buf), h);
+
+    if (r == PB_MORE && pos->at + left == end)
+        return PB_BAD;
+    return r;
+}
+
+/* Moves pos by n bytes of the message. */
+static enum pb_result skip(struct chain_pos *pos, size_t end, uint64_t n)
+{
+    if (n > end - pos->at)
+        return PB_BAD;
+    if (n > reader_left(pos, end))
+        return PB_MORE;
+    chain_skip(pos, (size_t)n);
+    return PB_FIELD;
+}
+
+/* Moves pos, which is behind the start tag that open describes, behind the end tag. */
+static enum pb_result skip_group(struct chain_pos *pos, size_t end, const struct pb__head *open)
+{
+    struct pb__groups groups = {.depth = 0};
+    struct pb__head h = *open;
+    enum pb_result r;
+
+    if (!pb__groups_step(&groups, &h))
+        return PB_BAD;
+    while (groups.depth > 0) {
+        r = head_at(pos, end, &h);
+        if (r != PB_FIELD)
+            return r;
+        if (!pb__groups_step(&groups, &h))
+            return PB_BAD;
+        chain_skip(pos, h.len);
+        if (h.wire == PB_LEN) {
+            r = skip(pos, end, h.varint);
+            if (r != PB_FIELD)
+                return r;
+        }
+    }
+    return PB_FIELD;
+}
+
+/* Fills f and moves pos to the payload (PB_LEN, PB_GROUP) or behind the field (others). */
+static enum pb_result field_head(struct chain_pos *pos, size_t end, struct pb__head *h,
+                                 struct pb_field *f)
+{
+    enum pb_result r;
+
+    if (pos->at == end)
+        return PB_END;
+    r = head_at(pos, end, h);
+    if (r != PB_FIELD)
+        return r;
+    if (h->wire == PB_END_GROUP)
+        return PB_BAD;
+    *f = (struct pb_field){.number = h->number, .wire = h->wire, .at = pos->at, .value = *pos};
+    chain_skip(&f->value, h->wire == PB_LEN ? h->len : h->tag_len);
+    f->value_at = f->value.at;
+    chain_skip(pos, h->len);
+    if (h->wire == PB_LEN) {
+        if (h->varint > end - pos->at)
+            return PB_BAD;
+        f->value_len = (size_t)h->varint;
+    } else {
+        f->value_len = h->len - h->tag_len;
+        f->varint = h->varint;
+    }
+    return PB_FIELD;
+}
+
+enum pb_result pb_next(struct pb_reader *r, struct pb_field *f)
+{
+    struct chain_pos pos = r->pos;
+    struct pb__head h;
+    enum pb_result res = field_head(&pos, r->end, &h, f);
+
+    if (res != PB_FIELD)
+        return res;
+    if (h.wire == PB_LEN)
+        res = skip(&pos, r->end, f->value_len);
+    else if (h.wire == PB_GROUP)
+        res = skip_group(&pos, r->end, &h);
+    if (res != PB_FIELD)
+        return res;
+    if (h.wire == PB_GROUP)
+        f->value_len = pos.at - f->value_at;
+    r->pos = pos;
+    return PB_FIELD;
+}
+
+enum pb_result pb_next_head(struct pb_reader *r, struct pb_field *f)
+{
+    struct chain_pos pos = r->pos;
+    struct pb__head h;
+    enum pb_result res = field_head(&pos, r->end, &h, f);
+
+    if (res != PB_FIELD)
+        return res;
+    if (h.wire == PB_GROUP) {
+        res = skip_group(&pos, r->end, &h);
+        if (res != PB_FIELD)
+            return res;
+        f->value_len = pos.at - f->value_at;
+    }
+    r->pos = pos;
+    return PB_FIELD;
+}

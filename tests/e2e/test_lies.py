@@ -1,0 +1,444 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""An etcd that lies: swapped envelopes, planted plaintext, keys that nobody asked for, sub-messages given twice,
+in Get, list, Txn, prev_kv and Watch. The client gets DATA_LOSS (in a watch: the end of that watch), never a
+value; answers that are only unusual pass."""
+import copy
+
+import fake_etcd
+import harness
+from client import prefix_end
+from fake_etcd import KV, WATCH
+from harness import Code, envelope
+from protos import kv, rpc
+
+SECRET = b"the value that etcd must not be able to exchange"
+
+
+def varint(n):
+    out = bytearray()
+    while n > 0x7f:
+        out.append(n & 0x7f | 0x80)
+        n >>= 7
+    return bytes(out + bytes([n]))
+
+
+def field(number, data):
+    return varint(number << 3 | 2) + varint(len(data)) + data
+
+
+def number(num, value):
+    return varint(num << 3) + varint(value)
+
+
+class LyingEtcd(harness.E2E):
+    needs_proxy = True
+
+    @classmethod
+    def start(cls):
+        cls.fake = fake_etcd.FakeEtcd()
+        cls.addClassCleanup(cls.fake.stop)
+        cls.kms = cls.env.kms()
+        cls.config = cls.env.config(cls.kms.path)
+        cls.proxy = cls.env.proxy([cls.fake.url], cls.config)
+        cls.client = cls.env.client(cls.proxy.target)
+
+    def setUp(self):
+        super().setUp()
+        self.fake.lie = None
+        self.fake.script = None
+
+    def tearDown(self):
+        self.fake.lie = self.fake.script = None
+        super().tearDown()
+        self.assertEqual(self.fake.problems, [])
+
+    def lie(self, path, function):
+        """Applies function(answer, request) to the answers of one method."""
+        self.fake.lie = lambda p, request, answer: function(answer, request) if p == path else None
+
+    def refused(self, function, *arguments, **keywords):
+        text = self.assertStatus(Code.DATA_LOSS, function, *arguments, **keywords)
+        self.assertNotIn(SECRET.decode(), text)
+        return text
+
+    def sealed(self, key, value=SECRET):
+        return envelope.seal(key, value)
+
+
+class Honest(LyingEtcd):
+    def test_the_fake_is_a_usable_etcd(self):
+        key = self.secret()
+        self.client.put(key, SECRET)
+        self.assertEqual(self.client.value(key), SECRET)
+        self.assertEqual(envelope.unseal(key, self.fake.store[key].value), SECRET)
+        watch = self.client.watch(key, prev_kv=True)
+        self.client.put(key, b"2", prev_kv=True)
+        event = watch.events(1)[0]
+        self.assertEqual((event.kv.value, event.prev_kv.value), (b"2", SECRET))
+        watch.cancel()
+        answer = self.client.txn([], [rpc.RequestOp(request_range=rpc.RangeRequest(key=key)),
+                                      rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(
+                                          key=key, prev_kv=True))])
+        self.assertEqual(answer.responses[0].response_range.kvs[0].value, b"2")
+        self.assertEqual(answer.responses[1].response_delete_range.prev_kvs[0].value, b"2")
+
+    def test_unknown_fields_pass(self):
+        key = self.secret()
+        self.client.put(key, SECRET)
+        extra = field(99, b"from the future") + number(98, 7)
+
+        def add(answer, _):
+            kvs = field(2, answer.kvs[0].SerializeToString() + extra)
+            return field(1, answer.header.SerializeToString() + extra) + kvs + number(4, 1) + extra
+        self.lie(KV + "Range", add)
+        raw = self.client.unary(KV + "Range", rpc.RangeRequest(key=key), bytes)
+        self.assertEqual(raw.count(extra), 3)
+        self.assertEqual(rpc.RangeResponse.FromString(raw).kvs[0].value, SECRET)
+
+    def test_unprotected_bytes_pass_as_they_are(self):
+        """Odd but legal encodings of what does not concern us are forwarded byte for byte."""
+        odd = b"\x22\x80\x00" + b"\x20\x81\x80\x00" + field(1, b"") + field(77, b"x" * 300)
+        self.fake.script = lambda call: call.path == KV + "Range" and (call.finish(odd), True)[1]
+        self.assertEqual(self.client.unary(KV + "Range", rpc.RangeRequest(key=b"/other"), bytes), odd)
+
+    def test_value_before_key(self):
+        key = self.secret()
+        record = field(5, self.sealed(key)) + number(3, 5) + field(1, key)
+        self.lie(KV + "Range", lambda answer, _: number(4, 1) + field(2, record))
+        self.assertEqual(self.client.value(key), SECRET)
+
+    def test_nothing_but_a_header(self):
+        self.lie(KV + "Range", lambda answer, _: b"")
+        self.assertEqual(len(self.client.get(self.secret()).kvs), 0)
+
+
+class Values(LyingEtcd):
+    """What may stand in a KeyValue, in every place where one can be."""
+
+    def bad_values(self, key):
+        other = self.secret("other")
+        good = self.sealed(key)
+        yield "of another key", self.sealed(other)
+        yield "plaintext", SECRET
+        yield "empty", b""
+        yield "cut", good[:-1]
+        yield "longer", good + b"\0"
+        yield "another provider", envelope.seal(key, SECRET, provider="other")
+        yield "prefix only", b"k8s:enc:kms:v2:test:"
+        yield "unwrappable", envelope.seal(key, SECRET)[:-80] + bytes(80)
+        flipped = bytearray(good)
+        flipped[90] ^= 1
+        yield "a flipped bit", bytes(flipped)
+
+    def test_get_and_list(self):
+        key = self.secret()
+        for name, value in self.bad_values(key):
+            with self.subTest(name):
+                self.fake.put(rpc.PutRequest(key=key, value=value))
+                self.assertIn(key.decode(), self.refused(self.client.get, key))
+                self.refused(self.client.list, self.secret(""))
+                self.refused(self.client.get, b"\0", b"\0")
+        self.fake.delete(rpc.DeleteRangeRequest(key=key))
+
+    def test_prev_kv(self):
+        key = self.secret()
+        for name, value in self.bad_values(key):
+            with self.subTest(name):
+                self.fake.put(rpc.PutRequest(key=key, value=value))
+                self.refused(self.client.put, key, b"new", prev_kv=True)
+                self.fake.put(rpc.PutRequest(key=key, value=value))
+                self.refused(self.client.delete, key, prev_kv=True)
+
+    def test_txn(self):
+        key = self.secret()
+        reads = [rpc.RequestOp(request_range=rpc.RangeRequest(key=key)),
+                 rpc.RequestOp(request_put=rpc.PutRequest(key=key, value=b"x", prev_kv=True)),
+                 rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=key, prev_kv=True))]
+        reads.append(rpc.RequestOp(request_txn=rpc.TxnRequest(success=[reads[0]])))
+        for name, value in self.bad_values(key):
+            for op in reads:
+                with self.subTest(name, op=op.WhichOneof("request")):
+                    self.fake.put(rpc.PutRequest(key=key, value=value))
+                    self.refused(self.client.txn, [], [op])
+
+    def test_watch(self):
+        key = self.secret()
+        for name, value in self.bad_values(key):
+            for prev in (False, True):
+                with self.subTest(name, prev=prev):
+                    watch = self.client.watch(key, prev_kv=prev)
+                    self.fake.put(rpc.PutRequest(key=key, value=value))
+                    answer = watch.next()
+                    self.assertTrue(answer.canceled, answer)
+                    self.assertEqual(answer.watch_id, watch.watch_id)
+                    self.assertNotIn(SECRET, answer.SerializeToString())
+                    self.assertTrue(watch.quiet(0.05))
+                    watch.cancel()
+                    self.fake.delete(rpc.DeleteRangeRequest(key=key))
+
+    def test_keys_only_may_be_empty_and_nothing_else(self):
+        key = self.secret()
+        self.client.put(key, SECRET)
+        self.assertEqual(self.client.get(key, keys_only=True).kvs[0].value, b"")
+        self.lie(KV + "Range", lambda answer, _: setattr(answer.kvs[0], "value", SECRET))
+        self.refused(self.client.get, key, keys_only=True)
+
+
+class OutsideOfTheRequest(LyingEtcd):
+    """A good envelope under its own key is still a lie if that key was not asked for."""
+
+    def test_get(self):
+        mine, other = self.secret("mine"), self.secret("other")
+        self.client.put(mine, b"mine")
+        self.client.put(other, SECRET)
+        self.lie(KV + "Range", lambda answer, _: answer.kvs[0].CopyFrom(self.fake.store[other]))
+        self.refused(self.client.get, mine)
+        # An unprotected key as well: else a protected one could be answered as if it were plain.
+        plain = kv.KeyValue(key=self.plain(), value=SECRET)
+        self.lie(KV + "Range", lambda answer, _: answer.kvs[0].CopyFrom(plain))
+        self.refused(self.client.get, mine)
+        self.lie(KV + "Range", lambda answer, _: answer.kvs.add().CopyFrom(plain))
+        self.refused(self.client.get, mine)
+        near = kv.KeyValue(key=b"/registry/secretsx/" + self.name.encode(), value=SECRET)
+        self.lie(KV + "Range", lambda answer, _: answer.kvs.add().CopyFrom(near))
+        self.refused(self.client.list, b"/registry/secrets/")
+
+    def test_ends_of_a_list(self):
+        prefix = self.secret("b")
+        self.client.put(prefix, b"in")
+        for key in (self.secret("a\xff"), prefix_end(prefix), prefix_end(prefix) + b"x", prefix[:-1], b"\xff"):
+            self.lie(KV + "Range", lambda answer, _: answer.kvs.add().CopyFrom(
+                kv.KeyValue(key=key, value=envelope.seal(key, SECRET) if b"secrets" in key else SECRET)))
+            self.refused(self.client.list, prefix)
+        inside = prefix + b"\xff\xff"
+        self.lie(KV + "Range", lambda answer, _: answer.kvs.add().CopyFrom(
+            kv.KeyValue(key=inside, value=envelope.seal(inside, SECRET))))
+        self.assertEqual(len(self.client.list(prefix).kvs), 2)
+
+    def test_put_and_delete(self):
+        mine, other = self.secret("mine"), self.secret("other")
+        self.client.put(mine, b"mine")
+        self.client.put(other, SECRET)
+        foreign = self.fake.store[other]
+        self.lie(KV + "Put", lambda answer, _: answer.prev_kv.CopyFrom(foreign))
+        self.refused(self.client.put, mine, b"new", prev_kv=True)
+        self.lie(KV + "DeleteRange", lambda answer, _: answer.prev_kvs.add().CopyFrom(foreign))
+        self.refused(self.client.delete, mine, prev_kv=True)
+
+    def test_txn(self):
+        mine, other = self.secret("mine"), self.secret("other")
+        self.client.put(mine, b"mine")
+        self.client.put(other, SECRET)
+        foreign = copy.deepcopy(self.fake.store[other])
+        get = rpc.RequestOp(request_range=rpc.RangeRequest(key=mine))
+        self.lie(KV + "Txn", lambda answer, _: answer.responses[0].response_range.kvs[0].CopyFrom(foreign))
+        self.refused(self.client.txn, [], [get])
+        deep = rpc.RequestOp(request_txn=rpc.TxnRequest(success=[get]))
+        self.lie(KV + "Txn", lambda answer, _: answer.responses[0].response_txn.responses[0]
+                 .response_range.kvs[0].CopyFrom(foreign))
+        self.refused(self.client.txn, [], [deep])
+
+    def test_watch(self):
+        mine, other = self.secret("mine"), self.secret("other")
+        self.client.put(other, SECRET)
+        foreign = copy.deepcopy(self.fake.store[other])
+        watch = self.client.watch(mine)
+        self.lie(WATCH, lambda answer, _: answer.events[0].kv.CopyFrom(foreign) if answer.events else None)
+        self.fake.put(rpc.PutRequest(key=mine, value=self.sealed(mine)))
+        answer = watch.next()
+        self.assertTrue(answer.canceled)
+        self.assertNotIn(SECRET, answer.SerializeToString())
+        watch.cancel()
+
+    def test_prev_kv_of_another_key(self):
+        """Inside of the watched range, but not the event's key."""
+        mine, other = self.secret("mine"), self.secret("other")
+        self.client.put(mine, b"mine")
+        self.client.put(other, SECRET)
+        foreign = copy.deepcopy(self.fake.store[other])
+        watch = self.client.watch(self.secret(""), prefix_end(self.secret("")), prev_kv=True)
+        self.lie(WATCH, lambda answer, _: answer.events[0].prev_kv.CopyFrom(foreign) if answer.events else None)
+        self.client.put(mine, b"new")
+        self.assertTrue(watch.next().canceled)
+        watch.cancel()
+
+    def test_unknown_watch_id(self):
+        key = self.secret()
+        watch = self.client.watch(key)
+        self.lie(WATCH, lambda answer, _: setattr(answer, "watch_id", 4711) if answer.events else None)
+        self.fake.put(rpc.PutRequest(key=key, value=self.sealed(key)))
+        with self.assertRaises(harness.grpc.RpcError) as caught:
+            answer = watch.next()
+            self.assertNotIn(SECRET, answer.SerializeToString())
+            self.assertTrue(answer.canceled)
+            watch.next()
+        self.assertEqual(caught.exception.code(), Code.DATA_LOSS)
+
+
+class Doubled(LyingEtcd):
+    """Parsers merge what is given twice; so a value could be moved from one key to another."""
+
+    def both(self):
+        mine, other = self.secret("mine"), self.secret("other")
+        self.client.put(mine, b"mine")
+        self.client.put(other, SECRET)
+        return (mine, self.fake.store[mine].SerializeToString(), self.fake.store[other].SerializeToString(),
+                self.fake.header().SerializeToString())
+
+    def answer(self, path, data):
+        self.lie(path, lambda answer, _: data)
+
+    def test_key_or_value_twice(self):
+        mine, record, other, header = self.both()
+        value = self.fake.store[mine].value
+        for name, broken in (("key", record + field(1, mine)), ("other key", field(1, self.secret("other")) + record),
+                             ("value", record + field(5, value)), ("value first", field(5, value) + record),
+                             ("empty value", record + field(5, b""))):
+            with self.subTest(name):
+                self.answer(KV + "Range", field(1, header) + field(2, broken) + number(4, 1))
+                self.refused(self.client.get, mine)
+
+    def test_wrong_wire_types(self):
+        mine, record, _, header = self.both()
+        for name, broken in (("value", field(1, mine) + number(5, 1)), ("key", number(1, 1) + record),
+                             ("revision", record + field(3, b"x"))):
+            with self.subTest(name):
+                self.answer(KV + "Range", field(1, header) + field(2, broken))
+                self.refused(self.client.get, mine)
+        self.answer(KV + "Range", field(1, header) + number(2, 5))
+        self.refused(self.client.get, mine)
+
+    def test_value_without_key(self):
+        mine, _, _, header = self.both()
+        self.answer(KV + "Range", field(1, header) + field(2, field(5, self.fake.store[mine].value)))
+        self.refused(self.client.get, mine)
+
+    def test_malformed(self):
+        mine, record, _, header = self.both()
+        whole = field(1, header) + field(2, record)
+        for data in (whole[:-1], whole + b"\x12", whole + b"\x0f", b"\xff" * 12, field(2, record[:-1]),
+                     whole + b"\x00\x00"):
+            self.answer(KV + "Range", data)
+            self.refused(self.client.get, mine)
+
+    def test_prev_kv_twice(self):
+        mine, record, other, header = self.both()
+        self.answer(KV + "Put", field(1, header) + field(2, record) + field(2, other))
+        self.refused(self.client.put, mine, b"x", prev_kv=True)
+        self.answer(KV + "Put", field(1, header) + field(2, record) + field(2, record))
+        self.refused(self.client.put, mine, b"x", prev_kv=True)
+
+    def test_header_twice(self):
+        mine, record, _, header = self.both()
+        self.answer(KV + "Range", field(1, header) + field(1, header) + field(2, record))
+        self.refused(self.client.get, mine)
+
+    def test_oneof_twice(self):
+        mine, record, other, header = self.both()
+        get = rpc.RequestOp(request_range=rpc.RangeRequest(key=mine))
+        part = field(1, field(2, record))
+        for name, op in (("same member", part + part), ("two members", part + field(2, field(2, record)))):
+            with self.subTest(name):
+                self.answer(KV + "Txn", field(1, header) + number(2, 1) + field(3, op))
+                self.refused(self.client.txn, [], [get])
+
+    def test_event_parts_twice(self):
+        mine, record, other, header = self.both()
+        for name, event in (("kv", field(2, record) + field(2, record)),
+                            ("another kv", field(2, other) + field(2, record)),
+                            ("prev_kv", field(2, record) + field(3, record) + field(3, record))):
+            with self.subTest(name):
+                watch = self.client.watch(mine, prev_kv=True)
+                self.fake.lie = lambda path, _, answer: field(1, header) + number(2, answer.watch_id) + field(
+                    11, event) if path == WATCH and answer.events else None
+                self.fake.put(rpc.PutRequest(key=mine, value=self.fake.store[mine].value))
+                answer = watch.next()
+                self.assertTrue(answer.canceled, answer)
+                self.assertNotIn(SECRET, answer.SerializeToString())
+                watch.cancel()
+                self.fake.lie = None
+
+    def test_range_stream(self):
+        mine, record, other, header = self.both()
+        good = field(1, header) + field(2, record) + number(4, 1)
+        call = self.client.channel.unary_stream(KV + "RangeStream", None, rpc.RangeStreamResponse.FromString)
+        request = rpc.RangeRequest(key=mine).SerializeToString()
+
+        def answers(data):
+            self.fake.lie = lambda path, _, answer: data if path == KV + "RangeStream" else None
+            return [k.value for a in call(request, timeout=10) for k in a.range_response.kvs]
+        self.assertEqual(answers(field(1, good)), [b"mine"])
+        for bad in (field(1, good) + field(1, good), field(1, field(1, header) + field(2, other)),
+                    field(1, good + field(2, field(1, mine) + field(5, SECRET)))):
+            self.refused(answers, bad)
+
+
+class Large(LyingEtcd):
+    """The same where the answer is beyond the streaming threshold and opened while it arrives."""
+    COUNT = 40
+
+    def fill(self):
+        value = bytes(range(256)) * 400
+        for i in range(self.COUNT):
+            key = self.secret(f"{i:02}")
+            self.fake.put(rpc.PutRequest(key=key, value=self.sealed(key, value)))
+        return value
+
+    def test_honest(self):
+        value = self.fill()
+        answer = self.client.list(self.secret(""))
+        self.assertEqual([k.value for k in answer.kvs], [value] * self.COUNT)
+        self.assertEqual((answer.count, answer.more), (self.COUNT, False))
+        self.assertTrue(answer.HasField("header"))
+
+    def test_one_bad_value_at_each_place(self):
+        self.fill()
+        for at in (0, 1, self.COUNT // 2, self.COUNT - 1):
+            key = self.secret(f"{at:02}")
+            for bad in (SECRET, self.sealed(self.secret("x"), b"y" * 100000), self.sealed(key, b"z" * 100000)[:-1]):
+                self.lie(KV + "Range", lambda answer, _: setattr(answer.kvs[at], "value", bad))
+                text = self.refused(self.client.list, self.secret(""))
+                self.assertIn(key.decode(), text)
+
+    def test_outside_and_doubled(self):
+        self.fill()
+        first = self.fake.store[self.secret("00")]
+        for change in (lambda a: a.kvs[20].CopyFrom(kv.KeyValue(key=self.plain(), value=SECRET)),
+                       lambda a: a.kvs.add().CopyFrom(kv.KeyValue(key=self.plain(), value=SECRET)),
+                       lambda a: a.kvs[30].ClearField("key")):
+            self.lie(KV + "Range", lambda answer, _: change(answer))
+            self.refused(self.client.list, self.secret(""))
+        self.lie(KV + "Range", lambda answer, _: answer.SerializeToString() + field(
+            2, first.SerializeToString() + field(5, first.value)))
+        self.refused(self.client.list, self.secret(""))
+
+    def test_malformed_at_the_end(self):
+        self.fill()
+        for tail in (b"\x12", b"\x12\xff\xff\xff\x7f", b"\x0f", field(1, b"\xff")):
+            self.lie(KV + "Range", lambda answer, _: answer.SerializeToString() + tail)
+            self.refused(self.client.list, self.secret(""))
+
+    def test_the_connection_stays_usable(self):
+        value = self.fill()
+        self.lie(KV + "Range", lambda answer, _: setattr(answer.kvs[5], "value", SECRET))
+        for _ in range(5):
+            self.refused(self.client.list, self.secret(""))
+        self.fake.lie = None
+        self.assertEqual(self.client.value(self.secret("05")), value)
+        self.assertEqual(len(self.client.list(self.secret("")).kvs), self.COUNT)
+
+    def test_txn(self):
+        value = self.fill()
+        get = rpc.RequestOp(request_range=rpc.RangeRequest(
+            key=self.secret(""), range_end=prefix_end(self.secret(""))))
+        answer = self.client.txn([], [get, get])
+        for part in answer.responses:
+            self.assertEqual([k.value for k in part.response_range.kvs], [value] * self.COUNT)
+        self.assertTrue(answer.succeeded)
+        self.lie(KV + "Txn", lambda answer, _: setattr(answer.responses[1].response_range.kvs[7], "value", SECRET))
+        self.refused(self.client.txn, [], [get, get])
+
+
+if __name__ == "__main__":
+    harness.main()

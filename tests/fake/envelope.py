@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stored format, written a second time from its description, with the fake plugin's keys: so a test
+can judge what lies in etcd without the program under test, and plant values of its own."""
+import hashlib
+import hmac
+import os
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+import fake_kms
+from protos import obj
+
+MARK = b"k8s:enc:kms:v2:"
+
+
+def derive(seed, info):
+    return hmac.new(seed, info + b"\x01", hashlib.sha256).digest()
+
+
+def seal(key, value, key_id="key-1", provider="test", seed=None, annotations=None, source_type=1):
+    """A value as kube-apiserver would store it under etcd key `key`."""
+    seed = seed or os.urandom(32)
+    nonce = os.urandom(12)
+    if source_type == 1:
+        info = os.urandom(32)
+        data = info + nonce + AESGCM(derive(seed, info)).encrypt(nonce, value, key)
+    else:
+        data = nonce + AESGCM(seed).encrypt(nonce, value, key)
+    return MARK + provider.encode() + b":" + obj.EncryptedObject(
+        encrypted_data=data, key_id=key_id, encrypted_dek_source=fake_kms.wrap(key_id, seed),
+        annotations=annotations or {}, encrypted_dek_source_type=source_type).SerializeToString()
+
+
+def parse(stored, provider="test"):
+    head = MARK + provider.encode() + b":"
+    if not stored.startswith(head):
+        raise ValueError(f"no {head!r} at the front of {stored[:60]!r}")
+    return obj.EncryptedObject.FromString(stored[len(head):])
+
+
+def unseal(key, stored, provider="test"):
+    """Opens a stored value. Raises InvalidTag or ValueError."""
+    parsed = parse(stored, provider)
+    wrapped, data = parsed.encrypted_dek_source, parsed.encrypted_data
+    seed = fake_kms.kek(parsed.key_id).decrypt(wrapped[:12], wrapped[12:], None)
+    if parsed.encrypted_dek_source_type == 1:
+        info, data = data[:32], data[32:]
+        seed = derive(seed, info)
+    return AESGCM(seed).decrypt(data[:12], data[12:], key)

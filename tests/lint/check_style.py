@@ -1,0 +1,71 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""What clang-format does not see: a licence line in every source file, no tabs in C, no unfinished marks,
+no line over 100 columns in C, no .c file included. Exit status 1 with one line per violation."""
+import pathlib
+import re
+import sys
+
+FOLDERS = ("src", "tests", "conf", "bench", "proto", ".ci")
+SKIP = {"golden", "corpus", "__pycache__"}
+SOURCE = {".c", ".h", ".py", ".sh", ".cmake", ".proto"}
+SPDX = "SPDX-License-Identifier: Apache-2.0"
+# Written in two pieces so that this file does not find itself.
+MARKS = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|XX" r"X)\b")
+
+
+def is_source(path):
+    if path.suffix in SOURCE or path.name == "CMakeLists.txt":
+        return True
+    if path.suffix:
+        return False
+    with path.open("rb") as f:  # scripts without a suffix
+        return f.read(2) == b"#!"
+
+
+def sources(root):
+    for path in sorted(root.glob("CMakeLists.txt")):
+        yield path
+    for folder in FOLDERS:
+        for path in sorted((root / folder).rglob("*")):
+            if path.is_file() and not SKIP & set(path.relative_to(root).parts) and is_source(path):
+                yield path
+
+
+def check_file(path):
+    """Yields (line number, problem)."""
+    try:
+        lines = path.read_text().splitlines()
+    except UnicodeDecodeError:
+        yield 1, "not UTF-8"
+        return
+    is_c = path.suffix in (".c", ".h")
+    if not any(SPDX in line for line in lines[:3]):
+        yield 1, f"no line with {SPDX}"
+    for number, line in enumerate(lines, 1):
+        if MARKS.search(line):
+            yield number, "unfinished: " + MARKS.search(line).group()
+        if line != line.rstrip():
+            yield number, "blanks at the end of the line"
+        if is_c and "\t" in line:
+            yield number, "a tab"
+        if is_c and len(line) > 100:
+            yield number, "more than 100 columns"
+        if is_c and re.match(r'\s*#\s*include\s*["<][^">]*\.c[">]', line):
+            yield number, "a .c file is included"
+
+
+def main(argv):
+    root = pathlib.Path(argv[1] if len(argv) > 1 else pathlib.Path(__file__).parents[2]).resolve()
+    count, bad = 0, 0
+    for path in sources(root):
+        count += 1
+        for number, problem in check_file(path):
+            bad += 1
+            print(f"{path.relative_to(root)}:{number}: {problem}")
+    print(f"style: {count} files, {bad} violations")
+    return 1 if bad or count == 0 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,165 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""The checkers themselves: each must pass a tree that is in order and find what is planted in it."""
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+SPDX = "/* SPDX-License-Identifier: Apache-2.0 */\n"
+TABLE = """
+# comment
+base: | openssl/crypto.h
+net: base | uv.h
+app: base net | protobuf-c/protobuf-c.h
+cli: *
+"""
+
+
+class Tree:
+    """A small source tree that is in order."""
+
+    def __init__(self, root):
+        self.root = root
+        self.write("src/LAYERS", TABLE)
+        self.write("src/base/base.h", SPDX + "#include <openssl/crypto.h>\n#include <sys/types.h>\n")
+        self.write("src/base/base_int.h", SPDX)
+        self.write("src/base/base.c", SPDX + '#include "base/base_int.h"\n')
+        self.write("src/base/CMakeLists.txt", "envelope_module(base HEADERS base.h SOURCES base.c)\n")
+        self.write("src/net/net.h", SPDX + '#include "base/base.h"\n#include <uv.h>\n')
+        self.write("src/net/CMakeLists.txt", "envelope_module(net HEADERS net.h LINK base PkgConfig::UV)\n")
+        self.write("src/app/app.c", SPDX + '#include "net/net.h"\n#include "x.pb-c.h"\n#include <stdio.h>\n')
+        self.write("src/app/CMakeLists.txt", "envelope_module(app SOURCES app.c LINK net PRIVATE proto_x)\n")
+        self.write("src/cli/cli.c", SPDX + '#include "app/app.h"\n#include "base/base.h"\n')
+        self.write("src/cli/CMakeLists.txt", "add_executable(p cli.c)\ntarget_link_libraries(p PRIVATE app)\n")
+        for path in self.root.rglob("CMakeLists.txt"):
+            path.write_text("# SPDX-License-Identifier: Apache-2.0\n" + path.read_text())
+
+    def write(self, name, text):
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def append(self, name, text):
+        with (self.root / name).open("a") as f:
+            f.write(text)
+
+    def run(self, checker):
+        done = subprocess.run([sys.executable, HERE / checker, self.root], capture_output=True, text=True)
+        return done.returncode, done.stdout + done.stderr
+
+
+class Checks(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.tree = Tree(pathlib.Path(folder.name))
+
+    def finds(self, checker, text, status=1):
+        code, output = self.tree.run(checker)
+        self.assertEqual(code, status, output)
+        self.assertIn(text, output)
+
+    def test_a_tree_in_order_passes(self):
+        for checker in ("check_layers.py", "check_style.py"):
+            code, output = self.tree.run(checker)
+            self.assertEqual(code, 0, output)
+
+    def test_layers_upward_include(self):
+        self.tree.append("src/base/base.h", '#include "net/net.h"\n')
+        self.finds("check_layers.py", "src/base/base.h:4: base may not include net/")
+
+    def test_layers_sideways_include_in_angles(self):
+        self.tree.append("src/base/base.h", "#include <net/net.h>\n")
+        self.finds("check_layers.py", "base may not include net/")
+
+    def test_layers_outside_header_of_another_module(self):
+        self.tree.append("src/app/app.c", "#include <uv.h>\n")
+        self.finds("check_layers.py", "app may not include <uv.h>")
+
+    def test_layers_outside_header_nobody_has(self):
+        self.tree.append("src/app/app.c", "#include <sodium.h>\n")
+        self.finds("check_layers.py", "<sodium.h> is not in the table")
+
+    def test_layers_generated_header(self):
+        self.tree.append("src/net/net.h", '#include "x.pb-c.h"\n')
+        self.finds("check_layers.py", "net may not use protobuf-c")
+
+    def test_layers_private_header(self):
+        self.tree.append("src/net/net.h", '#include "base/base_int.h"\n')
+        self.finds("check_layers.py", "is private to base")
+
+    def test_layers_plain_name(self):
+        self.tree.append("src/net/net.h", '#include "base.h"\n')
+        self.finds("check_layers.py", "does not name a module")
+
+    def test_layers_include_in_a_comment_is_none(self):
+        self.tree.append("src/base/base.h", '/*\n#include "net/net.h"\n*/\n')
+        self.assertEqual(self.tree.run("check_layers.py")[0], 0)
+
+    def test_layers_link_not_allowed(self):
+        self.tree.write("src/base/CMakeLists.txt", "envelope_module(base SOURCES base.c LINK net)\n")
+        self.finds("check_layers.py", "base may not link net")
+
+    def test_layers_private_link_not_allowed(self):
+        self.tree.write("src/net/CMakeLists.txt", "envelope_module(net LINK base PRIVATE proto_x)\n")
+        self.finds("check_layers.py", "net may not link proto_x")
+
+    def test_layers_link_missing(self):
+        self.tree.write("src/app/CMakeLists.txt", "envelope_module(app SOURCES app.c LINK base)\n")
+        self.finds("check_layers.py", "app includes net/ but does not link it")
+
+    def test_layers_cycle(self):
+        self.tree.write("src/LAYERS", TABLE.replace("base: |", "base: net |"))
+        self.finds("check_layers.py", "reaches itself")
+
+    def test_layers_unknown_folder(self):
+        self.tree.write("src/extra/extra.c", SPDX)
+        self.finds("check_layers.py", "src/extra/ is not in src/LAYERS")
+
+    def test_layers_broken_table(self):
+        self.tree.append("src/LAYERS", "net: base |\n")
+        self.finds("check_layers.py", "not `module:", status=2)
+
+    def test_style_finds_each(self):
+        mark = "TO" + "DO"
+        plants = {
+            "src/a.c": ("int x;\n", "no line with SPDX"),
+            "src/b.c": (SPDX + "\tint x;\n", "a tab"),
+            "src/c.c": (SPDX + f"/* {mark}: later */\n", "unfinished"),
+            "src/d.c": (SPDX + "x" * 101 + "\n", "more than 100"),
+            "src/e.c": (SPDX + '#include "b.c"\n', "a .c file is included"),
+            "tests/f.sh": ("#!/bin/sh\n", "no line with SPDX"),
+            "tests/g": ("#!/bin/sh\n", "no line with SPDX"),
+        }
+        for name, (text, _) in plants.items():
+            self.tree.write(name, text)
+        code, output = self.tree.run("check_style.py")
+        self.assertEqual(code, 1)
+        for name, (_, problem) in plants.items():
+            self.assertTrue(any(line.startswith(name + ":") and problem in line
+                                for line in output.splitlines()), f"{name}: {output}")
+
+    def test_style_of_nothing_is_an_error(self):
+        with tempfile.TemporaryDirectory() as empty:
+            done = subprocess.run([sys.executable, HERE / "check_style.py", empty], capture_output=True)
+            self.assertEqual(done.returncode, 1)
+
+
+    def test_format_finds_a_misformatted_file(self):
+        self.tree.write(".clang-format", "BasedOnStyle: LLVM\n")
+        for folder in ("tests", "bench"):
+            (self.tree.root / folder).mkdir()
+        done = subprocess.run(["bash", HERE / "check_format.sh", self.tree.root], capture_output=True)
+        if done.returncode == 77:
+            self.skipTest("no clang-format 14")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.tree.write("src/a.c", "int   x ;\n")
+        done = subprocess.run(["bash", HERE / "check_format.sh", self.tree.root], capture_output=True)
+        self.assertNotEqual(done.returncode, 0)
+
+
+if __name__ == "__main__":
+    unittest.main()

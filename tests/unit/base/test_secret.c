@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+#include <cmocka.h>
+#include <openssl/crypto.h>
+
+#include "base/secret.h"
+
+/* Runs first. */
+static void nothing_before_init(void **state)
+{
+    (void)state;
+    assert_null(secret_alloc(32));
+}
+
+static void init_closes_the_ways_out(void **state)
+{
+    struct rlimit core;
+
+    (void)state;
+    assert_int_equal(secret_init(), ERR_OK);
+    assert_int_equal(prctl(PR_GET_DUMPABLE, 0, 0, 0, 0), 0);
+    assert_int_equal(getrlimit(RLIMIT_CORE, &core), 0);
+    assert_int_equal(core.rlim_max, 0);
+    assert_int_equal(secret_init(), ERR_OK);
+}
+
+static void memory_is_zeroed_and_comes_back(void **state)
+{
+    size_t before = CRYPTO_secure_used();
+    uint8_t *p = secret_alloc(48);
+
+    (void)state;
+    assert_non_null(p);
+    assert_true(CRYPTO_secure_allocated(p));
+    for (size_t i = 0; i < 48; i++)
+        assert_int_equal(p[i], 0);
+    memset(p, 's', 48);
+    secret_free(p, 48);
+    assert_int_equal(CRYPTO_secure_used(), before);
+    p = secret_alloc(48);
+    assert_non_null(p);
+    for (size_t i = 0; i < 48; i++)
+        assert_int_equal(p[i], 0);
+    secret_free(p, 48);
+    secret_free(NULL, 48);
+}
+
+static void full_is_null(void **state)
+{
+    static void *p[64];
+    size_t n = 0;
+
+    (void)state;
+    while ((p[n] = secret_alloc(256 * 1024)) != NULL)
+        assert_in_range(++n, 1, ARRAY_LEN(p) - 1);
+    assert_int_not_equal(n, 0);
+    while (n > 0)
+        secret_free(p[--n], 256 * 1024);
+    assert_null(secret_alloc(64 * 1024 * 1024));
+}
+
+static void wipe(void **state)
+{
+    uint8_t p[] = "secret";
+
+    (void)state;
+    secret_wipe(p, 3);
+    assert_memory_equal(p, "\0\0\0ret", 6);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_before_init),
+        cmocka_unit_test(init_closes_the_ways_out),
+        cmocka_unit_test(memory_is_zeroed_and_comes_back),
+        cmocka_unit_test(full_is_null),
+        cmocka_unit_test(wipe),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

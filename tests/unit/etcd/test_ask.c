@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "etcd/ask.h"
+
+static struct etcd_range range(const char *key, const char *end)
+{
+    return (struct etcd_range){.key = bytes_str(key), .end = bytes_str(end)};
+}
+
+static bool holds(const struct etcd_range *r, const char *key)
+{
+    return etcd_range_holds(r, bytes_str(key));
+}
+
+static void test_range(void **state)
+{
+    struct etcd_range one = range("b", ""), some = range("b", "d");
+    struct etcd_range from = {.key = bytes_str("b"), .end = bytes_of("", 1)};
+
+    (void)state;
+    assert_true(holds(&one, "b"));
+    assert_false(holds(&one, "ba"));
+    assert_false(holds(&one, "a"));
+    assert_false(holds(&one, ""));
+    assert_true(holds(&some, "b"));
+    assert_true(holds(&some, "cz"));
+    assert_false(holds(&some, "d"));
+    assert_false(holds(&some, "a"));
+    assert_true(holds(&from, "b"));
+    assert_true(holds(&from, "\xff"));
+    assert_false(holds(&from, "a"));
+}
+
+static void test_ask_copies_keys(void **state)
+{
+    struct etcd_ask a = {0};
+    char key[] = "key", end[] = "kez";
+    struct etcd_range r = range(key, end);
+    bool keys_only;
+
+    (void)state;
+    assert_false(etcd_ask_holds(&a, bytes_str("key"), &keys_only));
+    assert_int_equal(etcd_ask_add(&a, &r), ERR_OK);
+    key[0] = end[0] = 'x';
+    assert_true(etcd_ask_holds(&a, bytes_str("keyed"), &keys_only));
+    assert_false(keys_only);
+    assert_false(etcd_ask_holds(&a, bytes_str("x"), &keys_only));
+    r = range("keyed", "");
+    r.keys_only = true;
+    assert_int_equal(etcd_ask_add(&a, &r), ERR_OK);
+    assert_true(etcd_ask_holds(&a, bytes_str("keyed"), &keys_only));
+    assert_true(keys_only);
+    assert_true(etcd_ask_holds(&a, bytes_str("keyee"), &keys_only));
+    assert_false(keys_only);
+    etcd_ask_fini(&a);
+}
+
+/* Creates are answered in the order in which they were sent. */
+static void test_watches(void **state)
+{
+    struct etcd_ask a = {0};
+    struct etcd_range r;
+    char key[8];
+
+    (void)state;
+    assert_int_equal(etcd_ask_created(&a, 1, false), ERR_ANS_UNKNOWN_WATCH);
+    for (int round = 0; round < 5; round++) {
+        for (int i = 0; i < 7; i++) {
+            (void)snprintf(key, sizeof key, "%d", i);
+            r = range(key, "");
+            assert_int_equal(etcd_ask_create(&a, &r), ERR_OK);
+        }
+        for (int i = 0; i < 7; i++) { /* the fourth one is refused by etcd */
+            assert_int_equal(etcd_ask_created(&a, i == 3 ? -1 : i, i == 3), ERR_OK);
+            if (i == 1) {
+                r = range("late", "");
+                assert_int_equal(etcd_ask_create(&a, &r), ERR_OK);
+            }
+        }
+        assert_int_equal(etcd_ask_created(&a, 100, false), ERR_OK);
+        assert_int_equal(etcd_ask_created(&a, 101, false), ERR_ANS_UNKNOWN_WATCH);
+        assert_null(etcd_ask_watch(&a, -1));
+        assert_null(etcd_ask_watch(&a, 3));
+        for (int i = 0; i < 7; i++) {
+            (void)snprintf(key, sizeof key, "%d", i);
+            if (i != 3)
+                assert_true(holds(&etcd_ask_watch(&a, i)->range, key));
+        }
+        assert_true(holds(&etcd_ask_watch(&a, 100)->range, "late"));
+        etcd_ask_canceled(&a, 5);
+        etcd_ask_canceled(&a, 5);
+        etcd_ask_canceled(&a, 77);
+        assert_null(etcd_ask_watch(&a, 5));
+        assert_true(holds(&etcd_ask_watch(&a, 6)->range, "6"));
+    }
+    etcd_ask_fini(&a);
+}
+
+/* A create that etcd refuses with the id of a living watch does not touch that watch. */
+static void test_refused_create_keeps_other(void **state)
+{
+    struct etcd_ask a = {0};
+    struct etcd_range one = range("one", ""), two = range("two", "");
+
+    (void)state;
+    assert_int_equal(etcd_ask_create(&a, &one), ERR_OK);
+    assert_int_equal(etcd_ask_created(&a, 9, false), ERR_OK);
+    assert_int_equal(etcd_ask_create(&a, &two), ERR_OK);
+    assert_int_equal(etcd_ask_created(&a, 9, true), ERR_OK);
+    assert_true(holds(&etcd_ask_watch(&a, 9)->range, "one"));
+    assert_int_equal(etcd_ask_watch(&a, 9)->state, ETCD_WATCH_OPEN);
+    etcd_ask_fini(&a);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_range),
+        cmocka_unit_test(test_ask_copies_keys),
+        cmocka_unit_test(test_watches),
+        cmocka_unit_test(test_refused_create_keeps_other),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "etcd/rules.h"
+
+static struct provider_list list_a, list_b, list_all;
+
+static struct etcd_rules *make(const struct etcd_rule *v, size_t n)
+{
+    struct etcd_rules *r;
+
+    assert_int_equal(etcd_rules_new(v, n, &r), ERR_OK);
+    return r;
+}
+
+static void expect(const struct etcd_rules *r, const char *key, const struct provider_list *want)
+{
+    assert_ptr_equal(etcd_rules_find(r, bytes_str(key)), want);
+}
+
+static void test_whole_segments(void **state)
+{
+    const struct etcd_rule v[] = {{BYTES_LIT("/registry/secrets"), false, &list_a}};
+    struct etcd_rules *r = make(v, 1);
+
+    (void)state;
+    expect(r, "/registry/secrets", &list_a);
+    expect(r, "/registry/secrets/", &list_a);
+    expect(r, "/registry/secrets/default/x", &list_a);
+    expect(r, "/registry/secrets//x", &list_a);
+    expect(r, "/registry/secretsfoo", NULL);
+    expect(r, "/registry/secretsfoo/x", NULL);
+    expect(r, "/registry/secret", NULL);
+    expect(r, "/registry/", NULL);
+    expect(r, "/registry//secrets/x", NULL);
+    expect(r, "", NULL);
+    assert_ptr_equal(etcd_rules_find(r, bytes_of("/registry/secrets\0x", 19)), NULL);
+    etcd_rules_free(r);
+}
+
+static void test_longest_wins(void **state)
+{
+    const struct etcd_rule v[] = {
+        {BYTES_LIT("/registry"), false, &list_all},
+        {BYTES_LIT("/registry/secrets"), false, &list_a},
+        {BYTES_LIT("/registry/masterleases"), false, NULL},
+        {BYTES_LIT("/registry/secrets/kept"), false, &list_b},
+    };
+    struct etcd_rules *r = make(v, ARRAY_LEN(v));
+
+    (void)state;
+    expect(r, "/registry/secrets/x/y", &list_a);
+    expect(r, "/registry/secrets/kept/y", &list_b);
+    expect(r, "/registry/secrets/keptx", &list_a);
+    expect(r, "/registry/masterleases/10.0.0.1", NULL);
+    expect(r, "/registry/other", &list_all);
+    expect(r, "/registry//secrets/x", &list_all);
+    expect(r, "/registry", &list_all);
+    expect(r, "/registryx", NULL);
+    expect(r, "compact_rev_key", NULL);
+    etcd_rules_free(r);
+}
+
+static void test_dotless(void **state)
+{
+    const struct etcd_rule v[] = {
+        {BYTES_LIT("/registry"), true, &list_a},
+        {BYTES_LIT("/registry/group.example.com"), false, &list_b},
+        {BYTES_LIT("/same"), true, &list_a},
+        {BYTES_LIT("/same"), false, &list_b},
+    };
+    struct etcd_rules *r = make(v, ARRAY_LEN(v));
+
+    (void)state;
+    expect(r, "/registry/pods/a.b", &list_a);
+    expect(r, "/registry/pods", &list_a);
+    expect(r, "/registry", &list_a);
+    expect(r, "/registry/other.example.com/x", NULL);
+    expect(r, "/registry/group.example.com/x", &list_b);
+    expect(r, "/same/a.b", &list_b);
+    expect(r, "/same/ab", &list_b);
+    etcd_rules_free(r);
+}
+
+static void test_empty(void **state)
+{
+    const struct etcd_rule root[] = {{BYTES_LIT(""), false, &list_all}};
+    struct etcd_rules *r = make(NULL, 0);
+
+    (void)state;
+    expect(r, "", NULL);
+    expect(r, "/registry/secrets/a", NULL);
+    assert_false(etcd_rules_touch(r, bytes_of("", 1), bytes_of("", 1)));
+    etcd_rules_free(r);
+    r = make(root, 1);
+    expect(r, "/anything", &list_all);
+    expect(r, "no slash", NULL);
+    etcd_rules_free(r);
+}
+
+static bool touches(const struct etcd_rules *r, const char *key, const char *end)
+{
+    return etcd_rules_touch(r, bytes_str(key), bytes_str(end));
+}
+
+static void test_touch(void **state)
+{
+    const struct etcd_rule v[] = {
+        {BYTES_LIT("/registry/secrets"), false, &list_a},
+        {BYTES_LIT("/registry/secrets/public"), false, NULL},
+        {BYTES_LIT("/registry/secrets/public/but"), false, &list_b},
+    };
+    struct etcd_rules *r = make(v, ARRAY_LEN(v));
+
+    (void)state;
+    assert_true(touches(r, "/registry/secrets/a", ""));
+    assert_false(touches(r, "/registry/secretsx", ""));
+    assert_true(touches(r, "/registry/secrets/", "/registry/secrets0"));
+    assert_true(touches(r, "/registry/", "/registry0"));
+    assert_true(touches(r, "/", "0"));
+    assert_true(touches(r, "/registry/secrets", "/registry/secrets/"));
+    assert_true(touches(r, "/registry/secrets/z", "/zzz"));
+    assert_true(touches(r, "/a", "/registry/secrets/b"));
+    assert_false(touches(r, "/a", "/registry/secrets"));
+    assert_false(touches(r, "/registry/secrets0", "/zzz"));
+    assert_false(touches(r, "/registry/pods/", "/registry/pods0"));
+    assert_false(touches(r, "/registry/secrets.", "/registry/secrets/"));
+    assert_true(etcd_rules_touch(r, bytes_of("", 1), bytes_of("", 1)));
+    assert_true(etcd_rules_touch(r, bytes_str("/registry/secrets/z"), bytes_of("", 1)));
+    assert_false(etcd_rules_touch(r, bytes_str("/registry/secrets0"), bytes_of("", 1)));
+    /* within the hidden part, but for the rule in it */
+    assert_false(touches(r, "/registry/secrets/public/x", "/registry/secrets/public/y"));
+    assert_true(touches(r, "/registry/secrets/public/", "/registry/secrets/public0"));
+    assert_true(touches(r, "/registry/secrets/public", "/registry/secrets/public0"));
+    etcd_rules_free(r);
+}
+
+/* touch may say yes too often, never no where a key of the range is protected: all short keys over
+ * a small alphabet. */
+static void test_touch_never_misses(void **state)
+{
+    const struct etcd_rule v[] = {
+        {BYTES_LIT("/a"), false, &list_a},   {BYTES_LIT("/a/b"), false, NULL},
+        {BYTES_LIT("/a/b/a"), true, &list_b}, {BYTES_LIT("/b"), true, &list_a},
+        {BYTES_LIT("/b"), false, NULL},
+    };
+    static const char alphabet[] = {'.', '/', 'a', 'b'};
+    struct etcd_rules *r = make(v, ARRAY_LEN(v));
+    enum { LEN = 5, KEYS = 1024 };
+    char keys[KEYS][LEN];
+
+    (void)state;
+    for (unsigned i = 0; i < KEYS; i++) {
+        for (unsigned j = 0, x = i; j < LEN; j++, x /= 4)
+            keys[i][j] = alphabet[x % 4];
+    }
+    for (unsigned k = 0; k < KEYS; k++) {
+        if (etcd_rules_find(r, bytes_of(keys[k], LEN)) == NULL)
+            continue;
+        for (unsigned i = 0; i < KEYS; i += 7) {
+            for (unsigned j = 0; j < KEYS; j += 11) {
+                struct bytes from = bytes_of(keys[i], 1 + i % LEN), key = bytes_of(keys[k], LEN),
+                             end = bytes_of(keys[j], 1 + j % LEN);
+
+                if (bytes_cmp(from, key) <= 0 && bytes_cmp(key, end) < 0)
+                    assert_true(etcd_rules_touch(r, from, end));
+            }
+        }
+    }
+    etcd_rules_free(r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_whole_segments), cmocka_unit_test(test_longest_wins),
+        cmocka_unit_test(test_dotless),        cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_touch),          cmocka_unit_test(test_touch_never_misses),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
