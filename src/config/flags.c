@@ -126,6 +126,7 @@ static const char *default_text(const struct flag *f, char out[static FLAG_NUMBE
 
 #define HELP_INDENT 6
 #define HELP_WIDTH 88
+#define HARD_SPACE '\x1f' /* no line ends there */
 
 /* Writes words at the indent, broken before HELP_WIDTH. */
 static void put_words(FILE *f, const char *text)
@@ -142,7 +143,8 @@ static void put_words(FILE *f, const char *text)
             fputc(' ', f);
             column++;
         }
-        fprintf(f, "%.*s", (int)n, text);
+        for (size_t i = 0; i < n; i++)
+            fputc(text[i] == HARD_SPACE ? ' ' : text[i], f);
         column += n;
         text += n + strspn(text + n, " ");
     }
@@ -160,7 +162,7 @@ static void put_flag(FILE *f, const struct flag *flag)
     fprintf(f, "  --%s%s%s\n", flag->name, flag->value != NULL ? " " : "",
             flag->value != NULL ? flag->value : "");
     if (def[0] != '\0')
-        snprintf(text, sizeof(text), "%s (default %s)", flag->help, def);
+        snprintf(text, sizeof(text), "%s (default%c%s)", flag->help, HARD_SPACE, def);
     else
         snprintf(text, sizeof(text), "%s", flag->help);
     put_words(f, text);

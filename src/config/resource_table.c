@@ -122,7 +122,6 @@ bool config__is_builtin_group(struct bytes group)
     return false;
 }
 
-/* The group of the built-in kind with this plural, NULL when there is none. */
 const char *config__group_of_plural(struct bytes plural)
 {
     for (size_t i = 0; i < config__builtin_count; i++)
@@ -136,7 +135,6 @@ static struct bytes first_segment(const char *prefix)
     return bytes_of(prefix, strcspn(prefix, "/"));
 }
 
-/* Is P/segment where built-in kinds lie, or what is never transformed? */
 bool config__is_taken(struct bytes segment)
 {
     for (size_t i = 0; i < config__builtin_count; i++)

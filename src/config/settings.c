@@ -12,6 +12,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -88,18 +89,23 @@ static size_t edit_distance(const char *a, size_t a_len, const char *b)
     return row[b_len];
 }
 
+/* By edit distance; a common beginning counts half an edit per letter, so that a name with a word
+ * left out is nearer to the whole name than to another short one. */
 static const char *nearest_name(const char *name, size_t len)
 {
     const char *best = config__flags[0].name;
-    size_t best_distance = SIZE_MAX;
+    long best_score = LONG_MAX;
 
     len = len < MAX_NAME ? len : MAX_NAME;
     for (size_t i = 0; i < config__flag_count; i++) {
-        size_t distance = edit_distance(name, len, config__flags[i].name);
+        const char *candidate = config__flags[i].name;
+        long score = 2 * (long)edit_distance(name, len, candidate);
 
-        if (distance < best_distance) {
-            best = config__flags[i].name;
-            best_distance = distance;
+        for (size_t k = 0; k < len && candidate[k] != '\0' && candidate[k] == name[k]; k++)
+            score--;
+        if (score < best_score) {
+            best = candidate;
+            best_score = score;
         }
     }
     return best;
@@ -561,10 +567,8 @@ static enum err parse(struct parser *p, int argc, char *const argv[])
     const struct given *help = given_of(p, find_flag("help", 4));
 
     TRY(read_flags(p, argc, argv));
-    if (help->source == SOURCE_FLAG) { /* whatever else is wrong: help is what is needed */
-        p->s->help = true;
-        return ERR_OK;
-    }
+    if (help->count > 0 && parse_bool(help->v[help->count - 1], &p->s->help) && p->s->help)
+        return ERR_OK; /* whatever else is wrong: help is what is needed */
     read_environment(p);
     p->file = file->count > 0 ? file->v[file->count - 1] : "";
     if (p->file[0] != '\0')

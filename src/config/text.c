@@ -279,22 +279,30 @@ const char *config__endpoint(const char *text, char scheme[static CONFIG_SCHEME_
 
 /* --- names and paths --- */
 
-/* A DNS label or subdomain (RFC 1123): what a plural or a group can be. */
-bool config__is_dns_name(struct bytes name, bool is_dotted)
+static bool is_dns_label(const uint8_t *p, size_t n)
 {
-    for (size_t i = 0; i < name.n; i++) {
-        uint8_t c = name.p[i];
-        bool is_edge = i == 0 || i + 1 == name.n || name.p[i - 1] == '.' || name.p[i + 1] == '.';
-
-        if ((c < 'a' || c > 'z') && (c < '0' || c > '9') && (is_edge || c != '-') &&
-            (i == 0 || i + 1 == name.n || name.p[i - 1] == '.' || c != '.' || !is_dotted))
+    if (n == 0 || p[0] == '-' || p[n - 1] == '-')
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if ((p[i] < 'a' || p[i] > 'z') && (p[i] < '0' || p[i] > '9') && p[i] != '-')
             return false;
-    }
-    return name.n > 0;
+    return true;
 }
 
-/* "registry/", "//registry" and "/registry" become "/registry"; "" and "/" become "". NULL when out
- * of memory; *is_bad when a segment is ".", ".." (the API server would have resolved them). */
+bool config__is_dns_name(struct bytes name, bool is_dotted)
+{
+    const uint8_t *end = name.p + name.n;
+    const uint8_t *label = name.p;
+    const uint8_t *dot;
+
+    while (is_dotted && (dot = memchr(label, '.', (size_t)(end - label))) != NULL) {
+        if (!is_dns_label(label, (size_t)(dot - label)))
+            return false;
+        label = dot + 1;
+    }
+    return is_dns_label(label, (size_t)(end - label));
+}
+
 char *config__normalise(const char *path, bool *is_bad)
 {
     char *out = calloc(1, strlen(path) + 2);

@@ -266,6 +266,7 @@ enum err etcd__on_watch(struct etcd__scan *s, const struct etcd__got *got)
             etcd__watch_note(info, &got->f[i]);
     }
     TRY(etcd__watch_begin(s, info, &is_swallowed));
+    info->is_swallowed = is_swallowed;
     if (!is_swallowed)
         TRY(scan_events(s, got));
     etcd__watch_end(s->ask, info);

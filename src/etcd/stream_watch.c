@@ -139,7 +139,9 @@ static enum err find_watch(struct etcd_stream *st, struct etcd__scan *s, bool wa
     struct etcd_watch_info info = st->info;
 
     info.created = info.created && !was_begun;
-    return etcd__watch_begin(s, &info, is_swallowed);
+    TRY(etcd__watch_begin(s, &info, is_swallowed));
+    st->info.is_swallowed = *is_swallowed;
+    return ERR_OK;
 }
 
 enum err etcd__stream_watch_next(struct etcd_stream *st, struct etcd__scan *s, struct chain *in,

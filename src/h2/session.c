@@ -27,9 +27,11 @@
 #define ANSWER_HEADER_BYTES (1024u * 1024)
 /* What we send was received within the limits above; with room for HPACK's worst case. */
 #define SEND_HEADER_BLOCK (4u * 1024 * 1024)
-/* An answer of 1 MiB in frames of 16 KiB. */
-#define ANSWER_CONTINUATIONS 80u
-#define FIELDS_KEPT 128u /* arrays up to this size stay for the next list */
+/* nghttp2 counts every piece in which the head of a CONTINUATION frame arrives, up to nine for one.
+ */
+#define REQUEST_CONTINUATIONS 24u
+#define ANSWER_CONTINUATIONS 100u /* 1 MiB in frames of 16 KiB */
+#define FIELDS_KEPT 128u          /* arrays up to this size stay for the next list */
 
 #define FRAME_HEAD_LEN 9u
 #define SETTINGS_ENTRY_LEN 6u
@@ -687,8 +689,8 @@ static void session_options(const struct h2_conn *c, nghttp2_option *o)
     nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation(o, 1);
     /* Resets are counted in guard.c; nghttp2's own limit would cut a busy client. */
     nghttp2_option_set_stream_reset_rate_limit(o, 20000, 2000);
-    if (!c->opts.is_server)
-        nghttp2_option_set_max_continuations(o, ANSWER_CONTINUATIONS);
+    nghttp2_option_set_max_continuations(o, c->opts.is_server ? REQUEST_CONTINUATIONS
+                                                              : ANSWER_CONTINUATIONS);
 }
 
 static void session_callbacks(nghttp2_session_callbacks *cb)

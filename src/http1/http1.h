@@ -18,7 +18,10 @@ struct http1_request {
 struct http1_request_parser;
 MUST_CHECK enum err http1_request_parser_new(struct http1_request_parser **out);
 void http1_request_parser_free(struct http1_request_parser *p);
-/* At most 16 KiB in all; more, a body or an upgrade is HTTP1_BAD. HTTP1_DONE: *out is filled. */
+/* Any method is reported; what to do with it is the caller's policy. At most 16 KiB in all; more, a
+ * body, an upgrade, a target that is not a path (no fragment, no absolute form) or another version
+ * than 1.0 and 1.1 is HTTP1_BAD. HTTP1_DONE: *out is filled, what follows in in is ignored. The
+ * verdict stays: further calls return it again. */
 MUST_CHECK enum http1_state http1_request_feed(struct http1_request_parser *p, struct bytes in,
                                                struct http1_request *out);
 
@@ -32,12 +35,18 @@ struct http1_response_parser;
 /* max_body: a larger body is HTTP1_BAD. */
 MUST_CHECK enum err http1_response_parser_new(size_t max_body, struct http1_response_parser **out);
 void http1_response_parser_free(struct http1_response_parser *p);
-/* eof: the peer closed, which ends a body without a length. */
+/* eof: the peer closed cleanly, which ends a body without a length. Informational (1xx) responses
+ * are skipped; 101, a compressed transfer or more than 16 KiB of head is HTTP1_BAD. HTTP1_DONE:
+ * *out is filled; the verdict stays. Not for answers to HEAD. */
 MUST_CHECK enum http1_state http1_response_feed(struct http1_response_parser *p, struct bytes in,
                                                 bool eof, struct http1_response *out);
 
-/* Writes a whole response with Connection: close at the end of out. Errors: ERR_NOMEM. */
+/* Writes a whole response with Connection: close at the end of out. content_type: "" or NULL for
+ * none. Errors: ERR_NOMEM. */
 MUST_CHECK enum err http1_respond(struct chain *out, struct slab_pool *pool, int status,
                                   const char *content_type, struct bytes body);
+/* The same without the body_len bytes of body: the answer to HEAD. */
+MUST_CHECK enum err http1_respond_head(struct chain *out, struct slab_pool *pool, int status,
+                                       const char *content_type, size_t body_len);
 
 #endif

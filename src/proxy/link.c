@@ -232,6 +232,7 @@ static void down_begin(struct link *l)
     }
     l->net = NULL;
     l->state = LINK_OPEN;
+    net_conn_read_start(net);
     if (h2_conn_new(&l->worker->loop, &l->worker->pool, net, &opts, &down_ops, l, &l->down) !=
         ERR_OK)
         link_close(l);

@@ -6,9 +6,9 @@ that makes clients repeat writes."""
 import threading
 import time
 
+import harness  # first: it sets the path to tests/fake
 import fake_etcd
 import h2raw
-import harness
 from fake_etcd import KV, WATCH
 from harness import Code, envelope, wait_until
 from protos import more, rpc

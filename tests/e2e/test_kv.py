@@ -4,7 +4,7 @@
 etcd is an envelope where the key is protected, and the client's bytes where it is not."""
 import random
 
-import harness
+import harness  # first: it sets the path to tests/fake
 import h2raw
 from client import prefix_end
 from harness import Code, DIRECT, envelope

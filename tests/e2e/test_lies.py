@@ -5,8 +5,8 @@ in Get, list, Txn, prev_kv and Watch. The client gets DATA_LOSS (in a watch: the
 value; answers that are only unusual pass."""
 import copy
 
+import harness  # first: it sets the path to tests/fake
 import fake_etcd
-import harness
 from client import prefix_end
 from fake_etcd import KV, WATCH
 from harness import Code, envelope

@@ -5,7 +5,7 @@ import json
 import socket
 import time
 
-import harness
+import harness  # first: it sets the path to tests/fake
 from harness import Code, DIRECT, http_get, wait_until
 from protos import more, rpc
 

@@ -4,7 +4,7 @@
 import random
 import time
 
-import harness
+import harness  # first: it sets the path to tests/fake
 from client import prefix_end
 from harness import Code, DIRECT, wait_until
 from protos import kv, rpc

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The vectors made by genuine Kubernetes code: which configuration is accepted, what a refusal says and
- * at which path, and which entry a resource selects. What we say otherwise on purpose is listed in
- * DIFFERENCES ("FILE ID: our answer and why"). */
+/* The vectors made by genuine Kubernetes code: which configuration is accepted, what a refusal says
+ * and at which path, and which entry a resource selects. What we say otherwise on purpose is listed
+ * in DIFFERENCES ("FILE ID: our answer and why"). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -110,8 +110,8 @@ static bool is_listed(const char *file, const char *id)
     return found;
 }
 
-/* The part of a genuine line that says where: "resources[0].providers[0].kms.name", or of an unknown
- * field the path of what it stands in. "" when the line has none. */
+/* The part of a genuine line that says where: "resources[0].providers[0].kms.name", or of an
+ * unknown field the path of what it stands in. "" when the line has none. */
 static void path_of(const char *genuine, char *out, size_t cap)
 {
     const char *p = strstr(genuine, "resources[");
@@ -168,7 +168,8 @@ static void check_config(const char *file, const json_t *vector)
         if ((e == ERR_OK) == is_wanted)
             fail_msg("%s is listed as a difference, but is none", id);
     } else if ((e == ERR_OK) != is_wanted) {
-        fail_msg("%s: wanted %s, got %s: %s", id, is_wanted ? "ok" : "an error", err_reason(e), why);
+        fail_msg("%s: wanted %s, got %s: %s", id, is_wanted ? "ok" : "an error", err_reason(e),
+                 why);
     } else if (e != ERR_OK) {
         assert_int_equal(e, ERR_CONFIG);
         assert_null(c);
@@ -188,8 +189,7 @@ static void test_config_validation(void **state)
 
     (void)state;
     assert_true(json_array_size(vectors) > 200);
-    json_array_foreach(vectors, i, vector)
-        check_config("config-validation.json", vector);
+    json_array_foreach(vectors, i, vector) check_config("config-validation.json", vector);
     json_decref(file);
 }
 
@@ -217,13 +217,14 @@ static void check_selection_file(const char *name)
 
     assert_int_equal(enc_config_parse(bytes_str(text), &o, &c, why, sizeof(why)), ERR_OK);
     assert_true(json_array_size(vectors) > 0);
-    json_array_foreach(vectors, i, vector) {
+    json_array_foreach(vectors, i, vector)
+    {
         const char *group = text_of(json_object_get(vector, "detail"), "group");
         char resource[256];
 
         snprintf(resource, sizeof(resource), "%s%s%s",
-                 text_of(json_object_get(vector, "detail"), "resource"), group[0] != '\0' ? "." : "",
-                 group);
+                 text_of(json_object_get(vector, "detail"), "resource"),
+                 group[0] != '\0' ? "." : "", group);
         check_selection(c, text_of(vector, "id"), resource,
                         text_of(json_object_get(vector, "expect"), "key_name"));
     }

@@ -505,10 +505,10 @@ bool raw_next(struct raw *r, struct raw_frame *f)
     const uint8_t *p = r->in + r->at;
     uint32_t len;
 
-    if (r->in_len - r->at < 9)
+    if (r->in_len < r->at + 9)
         return false;
     len = (uint32_t)p[0] << 16 | (uint32_t)p[1] << 8 | p[2];
-    if (r->in_len - r->at < 9 + len)
+    if (r->in_len < r->at + 9 + len)
         return false;
     *f = (struct raw_frame){
         p[3], p[4], (uint32_t)p[5] << 24 | (uint32_t)p[6] << 16 | (uint32_t)p[7] << 8 | p[8], p + 9,

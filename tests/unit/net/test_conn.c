@@ -479,7 +479,7 @@ static void stopped_reading_pushes_back(void **state)
     size_t queued;
 
     (void)state;
-    a.to_send = 4 * 1024 * 1024;
+    a.to_send = 12 * 1024 * 1024;
     b.stop_after = 1;
     join(8192);
     while (b.received == 0)

@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Heads and responses of HTTP/1.1, on http-parser.
+ *
+ * A request: target and flags are collected by callbacks; at the end of the head the verdict is
+ * made and parsing stops there, so that nothing behind it is looked at. A response: the body is
+ * collected up to the caller's limit until the message is complete. Failure modes: whatever
+ * http-parser refuses, whatever is longer than its limit, and whatever would make two readers
+ * disagree (a body where none is allowed, a transfer coding that is not chunked) is HTTP1_BAD, and
+ * stays it. */
+#include "http1/http1.h"
+
+#include <http_parser.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define HEAD_MAX (16u * 1024)
+
+/* Visible ASCII: what a target or a field value may hold without any escaping (RFC 9110 5.5). */
+static bool is_visible(char c)
+{
+    return c > ' ' && c < 0x7f;
+}
+
+/* http-parser lets a space in a field name pass; readers differ about it (RFC 9112 section 5.1). */
+static bool is_field_name(const char *at, size_t n)
+{
+    return memchr(at, ' ', n) == NULL;
+}
+
+/* --- requests --- */
+
+struct http1_request_parser {
+    http_parser parser;
+    enum http1_state state;
+    size_t fed;
+    size_t target_len;
+    char target[HTTP1_TARGET_MAX];
+    struct http1_request request; /* valid in HTTP1_DONE */
+};
+
+static int on_request_url(http_parser *parser, const char *at, size_t n)
+{
+    struct http1_request_parser *p = parser->data;
+
+    if (n >= sizeof p->target - p->target_len)
+        return 1; /* stops the parser with an error */
+    memcpy(p->target + p->target_len, at, n);
+    p->target_len += n;
+    p->target[p->target_len] = '\0';
+    return 0;
+}
+
+static int on_request_field(http_parser *parser, const char *at, size_t n)
+{
+    (void)parser;
+    return is_field_name(at, n) ? 0 : 1;
+}
+
+/* Only origin-form (RFC 9112 section 3.2.1). */
+static bool take_target(struct http1_request_parser *p)
+{
+    const char *query;
+    size_t path_len;
+
+    if (p->target[0] != '/')
+        return false;
+    for (size_t i = 0; i < p->target_len; i++)
+        if (!is_visible(p->target[i]) || p->target[i] == '#')
+            return false;
+    path_len = strcspn(p->target, "?");
+    query = p->target + path_len + (p->target[path_len] == '?');
+    memcpy(p->request.path, p->target, path_len);
+    p->request.path[path_len] = '\0';
+    memcpy(p->request.query, query, strlen(query) + 1);
+    return true;
+}
+
+static bool has_no_body(const http_parser *parser)
+{
+    return !parser->uses_transfer_encoding &&
+           (parser->content_length == 0 || parser->content_length == UINT64_MAX);
+}
+
+/* Always returns an error: the head is all that we want to have parsed. */
+static int on_request_head(http_parser *parser)
+{
+    struct http1_request_parser *p = parser->data;
+
+    if (parser->http_major != 1 || parser->http_minor > 1 || parser->upgrade ||
+        !has_no_body(parser) || !take_target(p))
+        return -1;
+    (void)snprintf(p->request.method, sizeof p->request.method, "%s",
+                   http_method_str(parser->method));
+    p->state = HTTP1_DONE;
+    return -1;
+}
+
+enum err http1_request_parser_new(struct http1_request_parser **out)
+{
+    struct http1_request_parser *p = calloc(1, sizeof *p);
+
+    *out = p;
+    if (p == NULL)
+        return ERR_NOMEM;
+    http_parser_init(&p->parser, HTTP_REQUEST);
+    p->parser.data = p;
+    p->state = HTTP1_MORE;
+    return ERR_OK;
+}
+
+void http1_request_parser_free(struct http1_request_parser *p)
+{
+    free(p);
+}
+
+enum http1_state http1_request_feed(struct http1_request_parser *p, struct bytes in,
+                                    struct http1_request *out)
+{
+    static const http_parser_settings settings = {
+        .on_url = on_request_url,
+        .on_header_field = on_request_field,
+        .on_headers_complete = on_request_head,
+    };
+    size_t room = HEAD_MAX - p->fed;
+
+    if (p->state == HTTP1_MORE && in.n > 0) {
+        size_t n = in.n < room ? in.n : room;
+
+        (void)http_parser_execute(&p->parser, &settings, (const char *)in.p, n);
+        p->fed += n;
+        if (p->state == HTTP1_MORE &&
+            (HTTP_PARSER_ERRNO(&p->parser) != HPE_OK || p->fed == HEAD_MAX))
+            p->state = HTTP1_BAD;
+    }
+    if (p->state == HTTP1_DONE)
+        *out = p->request;
+    return p->state;
+}
+
+/* --- responses --- */
+
+struct http1_response_parser {
+    http_parser parser;
+    enum http1_state state;
+    bool is_in_body; /* the final head is complete */
+    size_t head_fed;
+    size_t max_body;
+    uint8_t *body;
+    size_t body_len, body_cap;
+    bool is_in_value; /* the last header callback was for a value */
+    bool is_type;     /* the header is Content-Type */
+    char name[16];
+    size_t name_len;
+    size_t type_len;
+    struct http1_response response;
+};
+
+static int on_response_field(http_parser *parser, const char *at, size_t n)
+{
+    struct http1_response_parser *p = parser->data;
+
+    if (!is_field_name(at, n))
+        return 1;
+    if (p->is_in_value)
+        p->name_len = 0;
+    p->is_in_value = false;
+    for (size_t i = 0; i < n && p->name_len < sizeof p->name; i++)
+        p->name[p->name_len++] = at[i];
+    p->is_type = !p->is_in_body && p->name_len == strlen("content-type") &&
+                 strncasecmp(p->name, "content-type", p->name_len) == 0;
+    return 0;
+}
+
+static int on_response_value(http_parser *parser, const char *at, size_t n)
+{
+    struct http1_response_parser *p = parser->data;
+
+    p->is_in_value = true;
+    if (!p->is_type)
+        return 0;
+    if (n >= sizeof p->response.content_type - p->type_len)
+        return 1;
+    for (size_t i = 0; i < n; i++)
+        if (!is_visible(at[i]) && at[i] != ' ')
+            return 1; /* it may be written into a head again */
+    memcpy(p->response.content_type + p->type_len, at, n);
+    p->type_len += n;
+    p->response.content_type[p->type_len] = '\0';
+    return 0;
+}
+
+static bool is_informational(const http_parser *parser)
+{
+    return parser->status_code >= 100 && parser->status_code < 200;
+}
+
+static int on_response_head(http_parser *parser)
+{
+    struct http1_response_parser *p = parser->data;
+    bool is_chunked = (parser->flags & F_CHUNKED) != 0;
+
+    if (parser->http_major != 1 || parser->upgrade || parser->status_code == 101 ||
+        parser->status_code < 100)
+        return -1;
+    if (is_informational(parser)) {
+        p->type_len = 0;
+        p->response.content_type[0] = '\0';
+        return 0;
+    }
+    if (parser->uses_transfer_encoding && !is_chunked)
+        return -1;
+    if (!is_chunked && parser->content_length != UINT64_MAX && parser->content_length > p->max_body)
+        return -1;
+    p->response.status = (int)parser->status_code;
+    p->is_in_body = true;
+    return 0;
+}
+
+static bool reserve_body(struct http1_response_parser *p, size_t need)
+{
+    size_t cap = p->body_cap == 0 ? 4096 : p->body_cap;
+    uint8_t *body;
+
+    if (need <= p->body_cap)
+        return true;
+    while (cap < need)
+        cap *= 2;
+    body = realloc(p->body, cap);
+    if (body == NULL)
+        return false;
+    p->body = body;
+    p->body_cap = cap;
+    return true;
+}
+
+static int on_response_body(http_parser *parser, const char *at, size_t n)
+{
+    struct http1_response_parser *p = parser->data;
+
+    if (n > p->max_body - p->body_len || !reserve_body(p, p->body_len + n))
+        return 1;
+    memcpy(p->body + p->body_len, at, n);
+    p->body_len += n;
+    return 0;
+}
+
+static int on_response_end(http_parser *parser)
+{
+    struct http1_response_parser *p = parser->data;
+
+    if (is_informational(parser))
+        return 0;
+    p->response.body = bytes_of(p->body, p->body_len);
+    p->state = HTTP1_DONE;
+    return -1; /* what follows is not ours to parse */
+}
+
+enum err http1_response_parser_new(size_t max_body, struct http1_response_parser **out)
+{
+    struct http1_response_parser *p = calloc(1, sizeof *p);
+
+    *out = p;
+    if (p == NULL)
+        return ERR_NOMEM;
+    http_parser_init(&p->parser, HTTP_RESPONSE);
+    p->parser.data = p;
+    p->state = HTTP1_MORE;
+    p->max_body = max_body;
+    return ERR_OK;
+}
+
+void http1_response_parser_free(struct http1_response_parser *p)
+{
+    if (p == NULL)
+        return;
+    free(p->body);
+    free(p);
+}
+
+/* Feeds once; n == 0 tells http-parser that the peer closed. */
+static void response_execute(struct http1_response_parser *p, const void *at, size_t n)
+{
+    static const http_parser_settings settings = {
+        .on_header_field = on_response_field,
+        .on_header_value = on_response_value,
+        .on_headers_complete = on_response_head,
+        .on_body = on_response_body,
+        .on_message_complete = on_response_end,
+    };
+
+    (void)http_parser_execute(&p->parser, &settings, at, n);
+    if (p->state == HTTP1_MORE && HTTP_PARSER_ERRNO(&p->parser) != HPE_OK)
+        p->state = HTTP1_BAD;
+}
+
+enum http1_state http1_response_feed(struct http1_response_parser *p, struct bytes in, bool eof,
+                                     struct http1_response *out)
+{
+    while (p->state == HTTP1_MORE && in.n > 0) {
+        size_t room = HEAD_MAX - p->head_fed;
+        size_t n = p->is_in_body || in.n < room ? in.n : room;
+
+        response_execute(p, in.p, n);
+        in = bytes_of(in.p + n, in.n - n);
+        if (p->is_in_body)
+            continue;
+        p->head_fed += n;
+        if (p->state == HTTP1_MORE && p->head_fed == HEAD_MAX)
+            p->state = HTTP1_BAD;
+    }
+    if (p->state == HTTP1_MORE && eof) {
+        response_execute(p, "", 0);
+        if (p->state == HTTP1_MORE) /* closed before the first byte */
+            p->state = HTTP1_BAD;
+    }
+    if (p->state == HTTP1_DONE)
+        *out = p->response;
+    return p->state;
+}
+
+/* --- writing --- */
+
+enum err http1_respond_head(struct chain *out, struct slab_pool *pool, int status,
+                            const char *content_type, size_t body_len)
+{
+    bool has_type = content_type != NULL && content_type[0] != '\0';
+    char head[512];
+    int n = snprintf(head, sizeof head,
+                     "HTTP/1.1 %d %s\r\n%s%.200s%sContent-Length: %zu\r\nConnection: close\r\n\r\n",
+                     status, http_status_str((enum http_status)status),
+                     has_type ? "Content-Type: " : "", has_type ? content_type : "",
+                     has_type ? "\r\n" : "", body_len);
+
+    CHECK(n > 0 && (size_t)n < sizeof head);
+    return chain_push_copy(out, pool, head, (size_t)n, 0);
+}
+
+enum err http1_respond(struct chain *out, struct slab_pool *pool, int status,
+                       const char *content_type, struct bytes body)
+{
+    TRY(http1_respond_head(out, pool, status, content_type, body.n));
+    return chain_push_copy(out, pool, body.p, body.n, 0);
+}
