@@ -34,7 +34,7 @@ struct tree {
 
 /* Bounds of a document. Written out, a file of 4 MiB can name its anchors 10^100 times. */
 #define CONFIG_MAX_FILE (4u * 1024 * 1024)
-#define CONFIG_MAX_NODES 20000u
+#define CONFIG_MAX_NODES 10000u
 #define CONFIG_MAX_DEPTH 32u
 #define CONFIG_MAX_ANCHORS 1000u
 
@@ -116,7 +116,7 @@ bool config__lies_in(const char *key, const char *prefix);
 /* Go's time.ParseDuration: "300ms", "-1.5h", "1h2m". On failure a reason, else NULL. */
 const char *config__duration(const char *text, int64_t *ns);
 /* Standard base64 with padding as Go reads it: CR and LF are skipped, loose trailing bits accepted.
- * out: room for text_len / 4 * 3 bytes, or NULL to learn the length only. False: not base64. */
+ * out: room for *out_len bytes, or NULL to learn that length only. False: not base64. */
 bool config__base64(const char *text, size_t text_len, uint8_t *out, size_t *out_len);
 /* A KMS endpoint: Go's url.Parse, of which only the path is used. path: room for strlen(text) + 1.
  * Returns NULL, or why it is no URL. scheme "" when there is none; it is lower case, cut to fit. */

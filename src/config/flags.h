@@ -41,6 +41,14 @@ extern const size_t config__flag_count;
 const char *config__size_text(uint64_t n, char out[static FLAG_NUMBER_MAX]);
 const char *config__duration_text(uint64_t ms, char out[static FLAG_NUMBER_MAX]);
 
+/* Parses text into the flag's field; a list grows. Returns NULL, or what would have been right: "a
+ * size, such as 16MiB". */
+const char *config__set_flag(const struct flag *f, struct settings *s, const char *text);
+/* Go's strconv.ParseBool. */
+bool config__parse_bool(const char *text, bool *out);
+/* realloc that aborts: settings are read before serving starts. */
+void *config__grow(void *v, size_t count, size_t size);
+
 static inline void *flag_field(const struct flag *f, struct settings *s)
 {
     return (char *)s + f->at;

@@ -17,14 +17,13 @@
  * Failure modes: a prefix of the command line that is no path, or that lies in what is never
  * transformed; a protected prefix whose resource nothing selects, or that a rule with other entries
  * has already. */
-#include "config/resources.h"
+#include "config/resources_int.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "config/resource_table.h"
-#include "config/config_int.h"
 
 #define NAME_SHOWN 200 /* bytes of a name in a message */
 
@@ -42,53 +41,14 @@ struct builder {
 
 /* --- selection --- */
 
-static size_t select_exact(const struct enc_config *c, struct group_resource gr, size_t *indexes,
-                           size_t max)
-{
-    size_t count = 0;
-
-    for (size_t i = 0; i < c->entry_count; i++) {
-        const struct enc_entry *e = &c->entries[i];
-        size_t k = 0;
-
-        while (k < e->resource_count &&
-               !config__group_resource_eq(config__group_resource(e->resources[k]), gr))
-            k++;
-        if (k == e->resource_count)
-            continue;
-        if (count < max)
-            indexes[count] = i;
-        count++;
-    }
-    return count;
-}
-
-static size_t select_gr(const struct enc_config *c, struct group_resource gr, size_t *indexes,
-                        size_t max)
-{
-    struct group_resource in_group = {BYTES_LIT("*"), gr.group};
-    struct group_resource all = {BYTES_LIT("*"), BYTES_LIT("*")};
-    size_t count = select_exact(c, gr, indexes, max);
-
-    if (count == 0)
-        count = select_exact(c, in_group, indexes, max);
-    return count != 0 ? count : select_exact(c, all, indexes, max);
-}
-
-size_t enc_config_select(const struct enc_config *c, const char *resource, size_t *indexes,
-                         size_t max)
-{
-    return select_gr(c, config__group_resource(resource), indexes, max);
-}
-
 static void select_for(struct builder *b, struct group_resource gr)
 {
-    b->count = select_gr(b->c, gr, b->indexes, b->c->entry_count);
+    b->count = config__select(b->c, gr, b->indexes, b->c->entry_count);
 }
 
 static void select_only(struct builder *b, struct group_resource gr)
 {
-    b->count = select_exact(b->c, gr, b->indexes, b->c->entry_count);
+    b->count = config__select_exact(b->c, gr, b->indexes, b->c->entry_count);
 }
 
 /* --- small helpers --- */
@@ -105,22 +65,13 @@ static enum err PRINTF_LIKE(2, 3) fail(struct builder *b, const char *fmt, ...)
 
 static enum err PRINTF_LIKE(2, 3) warn(struct builder *b, const char *fmt, ...)
 {
-    struct key_rules *r = b->rules;
-    char **warnings = realloc(r->warnings, (r->warning_count + 1) * sizeof(*warnings));
-    char *line = NULL;
     va_list args;
-    int n;
+    enum err e;
 
-    if (warnings == NULL)
-        return ERR_NOMEM;
-    r->warnings = warnings;
     va_start(args, fmt);
-    n = vasprintf(&line, fmt, args);
+    e = config__add_warning(b->rules, fmt, args);
     va_end(args);
-    if (n < 0)
-        return ERR_NOMEM;
-    warnings[r->warning_count++] = line;
-    return ERR_OK;
+    return e;
 }
 
 static bool is_wildcard(struct group_resource gr)
@@ -135,84 +86,11 @@ static bool has_dot(struct bytes group)
 
 /* --- rules --- */
 
-static struct key_rule *find_rule(struct builder *b, enum key_rule_kind kind, const char *prefix)
-{
-    for (size_t i = 0; i < b->rules->count; i++) {
-        struct key_rule *rule = &b->rules->v[i];
-
-        if (rule->kind == kind && strcmp(rule->prefix, prefix) == 0)
-            return rule;
-    }
-    return NULL;
-}
-
-static struct key_rule *new_rule(struct builder *b)
-{
-    struct key_rules *r = b->rules;
-    struct key_rule *v = realloc(r->v, (r->count + 1) * sizeof(*v));
-
-    if (v == NULL)
-        return NULL;
-    r->v = v;
-    memset(&v[r->count], 0, sizeof(*v));
-    return &v[r->count++];
-}
-
-/* Appends the selected entries that the rule does not have yet. */
-static enum err add_entries(struct builder *b, struct key_rule *rule)
-{
-    size_t *v;
-
-    if (b->count == 0)
-        return ERR_OK;
-    v = realloc(rule->entry_indexes, (rule->entry_count + b->count) * sizeof(*v));
-    if (v == NULL)
-        return ERR_NOMEM;
-    rule->entry_indexes = v;
-    for (size_t i = 0; i < b->count; i++) {
-        size_t k = 0;
-
-        while (k < rule->entry_count && v[k] != b->indexes[i])
-            k++;
-        if (k == rule->entry_count)
-            v[rule->entry_count++] = b->indexes[i];
-    }
-    return ERR_OK;
-}
-
-/* A rule with the selected entries. One that is there already gets them, too: two resources under
- * one prefix are both covered. Takes prefix (which may be NULL: out of memory). */
+/* A rule with the selected entries. */
 static enum err take_rule(struct builder *b, enum key_rule_kind kind, char *prefix,
                           struct group_resource gr)
 {
-    struct key_rule *rule;
-
-    if (prefix == NULL)
-        return ERR_NOMEM;
-    rule = find_rule(b, kind, prefix);
-    if (rule != NULL) {
-        free(prefix);
-    } else {
-        rule = new_rule(b);
-        if (rule == NULL) {
-            free(prefix);
-            return ERR_NOMEM;
-        }
-        rule->kind = kind;
-        rule->prefix = prefix;
-    }
-    if (rule->resource == NULL || (rule->resource[0] == '\0' && b->count > 0)) {
-        bool shows_dot = b->count > 0 && (gr.group.n > 0 || is_wildcard(gr));
-
-        free(rule->resource);
-        if (asprintf(&rule->resource, "%.*s%s%.*s", b->count > 0 ? (int)gr.plural.n : 0,
-                     gr.plural.p, shows_dot ? "." : "", b->count > 0 ? (int)gr.group.n : 0,
-                     gr.group.p) < 0) {
-            rule->resource = NULL;
-            return ERR_NOMEM;
-        }
-    }
-    return add_entries(b, rule);
+    return config__take_rule(b->rules, kind, prefix, gr, b->indexes, b->count);
 }
 
 static char *PRINTF_LIKE(2, 3) under_root(const struct builder *b, const char *fmt, ...)
@@ -415,7 +293,7 @@ static enum err add_unknown(struct builder *b, const char *name, struct group_re
 
 static bool has_all(const struct builder *b)
 {
-    return select_exact(b->c, config__group_resource("*.*"), NULL, 0) > 0;
+    return config__select_exact(b->c, config__group_resource("*.*"), NULL, 0) > 0;
 }
 
 /* Plurals that the table does not know. "*.*" takes them where it is configured. */
@@ -488,7 +366,7 @@ static bool has_same_entries(const struct builder *b, const struct key_rule *rul
 static const char *protect_problem(struct builder *b, const struct resource_prefix *p,
                                    const char *prefix)
 {
-    const struct key_rule *rule = find_rule(b, KEY_RULE_PREFIX, prefix);
+    const struct key_rule *rule = config__find_rule(b->rules, KEY_RULE_PREFIX, prefix);
 
     if (p->prefix[0] != '/')
         return "the prefix has to begin with a slash: it is a whole etcd key";
@@ -562,20 +440,4 @@ enum err key_rules_build(const struct enc_config *c, const struct key_rules_opts
     else
         *out = b.rules;
     return e;
-}
-
-void key_rules_free(struct key_rules *r)
-{
-    if (r == NULL)
-        return;
-    for (size_t i = 0; i < r->count; i++) {
-        free(r->v[i].prefix);
-        free(r->v[i].resource);
-        free(r->v[i].entry_indexes);
-    }
-    for (size_t i = 0; i < r->warning_count; i++)
-        free(r->warnings[i]);
-    free(r->v);
-    free(r->warnings);
-    free(r);
 }

@@ -11,13 +11,11 @@
 #include "config/settings.h"
 
 #include <ctype.h>
-#include <errno.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
-#include <unistd.h>
 
 #include "config/flags.h"
 #include "config/config_int.h"
@@ -26,10 +24,7 @@
 #define MAX_NAME 64
 #define ENV_PREFIX "ETCD_ENVELOPE_"
 
-#define MAX_SIZE (1ull << 40)
 #define MAX_MESSAGE (1ull << 30) /* what a slab can hold */
-#define MAX_WORKERS 256
-#define DEFAULT_MAX_WORKERS 4
 
 enum source { SOURCE_NONE, SOURCE_FLAG, SOURCE_ENV, SOURCE_FILE };
 
@@ -55,14 +50,6 @@ static enum err PRINTF_LIKE(2, 3) fail(struct parser *p, const char *fmt, ...)
     vsnprintf(p->why, p->why_len, fmt, args);
     va_end(args);
     return ERR_CONFIG;
-}
-
-static void *grow(void *v, size_t count, size_t size)
-{
-    void *more = realloc(v, count * size);
-
-    CHECK(more != NULL);
-    return more;
 }
 
 /* --- names --- */
@@ -141,7 +128,7 @@ static void add_text(struct parser *p, const struct flag *f, enum source source,
     struct given *g = given_of(p, f);
 
     g->source = source;
-    g->v = grow(g->v, g->count + 1, sizeof(*g->v));
+    g->v = config__grow(g->v, g->count + 1, sizeof(*g->v));
     g->v[g->count++] = base_xstrdup(text);
 }
 
@@ -282,203 +269,11 @@ static enum err bad_value(struct parser *p, const struct flag *f, const char *te
     }
 }
 
-/* Go's strconv.ParseBool. */
-static bool parse_bool(const char *text, bool *out)
-{
-    static const char *const yes[] = {"1", "t", "T", "true", "True", "TRUE"};
-    static const char *const no[] = {"0", "f", "F", "false", "False", "FALSE"};
-
-    for (size_t i = 0; i < ARRAY_LEN(yes); i++) {
-        if (strcmp(text, yes[i]) != 0 && strcmp(text, no[i]) != 0)
-            continue;
-        *out = strcmp(text, yes[i]) == 0;
-        return true;
-    }
-    return false;
-}
-
-static bool parse_digits(const char *text, uint64_t *out, const char **rest)
-{
-    char *end;
-
-    if (!isdigit((unsigned char)text[0]))
-        return false;
-    errno = 0;
-    *out = strtoull(text, &end, 10);
-    *rest = end;
-    return errno == 0;
-}
-
-static bool parse_size(const char *text, uint64_t *out)
-{
-    static const struct {
-        const char *name;
-        unsigned shift;
-    } units[] = {{"", 0},    {"k", 10},  {"m", 20},   {"g", 30},   {"ki", 10},
-                 {"mi", 20}, {"gi", 30}, {"kib", 10}, {"mib", 20}, {"gib", 30}};
-    const char *rest;
-    uint64_t n;
-
-    if (!parse_digits(text, &n, &rest))
-        return false;
-    for (size_t i = 0; i < ARRAY_LEN(units); i++) {
-        if (strcasecmp(rest, units[i].name) != 0)
-            continue;
-        if (n > MAX_SIZE >> units[i].shift)
-            return false;
-        *out = n << units[i].shift;
-        return true;
-    }
-    return false;
-}
-
-static bool parse_duration(const char *text, uint64_t *ms)
-{
-    int64_t ns;
-
-    if (config__duration(text, &ns) != NULL || ns < 0)
-        return false;
-    *ms = ((uint64_t)ns + 999999) / 1000000;
-    return true;
-}
-
-static bool parse_workers(const char *text, unsigned *out)
-{
-    const char *rest;
-    uint64_t n;
-    long cpus;
-
-    if (!parse_digits(text, &n, &rest) || *rest != '\0' || n > MAX_WORKERS)
-        return false;
-    cpus = n == 0 ? sysconf(_SC_NPROCESSORS_ONLN) : 0;
-    if (n == 0)
-        n = cpus < 1 ? 1 : cpus > DEFAULT_MAX_WORKERS ? DEFAULT_MAX_WORKERS : (uint64_t)cpus;
-    *out = (unsigned)n;
-    return true;
-}
-
-static bool parse_level(const char *text, enum log_level *out)
-{
-    static const char *const names[] = {"debug", "info", "warn", "error"};
-
-    for (unsigned i = 0; i < ARRAY_LEN(names); i++) {
-        if (strcmp(text, names[i]) == 0) {
-            *out = (enum log_level)i;
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool parse_format(const char *text, enum log_format *out)
-{
-    *out = strcmp(text, "json") == 0 ? LOG_JSON : LOG_TEXT;
-    return *out == LOG_JSON || strcmp(text, "text") == 0;
-}
-
-/* Splits "a=b": at the first '=' where the resource stands first, else at the last. */
-static bool parse_pair(const char *text, bool is_resource_first, struct resource_prefix *out)
-{
-    const char *split = is_resource_first ? strchr(text, '=') : strrchr(text, '=');
-    char *left;
-    char *right;
-
-    if (split == NULL || split == text || split[1] == '\0')
-        return false;
-    left = strndup(text, (size_t)(split - text));
-    right = strdup(split + 1);
-    CHECK(left != NULL && right != NULL);
-    out->resource = is_resource_first ? left : right;
-    out->prefix = is_resource_first ? right : left;
-    return true;
-}
-
-/* One element of a list. */
-static enum err add_element(struct parser *p, const struct flag *f, const char *text)
-{
-    bool is_resource_first = f->type == FLAG_RESOURCE_PREFIX;
-    size_t *count = flag_count(f, p->s);
-    struct resource_prefix pair;
-
-    if (f->type == FLAG_LIST) {
-        char ***texts = flag_field(f, p->s);
-
-        *texts = grow(*texts, *count + 1, sizeof(**texts));
-        (*texts)[(*count)++] = base_xstrdup(text);
-        return ERR_OK;
-    }
-    if (!parse_pair(text, is_resource_first, &pair))
-        return bad_value(p, f, text, f->value);
-    struct resource_prefix **pairs = flag_field(f, p->s);
-
-    *pairs = grow(*pairs, *count + 1, sizeof(**pairs));
-    (*pairs)[(*count)++] = pair;
-    return ERR_OK;
-}
-
-static enum err add_elements(struct parser *p, const struct flag *f, const char *text)
-{
-    while (*text != '\0') {
-        size_t n = strcspn(text, ",");
-        const char *start = text;
-        size_t len = n;
-        char *element;
-        enum err e = ERR_OK;
-
-        while (len > 0 && isspace((unsigned char)start[0])) {
-            start++;
-            len--;
-        }
-        while (len > 0 && isspace((unsigned char)start[len - 1]))
-            len--;
-        element = strndup(start, len);
-        CHECK(element != NULL);
-        if (len > 0)
-            e = add_element(p, f, element);
-        free(element);
-        TRY(e);
-        text += n + (text[n] == ',');
-    }
-    return ERR_OK;
-}
-
-static void set_text(char **field, const char *text, bool is_empty_null)
-{
-    free(*field);
-    *field = is_empty_null && text[0] == '\0' ? NULL : base_xstrdup(text);
-}
-
 static enum err set_field(struct parser *p, const struct flag *f, const char *text)
 {
-    void *field = flag_field(f, p->s);
+    const char *wanted = config__set_flag(f, p->s, text);
 
-    switch (f->type) {
-    case FLAG_BOOL:
-        return parse_bool(text, field) ? ERR_OK : bad_value(p, f, text, "true or false");
-    case FLAG_TEXT:
-    case FLAG_PATH:
-        set_text(field, text, f->type == FLAG_TEXT);
-        return ERR_OK;
-    case FLAG_LIST:
-    case FLAG_RESOURCE_PREFIX:
-    case FLAG_PREFIX_RESOURCE:
-        return add_elements(p, f, text);
-    case FLAG_SIZE:
-        return parse_size(text, field) ? ERR_OK : bad_value(p, f, text, "a size, such as 16MiB");
-    case FLAG_DURATION:
-        return parse_duration(text, field) ? ERR_OK
-                                           : bad_value(p, f, text, "a duration, such as 10s");
-    case FLAG_WORKERS:
-        return parse_workers(text, field) ? ERR_OK
-                                          : bad_value(p, f, text, "a number from 0 to 256");
-    case FLAG_LOG_LEVEL:
-        return parse_level(text, field) ? ERR_OK : bad_value(p, f, text, "a level");
-    case FLAG_LOG_FORMAT:
-        return parse_format(text, field) ? ERR_OK : bad_value(p, f, text, "text or json");
-    case FLAG_CONFIG_FILE:
-        return ERR_OK;
-    }
-    return ERR_CONFIG;
+    return wanted == NULL ? ERR_OK : bad_value(p, f, text, wanted);
 }
 
 static enum err set_default(struct parser *p, const struct flag *f)
@@ -567,7 +362,7 @@ static enum err parse(struct parser *p, int argc, char *const argv[])
     const struct given *help = given_of(p, find_flag("help", 4));
 
     TRY(read_flags(p, argc, argv));
-    if (help->count > 0 && parse_bool(help->v[help->count - 1], &p->s->help) && p->s->help)
+    if (help->count > 0 && config__parse_bool(help->v[help->count - 1], &p->s->help) && p->s->help)
         return ERR_OK; /* whatever else is wrong: help is what is needed */
     read_environment(p);
     p->file = file->count > 0 ? file->v[file->count - 1] : "";

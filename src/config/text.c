@@ -218,10 +218,7 @@ static const char *check_authority(const char *p, const char *end)
     const char *at = memrchr(p, '@', (size_t)(end - p));
     const char *host = at != NULL ? at + 1 : p;
     const char *colon = memrchr(host, ':', (size_t)(end - host));
-    char decoded[2048];
 
-    if ((size_t)(end - p) >= sizeof(decoded))
-        return "host too long";
     if (at != NULL && !unescape(p, at, NULL))
         return "invalid URL escape";
     for (const char *c = host; c < end; c++)

@@ -124,22 +124,44 @@ static void list_names(const struct node *names, char *out, size_t cap)
         snprintf(out + used, cap - used, "]");
 }
 
+static int compare_names(const void *a, const void *b)
+{
+    const struct group_resource *x = a;
+    const struct group_resource *y = b;
+    int c = bytes_cmp(x->plural, y->plural);
+
+    return c != 0 ? c : bytes_cmp(x->group, y->group);
+}
+
+/* Doubled names are neighbours once the names are sorted; the wildcards are few. */
+static void find_overlap(struct group_resource *v, size_t count, bool *is_doubled,
+                         bool *is_overlapping)
+{
+    qsort(v, count, sizeof(*v), compare_names);
+    for (size_t i = 0; i < count; i++) {
+        *is_doubled |= i > 0 && config__group_resource_eq(v[i - 1], v[i]);
+        for (size_t k = 0; is_wildcard(v[i]) && !*is_overlapping && k < count; k++)
+            *is_overlapping = k != i && covers(v[i], v[k]);
+    }
+}
+
 static void check_resource_overlap(struct checker *ck, const struct node *names, const char *path)
 {
+    struct group_resource *v = calloc(names->count, sizeof(*v));
     bool is_doubled = false;
     bool is_overlapping = false;
     char list[512];
 
-    for (size_t i = 0; i < names->count && !(is_doubled && is_overlapping); i++) {
-        struct group_resource a = config__group_resource(item_text(names, i));
-
-        for (size_t k = 0; k < names->count; k++) {
-            struct group_resource b = config__group_resource(item_text(names, k));
-
-            is_doubled |= k < i && config__group_resource_eq(a, b);
-            is_overlapping |= k != i && covers(a, b);
-        }
+    if (v == NULL) {
+        ck->r->is_out_of_memory = true;
+        return;
     }
+    for (size_t i = 0; i < names->count; i++)
+        v[i] = config__group_resource(item_text(names, i));
+    find_overlap(v, names->count, &is_doubled, &is_overlapping);
+    free(v);
+    if (!is_doubled && !is_overlapping)
+        return;
     list_names(names, list, sizeof(list));
     if (is_doubled)
         config__report(ck->r, path,

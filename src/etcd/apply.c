@@ -2,8 +2,8 @@
 /* Runs the operations of a plan: three passes.
  *
  *   open_aside  what has to be opened into scratch is opened, for its length is not known before
- *   measure     the lengths, from the last operation to the first: a LEN comes after all that lies in it
- *   write       from the first to the last, while the message is consumed from its head
+ *   measure     the lengths, from the last operation to the first: a LEN comes after all that lies
+ * in it write       from the first to the last, while the message is consumed from its head
  *
  *   msg   |#### gone ####|  op  |  later ops  |        base: bytes that are gone
  *   out   |.... kept slices, pieces of our slab, opened values where they lie ....|
@@ -481,12 +481,8 @@ bool etcd__apply_keep_earlier(struct etcd__apply *a)
 enum err etcd_apply_request(struct etcd_plan *p, struct envelope_ctx *ctx, struct slab_pool *pool,
                             struct chain *msg, struct sealed_msg *out)
 {
-    struct etcd__apply a = {.p = p,
-                            .is_request = true,
-                            .ctx = ctx,
-                            .pool = pool,
-                            .msg = msg,
-                            .out = &out->body};
+    struct etcd__apply a = {
+        .p = p, .is_request = true, .ctx = ctx, .pool = pool, .msg = msg, .out = &out->body};
     enum err e;
 
     out->body = (struct chain){0};

@@ -26,8 +26,8 @@ static enum err range_copy(const struct etcd_range *from, struct etcd_range *to)
         memcpy(mem, from->key.p, from->key.n);
     if (from->end.n > 0)
         memcpy(mem + from->key.n, from->end.p, from->end.n);
-    *to = (struct etcd_range){bytes_of(mem, from->key.n),
-                              bytes_of(mem + from->key.n, from->end.n), from->keys_only};
+    *to = (struct etcd_range){bytes_of(mem, from->key.n), bytes_of(mem + from->key.n, from->end.n),
+                              from->keys_only};
     return ERR_OK;
 }
 

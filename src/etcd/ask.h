@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Receives: what a call asked for. Gives: whether an answer belongs to it. Owns: copies of the keys.
- * Thread: one. Answers are held to their request: genuine Kubernetes binds a value to the requested
- * key, and so do we. */
+/* Receives: what a call asked for. Gives: whether an answer belongs to it. Owns: copies of the
+ * keys. Thread: one. Answers are held to their request: genuine Kubernetes binds a value to the
+ * requested key, and so do we. */
 #ifndef ETCD_ASK_H
 #define ETCD_ASK_H
 
@@ -18,7 +18,8 @@ bool etcd_range_holds(const struct etcd_range *r, struct bytes key);
 enum etcd_watch_state {
     ETCD_WATCH_NONE = 0,
     ETCD_WATCH_OPEN,
-    ETCD_WATCH_SWALLOW, /* ended by us: everything for it is swallowed up to etcd's canceled answer */
+    ETCD_WATCH_SWALLOW, /* ended by us: everything for it is swallowed up to etcd's canceled answer
+                         */
 };
 
 struct etcd_watch {
@@ -45,8 +46,8 @@ MUST_CHECK enum err etcd_ask_create(struct etcd_ask *a, const struct etcd_range 
 bool etcd_ask_holds(const struct etcd_ask *a, struct bytes key, bool *keys_only);
 
 struct etcd_watch *etcd_ask_watch(struct etcd_ask *a, int64_t id);
-/* A created answer: the oldest create gets its id; a canceled one (refused by etcd) only uses it up.
- * Errors: ERR_ANS_UNKNOWN_WATCH (nothing was asked for), ERR_NOMEM. */
+/* A created answer: the oldest create gets its id; a canceled one (refused by etcd) only uses it
+ * up. Errors: ERR_ANS_UNKNOWN_WATCH (nothing was asked for), ERR_NOMEM. */
 MUST_CHECK enum err etcd_ask_created(struct etcd_ask *a, int64_t id, bool is_canceled);
 /* Forgets a watch: etcd's canceled answer. */
 void etcd_ask_canceled(struct etcd_ask *a, int64_t id);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Unknown fields that fill a message up to its announced length.
  *
- * Field 19999, length-delimited, zeros: its number lies in protobuf's own reserved range, so no schema
- * may ever use it. Tag (3 bytes) and length make 4 bytes at least, and where the length gets one byte
- * longer one size is left out: 132, 16389 and so on take two fields. Two and three bytes are an empty
- * field 15 and one with a single zero: etcd's answers have none of that number where filler may stand.
- * No field has one byte: whoever calls makes sure that it does not come to that. */
+ * Field 19999, length-delimited, zeros: its number lies in protobuf's own reserved range, so no
+ * schema may ever use it. Tag (3 bytes) and length make 4 bytes at least, and where the length gets
+ * one byte longer one size is left out: 132, 16389 and so on take two fields. Two and three bytes
+ * are an empty field 15 and one with a single zero: etcd's answers have none of that number where
+ * filler may stand. No field has one byte: whoever calls makes sure that it does not come to that.
+ */
 #include "etcd/plan_int.h"
 
 #define FILLER 19999u

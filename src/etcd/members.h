@@ -7,20 +7,20 @@
 
 #include "etcd/plan.h"
 
-/* --advertise-client-urls. A single URL (name NULL) goes to the member that answered (header.member_id),
- * the others get none; with pairs each named member gets its own. */
+/* --advertise-client-urls. A single URL (name NULL) goes to the member that answered
+ * (header.member_id), the others get none; with pairs each named member gets its own. */
 struct etcd_advertise {
     const struct etcd_advertise_url {
         const char *member; /* NULL: the attached member */
         const char *url;
-    } *v;
+    } * v;
     size_t count; /* 0: nothing to advertise */
 };
 
-/* content: ETCD_MEMBERS or ETCD_MEMBER_ADD. Errors: ERR_ANS_MALFORMED, ERR_ANS_DOUBLED, ERR_NOMEM, and
- * ERR_CONFIG when no member would keep a URL (answered FAILED_PRECONDITION). Takes msg. */
-MUST_CHECK enum err etcd_members_rewrite(enum etcd_content content, const struct etcd_advertise *adv,
-                                         struct slab_pool *pool, struct chain *msg,
-                                         struct chain *out);
+/* content: ETCD_MEMBERS or ETCD_MEMBER_ADD. Errors: ERR_ANS_MALFORMED, ERR_ANS_DOUBLED, ERR_NOMEM,
+ * and ERR_CONFIG when no member would keep a URL (answered FAILED_PRECONDITION). Takes msg. */
+MUST_CHECK enum err etcd_members_rewrite(enum etcd_content content,
+                                         const struct etcd_advertise *adv, struct slab_pool *pool,
+                                         struct chain *msg, struct chain *out);
 
 #endif

@@ -10,8 +10,8 @@
 #define HEALTH "/grpc.health.v1.Health/"
 
 /* Everything that etcd 3.4 to 3.8 serves on its client port, but for v3lockpb.Lock and
- * v3electionpb.Election: etcd turns their requests into Puts inside itself, past any proxy. The most
- * frequent ones first. */
+ * v3electionpb.Election: etcd turns their requests into Puts inside itself, past any proxy. The
+ * most frequent ones first. */
 static const struct etcd_method methods[] = {
     {KV "Range", ETCD_UNARY, ETCD_RANGE},
     {KV "Txn", ETCD_UNARY, ETCD_TXN},

@@ -10,16 +10,16 @@ enum etcd_shape { ETCD_UNARY, ETCD_SERVER_STREAM, ETCD_BIDI };
 
 /* What the messages of a method hold. */
 enum etcd_content {
-    ETCD_REFUSED = 0,  /* zero means no */
-    ETCD_OPAQUE,       /* no values: passed byte for byte */
+    ETCD_REFUSED = 0, /* zero means no */
+    ETCD_OPAQUE,      /* no values: passed byte for byte */
     ETCD_RANGE,
     ETCD_RANGE_STREAM, /* answers: RangeStreamResponse { range_response 1 } */
     ETCD_PUT,
     ETCD_DELETE_RANGE,
     ETCD_TXN,
     ETCD_WATCH,
-    ETCD_MEMBERS,      /* MemberList, -Remove, -Update, -Promote: members in field 2 */
-    ETCD_MEMBER_ADD,   /* member in 2, members in 3 */
+    ETCD_MEMBERS,    /* MemberList, -Remove, -Update, -Promote: members in field 2 */
+    ETCD_MEMBER_ADD, /* member in 2, members in 3 */
 };
 
 struct etcd_method {

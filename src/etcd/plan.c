@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The memory of a plan.
  *
- * Operations and needs are arrays that are reused; ids, keys and values live in the arena. Needs are
- * collapsed: a list of thousands of values under one DEK has one. The look-up tries the need that was
- * used last, then all of a few, then a hash table.
+ * Operations and needs are arrays that are reused; ids, keys and values live in the arena. Needs
+ * are collapsed: a list of thousands of values under one DEK has one. The look-up tries the need
+ * that was used last, then all of a few, then a hash table.
  *
  * Nothing here fails but for want of memory. */
 #include "etcd/plan_int.h"

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Receives: one gRPC message body as a chain. Gives: a plan (which bytes hold values), then the edited
- * message. Owns: plans. Thread: one.
+/* Receives: one gRPC message body as a chain. Gives: a plan (which bytes hold values), then the
+ * edited message. Owns: plans. Thread: one.
  *
  * The three steps of a lane:
  *   etcd_scan_*   walks the wire bytes once; allocates no value and copies none
  *   (the lane)    fills the dek of every need: the only step that can wait
- *   etcd_apply_*  writes the output: KEEP spans are reused slices, SEAL goes straight into the outgoing
- *                 slab, OPEN decrypts where the value lies
+ *   etcd_apply_*  writes the output: KEEP spans are reused slices, SEAL goes straight into the
+ * outgoing slab, OPEN decrypts where the value lies
  *
- * A plan is a list of operations in wire order; each that lies in a sub-message whose length changes
- * names the LEN operation of that sub-message as its parent:
+ * A plan is a list of operations in wire order; each that lies in a sub-message whose length
+ * changes names the LEN operation of that sub-message as its parent:
  *
  *   TxnRequest { success(2) { request_put(2) { key(1) value(2) } } }
  *   KEEP tag | LEN a | KEEP tag | LEN b(parent a) | KEEP key(b) | SEAL value(b) | KEEP rest
@@ -36,8 +36,8 @@ struct etcd_need {
     const struct provider *provider;
     struct dek_id id; /* in the plan's arena */
     struct dek *dek;  /* a reference: set by the lane, dropped by the plan */
-    /* Set by the lane instead of dek when the key can't be had: its values fail with this. So a Watch
-     * still gets the events of earlier revisions. */
+    /* Set by the lane instead of dek when the key can't be had: its values fail with this. So a
+     * Watch still gets the events of earlier revisions. */
     enum err err;
     bool was_used; /* apply: a value was opened and authenticated with it */
 };
@@ -63,10 +63,10 @@ struct etcd_plan {
     size_t need_count, need_cap;
     uint32_t *need_slots; /* hash table over needs, once there are more than a few; index + 1 */
     size_t need_slot_count;
-    uint32_t need_last; /* the one that was used last */
-    enum err err;        /* of the last failed step */
+    uint32_t need_last;   /* the one that was used last */
+    enum err err;         /* of the last failed step */
     struct bytes bad_key; /* the key that it concerns, in arena; empty when none */
-    uint32_t bad_field;  /* ERR_REQ_UNKNOWN_FIELD and the like: the field number */
+    uint32_t bad_field;   /* ERR_REQ_UNKNOWN_FIELD and the like: the field number */
     struct etcd_watch_info watch;
     size_t sealed, opened, plain; /* counts of the last apply, for metrics; plain: identity reads */
 };
@@ -75,22 +75,23 @@ struct etcd_plan {
 void etcd_plan_reset(struct etcd_plan *p);
 void etcd_plan_fini(struct etcd_plan *p);
 
-/* Scans a request (p is reset first). Adds to ask what it asks for (Watch: a create). content OPAQUE
- * and MEMBERS need no scan. On ETCD_REJECT p->err is one of ERR_PROTOBUF, ERR_REQ_*, ERR_NOMEM. */
+/* Scans a request (p is reset first). Adds to ask what it asks for (Watch: a create). content
+ * OPAQUE and MEMBERS need no scan. On ETCD_REJECT p->err is one of ERR_PROTOBUF, ERR_REQ_*,
+ * ERR_NOMEM. */
 MUST_CHECK enum etcd_verdict etcd_scan_request(struct etcd_plan *p, enum etcd_content content,
                                                const struct etcd_rules *rules,
                                                const struct chain *msg, struct etcd_ask *ask);
 
 /* Scans a whole answer (p is reset first). Watch: p->watch is filled, and the watch's id is bound
- * (etcd_ask_created) or forgotten (etcd_ask_canceled); for a watch in state SWALLOW nothing but p->watch
- * is filled and the verdict is ETCD_AS_IS: the caller drops the message. On ETCD_REJECT p->err is one of
- * ERR_ANS_*, a stored-value class, ERR_NOMEM. */
+ * (etcd_ask_created) or forgotten (etcd_ask_canceled); for a watch in state SWALLOW nothing but
+ * p->watch is filled and the verdict is ETCD_AS_IS: the caller drops the message. On ETCD_REJECT
+ * p->err is one of ERR_ANS_*, a stored-value class, ERR_NOMEM. */
 MUST_CHECK enum etcd_verdict etcd_scan_answer(struct etcd_plan *p, enum etcd_content content,
                                               const struct etcd_rules *rules,
                                               const struct chain *msg, struct etcd_ask *ask);
 
-/* A message that may go to etcd. Only etcd_apply_request and etcd_passthrough make one; upstream sends
- * nothing else: these two functions are the audit list for "can plaintext leak?". */
+/* A message that may go to etcd. Only etcd_apply_request and etcd_passthrough make one; upstream
+ * sends nothing else: these two functions are the audit list for "can plaintext leak?". */
 struct sealed_msg {
     struct chain body;
 };
@@ -101,14 +102,14 @@ void sealed_msg_fini(struct sealed_msg *m);
 MUST_CHECK enum err etcd_apply_request(struct etcd_plan *p, struct envelope_ctx *ctx,
                                        struct slab_pool *pool, struct chain *msg,
                                        struct sealed_msg *out);
-/* The verdict was ETCD_AS_IS, or the method's content is opaque (ETCD_OPAQUE, ETCD_MEMBERS...). Takes
- * msg. verdict is passed for the CHECK that nobody comes here with a plan that edits. */
+/* The verdict was ETCD_AS_IS, or the method's content is opaque (ETCD_OPAQUE, ETCD_MEMBERS...).
+ * Takes msg. verdict is passed for the CHECK that nobody comes here with a plan that edits. */
 void etcd_passthrough(enum etcd_verdict verdict, struct chain *msg, struct sealed_msg *out);
 
 /* ETCD_EDIT of an answer. Takes msg; appends to out. Errors: ERR_AUTH_FAILED and the like with
  * p->bad_key; then out has nothing added — but for Watch: if events of earlier revisions than the
- * failing one stand before it in this message (and it is no fragment), out gets a whole WatchResponse
- * with these. */
+ * failing one stand before it in this message (and it is no fragment), out gets a whole
+ * WatchResponse with these. */
 MUST_CHECK enum err etcd_apply_answer(struct etcd_plan *p, struct envelope_ctx *ctx,
                                       struct slab_pool *pool, struct chain *msg, struct chain *out);
 

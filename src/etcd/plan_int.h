@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shared by the files of etcd/: the schema of etcd's messages, the walk over them, the operations of
- * a plan. */
+/* Shared by the files of etcd/: the schema of etcd's messages, the walk over them, the operations
+ * of a plan. */
 #ifndef ETCD_PLAN_INT_H
 #define ETCD_PLAN_INT_H
 
@@ -36,12 +36,12 @@ struct etcd__got;
 struct etcd__msg {
     const struct etcd__field *fields;
     uint32_t count;
-    bool holds_kvs; /* an answer that holds KeyValues directly: where FILL pays back */
+    bool holds_kvs;  /* an answer that holds KeyValues directly: where FILL pays back */
     bool is_kv;      /* the unit of a streamed answer */
     bool is_event;   /* the walk of a WatchResponse leaves them for a second round */
     bool is_counted; /* an operation: LIMIT_TXN_OPS */
-    /* Called for every occurrence of the key, also an overridden one, and at the end of the message.
-     * NULL: nothing to do. */
+    /* Called for every occurrence of the key, also an overridden one, and at the end of the
+     * message. NULL: nothing to do. */
     void (*on_key)(struct etcd__scan *s, struct bytes key);
     enum err (*on_end)(struct etcd__scan *s, const struct etcd__got *got);
 };
@@ -81,34 +81,55 @@ const struct etcd__msg *etcd__request_schema(enum etcd_content content);
 const struct etcd__msg *etcd__answer_schema(enum etcd_content content);
 
 /* Indices of fields in the schema, where hooks use them. */
+enum { PUT_KEY, PUT_VALUE, PUT_LEASE, PUT_PREV_KV, PUT_IGNORE_VALUE, PUT_IGNORE_LEASE };
 enum {
-    PUT_KEY, PUT_VALUE, PUT_LEASE, PUT_PREV_KV, PUT_IGNORE_VALUE, PUT_IGNORE_LEASE
+    RANGE_KEY,
+    RANGE_END,
+    RANGE_LIMIT,
+    RANGE_REVISION,
+    RANGE_SORT_ORDER,
+    RANGE_SORT_TARGET,
+    RANGE_SERIALIZABLE,
+    RANGE_KEYS_ONLY,
+    RANGE_COUNT_ONLY,
+    RANGE_MIN_MOD,
+    RANGE_MAX_MOD,
+    RANGE_MIN_CREATE,
+    RANGE_MAX_CREATE
+};
+enum { DELETE_KEY, DELETE_END, DELETE_PREV_KV };
+enum {
+    COMPARE_RESULT,
+    COMPARE_TARGET,
+    COMPARE_KEY,
+    COMPARE_VERSION,
+    COMPARE_CREATE,
+    COMPARE_MOD,
+    COMPARE_VALUE,
+    COMPARE_LEASE,
+    COMPARE_END
 };
 enum {
-    RANGE_KEY, RANGE_END, RANGE_LIMIT, RANGE_REVISION, RANGE_SORT_ORDER, RANGE_SORT_TARGET,
-    RANGE_SERIALIZABLE, RANGE_KEYS_ONLY, RANGE_COUNT_ONLY, RANGE_MIN_MOD, RANGE_MAX_MOD,
-    RANGE_MIN_CREATE, RANGE_MAX_CREATE
+    CREATE_KEY,
+    CREATE_END,
+    CREATE_START,
+    CREATE_PROGRESS,
+    CREATE_FILTERS,
+    CREATE_PREV_KV,
+    CREATE_WATCH_ID,
+    CREATE_FRAGMENT
 };
+enum { KV_KEY, KV_CREATE_REVISION, KV_MOD_REVISION, KV_VERSION, KV_VALUE, KV_LEASE };
+enum { EVENT_TYPE, EVENT_KV, EVENT_PREV_KV };
 enum {
-    DELETE_KEY, DELETE_END, DELETE_PREV_KV
-};
-enum {
-    COMPARE_RESULT, COMPARE_TARGET, COMPARE_KEY, COMPARE_VERSION, COMPARE_CREATE, COMPARE_MOD,
-    COMPARE_VALUE, COMPARE_LEASE, COMPARE_END
-};
-enum {
-    CREATE_KEY, CREATE_END, CREATE_START, CREATE_PROGRESS, CREATE_FILTERS, CREATE_PREV_KV,
-    CREATE_WATCH_ID, CREATE_FRAGMENT
-};
-enum {
-    KV_KEY, KV_CREATE_REVISION, KV_MOD_REVISION, KV_VERSION, KV_VALUE, KV_LEASE
-};
-enum {
-    EVENT_TYPE, EVENT_KV, EVENT_PREV_KV
-};
-enum {
-    WATCH_HEADER, WATCH_ID, WATCH_CREATED, WATCH_CANCELED, WATCH_COMPACT_REVISION,
-    WATCH_CANCEL_REASON, WATCH_FRAGMENT, WATCH_EVENTS
+    WATCH_HEADER,
+    WATCH_ID,
+    WATCH_CREATED,
+    WATCH_CANCELED,
+    WATCH_COMPACT_REVISION,
+    WATCH_CANCEL_REASON,
+    WATCH_FRAGMENT,
+    WATCH_EVENTS
 };
 
 /* scan.c and scan_kv.c: what the schema calls. */
@@ -144,8 +165,8 @@ struct etcd__value {
     size_t at, len;   /* the value's bytes */
     struct bytes key; /* in the arena: the message goes while it is applied */
     const struct provider_list *list;
-    uint32_t need;         /* the DEK that opens it, ETCD__NONE if none is needed */
-    uint32_t write_need;   /* the write key, ETCD__NONE for local keys */
+    uint32_t need;           /* the DEK that opens it, ETCD__NONE if none is needed */
+    uint32_t write_need;     /* the write key, ETCD__NONE for local keys */
     struct envelope_value v; /* data_at from the value's start */
     struct slice scratch;    /* plaintext that was opened out of place */
     bool is_opened;          /* scratch is valid, or the value is opened in place */
@@ -196,7 +217,7 @@ struct etcd__kv {
     bool is_there;
     struct bytes key;
     struct pb_field value; /* zero when absent */
-    struct pb_field self; /* the KeyValue, in its event */
+    struct pb_field self;  /* the KeyValue, in its event */
 };
 
 #define ETCD__DEPTH_MAX (LIMIT_DEPTH + 4)
@@ -296,7 +317,7 @@ struct etcd__apply {
     struct chain *out;
     struct slab *slab; /* small outputs gather here */
     size_t copied;
-    size_t saved; /* bytes saved and not yet paid back */
+    size_t saved;          /* bytes saved and not yet paid back */
     bool has_value_failed; /* the error is that of a stored value, p->bad_key names its key */
     /* Watch: the lengths of out where the events and where those of this revision begin. */
     bool has_event, is_unordered;
@@ -311,7 +332,8 @@ void etcd__chain_cut(struct chain *c, size_t len);
 /* Tag and length of a PB_LEN field, copied to the end of out. */
 MUST_CHECK enum err etcd__push_head(struct chain *out, struct slab_pool *pool, uint32_t number,
                                     size_t len);
-/* After a failed Watch apply: does out hold whole revisions before the failing one? Cuts it to them. */
+/* After a failed Watch apply: does out hold whole revisions before the failing one? Cuts it to
+ * them. */
 bool etcd__apply_keep_earlier(struct etcd__apply *a);
 
 /* --- filler.c -------------------------------------------------------------------------------- */

@@ -121,8 +121,8 @@ static int cmp_with(struct bytes key, struct bytes prefix, uint8_t c)
 static bool rule_overlaps(const struct etcd_rule *rule, struct bytes key, struct bytes end,
                           bool has_end)
 {
-    bool has_own = bytes_cmp(key, rule->prefix) <= 0 &&
-                   (!has_end || bytes_cmp(rule->prefix, end) < 0);
+    bool has_own =
+        bytes_cmp(key, rule->prefix) <= 0 && (!has_end || bytes_cmp(rule->prefix, end) < 0);
     bool has_below = cmp_with(key, rule->prefix, '/' + 1) < 0 &&
                      (!has_end || cmp_with(end, rule->prefix, '/') > 0);
 

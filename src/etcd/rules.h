@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Receives: rules on etcd keys. Gives: the providers of a key, or none. Owns: its index; prefixes and
- * lists are borrowed and outlive it. Thread: any; immutable once built. */
+/* Receives: rules on etcd keys. Gives: the providers of a key, or none. Owns: its index; prefixes
+ * and lists are borrowed and outlive it. Thread: any; immutable once built. */
 #ifndef ETCD_RULES_H
 #define ETCD_RULES_H
 
@@ -21,8 +21,8 @@ MUST_CHECK enum err etcd_rules_new(const struct etcd_rule *rules, size_t count,
 void etcd_rules_free(struct etcd_rules *r);
 /* NULL: the key is not protected. */
 const struct provider_list *etcd_rules_find(const struct etcd_rules *r, struct bytes key);
-/* Can a key of the range be protected? end empty: the one key; end "\0": everything from key on. When
- * in doubt, yes. */
+/* Can a key of the range be protected? end empty: the one key; end "\0": everything from key on.
+ * When in doubt, yes. */
 bool etcd_rules_touch(const struct etcd_rules *r, struct bytes key, struct bytes end);
 
 #endif

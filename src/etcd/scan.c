@@ -82,8 +82,7 @@ static uint32_t parent_op(const struct etcd__scan *s, uint32_t depth)
 
 static enum err push_keep(struct etcd__scan *s, size_t at, uint32_t parent)
 {
-    struct etcd_op op = {
-        .kind = ETCD__KEEP, .parent = parent, .at = s->done, .len = at - s->done};
+    struct etcd_op op = {.kind = ETCD__KEEP, .parent = parent, .at = s->done, .len = at - s->done};
 
     DCHECK(at >= s->done);
     s->done = at;

@@ -8,8 +8,8 @@
  * A WatchResponse is walked twice: first what is not an event, for the watch id decides which range
  * the events have to lie in, then the events.
  *
- * Whatever does not fit is DATA_LOSS. In a Watch, if events of earlier revisions stand before it, the
- * plan gets a FAIL instead: apply then still delivers these. */
+ * Whatever does not fit is DATA_LOSS. In a Watch, if events of earlier revisions stand before it,
+ * the plan gets a FAIL instead: apply then still delivers these. */
 #include "etcd/plan_int.h"
 
 static enum err judge_key(struct etcd__scan *s, const struct etcd__kv *kv, bool *keys_only)

@@ -27,8 +27,8 @@ static const struct etcd__field put_fields[] = {
     [PUT_IGNORE_VALUE] = FIELD(5, SCALAR, VARINT),
     [PUT_IGNORE_LEASE] = FIELD(6, SCALAR, VARINT),
 };
-static const struct etcd__msg put_request = {
-    FIELDS(put_fields), .on_key = etcd__on_put_key, .on_end = etcd__on_put};
+static const struct etcd__msg put_request = {FIELDS(put_fields), .on_key = etcd__on_put_key,
+                                             .on_end = etcd__on_put};
 
 static const struct etcd__field range_fields[] = {
     [RANGE_KEY] = KEY_FIELD(1, SCALAR),
@@ -55,18 +55,14 @@ static const struct etcd__field delete_fields[] = {
 static const struct etcd__msg delete_request = {FIELDS(delete_fields), .on_end = etcd__on_delete};
 
 static const struct etcd__field compare_fields[] = {
-    [COMPARE_RESULT] = FIELD(1, SCALAR, VARINT),
-    [COMPARE_TARGET] = FIELD(2, SCALAR, VARINT),
-    [COMPARE_KEY] = KEY_FIELD(3, SCALAR),
-    [COMPARE_VERSION] = FIELD(4, ONEOF, VARINT),
-    [COMPARE_CREATE] = FIELD(5, ONEOF, VARINT),
-    [COMPARE_MOD] = FIELD(6, ONEOF, VARINT),
-    [COMPARE_VALUE] = FIELD(7, ONEOF, LEN),
-    [COMPARE_LEASE] = FIELD(8, ONEOF, VARINT),
+    [COMPARE_RESULT] = FIELD(1, SCALAR, VARINT), [COMPARE_TARGET] = FIELD(2, SCALAR, VARINT),
+    [COMPARE_KEY] = KEY_FIELD(3, SCALAR),        [COMPARE_VERSION] = FIELD(4, ONEOF, VARINT),
+    [COMPARE_CREATE] = FIELD(5, ONEOF, VARINT),  [COMPARE_MOD] = FIELD(6, ONEOF, VARINT),
+    [COMPARE_VALUE] = FIELD(7, ONEOF, LEN),      [COMPARE_LEASE] = FIELD(8, ONEOF, VARINT),
     [COMPARE_END] = FIELD(64, SCALAR, LEN),
 };
-static const struct etcd__msg compare = {
-    FIELDS(compare_fields), .on_key = etcd__on_compare_key, .on_end = etcd__on_compare};
+static const struct etcd__msg compare = {FIELDS(compare_fields), .on_key = etcd__on_compare_key,
+                                         .on_end = etcd__on_compare};
 
 static const struct etcd__msg txn_request;
 static const struct etcd__field request_op_fields[] = {
@@ -85,12 +81,10 @@ static const struct etcd__field txn_fields[] = {
 static const struct etcd__msg txn_request = {FIELDS(txn_fields)};
 
 static const struct etcd__field create_fields[] = {
-    [CREATE_KEY] = KEY_FIELD(1, SCALAR),       [CREATE_END] = FIELD(2, SCALAR, LEN),
-    [CREATE_START] = FIELD(3, SCALAR, VARINT), [CREATE_PROGRESS] = FIELD(4, SCALAR, VARINT),
-    [CREATE_FILTERS] = FIELD(5, REPEATED, VARINT),
-    [CREATE_PREV_KV] = FIELD(6, SCALAR, VARINT),
-    [CREATE_WATCH_ID] = FIELD(7, SCALAR, VARINT),
-    [CREATE_FRAGMENT] = FIELD(8, SCALAR, VARINT),
+    [CREATE_KEY] = KEY_FIELD(1, SCALAR),           [CREATE_END] = FIELD(2, SCALAR, LEN),
+    [CREATE_START] = FIELD(3, SCALAR, VARINT),     [CREATE_PROGRESS] = FIELD(4, SCALAR, VARINT),
+    [CREATE_FILTERS] = FIELD(5, REPEATED, VARINT), [CREATE_PREV_KV] = FIELD(6, SCALAR, VARINT),
+    [CREATE_WATCH_ID] = FIELD(7, SCALAR, VARINT),  [CREATE_FRAGMENT] = FIELD(8, SCALAR, VARINT),
 };
 static const struct etcd__msg create_request = {FIELDS(create_fields), .on_end = etcd__on_create};
 
@@ -161,8 +155,8 @@ static const struct etcd__field event_fields[] = {
     [EVENT_KV] = SUB(2, MSG, &kv),
     [EVENT_PREV_KV] = SUB(3, MSG, &kv),
 };
-static const struct etcd__msg event = {
-    FIELDS(event_fields), .is_event = true, .on_end = etcd__on_event};
+static const struct etcd__msg event = {FIELDS(event_fields), .is_event = true,
+                                       .on_end = etcd__on_event};
 
 static const struct etcd__field watch_answer_fields[] = {
     [WATCH_HEADER] = HEADER_FIELD,
@@ -174,7 +168,8 @@ static const struct etcd__field watch_answer_fields[] = {
     [WATCH_FRAGMENT] = FIELD(7, SCALAR, VARINT),
     [WATCH_EVENTS] = SUB(11, MSGS, &event),
 };
-static const struct etcd__msg watch_answer = {FIELDS(watch_answer_fields), .on_end = etcd__on_watch};
+static const struct etcd__msg watch_answer = {FIELDS(watch_answer_fields),
+                                              .on_end = etcd__on_watch};
 
 /* --- */
 

@@ -13,9 +13,9 @@
  *
  * The rules on doubled members and wire types hold across batches: levels remember what they saw.
  *
- * FILL must be able to complete the message at any time (etcd_stream_abort), and nothing completes a
- * message that lacks one byte. A rest of one byte can only stand in a malformed message: such a field
- * is refused before anything of it goes out. */
+ * FILL must be able to complete the message at any time (etcd_stream_abort), and nothing completes
+ * a message that lacks one byte. A rest of one byte can only stand in a malformed message: such a
+ * field is refused before anything of it goes out. */
 #include "etcd/stream_int.h"
 
 #include <stdlib.h>
@@ -113,9 +113,8 @@ static size_t field_end(const struct pb_field *f)
 }
 
 /* A KeyValue: *is_stuck while it has not arrived. */
-static enum err take_unit(struct etcd_stream *st, struct etcd__scan *s,
-                          const struct etcd__msg *kv, const struct pb_field *f,
-                          struct chain_pos *pos, bool *is_stuck)
+static enum err take_unit(struct etcd_stream *st, struct etcd__scan *s, const struct etcd__msg *kv,
+                          const struct pb_field *f, struct chain_pos *pos, bool *is_stuck)
 {
     struct etcd__level *l = &st->levels[st->depth - 1];
     bool had_edits = s->has_edits;
@@ -165,8 +164,7 @@ static enum err fill_other(struct etcd_stream *st, const struct etcd__field *fd,
     }
     if (fd != NULL && fd->sub != NULL) {
         *pos = f->value;
-        return f->value_len == 1 ? ERR_ANS_MALFORMED
-                                 : enter(st, fd->sub, st->taken + field_end(f));
+        return f->value_len == 1 ? ERR_ANS_MALFORMED : enter(st, fd->sub, st->taken + field_end(f));
     }
     if (f->value_len > LIMIT_ANSWER_SMALL)
         return ERR_MEMORY_LIMIT;

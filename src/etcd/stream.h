@@ -1,19 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Receives: a large answer while it arrives. Gives: batches of it, each with a plan. Owns: the parse
- * state. Thread: one.
+/* Receives: a large answer while it arrives. Gives: batches of it, each with a plan. Owns: the
+ * parse state. Thread: one.
  *
- * The length of a gRPC message stands before it, so a list whose values shrink can't be sent before it
- * is whole, unless the announced length is kept. Three modes:
- *   FILL      Range, Put, DeleteRange, Txn: the lengths of the message and of every message down to
- *             the one that holds the KeyValues stay as announced. Each KeyValue is rewritten exactly;
- *             what that saves is paid back at the end of the message that holds the KeyValues as one
- *             unknown length-delimited field 19999 of zeros (two where the size is not reachable by
- *             one), no over-long varints.
- *   SPLIT_KV  RangeStream: pieces between KeyValues, each an exact message; header, more, count and
- *             unknown fields in the last one.
- *   SPLIT_REV Watch: pieces between revisions; header and watch_id repeated, fragment kept on the last.
- * A batch is what has arrived and is complete: KeyValues (events of whole revisions), at most about
- * LIMIT_LANE_TURN bytes. */
+ * The length of a gRPC message stands before it, so a list whose values shrink can't be sent before
+ * it is whole, unless the announced length is kept. Three modes: FILL      Range, Put, DeleteRange,
+ * Txn: the lengths of the message and of every message down to the one that holds the KeyValues
+ * stay as announced. Each KeyValue is rewritten exactly; what that saves is paid back at the end of
+ * the message that holds the KeyValues as one unknown length-delimited field 19999 of zeros (two
+ * where the size is not reachable by one), no over-long varints. SPLIT_KV  RangeStream: pieces
+ * between KeyValues, each an exact message; header, more, count and unknown fields in the last one.
+ *   SPLIT_REV Watch: pieces between revisions; header and watch_id repeated, fragment kept on the
+ * last. A batch is what has arrived and is complete: KeyValues (events of whole revisions), at most
+ * about LIMIT_LANE_TURN bytes. */
 #ifndef ETCD_STREAM_H
 #define ETCD_STREAM_H
 
@@ -34,20 +32,20 @@ MUST_CHECK enum err etcd_stream_new(enum etcd_content content, const struct etcd
                                     struct etcd_stream **out);
 void etcd_stream_free(struct etcd_stream *s);
 
-/* Takes what is complete from in (which holds only bytes of this message) to batch (empty) and plans it.
- * The plan may need no edit at all. A unit (KeyValue, revision) over LIMIT_ANSWER_UNIT is ERR_MEMORY_LIMIT.
- * Watch: the info of the header is in p->watch, as with etcd_scan_answer; for a SWALLOW watch batches
- * have to be dropped by the caller. */
+/* Takes what is complete from in (which holds only bytes of this message) to batch (empty) and
+ * plans it. The plan may need no edit at all. A unit (KeyValue, revision) over LIMIT_ANSWER_UNIT is
+ * ERR_MEMORY_LIMIT. Watch: the info of the header is in p->watch, as with etcd_scan_answer; for a
+ * SWALLOW watch batches have to be dropped by the caller. */
 MUST_CHECK enum etcd_stream_step etcd_stream_next(struct etcd_stream *s, struct chain *in,
                                                   struct etcd_plan *p, struct chain *batch);
-/* Watch, once a batch was given out: the body of the message's header(1), empty when it has none. Valid
- * until the stream is freed. */
+/* Watch, once a batch was given out: the body of the message's header(1), empty when it has none.
+ * Valid until the stream is freed. */
 struct bytes etcd_stream_header(const struct etcd_stream *s);
 /* Bytes of the message not yet taken from in. */
 size_t etcd_stream_left(const struct etcd_stream *s);
-/* Applies the plan of the last batch; appends to out. FILL: raw bytes of the one message. SPLIT: one whole
- * message body (the caller puts its own gRPC prefix before it), or nothing. Takes batch. Errors: as
- * etcd_apply_answer; then FILL adds nothing to out. */
+/* Applies the plan of the last batch; appends to out. FILL: raw bytes of the one message. SPLIT:
+ * one whole message body (the caller puts its own gRPC prefix before it), or nothing. Takes batch.
+ * Errors: as etcd_apply_answer; then FILL adds nothing to out. */
 MUST_CHECK enum err etcd_stream_apply(struct etcd_stream *s, struct etcd_plan *p,
                                       struct envelope_ctx *ctx, struct slab_pool *pool,
                                       struct chain *batch, struct chain *out);

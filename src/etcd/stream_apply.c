@@ -5,9 +5,10 @@
  *   SPLIT_KV   range_response { kvs }, the last: range_response { head kvs tail } outer
  *   SPLIT_REV  repeat events, the last: head events
  *
- * If a value fails nothing of its batch goes out, but for a Watch: whole revisions before it do, as a
- * piece of their own. After a failure of FILL, etcd_stream_abort completes the message from where the
- * last good batch ended: every open message is filled to its announced length, the innermost first. */
+ * If a value fails nothing of its batch goes out, but for a Watch: whole revisions before it do, as
+ * a piece of their own. After a failure of FILL, etcd_stream_abort completes the message from where
+ * the last good batch ended: every open message is filled to its announced length, the innermost
+ * first. */
 #include "etcd/stream_int.h"
 
 static enum err fill_apply(struct etcd_stream *st, struct etcd__apply *a, struct chain *out)

@@ -18,8 +18,8 @@ struct etcd__level {
     bool has_edits;
 };
 
-/* FILL: where the output stands: in which messages, and how much of an unknown field is to come. The
- * output's levels end where the input's end, for what is saved is paid back in time. */
+/* FILL: where the output stands: in which messages, and how much of an unknown field is to come.
+ * The output's levels end where the input's end, for what is saved is paid back in time. */
 struct etcd__stand {
     size_t ends[ETCD__DEPTH_MAX];
     uint32_t count;
@@ -54,13 +54,14 @@ struct etcd_stream {
     struct etcd_watch_info info;
     uint8_t *header;
     bool has_begun;
-    size_t peeked;   /* bytes of the caller's chain that are known to be whole events */
-    size_t cut;      /* of these, whole revisions */
+    size_t peeked; /* bytes of the caller's chain that are known to be whole events */
+    size_t cut;    /* of these, whole revisions */
     bool has_revision;
     int64_t revision; /* of the last event that was peeked at */
 };
 
-/* The next field of the innermost level, at pos. *is_stuck: it has not arrived; nothing is changed. */
+/* The next field of the innermost level, at pos. *is_stuck: it has not arrived; nothing is changed.
+ */
 MUST_CHECK enum err etcd__stream_head(const struct etcd_stream *st, const struct chain_pos *pos,
                                       struct pb_field *f, bool *is_stuck);
 /* Takes the first n bytes of in for batch. */

@@ -5,11 +5,13 @@
 
 #include "etcd/plan.h"
 
-/* WatchRequest { cancel_request { watch_id } }: made by us, so it holds no value. Errors: ERR_NOMEM. */
+/* WatchRequest { cancel_request { watch_id } }: made by us, so it holds no value. Errors:
+ * ERR_NOMEM. */
 MUST_CHECK enum err etcd_watch_cancel_request(int64_t watch_id, struct slab_pool *pool,
                                               struct sealed_msg *out);
-/* WatchResponse { header, watch_id, canceled, cancel_reason }. header: body of a ResponseHeader seen on
- * this stream (clients crash without one). compact_revision is never set: it would read as "compacted". */
+/* WatchResponse { header, watch_id, canceled, cancel_reason }. header: body of a ResponseHeader
+ * seen on this stream (clients crash without one). compact_revision is never set: it would read as
+ * "compacted". */
 MUST_CHECK enum err etcd_watch_canceled_response(struct bytes header, int64_t watch_id,
                                                  const char *reason, struct slab_pool *pool,
                                                  struct chain *out);

@@ -399,7 +399,9 @@ static void on_net_eof(struct net_conn *net, enum err why)
 {
     struct h2_conn *c = net_conn_user(net);
 
-    conn_lose(c, why, net_conn_why(net));
+    const char *text = net_conn_why(net);
+
+    conn_lose(c, why, text[0] != '\0' ? text : "closed by the peer");
 }
 
 static void on_net_closed(struct net_conn *net)

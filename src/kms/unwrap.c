@@ -161,6 +161,8 @@ static void on_answer(struct plugin_unwrap *call, const struct plugin_answer *a)
         take_secret(w, a->secret);
         break;
     case PLUGIN_AWAY:
+        LOG(DEBUG, "KMS does not answer, the call is repeated", "provider=\"%s\" why=\"%s\"",
+            u->plugin->provider->name, a->why);
         park(w);
         break;
     case PLUGIN_FAILED:

@@ -71,6 +71,11 @@ static void answer_away(struct probe *p)
         BYTES_LIT("{\"health\":\"false\",\"reason\":\"etcd-envelope: etcd is not reachable\"}\n"));
 }
 
+static void answer_not_found(struct probe *p)
+{
+    answer(p, 404, "text/plain; charset=utf-8", BYTES_LIT("404 page not found\n"));
+}
+
 static void on_timer(struct loop_timer *t)
 {
     struct probe *p = CONTAINER_OF(t, struct probe, timer);
@@ -230,7 +235,7 @@ static void client_feed(struct probe *p, struct bytes in)
     case HTTP1_MORE:
         return;
     case HTTP1_BAD:
-        answer(p, 400, "text/plain; charset=utf-8", BYTES_LIT("400 Bad Request\n"));
+        answer_not_found(p);
         return;
     case HTTP1_DONE:
         break;
@@ -238,7 +243,7 @@ static void client_feed(struct probe *p, struct bytes in)
     p->is_asked = true;
     if (strcmp(p->request.method, "GET") != 0 || !is_allowed_path(p->request.path) ||
         !is_allowed_query(p->request.query)) {
-        answer(p, 404, "text/plain; charset=utf-8", BYTES_LIT("404 page not found\n"));
+        answer_not_found(p);
         return;
     }
     p->server = p->worker->next_server % p->worker->env->etcd_url_count;

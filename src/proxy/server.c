@@ -358,6 +358,8 @@ static void say_protected(const struct server *s)
         else if (r->key_rules->v[i].entry_count > 0)
             LOG(INFO, "excluded by identity", "prefix=%s", r->key_rules->v[i].prefix);
     }
+    if (r->config->has_more_documents)
+        LOG(WARN, "configuration", "%s", "only the first YAML document of the file counts");
     for (size_t i = 0; i < r->key_rules->warning_count; i++)
         LOG(WARN, "configuration", "%s", r->key_rules->warnings[i]);
 }

@@ -40,7 +40,6 @@ from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402
 import envelope  # noqa: E402
 import fake_kms  # noqa: E402
 from client import Client  # noqa: E402
-from protos import rpc  # noqa: E402
 
 Code = grpc.StatusCode
 BUILD = pathlib.Path(os.environ.get("ENVELOPE_BUILD", ROOT / "build" / "dev"))

@@ -161,6 +161,10 @@ class FakeEtcd:
             conn.close()
 
     def stop(self):
+        try:
+            self.listener.shutdown(socket.SHUT_RDWR)  # wakes accept(), which would keep the port
+        except OSError:
+            pass
         self.listener.close()
         self.drop_connections()
 

@@ -13,15 +13,20 @@ class Tap:
         self.upstream = ("127.0.0.1", port)
         self.recordings = []  # one bytearray per connection
         self.open = []
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
+        self.port = 0
+        self.listen()
         self.url = f"http://127.0.0.1:{self.port}"
-        threading.Thread(target=self.accept, daemon=True).start()
 
-    def accept(self):
+    def listen(self):
+        """Also after stop(): on the same port again."""
+        self.listener = socket.create_server(("127.0.0.1", self.port))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, args=(self.listener,), daemon=True).start()
+
+    def accept(self, listener):
         while True:
             try:
-                client, _ = self.listener.accept()
+                client, _ = listener.accept()
             except OSError:
                 return
             try:
@@ -61,6 +66,11 @@ class Tap:
         self.open = []
 
     def stop(self):
+        """As if etcd were gone: refuses connections and cuts those that there are."""
+        try:
+            self.listener.shutdown(socket.SHUT_RDWR)  # wakes accept(), which would keep the port
+        except OSError:
+            pass
         self.listener.close()
         self.drop()
 

@@ -46,9 +46,8 @@ void fix_init(struct fix *f)
     assert_int_equal(envelope_ctx_new(random_fn, f, &f->ctx), ERR_OK);
     for (size_t i = 0; i < FIX_DEKS; i++)
         f->deks[i] = make_dek(i);
-    f->kms = (struct provider){.kind = PROVIDER_KMS_V2,
-                               .name = "one",
-                               .prefix = BYTES_LIT("k8s:enc:kms:v2:one:")};
+    f->kms = (struct provider){
+        .kind = PROVIDER_KMS_V2, .name = "one", .prefix = BYTES_LIT("k8s:enc:kms:v2:one:")};
     f->identity = (struct provider){.kind = PROVIDER_IDENTITY, .name = ""};
     f->kms_only[0] = f->kms_identity[0] = f->identity_kms[1] = &f->kms;
     f->kms_identity[1] = f->identity_kms[0] = &f->identity;
@@ -207,8 +206,8 @@ struct buf fix_seal(struct fix *f, size_t dek, const char *key, const void *valu
     assert_int_equal(envelope_sealed_len(&f->kms, f->deks[dek], n, &b.n), ERR_OK);
     b.p = malloc(b.n);
     assert_non_null(b.p);
-    assert_int_equal(
-        envelope_seal(f->ctx, &f->kms, f->deks[dek], bytes_str(key), &in, 0, n, b.p), ERR_OK);
+    assert_int_equal(envelope_seal(f->ctx, &f->kms, f->deks[dek], bytes_str(key), &in, 0, n, b.p),
+                     ERR_OK);
     chain_fini(&in);
     return b;
 }

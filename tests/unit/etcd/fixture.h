@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the tests of etcd/ share: providers with a fixed DEK, rules, chains cut in every way, and the
- * three steps of a lane in one call. */
+/* What the tests of etcd/ share: providers with a fixed DEK, rules, chains cut in every way, and
+ * the three steps of a lane in one call. */
 #ifndef TESTS_UNIT_ETCD_FIXTURE_H
 #define TESTS_UNIT_ETCD_FIXTURE_H
 
@@ -16,8 +16,8 @@
 
 #define FIX_DEKS 3
 
-/* Rules: /registry/secrets [kms], /registry/configmaps [kms identity], /registry/moving [identity kms],
- * /registry [kms] but for /registry/open; nothing else is protected. */
+/* Rules: /registry/secrets [kms], /registry/configmaps [kms identity], /registry/moving [identity
+ * kms], /registry [kms] but for /registry/open; nothing else is protected. */
 struct fix {
     struct slab_pool pool;
     struct envelope_ctx *ctx;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The rewriter against protobuf-c: messages are built and taken apart by it, the slow way is decode,
- * edit, encode. Where our input is canonical the bytes must be equal. */
+/* The rewriter against protobuf-c: messages are built and taken apart by it, the slow way is
+ * decode, edit, encode. Where our input is canonical the bytes must be equal. */
 #include "fixture.h"
 
 #include "base/metrics.h"

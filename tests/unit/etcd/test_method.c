@@ -45,11 +45,23 @@ static void test_contents(void **state)
 
 static void test_auth_is_complete(void **state)
 {
-    static const char *const names[] = {
-        "AuthEnable",  "AuthDisable",        "AuthStatus",           "Authenticate", "UserAdd",
-        "UserGet",     "UserList",           "UserDelete",           "RoleAdd",      "RoleGet",
-        "RoleList",    "UserChangePassword", "UserGrantRole",        "RoleDelete",   "UserRevokeRole",
-        "RoleGrantPermission", "RoleRevokePermission"};
+    static const char *const names[] = {"AuthEnable",
+                                        "AuthDisable",
+                                        "AuthStatus",
+                                        "Authenticate",
+                                        "UserAdd",
+                                        "UserGet",
+                                        "UserList",
+                                        "UserDelete",
+                                        "RoleAdd",
+                                        "RoleGet",
+                                        "RoleList",
+                                        "UserChangePassword",
+                                        "UserGrantRole",
+                                        "RoleDelete",
+                                        "UserRevokeRole",
+                                        "RoleGrantPermission",
+                                        "RoleRevokePermission"};
     char path[128];
 
     (void)state;

@@ -146,7 +146,7 @@ static void test_touch(void **state)
 static void test_touch_never_misses(void **state)
 {
     const struct etcd_rule v[] = {
-        {BYTES_LIT("/a"), false, &list_a},   {BYTES_LIT("/a/b"), false, NULL},
+        {BYTES_LIT("/a"), false, &list_a},    {BYTES_LIT("/a/b"), false, NULL},
         {BYTES_LIT("/a/b/a"), true, &list_b}, {BYTES_LIT("/b"), true, &list_a},
         {BYTES_LIT("/b"), false, NULL},
     };

@@ -166,7 +166,8 @@ static void test_strict_everywhere(void **state)
     refused(ETCD_TXN, with_sub(txn(2, put(SECRET, "v")), 3, wrap(1, range)), ERR_REQ_DOUBLED,
             SECRET);
     refused(ETCD_TXN, with_varint(txn(2, put(SECRET, "v")), 9, 1), ERR_REQ_UNKNOWN_FIELD, SECRET);
-    refused(ETCD_TXN, with_sub(txn(2, put(SECRET, "v")), 2, with_varint(wrap(2, put(OPEN_KEY, "v")), 8, 1)),
+    refused(ETCD_TXN,
+            with_sub(txn(2, put(SECRET, "v")), 2, with_varint(wrap(2, put(OPEN_KEY, "v")), 8, 1)),
             ERR_REQ_UNKNOWN_FIELD, SECRET);
 }
 
@@ -191,16 +192,19 @@ static void test_key_and_ignore_value(void **state)
 static void test_malformed(void **state)
 {
     static const char *const bad[] = {
-        "\x0a",                                              /* a tag alone */
-        "\x0a\x05" "ab",                                     /* length past the end */
-        "\x07",                                              /* wire type 7 */
-        "\x06",                                              /* wire type 6 */
-        "\x02\x01" "a",                                      /* field 0 */
-        "\x0c",                                              /* a stray end of group */
-        "\x0b\x14",                                          /* a group that closes as another */
-        "\x18\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",  /* 11 bytes of varint */
-        "\x18\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02",      /* 65 bits */
-        "\x8a\x80\x80\x80\x80\x02\x01" "a",                  /* field number over 2^29: int32 would alias */
+        "\x0a", /* a tag alone */
+        "\x0a\x05"
+        "ab",   /* length past the end */
+        "\x07", /* wire type 7 */
+        "\x06", /* wire type 6 */
+        "\x02\x01"
+        "a",                                                /* field 0 */
+        "\x0c",                                             /* a stray end of group */
+        "\x0b\x14",                                         /* a group that closes as another */
+        "\x18\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", /* 11 bytes of varint */
+        "\x18\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02",     /* 65 bits */
+        "\x8a\x80\x80\x80\x80\x02\x01"
+        "a", /* field number over 2^29: int32 would alias */
     };
 
     (void)state;
@@ -264,8 +268,8 @@ static void test_sealed_value_that_does_not_open(void **state)
 {
     struct buf sealed = fix_seal(&fix, 0, SECRET, "text", 4);
     static const char *const texts[] = {"k8s:enc:", "k8s:enc:aescbc:v1:key:xxxxxxxxxxxxxxxxxxxx",
-                                        "k8s:enc:kms:v2:other:x", "k8s:enc:kms:v2:one:",
-                                        "k8s:enc:kms:v2:one:garbage"};
+                                        "k8s:enc:kms:v2:other:x",
+                                        "k8s:enc:kms:v2:one:", "k8s:enc:kms:v2:one:garbage"};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
@@ -316,9 +320,11 @@ static void test_doubled_members_always_refused(void **state)
     refused(ETCD_TXN, wrap(3, op), ERR_REQ_ONEOF, "");
     op = with_sub(wrap(2, put(SECRET, "v")), 2, put(SECRET, "w"));
     refused(ETCD_TXN, wrap(2, op), ERR_REQ_DOUBLED, "");
-    refused(ETCD_TXN, wrap(1, with_varint(with_varint(with_str((struct buf){0}, 3, "k"), 6, 0), 6, 0)),
+    refused(ETCD_TXN,
+            wrap(1, with_varint(with_varint(with_str((struct buf){0}, 3, "k"), 6, 0), 6, 0)),
             ERR_REQ_DOUBLED, "");
-    refused(ETCD_TXN, wrap(1, with_varint(with_varint(with_str((struct buf){0}, 3, "k"), 6, 0), 4, 0)),
+    refused(ETCD_TXN,
+            wrap(1, with_varint(with_varint(with_str((struct buf){0}, 3, "k"), 6, 0), 4, 0)),
             ERR_REQ_ONEOF, "");
 }
 

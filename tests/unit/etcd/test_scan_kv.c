@@ -253,7 +253,8 @@ static void test_events(void **state)
     passes(ETCD_WATCH, wrap(11, odd), 0);
     refused(ETCD_WATCH, wrap(11, with_sub(event(1, kv(SECRET, NULL)), 3, kv(SECRET, NULL))),
             ERR_NO_MATCHING_PREFIX, SECRET);
-    refused(ETCD_WATCH, wrap(11, with_sub(event(1, kv(SECRET, NULL)), 3, sealed_kv(CONFIG, CONFIG))),
+    refused(ETCD_WATCH,
+            wrap(11, with_sub(event(1, kv(SECRET, NULL)), 3, sealed_kv(CONFIG, CONFIG))),
             ERR_ANS_PREV_KEY, CONFIG);
     refused(ETCD_WATCH, wrap(11, wrap(3, sealed_kv(SECRET, SECRET))), ERR_ANS_PREV_KEY, SECRET);
 }
@@ -262,7 +263,8 @@ static void test_events(void **state)
 static void test_event_order(void **state)
 {
     struct etcd_ask ask = {0};
-    struct buf in = wrap(11, with_sub(wrap(3, sealed_kv(SECRET, SECRET)), 2, sealed_kv(SECRET, SECRET)));
+    struct buf in =
+        wrap(11, with_sub(wrap(3, sealed_kv(SECRET, SECRET)), 2, sealed_kv(SECRET, SECRET)));
     struct buf want = wrap(11, with_sub(wrap(3, kv(SECRET, "text")), 2, kv(SECRET, "text")));
     struct run r;
 
@@ -324,16 +326,19 @@ static void test_watch_life(void **state)
     assert_int_equal(watch_answer(&ask, watch(-1, false, false), &info), ERR_OK);
     assert_int_equal(info.watch_id, -1);
     /* events of another watch, and the right one */
-    assert_int_equal(watch_answer(&ask, with_sub(watch(6, false, false), 11, event(1, kv(SECRET, NULL))), &info),
-                     ERR_ANS_UNKNOWN_WATCH);
-    assert_int_equal(watch_answer(&ask, with_sub(watch(5, false, false), 11, event(1, kv(SECRET, NULL))), &info),
-                     ERR_OK);
+    assert_int_equal(
+        watch_answer(&ask, with_sub(watch(6, false, false), 11, event(1, kv(SECRET, NULL))), &info),
+        ERR_ANS_UNKNOWN_WATCH);
+    assert_int_equal(
+        watch_answer(&ask, with_sub(watch(5, false, false), 11, event(1, kv(SECRET, NULL))), &info),
+        ERR_OK);
     assert_true(info.has_events);
-    assert_int_equal(watch_answer(&ask, with_sub(watch(5, false, false), 11, event(1, kv(CONFIG, NULL))), &info),
-                     ERR_ANS_OUTSIDE);
+    assert_int_equal(
+        watch_answer(&ask, with_sub(watch(5, false, false), 11, event(1, kv(CONFIG, NULL))), &info),
+        ERR_ANS_OUTSIDE);
     /* the id may come behind the events */
-    assert_int_equal(watch_answer(&ask, with_varint(wrap(11, event(1, kv(SECRET, NULL))), 2, 5), &info),
-                     ERR_OK);
+    assert_int_equal(
+        watch_answer(&ask, with_varint(wrap(11, event(1, kv(SECRET, NULL))), 2, 5), &info), ERR_OK);
     assert_int_equal(watch_answer(&ask, watch(5, false, true), &info), ERR_OK);
     assert_null(etcd_ask_watch(&ask, 5));
     assert_int_equal(watch_answer(&ask, watch(5, false, true), &info), ERR_OK);
@@ -348,8 +353,10 @@ static void test_swallow(void **state)
     (void)state;
     default_ask(ETCD_WATCH, &ask);
     etcd_ask_watch(&ask, 0)->state = ETCD_WATCH_SWALLOW;
-    assert_int_equal(watch_answer(&ask, with_sub(watch(0, false, false), 11, event(0, kv(SECRET, "planted"))), &info),
-                     ERR_OK);
+    assert_int_equal(
+        watch_answer(&ask, with_sub(watch(0, false, false), 11, event(0, kv(SECRET, "planted"))),
+                     &info),
+        ERR_OK);
     assert_true(info.has_events);
     assert_int_equal(etcd_ask_watch(&ask, 0)->state, ETCD_WATCH_SWALLOW);
     assert_int_equal(watch_answer(&ask, watch(0, false, true), &info), ERR_OK);
@@ -360,11 +367,11 @@ static void test_swallow(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_outside),     cmocka_unit_test(test_values),
-        cmocka_unit_test(test_keys_only),   cmocka_unit_test(test_doubled),
-        cmocka_unit_test(test_wire_types),  cmocka_unit_test(test_malformed),
-        cmocka_unit_test(test_events),      cmocka_unit_test(test_event_order),
-        cmocka_unit_test(test_watch_life),  cmocka_unit_test(test_swallow),
+        cmocka_unit_test(test_outside),    cmocka_unit_test(test_values),
+        cmocka_unit_test(test_keys_only),  cmocka_unit_test(test_doubled),
+        cmocka_unit_test(test_wire_types), cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_events),     cmocka_unit_test(test_event_order),
+        cmocka_unit_test(test_watch_life), cmocka_unit_test(test_swallow),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -72,8 +72,8 @@ static void turn(void)
     static uint64_t end;
 
     if (end == 0)
-        end = loop_hrtime_ns() + 100ull * 1000000000;
-    assert_true(loop_hrtime_ns() < end);
+        end = loop_hrtime_ns() + 110ull * 1000000000;
+    CHECK(loop_hrtime_ns() < end); /* the time of the whole program */
     uv_run(&f.loop.uv, UV_RUN_ONCE);
 }
 
@@ -125,6 +125,18 @@ static void until_healthy(void)
         kms_manager_state(f.manager, 0, &s);
     } while (!s.is_healthy);
     pass_ms(5); /* the news */
+}
+
+/* Asks for a check until there is one: the last result may be a few ms too young. */
+static void check_now(void)
+{
+    unsigned before = f.fake.status.calls;
+
+    while (f.fake.status.calls == before) {
+        kms_manager_check(f.manager);
+        pass_ms(20);
+    }
+    pass_ms(300);
 }
 
 static void open_manager(const char *endpoint)
@@ -283,18 +295,14 @@ static void a_rotation_reaches_the_rings_and_old_values_cost_nothing(void **stat
     /* healthz is bad, so that the result is kept for 3 s only */
     f.fake.status.how = FAKE_ANSWERS;
     f.fake.healthz = "ill";
-    pass_ms(3100);
-    kms_manager_check(f.manager);
-    pass_ms(100);
+    check_now();
     assert_int_equal(keyring_write_key(f.rings[0], &f.provider, &old), ERR_OK);
     dek_ref(old);
     f.fake.key_id = "B";
     kms_manager_check(f.manager); /* within 3 s of a bad result: no call */
     pass_ms(100);
     assert_int_equal(f.fake.status.calls, 2);
-    pass_ms(3100);
-    kms_manager_check(f.manager);
-    pass_ms(100);
+    check_now();
     assert_int_equal(f.fake.status.calls, 3);
     assert_int_equal(keyring_write_key(f.rings[0], &f.provider, &new), ERR_OK);
     assert_true(bytes_eq(new->id.key_id, BYTES_LIT("B")));
@@ -623,7 +631,7 @@ static void closing_with_everything_under_way(void **state)
 
 static void a_full_cache_makes_room_in_the_secret_memory(void **state)
 {
-    static const size_t sizes[] = {2 << 20, 1 << 20, 512 << 10};
+    static const size_t sizes[] = {2 << 20, 1 << 20, 512 << 10, 256 << 10};
     void *ballast[ARRAY_LEN(sizes)];
     unsigned failed = 0;
     char wrapped[33];
@@ -634,7 +642,7 @@ static void a_full_cache_makes_room_in_the_secret_memory(void **state)
         assert_non_null(ballast[i]);
     }
     /* more DEKs than the rest holds at once, one after the other */
-    for (int i = 0; i < 3000; i++) {
+    for (int i = 0; i < 1200; i++) {
         struct wish w;
 
         snprintf(wrapped, sizeof wrapped, "%032d", i);
@@ -647,8 +655,8 @@ static void a_full_cache_makes_room_in_the_secret_memory(void **state)
         keyring_confirm(f.rings[i % RINGS], &f.provider, w.wait.dek);
         dek_drop(w.wait.dek);
     }
-    assert_in_range(metric_get(METRIC_dek_cache_size), 500, 2500); /* so it was full */
-    assert_in_range(failed, 0, 60);
+    assert_in_range(metric_get(METRIC_dek_cache_size), 200, 1000); /* so it was full */
+    assert_in_range(failed, 0, 40);
     for (size_t i = 0; i < ARRAY_LEN(sizes); i++)
         secret_free(ballast[i], sizes[i]);
 }
@@ -675,7 +683,7 @@ static void reads_wait_for_the_first_good_check(void **state)
     assert_int_equal(f.fake.decrypt.calls, 0);
     assert_false(w.is_done);
     f.fake.status.how = FAKE_ANSWERS;
-    kms_manager_check(f.manager);
+    check_now();
     until_true(&w.is_done);
     assert_int_equal(w.wait.err, ERR_OK);
     dek_drop(w.wait.dek);

@@ -1,0 +1,425 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""A KMS plugin that is slow, wrong, gone, or rotates: what works goes on, what doesn't is refused, nothing is
+written in clear, and nobody else is held up."""
+import threading
+import time
+
+import harness  # first: it sets the path to tests/fake
+import fake_etcd
+from client import prefix_end
+from harness import Code, LONG, envelope, wait_until
+from protos import rpc
+
+VALUE = b"plaintext that must stay out of etcd"
+
+
+class Kms(harness.E2E):
+    needs_proxy = True
+
+    @classmethod
+    def start(cls):
+        """etcd only: every test has a plugin and proxies of its own."""
+        cls.etcd = cls.env.etcd()
+        cls.raw = cls.etcd.client
+
+    def setUp(self):
+        super().setUp()
+        self.count = 0
+        self.kms = self.env.kms(name=self.name[:30])
+        self.addCleanup(self.kms.stop)
+        self.config = self.env.config(self.kms.path, name=self.name + ".yaml")
+
+    def start_proxy(self, wait=True, **options):
+        self.count += 1
+        proxy = self.env.proxy(self.etcd, options.pop("config", self.config), name=f"{self.name}{self.count}",
+                               wait=wait, **options)
+        self.addCleanup(proxy.stop)
+        if not wait:
+            wait_until(lambda: self.listens(proxy), 10, "listening proxy")
+        return proxy
+
+    def listens(self, proxy):
+        try:
+            proxy.client.get(b"/unprotected", timeout=1)
+            return True
+        except harness.grpc.RpcError:
+            return False
+
+    def assertNothingClear(self):
+        for record in self.raw.list(b"/registry/secrets/").kvs:
+            self.assertTrue(record.value.startswith(b"k8s:enc:kms:v2:"), record.key)
+            self.assertNotIn(VALUE, record.value)
+
+
+class Calls(Kms):
+    def test_writes_cost_no_call(self):
+        """One Encrypt at the start (and none by value); own values cost no Decrypt."""
+        proxy = self.start_proxy()
+        for i in range(50):
+            proxy.client.put(self.secret(str(i)), VALUE)
+        proxy.client.list(self.secret(""))
+        self.assertEqual(self.kms.calls["Encrypt"], 1)
+        self.assertEqual(self.kms.calls["Decrypt"], 0)
+
+    def test_one_unwrap_per_dek(self):
+        """100 cold reads of values of one DEK at once: one Decrypt."""
+        first = self.start_proxy()
+        for i in range(100):
+            first.client.put(self.secret(str(i)), VALUE)
+        self.kms.delay["Decrypt"] = 0.3
+        second = self.start_proxy()
+        before = self.kms.calls["Decrypt"]
+        values = harness.in_threads(20, lambda i: second.client.value(self.secret(str(i))))
+        self.assertEqual(values, [VALUE] * 20)
+        second.client.list(self.secret(""))
+        self.assertEqual(self.kms.calls["Decrypt"] - before, 1)
+        key_id, _, annotations = self.kms.decrypted[-1]
+        self.assertEqual((key_id, annotations), ("key-1", {}))
+
+    def test_annotations(self):
+        self.kms.annotations = {"b.example.org": b"\0\xff", "a.example.org": b"", "c.example.org": b"x" * 500}
+        first = self.start_proxy()
+        first.client.put(self.secret(), VALUE)
+        parsed = envelope.parse(self.raw.value(self.secret()))
+        self.assertEqual(dict(parsed.annotations), self.kms.annotations)
+        second = self.start_proxy()
+        self.assertEqual(second.client.value(self.secret()), VALUE)
+        self.assertEqual(self.kms.decrypted[-1][2], self.kms.annotations)
+
+    def test_deks_of_a_list_are_asked_for_together(self):
+        for i in range(40):
+            key = self.secret(f"{i:02}")
+            self.raw.put(key, envelope.seal(key, VALUE))
+        self.kms.delay["Decrypt"] = 0.1
+        proxy = self.start_proxy()
+        started = time.monotonic()
+        answer = proxy.client.list(self.secret(""))
+        self.assertEqual([k.value for k in answer.kvs], [VALUE] * 40)
+        self.assertLess(time.monotonic() - started, 3, "40 x 0.1 s one after the other")
+        self.assertGreater(self.kms.max_in_flight["Decrypt"], 3)
+
+
+class Away(Kms):
+    def test_plugin_gone_after_the_start(self):
+        """Less than three minutes: nobody notices."""
+        proxy = self.start_proxy()
+        proxy.client.put(self.secret(), VALUE)
+        self.kms.stop()
+        for i in range(20):
+            proxy.client.put(self.secret(str(i)), VALUE)
+            self.assertEqual(proxy.client.value(self.secret(str(i))), VALUE)
+            self.assertSealed(self.secret(str(i)), VALUE)
+        self.assertNothingClear()
+
+    def test_cold_key_with_the_plugin_gone(self):
+        """A read waits at most 10 s and says FAILED_PRECONDITION; unprotected keys and known DEKs go on meanwhile."""
+        proxy = self.start_proxy()
+        proxy.client.put(self.secret("known"), VALUE)
+        key = self.secret("cold")
+        self.raw.put(key, envelope.seal(key, VALUE))
+        self.kms.stop()
+        waiting = threading.Thread(target=self.cold_read, args=(proxy, key))
+        waiting.start()
+        times = []
+        while waiting.is_alive():
+            started = time.monotonic()
+            self.assertEqual(proxy.client.value(self.secret("known")), VALUE)
+            proxy.client.put(self.plain(), b"x")
+            times.append(time.monotonic() - started)
+            time.sleep(0.05)
+        waiting.join()
+        self.assertEqual(self.outcome[0], Code.FAILED_PRECONDITION, self.outcome)
+        self.assertLess(self.outcome[1], 13)
+        self.assertLess(max(times), 1, "others were held up")
+        # It is not remembered against the DEK: when the plugin is back the value opens.
+        self.kms.start()
+        wait_until(lambda: self.reads(proxy, key), 20, "recovery")
+
+    def cold_read(self, proxy, key):
+        started = time.monotonic()
+        try:
+            self.outcome = (proxy.client.value(key, timeout=30), 0)
+        except harness.grpc.RpcError as error:
+            self.outcome = (error.code(), time.monotonic() - started, error.details())
+
+    def reads(self, proxy, key):
+        try:
+            return proxy.client.value(key, timeout=15) == VALUE
+        except harness.grpc.RpcError:
+            return False
+
+    def test_plugin_away_at_the_start(self):
+        """Unprotected keys are served; protected writes are UNAVAILABLE and nothing goes to etcd; reads wait."""
+        self.kms.stop()
+        proxy = self.start_proxy(wait=False)
+        proxy.client.put(self.plain(), b"served")
+        self.assertEqual(self.raw.value(self.plain()), b"served")
+        revision = self.raw.get(b"x").header.revision
+        started = time.monotonic()
+        self.assertStatus(Code.UNAVAILABLE, proxy.client.put, self.secret(), VALUE, timeout=30)
+        self.assertStatus(Code.UNAVAILABLE, proxy.client.txn, [], [
+            rpc.RequestOp(request_put=rpc.PutRequest(key=self.plain(), value=b"y")),
+            rpc.RequestOp(request_put=rpc.PutRequest(key=self.secret(), value=VALUE))], timeout=30)
+        self.assertLess(time.monotonic() - started, 25)
+        self.assertEqual(self.raw.get(b"x").header.revision, revision, "nothing was sent to etcd")
+        self.assertEqual(len(proxy.client.list(self.secret("")).kvs), 0)
+        self.kms.start()
+        wait_until(lambda: self.writes(proxy), 25, "recovery within a poll of 10 s")
+        self.assertSealed(self.secret(), VALUE)
+
+    def writes(self, proxy):
+        try:
+            proxy.client.put(self.secret(), VALUE, timeout=5)
+            return True
+        except harness.grpc.RpcError as error:
+            self.assertEqual(error.code(), Code.UNAVAILABLE)
+            return False
+
+    def test_slow_plugin_delays_nobody_else(self):
+        proxy = self.start_proxy()
+        proxy.client.put(self.secret("known"), VALUE)
+        key = self.secret("cold")
+        self.raw.put(key, envelope.seal(key, VALUE))
+        self.kms.delay["Decrypt"] = 1.5
+        slow = threading.Thread(target=self.cold_read, args=(proxy, key))
+        slow.start()
+        worst = 0
+        for _ in range(20):
+            started = time.monotonic()
+            self.assertEqual(proxy.client.value(self.secret("known")), VALUE)
+            proxy.client.put(self.secret("w"), VALUE)
+            worst = max(worst, time.monotonic() - started)
+        slow.join()
+        self.assertEqual(self.outcome[0], VALUE)
+        self.assertLess(worst, 0.5)
+
+    def test_hanging_plugin(self):
+        """Slower than its time-out: as if it were gone."""
+        key = self.secret("cold")
+        config = self.env.config(self.kms.path, name=self.name + "-short.yaml", timeout="500ms")
+        proxy = self.start_proxy(config=config)
+        self.raw.put(key, envelope.seal(key, VALUE))
+        self.kms.delay["Decrypt"] = 4
+        self.cold_read(proxy, key)
+        self.assertEqual(self.outcome[0], Code.FAILED_PRECONDITION, self.outcome)
+        self.kms.delay["Decrypt"] = 0
+        wait_until(lambda: self.reads(proxy, key), 20, "recovery")
+
+    def test_three_minutes(self):
+        if not LONG:
+            self.skipTest("takes four minutes; the clock is tested in units")
+        proxy = self.start_proxy()
+        proxy.client.put(self.secret("known"), VALUE)
+        self.kms.stop()
+        time.sleep(250)
+        self.assertStatus(Code.UNAVAILABLE, proxy.client.put, self.secret(), VALUE, timeout=30)
+        self.assertEqual(proxy.client.value(self.secret("known")), VALUE)
+        self.kms.start()
+        wait_until(lambda: self.writes(proxy), 25, "recovery")
+
+
+class Wrong(Kms):
+    def test_error_for_one_dek(self):
+        """DATA_LOSS, and the plugin is not asked again at once."""
+        proxy = self.start_proxy()
+        good, bad = self.secret("good"), self.secret("bad")
+        self.raw.put(good, envelope.seal(good, VALUE))
+        sealed = envelope.seal(bad, VALUE, key_id="key-2")
+        # Wrapped under another key than it says: the plugin cannot unwrap it.
+        self.raw.put(bad, sealed.replace(b"key-2", b"key-3"))
+        for _ in range(5):
+            self.assertStatus(Code.DATA_LOSS, proxy.client.get, bad)
+        self.assertEqual(len([d for d in self.kms.decrypted if d[0] == "key-3"]), 1)
+        self.assertEqual(proxy.client.value(good), VALUE)
+        self.assertStatus(Code.DATA_LOSS, proxy.client.list, self.secret(""))
+        time.sleep(3.2)
+        self.assertStatus(Code.DATA_LOSS, proxy.client.get, bad)
+        self.assertEqual(len([d for d in self.kms.decrypted if d[0] == "key-3"]), 2)
+
+    def test_wrong_dek(self):
+        """The value does not open and the DEK is not kept: when the plugin is right again so is the value."""
+        proxy = self.start_proxy()
+        key = self.secret()
+        self.raw.put(key, envelope.seal(key, VALUE))
+        self.kms.wrong_dek = True
+        self.assertStatus(Code.DATA_LOSS, proxy.client.get, key)
+        self.kms.wrong_dek = False
+        wait_until(lambda: self.opens(proxy, key), 6, "the right value")
+
+    def opens(self, proxy, key):
+        try:
+            return proxy.client.value(key) == VALUE
+        except harness.grpc.RpcError as error:
+            self.assertEqual(error.code(), Code.DATA_LOSS)
+            return False
+
+    def test_plugin_errors(self):
+        proxy = self.start_proxy()
+        key = self.secret()
+        self.raw.put(key, envelope.seal(key, VALUE))
+        self.kms.error["Decrypt"] = (Code.INTERNAL, "secret of the plugin")
+        text = self.assertStatus(Code.DATA_LOSS, proxy.client.get, key)
+        self.assertNotIn("secret of the plugin", text)
+        self.kms.error.clear()
+        wait_until(lambda: self.opens(proxy, key), 6, "the value after the negative cache's 3 s")
+
+    def test_bad_answers_at_the_start(self):
+        """Status or Encrypt that kube-apiserver would not accept: no key, writes UNAVAILABLE."""
+        cases = {"no key id": {"key_id": ""}, "long key id": {"key_id": "x" * 1025}, "other key id": {"encrypt_key_id": "y"},
+                 "bad annotation": {"annotations": {"nodomain": b"x"}},
+                 "large annotation": {"annotations": {"a.example.org": b"x" * 33000}}}
+        honest = dict(self.kms.__dict__)
+        for name, changes in cases.items():
+            with self.subTest(name):
+                self.kms.__dict__.update(changes)
+                proxy = self.start_proxy(wait=False)
+                self.assertStatus(Code.UNAVAILABLE, proxy.client.put, self.secret(), VALUE, timeout=30)
+                self.assertIsNone(self.raw.value(self.secret()))
+                proxy.stop()
+                for attribute in changes:
+                    setattr(self.kms, attribute, honest[attribute])
+
+    def test_unhealthy_but_answering(self):
+        """healthz that is not ok never stops writes, as in Kubernetes."""
+        self.kms.healthz = "a disk is on fire"
+        proxy = self.start_proxy()
+        proxy.client.put(self.secret(), VALUE)
+        self.assertSealed(self.secret(), VALUE)
+
+
+class Rotation(Kms):
+    def test_key_id_changes(self):
+        """New writes carry the new key id within a poll (60 s), old values stay readable, cold ones too."""
+        proxy = self.start_proxy()
+        proxy.client.put(self.secret("old"), VALUE)
+        self.kms.key_id = "key-2"
+        if LONG:
+            wait_until(lambda: self.key_id_of_a_write(proxy) == "key-2", 75, "new key", step=2)
+            self.assertEqual(proxy.client.value(self.secret("old")), VALUE)
+        second = self.start_proxy()
+        second.client.put(self.secret("new"), VALUE)
+        self.assertEqual(envelope.parse(self.raw.value(self.secret("new"))).key_id, "key-2")
+        # Each reads what the other wrote.
+        for each in (proxy, second):
+            self.assertEqual([k.value for k in each.client.list(self.secret("")).kvs
+                              if k.key != self.secret("probe")], [VALUE, VALUE])
+
+    def key_id_of_a_write(self, proxy):
+        proxy.client.put(self.secret("probe"), VALUE)
+        return envelope.parse(self.raw.value(self.secret("probe"))).key_id
+
+    def test_every_process_has_its_own_seed(self):
+        one, two = self.start_proxy(), self.start_proxy()
+        one.client.put(self.secret("1"), VALUE)
+        two.client.put(self.secret("2"), VALUE)
+        wrapped = {envelope.parse(self.raw.value(self.secret(n))).encrypted_dek_source for n in "12"}
+        self.assertEqual(len(wrapped), 2)
+
+
+class Watching(Kms):
+    def test_event_waits_for_its_key_and_keeps_its_place(self):
+        """Events behind it, and progress above all, do not overtake."""
+        proxy = self.start_proxy()
+        self.kms.delay["Decrypt"] = 1
+        prefix = self.secret("")
+        watch = proxy.client.watch(prefix, prefix_end(prefix))
+        self.addCleanup(watch.cancel)
+        cold = self.secret("cold")
+        self.raw.put(cold, envelope.seal(cold, VALUE))
+        revision = proxy.client.put(self.secret("warm"), VALUE).header.revision
+        for _ in range(10):
+            watch.progress()
+            time.sleep(0.02)
+        order = []
+        while len([o for o in order if o != "progress"]) < 2:
+            answer = watch.next()
+            order += [e.kv.key for e in answer.events] or ["progress"]
+            if not answer.events:
+                self.assertLess(answer.header.revision, revision, order)
+        self.assertEqual([o for o in order if o != "progress"], [cold, self.secret("warm")])
+        answer = watch.next(5) if not watch.quiet(0.5) else None
+        if answer is not None:
+            self.assertEqual(len(answer.events), 0)
+
+    def test_key_that_does_not_come(self):
+        """At most 10 s, then the stream says FAILED_PRECONDITION."""
+        proxy = self.start_proxy()
+        watch = proxy.client.watch(self.secret())
+        other = proxy.client.watch(self.plain())
+        self.addCleanup(watch.cancel)
+        self.addCleanup(other.cancel)
+        self.kms.stop()
+        self.raw.put(self.secret(), envelope.seal(self.secret(), VALUE))
+        self.raw.put(self.plain(), b"goes on")
+        self.assertEqual(other.events(1, 3)[0].kv.value, b"goes on")
+        started = time.monotonic()
+        with self.assertRaises(harness.grpc.RpcError) as caught:
+            while not watch.next(20).canceled:
+                pass
+        self.assertEqual(caught.exception.code(), Code.FAILED_PRECONDITION)
+        self.assertLess(time.monotonic() - started, 13)
+
+
+class Recorded(Kms):
+    """With every byte that reaches etcd recorded."""
+
+    @classmethod
+    def start(cls):
+        cls.fake = fake_etcd.FakeEtcd()
+        cls.addClassCleanup(cls.fake.stop)
+        cls.raw = cls.env.client(f"127.0.0.1:{cls.fake.port}")
+
+        class Etcd:
+            url = cls.fake.url
+        cls.etcd = Etcd()
+
+    def start_proxy(self, wait=True, **options):
+        options.setdefault("config", self.config)
+        proxy = self.env.proxy([self.fake.url], options.pop("config"), name=self.name, wait=wait, **options)
+        self.addCleanup(proxy.stop)
+        return proxy
+
+    def test_no_plaintext_while_the_plugin_comes_and_goes(self):
+        marker = b"MARKER-while-the-plugin-flaps-"
+        self.kms.stop()
+        proxy = self.start_proxy(wait=False)
+        stop, outcomes = threading.Event(), {}
+
+        def write(i):
+            client, n = harness.Client(proxy.target), 0
+            while not stop.is_set():
+                n += 1
+                try:
+                    client.put(self.secret(f"{i}-{n % 50}"), marker * (1 + n % 9), timeout=5)
+                    outcome = "ok"
+                except harness.grpc.RpcError as error:
+                    outcome = error.code()
+                outcomes[outcome] = outcomes.get(outcome, 0) + 1
+                if outcome != "ok":
+                    time.sleep(0.05)
+            client.close()
+        writers = [threading.Thread(target=write, args=(i,)) for i in range(4)]
+        for writer in writers:
+            writer.start()
+        try:
+            for i in range(4):
+                time.sleep(1)
+                self.kms.start()
+                self.kms.delay["Encrypt"] = 0.2 * i
+                time.sleep(1)
+                self.kms.stop()
+            self.kms.delay.clear()
+            self.kms.start()
+            wait_until(lambda: outcomes.get("ok", 0) > 20, 30, "successful writes")
+        finally:
+            stop.set()
+            for writer in writers:
+                writer.join()
+        self.assertLessEqual(set(outcomes), {"ok", Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}, outcomes)
+        self.assertFalse(self.fake.saw(marker))
+        self.assertEqual(self.fake.problems, [])
+
+
+if __name__ == "__main__":
+    harness.main()
