@@ -250,7 +250,6 @@ static bool send_sealed(struct call *c, struct sealed_msg *msg, bool end)
     enum err e;
 
     grpc_prefix_put(prefix, (uint32_t)msg->body.len);
-    metric_add(METRIC_bytes_forwarded_total, msg->body.len + sizeof prefix);
     e = chain_push_copy(&out, &c->worker->pool, prefix, sizeof prefix, 0);
     if (e == ERR_OK)
         e = chain_move(&out, &msg->body, msg->body.len);
@@ -314,7 +313,6 @@ bool call_send_down(struct call *c, struct chain *bytes)
 
     if (c->down == NULL)
         return false;
-    metric_add(METRIC_bytes_forwarded_total, bytes->len);
     e = h2_stream_send(c->down, bytes, false);
     if (e == ERR_NOMEM)
         call_fail_err(c, e);
