@@ -7,16 +7,13 @@
 #include <stdlib.h>
 
 #include <openssl/err.h>
+#include <sodium.h>
 
 #include "envelope/envelope_int.h"
 
-static const struct {
-    const char *name;
-    size_t key_len;
-} ciphers[ENVELOPE__AES_COUNT] = {
-    [ENVELOPE__AES_128] = {"AES-128-GCM", 16},
-    [ENVELOPE__AES_192] = {"AES-192-GCM", 24},
-    [ENVELOPE__AES_256] = {"AES-256-GCM", 32},
+static const char *const names[ENVELOPE__MODE_COUNT][ENVELOPE__AES_COUNT] = {
+    [ENVELOPE__GCM] = {"AES-128-GCM", "AES-192-GCM", "AES-256-GCM"},
+    [ENVELOPE__CBC] = {"AES-128-CBC", "AES-192-CBC", "AES-256-CBC"},
 };
 
 enum err envelope__crypto_failed(enum err e)
@@ -27,10 +24,27 @@ enum err envelope__crypto_failed(enum err e)
 
 static bool cipher_init(struct envelope__cipher *c, const char *name)
 {
-    c->gcm = EVP_CIPHER_fetch(NULL, name, NULL);
+    c->evp = EVP_CIPHER_fetch(NULL, name, NULL);
     c->seal = EVP_CIPHER_CTX_new();
     c->open = EVP_CIPHER_CTX_new();
-    return c->gcm != NULL && c->seal != NULL && c->open != NULL;
+    return c->evp != NULL && c->seal != NULL && c->open != NULL;
+}
+
+static void cipher_fini(struct envelope__cipher *c)
+{
+    EVP_CIPHER_CTX_free(c->seal);
+    EVP_CIPHER_CTX_free(c->open);
+    EVP_CIPHER_free(c->evp);
+}
+
+/* A reset cleanses the cipher's own context; of one that is not bound it does nothing. */
+static void cipher_wipe(struct envelope__cipher *c)
+{
+    if (c->seal_bound)
+        EVP_CIPHER_CTX_reset(c->seal);
+    if (c->open_bound)
+        EVP_CIPHER_CTX_reset(c->open);
+    c->seal_bound = c->open_bound = false;
 }
 
 enum err envelope_ctx_new(envelope_random_fn random, void *random_arg, struct envelope_ctx **out)
@@ -41,62 +55,82 @@ enum err envelope_ctx_new(envelope_random_fn random, void *random_arg, struct en
         return ERR_NOMEM;
     ctx->random = random;
     ctx->random_arg = random_arg;
-    for (size_t i = 0; i < ENVELOPE__AES_COUNT; i++) {
-        if (!cipher_init(&ctx->aes[i], ciphers[i].name)) {
-            envelope_ctx_free(ctx);
-            return envelope__crypto_failed(ERR_CRYPTO);
-        }
-    }
+    if (sodium_init() < 0) /* chooses the code for this CPU; done once, from whatever thread */
+        goto err_ctx;
+    for (size_t mode = 0; mode < ENVELOPE__MODE_COUNT; mode++)
+        for (size_t i = 0; i < ENVELOPE__AES_COUNT; i++)
+            if (!cipher_init(&ctx->aes[mode][i], names[mode][i]))
+                goto err_ctx;
     *out = ctx;
     return ERR_OK;
+
+err_ctx:
+    envelope_ctx_free(ctx);
+    return envelope__crypto_failed(ERR_CRYPTO);
 }
 
 void envelope_ctx_free(struct envelope_ctx *ctx)
 {
     if (ctx == NULL)
         return;
-    for (size_t i = 0; i < ENVELOPE__AES_COUNT; i++) {
-        EVP_CIPHER_CTX_free(ctx->aes[i].seal);
-        EVP_CIPHER_CTX_free(ctx->aes[i].open);
-        EVP_CIPHER_free(ctx->aes[i].gcm);
-    }
+    for (size_t mode = 0; mode < ENVELOPE__MODE_COUNT; mode++)
+        for (size_t i = 0; i < ENVELOPE__AES_COUNT; i++)
+            cipher_fini(&ctx->aes[mode][i]);
     free(ctx);
 }
 
 void envelope_ctx_wipe(struct envelope_ctx *ctx)
 {
-    for (size_t i = 0; i < ENVELOPE__AES_COUNT; i++) {
-        struct envelope__cipher *c = &ctx->aes[i];
+    for (size_t mode = 0; mode < ENVELOPE__MODE_COUNT; mode++)
+        for (size_t i = 0; i < ENVELOPE__AES_COUNT; i++)
+            cipher_wipe(&ctx->aes[mode][i]);
+}
 
-        /* A reset cleanses the cipher's own context; of one that is not bound it does nothing. */
-        if (c->seal_bound)
-            EVP_CIPHER_CTX_reset(c->seal);
-        if (c->open_bound)
-            EVP_CIPHER_CTX_reset(c->open);
-        c->seal_bound = c->open_bound = false;
+static struct envelope__cipher *cipher_for(struct envelope_ctx *ctx, enum envelope__mode mode,
+                                           size_t key_len)
+{
+    switch (key_len) {
+    case 16:
+        return &ctx->aes[mode][ENVELOPE__AES_128];
+    case 24:
+        return &ctx->aes[mode][ENVELOPE__AES_192];
+    case 32:
+        return &ctx->aes[mode][ENVELOPE__AES_256];
+    default:
+        return NULL;
     }
 }
 
-static struct envelope__cipher *cipher_for(struct envelope_ctx *ctx, size_t key_len)
+static enum err seal_start(struct envelope__cipher *c, struct bytes key, const uint8_t *iv)
 {
-    for (size_t i = 0; i < ENVELOPE__AES_COUNT; i++)
-        if (ciphers[i].key_len == key_len)
-            return &ctx->aes[i];
-    return NULL;
+    if (c == NULL)
+        return ERR_CRYPTO;
+    if (EVP_EncryptInit_ex2(c->seal, c->seal_bound ? NULL : c->evp, key.p, iv, NULL) != 1)
+        return envelope__crypto_failed(ERR_CRYPTO);
+    c->seal_bound = true;
+    return ERR_OK;
+}
+
+static enum err open_start(struct envelope__cipher *c, struct bytes key, const uint8_t *iv)
+{
+    if (c == NULL)
+        return ERR_CRYPTO;
+    if (EVP_DecryptInit_ex2(c->open, c->open_bound ? NULL : c->evp, key.p, iv, NULL) != 1)
+        return envelope__crypto_failed(ERR_CRYPTO);
+    c->open_bound = true;
+    return ERR_OK;
 }
 
 enum err envelope__gcm_seal_start(struct envelope_ctx *ctx, struct bytes key,
                                   const uint8_t nonce[static ENVELOPE__NONCE_LEN], struct bytes aad,
                                   EVP_CIPHER_CTX **out)
 {
-    struct envelope__cipher *c = cipher_for(ctx, key.n);
+    struct envelope__cipher *c = cipher_for(ctx, ENVELOPE__GCM, key.n);
     int n;
 
-    if (c == NULL || aad.n > INT_MAX)
+    if (aad.n > INT_MAX)
         return ERR_CRYPTO;
-    if (EVP_EncryptInit_ex2(c->seal, c->seal_bound ? NULL : c->gcm, key.p, nonce, NULL) != 1)
-        return envelope__crypto_failed(ERR_CRYPTO);
-    c->seal_bound = true;
+    TRY(seal_start(c, key, nonce));
     if (aad.n > 0 && EVP_EncryptUpdate(c->seal, NULL, &n, aad.p, (int)aad.n) != 1)
         return envelope__crypto_failed(ERR_CRYPTO);
     *out = c->seal;
@@ -107,15 +141,37 @@ enum err envelope__gcm_open_start(struct envelope_ctx *ctx, struct bytes key,
                                   const uint8_t nonce[static ENVELOPE__NONCE_LEN], struct bytes aad,
                                   EVP_CIPHER_CTX **out)
 {
-    struct envelope__cipher *c = cipher_for(ctx, key.n);
+    struct envelope__cipher *c = cipher_for(ctx, ENVELOPE__GCM, key.n);
     int n;
 
-    if (c == NULL || aad.n > INT_MAX)
+    if (aad.n > INT_MAX)
         return ERR_CRYPTO;
-    if (EVP_DecryptInit_ex2(c->open, c->open_bound ? NULL : c->gcm, key.p, nonce, NULL) != 1)
-        return envelope__crypto_failed(ERR_CRYPTO);
-    c->open_bound = true;
+    TRY(open_start(c, key, nonce));
     if (aad.n > 0 && EVP_DecryptUpdate(c->open, NULL, &n, aad.p, (int)aad.n) != 1)
+        return envelope__crypto_failed(ERR_CRYPTO);
+    *out = c->open;
+    return ERR_OK;
+}
+
+enum err envelope__cbc_seal_start(struct envelope_ctx *ctx, struct bytes key,
+                                  const uint8_t iv[static ENVELOPE__BLOCK_LEN],
+                                  EVP_CIPHER_CTX **out)
+{
+    struct envelope__cipher *c = cipher_for(ctx, ENVELOPE__CBC, key.n);
+
+    TRY(seal_start(c, key, iv));
+    *out = c->seal;
+    return ERR_OK;
+}
+
+enum err envelope__cbc_open_start(struct envelope_ctx *ctx, struct bytes key,
+                                  const uint8_t iv[static ENVELOPE__BLOCK_LEN],
+                                  EVP_CIPHER_CTX **out)
+{
+    struct envelope__cipher *c = cipher_for(ctx, ENVELOPE__CBC, key.n);
+
+    TRY(open_start(c, key, iv));
+    if (EVP_CIPHER_CTX_set_padding(c->open, 0) != 1)
         return envelope__crypto_failed(ERR_CRYPTO);
     *out = c->open;
     return ERR_OK;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A DEK is one allocation for what is public and one or two of base/secret.h for what is not:
  *
- *   struct dek | annotations[] | tail (fields 2..5)      dek->id points into the tail
+ *   struct dek | annotations[] | tail                    dek->id points into the tail
  *   secret                                               as the plugin unwrapped it
  *   derived                                              a seed's HMAC states; see hash.c
  *
- * derived is NULL for type 0, whose secret is the AES key itself. */
+ * derived is NULL for all others, whose secret is the key itself. */
 #include <stdlib.h>
 
 #include "base/secret.h"
@@ -20,13 +20,18 @@ _Static_assert(sizeof(struct dek) % _Alignof(struct dek_annotation) == 0,
 
 static enum err secret_check(uint32_t type, size_t n)
 {
-    if (type == DEK_AES_GCM_KEY)
-        return n == 16 || n == 24 || n == 32 ? ERR_OK : ERR_BAD_DEK_SIZE;
-    return n >= SEED_MIN && n <= SEED_MAX ? ERR_OK : ERR_BAD_DEK_SIZE;
+    if (type == DEK_HKDF_SEED)
+        return n >= SEED_MIN && n <= SEED_MAX ? ERR_OK : ERR_BAD_DEK_SIZE;
+    return n == 16 || n == 24 || n == 32 ? ERR_OK : ERR_BAD_DEK_SIZE;
 }
 
 static enum err id_check(const struct dek_id *id)
 {
+    if (id->type == DEK_KMS_V1_KEY) {
+        if (id->key_id.n > 0 || id->annotation_count > 0)
+            return ERR_UNKNOWN_DEK_SOURCE_TYPE;
+        return id->wrapped.n <= ENVELOPE__V1_WRAPPED_MAX ? ERR_OK : ERR_DEK_SOURCE_TOO_LONG;
+    }
     TRY(dek_id_validate(id));
     for (uint32_t i = 1; i < id->annotation_count; i++)
         if (bytes_cmp(id->annotations[i - 1].key, id->annotations[i].key) >= 0)
@@ -34,11 +39,42 @@ static enum err id_check(const struct dek_id *id)
     return ERR_OK;
 }
 
+static size_t tail_len_of(const struct dek_id *id)
+{
+    switch (id->type) {
+    case DEK_LOCAL_KEY:
+        return 0;
+    case DEK_KMS_V1_KEY:
+        return 2 + id->wrapped.n;
+    default:
+        return envelope__object_tail_len(id);
+    }
+}
+
+static void tail_put(uint8_t *out, const struct dek_id *id, struct dek_id *into,
+                     struct dek_annotation *annotations)
+{
+    switch (id->type) {
+    case DEK_LOCAL_KEY:
+        *into = *id;
+        break;
+    case DEK_KMS_V1_KEY:
+        out[0] = (uint8_t)(id->wrapped.n >> 8);
+        out[1] = (uint8_t)id->wrapped.n;
+        if (id->wrapped.n > 0)
+            memcpy(out + 2, id->wrapped.p, id->wrapped.n);
+        *into = (struct dek_id){.type = id->type, .wrapped = bytes_of(out + 2, id->wrapped.n)};
+        break;
+    default:
+        envelope__object_tail_put(out, id, into, annotations);
+    }
+}
+
 /* The public part. id is valid, so all of it is below 100 KiB. */
 static struct dek *dek_alloc(const struct dek_id *id)
 {
     size_t annotations_len = id->annotation_count * sizeof(struct dek_annotation);
-    size_t tail_len = envelope__object_tail_len(id);
+    size_t tail_len = tail_len_of(id);
     struct dek *dek = calloc(1, sizeof *dek + annotations_len + tail_len);
     struct dek_annotation *annotations;
     uint8_t *tail;
@@ -47,17 +83,16 @@ static struct dek *dek_alloc(const struct dek_id *id)
         return NULL;
     annotations = (struct dek_annotation *)(dek + 1);
     tail = (uint8_t *)(dek + 1) + annotations_len;
-    envelope__object_tail_put(tail, id, &dek->id, annotations);
+    tail_put(tail, id, &dek->id, annotations);
     dek->tail = bytes_of(tail, tail_len);
     refcount_init(&dek->refs);
     return dek;
 }
 
-enum err dek_new(const struct dek_id *id, struct bytes secret, struct dek **out)
+static enum err make(const struct dek_id *id, struct bytes secret, struct dek **out)
 {
     struct dek *dek;
 
-    TRY(id_check(id));
     TRY(secret_check(id->type, secret.n));
     dek = dek_alloc(id);
     if (dek == NULL)
@@ -79,6 +114,23 @@ enum err dek_new(const struct dek_id *id, struct bytes secret, struct dek **out)
 err_drop:
     dek_drop(dek);
     return ERR_NOMEM;
+}
+
+enum err dek_new(const struct dek_id *id, struct bytes secret, struct dek **out)
+{
+    TRY(id_check(id));
+    return make(id, secret, out);
+}
+
+enum err dek_new_local(enum provider_kind kind, struct bytes key, struct dek **out)
+{
+    const struct dek_id id = {.type = DEK_LOCAL_KEY};
+
+    if (kind != PROVIDER_AESGCM && kind != PROVIDER_AESCBC && kind != PROVIDER_SECRETBOX)
+        return ERR_CONFIG;
+    if (kind == PROVIDER_SECRETBOX && key.n != ENVELOPE__KEY_MAX)
+        return ERR_BAD_DEK_SIZE;
+    return make(&id, key, out);
 }
 
 struct dek *dek_ref(struct dek *dek)

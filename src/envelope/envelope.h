@@ -3,11 +3,15 @@
  * Owns: cipher contexts (struct envelope_ctx), the type struct dek.
  * Thread: a ctx is one worker's; deks and providers are immutable and shared.
  *
- * The stored format is Kubernetes' own: "k8s:enc:kms:v2:NAME:" and one protobuf EncryptedObject
+ * The stored formats are Kubernetes' own. "k8s:enc:kms:v2:NAME:" and one protobuf EncryptedObject
  *   1 encryptedData  2 keyID  3 encryptedDEKSource  4 annotations (map)  5 encryptedDEKSourceType
  * Type 1 (written, read): encryptedData = info(32) nonce(12) ciphertext tag(16), where the key is
- * HKDF-Expand-SHA256(seed, info, 32). Type 0 (read): nonce(12) ciphertext tag(16). The AAD is the
- * complete etcd key as it is on the wire. */
+ * HKDF-Expand-SHA256(seed, info, 32). Type 0 (read): nonce(12) ciphertext tag(16). The others:
+ *   k8s:enc:kms:v1:NAME:      length(2, big-endian) wrapped DEK, nonce(12) ciphertext tag(16)
+ *   k8s:enc:aesgcm:v1:KEY:    nonce(12) ciphertext tag(16)
+ *   k8s:enc:aescbc:v1:KEY:    IV(16) ciphertext, padded as by PKCS #7; authenticates nothing
+ *   k8s:enc:secretbox:v1:KEY: nonce(24) tag(16) ciphertext; not bound to the etcd key
+ * The AAD of all AES-GCM is the complete etcd key as it is on the wire. */
 #ifndef ENVELOPE_ENVELOPE_H
 #define ENVELOPE_ENVELOPE_H
 
@@ -37,14 +41,18 @@ struct provider {
     uint32_t slot;       /* KMS kinds: number of the plugin in its key manager; else 0 */
     const char *name;    /* KMS name; "" for the others */
     struct bytes prefix; /* of the stored value; empty for identity */
-    /* Local-key kinds: the keys in file order with their "NAME:" prefixes. */
+    /* kms v1: a value whose AES-GCM fails is tried as AES-CBC, which servers before v1.25 wrote.
+     * Then a damaged value may open as garbage, about once in 256 times: so only on demand. */
+    bool cbc_reads;
+    /* Local-key kinds: the keys in file order with their "NAME:" prefixes. A name may come twice,
+     * and one prefix may begin with another (names may contain ':'). */
     const struct local_key *keys;
     uint32_t key_count;
 };
 
 struct local_key {
     struct bytes prefix; /* "NAME:" */
-    struct dek *dek;
+    struct dek *dek;     /* of dek_new_local */
 };
 
 /* The transformers of one resource, in order: writes use the first, reads the first that fits and
@@ -60,6 +68,9 @@ struct provider_list {
 enum dek_type {
     DEK_AES_GCM_KEY = 0, /* encryptedDEKSourceType 0: the secret is the AES key, 16/24/32 bytes */
     DEK_HKDF_SEED = 1,   /* encryptedDEKSourceType 1: the secret is a seed of at least 32 bytes */
+    /* Ours; no stored value can name them, for all but 0 and 1 are refused when read. */
+    DEK_KMS_V1_KEY = 0x100, /* kms v1: an AES key. The id is the wrapped DEK alone, maybe empty */
+    DEK_LOCAL_KEY = 0x101,  /* a key of the configuration. The id is empty */
 };
 
 struct dek_annotation {
@@ -79,17 +90,23 @@ struct dek_id {
 /* A data encryption key or seed with its name. Immutable, refcounted. */
 struct dek {
     struct refcount refs;
-    struct dek_id id;  /* points into this object's own memory */
-    struct bytes tail; /* fields 2..5 as we write them: constant for the DEK, serialized once */
-    uint8_t *secret;   /* base/secret.h memory */
+    struct dek_id id; /* points into this object's own memory */
+    /* What we write of the id, constant for the DEK and serialized once: kms v2's fields 2..5,
+     * which follow the data; kms v1's length and wrapped DEK, which go before it. */
+    struct bytes tail;
+    uint8_t *secret; /* base/secret.h memory */
     size_t secret_len;
     void *derived; /* HMAC states of a seed, base/secret.h memory; see dek.c */
 };
 
 /* Makes a DEK from the unwrapped secret (copied). Errors: those of dek_id_validate,
- * ERR_BAD_DEK_SIZE (type 0: not 16/24/32; type 1: under 32 bytes), ERR_ANNOTATIONS_INVALID also
- * when they aren't in order, ERR_NOMEM. Thread: any. */
+ * ERR_BAD_DEK_SIZE (type 1: under 32 bytes; others: not 16/24/32), ERR_ANNOTATIONS_INVALID also
+ * when they aren't in order, ERR_NOMEM. A kms v1 id: ERR_DEK_SOURCE_TOO_LONG;
+ * ERR_UNKNOWN_DEK_SOURCE_TYPE when it has more than the wrapped DEK. Thread: any. */
 MUST_CHECK enum err dek_new(const struct dek_id *id, struct bytes secret, struct dek **out);
+/* Makes a key of the configuration (copied) for a local-key kind. Errors: ERR_BAD_DEK_SIZE (not 32
+ * for secretbox, not 16/24/32 for AES), ERR_CONFIG (another kind), ERR_NOMEM. Thread: any. */
+MUST_CHECK enum err dek_new_local(enum provider_kind kind, struct bytes key, struct dek **out);
 struct dek *dek_ref(struct dek *dek);
 /* dek may be NULL. The last drop wipes. */
 void dek_drop(struct dek *dek);
@@ -130,13 +147,16 @@ void envelope_ctx_wipe(struct envelope_ctx *ctx);
 
 /* --- writing --------------------------------------------------------------------------------- */
 
-/* Bytes of the stored value for a plaintext of plain_len bytes under dek (type 1). Errors:
- * ERR_MESSAGE_TOO_LARGE (it would fit no slab), ERR_NO_WRITE_KEY (dek is of type 0), ERR_CONFIG (a
- * provider that does not seal; identity values are stored by not sealing them). */
+/* Bytes of the stored value for a plaintext of plain_len bytes under dek: a seed for kms v2; for
+ * kms v1 a DEK of 32 bytes that was made for this one value and wrapped by the plugin. Local-key
+ * kinds write with their first key, whatever dek is. Errors: ERR_MESSAGE_TOO_LARGE (it would fit no
+ * slab), ERR_NO_WRITE_KEY (dek is NULL or not of that kind; no key), ERR_CONFIG (a provider that
+ * does not seal; identity values are stored by not sealing them). */
 MUST_CHECK enum err envelope_sealed_len(const struct provider *provider, const struct dek *dek,
                                         size_t plain_len, size_t *out);
 /* Seals bytes [off, off + len) of in. Writes exactly envelope_sealed_len bytes at out, which does
- * not overlap with in. aad is the etcd key. Takes 44 random bytes at once: info, then nonce.
+ * not overlap with in. aad is the etcd key. Takes its random bytes at once: 44 for kms v2 (info,
+ * then nonce), 12 for kms v1 and aesgcm, 16 for aescbc, 24 for secretbox.
  * Errors: ERR_CRYPTO, ERR_RANDOM and those of envelope_sealed_len; then out is of no use. */
 MUST_CHECK enum err envelope_seal(struct envelope_ctx *ctx, const struct provider *provider,
                                   const struct dek *dek, struct bytes aad, const struct chain *in,
@@ -157,10 +177,14 @@ enum envelope_form {
 struct envelope_value {
     enum envelope_form form;
     bool needs_dek; /* id names a DEK that the key ring has to supply */
-    bool is_stale;  /* as far as the list index tells; the rest is dek_id_is_stale */
-    const struct provider *provider; /* the first candidate */
+    /* ENVELOPE_PLAIN, ENVELOPE_IN_PLACE: as far as the places in the list and among the keys tell;
+     * for kms v2 the rest is dek_id_is_stale. ENVELOPE_SCRATCH: see struct envelope_opened. */
+    bool is_stale;
+    const struct provider *provider; /* the first candidate. All others are of its kind */
     uint32_t provider_index;         /* its place in the list */
-    size_t data_at;                  /* chain offset of encryptedData */
+    uint32_t key_index;              /* local-key kinds: the first key that may fit */
+    enum err earlier;                /* of elements before it: the answer if it fails, too */
+    size_t data_at;                  /* chain offset of the data: encryptedData, or nonce and on */
     size_t data_len;
     size_t plain_len; /* ENVELOPE_PLAIN, ENVELOPE_IN_PLACE */
     struct dek_id id;
@@ -175,24 +199,31 @@ MUST_CHECK enum err envelope_identify(const struct provider_list *list, const st
                                       size_t off, size_t len, struct arena *arena,
                                       struct envelope_value *out);
 
-/* ENVELOPE_IN_PLACE: decrypts where the value lies, piece by piece (out == in), and verifies the
- * tag. On success the plaintext is bytes [*plain_at, *plain_at + v->plain_len) of in; the slabs are
- * marked SLAB_SECRET; nobody else may be reading these bytes. On error the bytes are garbage and
- * must not be used: ERR_AUTH_FAILED, ERR_TOO_SHORT, ERR_CRYPTO. dek: what v->id names. */
+/* ENVELOPE_IN_PLACE, which all authenticate: decrypts where the value lies, piece by piece
+ * (out == in), and verifies the tag. On success the plaintext is bytes [*plain_at, *plain_at +
+ * v->plain_len) of in; the slabs are marked SLAB_SECRET; nobody else may be reading these bytes. On
+ * error the bytes are garbage and must not be used: ERR_AUTH_FAILED, ERR_TOO_SHORT, ERR_CRYPTO,
+ * v->earlier. dek: what v->id names; NULL when !v->needs_dek. */
 MUST_CHECK enum err envelope_open_in_place(struct envelope_ctx *ctx, const struct envelope_value *v,
                                            const struct dek *dek, struct bytes aad,
                                            struct chain *in, size_t *plain_at);
 
+/* What is known of a value once it was opened. */
+struct envelope_opened {
+    bool authentic; /* its provider authenticates: all but aescbc and kms v1's AES-CBC */
+    bool stale; /* by list place, key place, or AES-CBC of kms v1; the rest is dek_id_is_stale */
+};
+
 /* Opens a value of any sealed form into a new SLAB_SECRET slab and leaves the input as it is: for
  * values that will be stored again, and where several candidates are tried in order. dek may be
- * NULL when !v->needs_dek. list, off and len as given to identify. *authentic tells whether the
- * provider that opened it authenticates (all but aescbc and kms v1's CBC). Errors: those of the
- * first candidate that counts, ERR_NOMEM. */
+ * NULL when !v->needs_dek. list, off and len as given to identify. Errors: those of the first
+ * candidate that counts (ERR_NO_MATCHING_KEY, ERR_BAD_PADDING, ERR_BAD_BLOCK_SIZE besides those
+ * above), ERR_NOMEM; then *out is empty and *opened zero. */
 MUST_CHECK enum err envelope_open_scratch(struct envelope_ctx *ctx,
                                           const struct provider_list *list,
                                           const struct envelope_value *v, const struct dek *dek,
                                           struct bytes aad, const struct chain *in, size_t off,
                                           size_t len, struct slab_pool *pool, struct slice *out,
-                                          bool *authentic);
+                                          struct envelope_opened *opened);
 
 #endif

@@ -6,6 +6,9 @@
  *   kmsv2.c           kms v2: prefix and EncryptedObject around the ciphertext
  *   kmsv2_gcm.c       kms v2: the ciphertext
  *   object.c          EncryptedObject's wire format
+ *   kmsv1.c           kms v1
+ *   local.c           aesgcm, aescbc, secretbox: providers with a list of keys
+ *   gcm.c, cbc.c, secretbox.c   the ciphers on chains
  *   dek.c, dek_id.c   keys and their names;  hash.c  SHA-256;  ctx.c  cipher contexts */
 #ifndef ENVELOPE_ENVELOPE_INT_H
 #define ENVELOPE_ENVELOPE_INT_H
@@ -17,17 +20,25 @@
 #define ENVELOPE__INFO_LEN 32u
 #define ENVELOPE__NONCE_LEN 12u
 #define ENVELOPE__TAG_LEN 16u
-#define ENVELOPE__KEY_MAX 32u /* AES-256 */
+#define ENVELOPE__KEY_MAX 32u                      /* AES-256 */
+#define ENVELOPE__BLOCK_LEN 16u                    /* of AES */
+#define ENVELOPE__SEALED_MAX (1024u * 1024 * 1024) /* what slab_new gives at most */
+/* What we take as a wrapped DEK of kms v1, whose field goes up to 65535. Its names may contain ':',
+ * so a value of "a:b" also has the prefix of "a"; then its length field would be two characters of
+ * a name, thus 0x2000 and more: too long, and the right provider is found without asking the plugin
+ * of the wrong one. */
+#define ENVELOPE__V1_WRAPPED_MAX 0x1fffu
 
 /* --- ctx.c ----------------------------------------------------------------------------------- */
 
-/* AES key sizes in the order of the context arrays. */
+/* Modes, each with the AES key sizes in the order of the context arrays. */
+enum envelope__mode { ENVELOPE__GCM, ENVELOPE__CBC, ENVELOPE__MODE_COUNT };
 enum envelope__aes { ENVELOPE__AES_128, ENVELOPE__AES_192, ENVELOPE__AES_256, ENVELOPE__AES_COUNT };
 
 /* An OpenSSL context that is bound to its cipher once and then only rekeyed: binding it anew with
  * every key costs more than the key schedule. */
 struct envelope__cipher {
-    EVP_CIPHER *gcm; /* fetched at start */
+    EVP_CIPHER *evp; /* fetched at start */
     EVP_CIPHER_CTX *seal, *open;
     bool seal_bound, open_bound; /* false after a wipe */
 };
@@ -35,7 +46,7 @@ struct envelope__cipher {
 struct envelope_ctx {
     envelope_random_fn random;
     void *random_arg;
-    struct envelope__cipher aes[ENVELOPE__AES_COUNT];
+    struct envelope__cipher aes[ENVELOPE__MODE_COUNT][ENVELOPE__AES_COUNT];
 };
 
 /* Contexts ready for EncryptUpdate or DecryptUpdate under key and nonce, with the AAD taken.
@@ -46,6 +57,13 @@ MUST_CHECK enum err envelope__gcm_seal_start(struct envelope_ctx *ctx, struct by
 MUST_CHECK enum err envelope__gcm_open_start(struct envelope_ctx *ctx, struct bytes key,
                                              const uint8_t nonce[static ENVELOPE__NONCE_LEN],
                                              struct bytes aad, EVP_CIPHER_CTX **out);
+/* The same for AES-CBC; sealing pads, opening leaves the padding to the caller. */
+MUST_CHECK enum err envelope__cbc_seal_start(struct envelope_ctx *ctx, struct bytes key,
+                                             const uint8_t iv[static ENVELOPE__BLOCK_LEN],
+                                             EVP_CIPHER_CTX **out);
+MUST_CHECK enum err envelope__cbc_open_start(struct envelope_ctx *ctx, struct bytes key,
+                                             const uint8_t iv[static ENVELOPE__BLOCK_LEN],
+                                             EVP_CIPHER_CTX **out);
 /* Notes a failure of the crypto library; empties its error queue, which nobody reads. */
 enum err envelope__crypto_failed(enum err e);
 
@@ -98,14 +116,17 @@ struct envelope__job {
 
 /* What a kind of provider can do. A member that is NULL is refused. */
 struct envelope__kind {
-    /* Fills form, needs_dek, data_at, data_len, plain_len and id of out. */
+    /* Fills form, needs_dek, data_at, data_len, plain_len and id of out; the local-key kinds also
+     * key_index, is_stale and earlier. */
     enum err (*identify)(const struct envelope__candidate *c, struct arena *arena,
                          struct envelope_value *out);
     enum err (*open_in_place)(struct envelope_ctx *ctx, const struct envelope_value *v,
                               const struct dek *dek, struct bytes aad, struct chain *in,
                               size_t *plain_at);
+    /* *opened comes in as zero; its stale is or-ed with what the list index says. */
     enum err (*open_scratch)(struct envelope_ctx *ctx, const struct envelope__candidate *c,
-                             const struct envelope__job *job, struct slice *out, bool *authentic);
+                             const struct envelope__job *job, struct slice *out,
+                             struct envelope_opened *opened);
     enum err (*sealed_len)(const struct provider *provider, const struct dek *dek, size_t plain_len,
                            size_t *out);
     enum err (*seal)(struct envelope_ctx *ctx, const struct provider *provider,
@@ -115,11 +136,92 @@ struct envelope__kind {
     bool errors_are_ignored;
 };
 
+/* Whether no other candidate may be tried after this error: it says nothing about the value. */
+static inline bool envelope__ends_the_search(enum err e)
+{
+    return e == ERR_NOMEM || e == ERR_CONFIG || e == ERR_CRYPTO;
+}
+
 /* Never NULL: an unknown kind can do nothing. */
 const struct envelope__kind *envelope__kind(const struct provider *p);
 /* Whether the value of len bytes at pos begins with p's prefix; then fills c. */
 MUST_CHECK bool envelope__candidate(const struct provider *p, const struct chain_pos *pos,
                                     size_t len, struct envelope__candidate *c);
+
+/* The len bytes at pos in one piece: where they lie, or a copy in the arena. */
+MUST_CHECK enum err envelope__contiguous(struct chain_pos pos, size_t len, struct arena *arena,
+                                         struct bytes *out);
+/* Whether the len bytes at pos begin with prefix. */
+MUST_CHECK bool envelope__begins_with(struct chain_pos pos, size_t len, struct bytes prefix);
+/* Copies n bytes, which must exist, and moves pos behind them. */
+void envelope__take(struct chain_pos *pos, uint8_t *to, size_t n);
+/* Where the bytes at pos may be overwritten. What comes there is plaintext: marks the slab. */
+uint8_t *envelope__for_writing(const struct chain_pos *pos);
+/* A slab for n bytes of plaintext, all of which are wiped on its last drop. NULL: no memory. */
+MUST_CHECK struct slab *envelope__scratch_new(struct slab_pool *pool, size_t n);
+/* After opening into it: its first len bytes become *out if e is ERR_OK, else it is dropped.
+ * Returns e. */
+MUST_CHECK enum err envelope__scratch_done(struct slab *slab, enum err e, size_t len,
+                                           struct slice *out);
+
+/* --- gcm.c ----------------------------------------------------------------------------------- */
+
+/* Writes ciphertext and tag. */
+MUST_CHECK enum err envelope__gcm_seal(struct envelope_ctx *ctx, struct bytes key,
+                                       const uint8_t nonce[static ENVELOPE__NONCE_LEN],
+                                       struct bytes aad, struct chain_pos in, size_t len,
+                                       uint8_t *out);
+/* Opens ciphertext and tag, len bytes at data. The plaintext goes to out, or, when out is NULL,
+ * takes the place of the ciphertext, slice by slice. */
+MUST_CHECK enum err envelope__gcm_open(struct envelope_ctx *ctx, struct bytes key,
+                                       const uint8_t nonce[static ENVELOPE__NONCE_LEN],
+                                       struct bytes aad, struct chain_pos data, size_t len,
+                                       uint8_t *out);
+
+/* nonce(12) ciphertext tag(16), as aesgcm, kms v1 and kms v2's type 0 have it. */
+#define ENVELOPE__GCM_OVERHEAD (ENVELOPE__NONCE_LEN + ENVELOPE__TAG_LEN)
+MUST_CHECK enum err envelope__gcm_seal_nonce(struct envelope_ctx *ctx, struct bytes key,
+                                             struct bytes aad, struct chain_pos in, size_t len,
+                                             uint8_t *out);
+MUST_CHECK enum err envelope__gcm_open_nonce(struct envelope_ctx *ctx, struct bytes key,
+                                             struct bytes aad, struct chain_pos data, size_t len,
+                                             uint8_t *out);
+
+/* --- cbc.c ----------------------------------------------------------------------------------- */
+
+/* IV(16), then AES-CBC of the plaintext with 1 to 16 bytes of PKCS #7 padding. */
+size_t envelope__cbc_sealed_len(size_t plain_len);
+MUST_CHECK enum err envelope__cbc_seal(struct envelope_ctx *ctx, struct bytes key,
+                                       struct chain_pos in, size_t len, uint8_t *out);
+/* Can len bytes be of this form? ERR_TOO_SHORT (an IV alone, too), ERR_BAD_BLOCK_SIZE. */
+MUST_CHECK enum err envelope__cbc_check(size_t len);
+/* Opens into out, which has room for len - 16 bytes: the plaintext with its padding. *plain_len is
+ * without. Errors: those of the check, ERR_BAD_PADDING, ERR_CRYPTO. */
+MUST_CHECK enum err envelope__cbc_open(struct envelope_ctx *ctx, struct bytes key,
+                                       struct chain_pos data, size_t len, uint8_t *out,
+                                       size_t *plain_len);
+
+/* --- secretbox.c ----------------------------------------------------------------------------- */
+
+/* nonce(24) tag(16) ciphertext: XSalsa20-Poly1305, key of 32 bytes. */
+#define ENVELOPE__BOX_NONCE_LEN 24u
+#define ENVELOPE__BOX_OVERHEAD (ENVELOPE__BOX_NONCE_LEN + ENVELOPE__TAG_LEN)
+MUST_CHECK enum err envelope__box_seal(struct envelope_ctx *ctx, struct bytes key,
+                                       struct chain_pos in, size_t len, uint8_t *out);
+/* As envelope__gcm_open; but if the tag is wrong, nothing was written. */
+MUST_CHECK enum err envelope__box_open(struct bytes key, struct chain_pos data, size_t len,
+                                       uint8_t *out);
+
+/* --- local.c, kmsv1.c ------------------------------------------------------------------------ */
+
+extern const struct envelope__kind envelope__local; /* of all three local-key kinds */
+extern const struct envelope__kind envelope__kmsv1;
+
+/* The key of a DEK that is a key itself. */
+static inline struct bytes envelope__dek_key(const struct dek *dek)
+{
+    return bytes_of(dek->secret, dek->secret_len);
+}
 
 /* --- kmsv2.c, kmsv2_gcm.c -------------------------------------------------------------------- */
 
@@ -133,6 +235,21 @@ MUST_CHECK enum err envelope__kmsv2_gcm_seal(struct envelope_ctx *ctx, const str
                                              uint8_t *out);
 /* Opens the encryptedData of len bytes at data. The plaintext goes to out, or, when out is NULL,
  * takes the place of the ciphertext, slice by slice. */
+MUST_CHECK enum err envelope__kmsv2_gcm_open(struct envelope_ctx *ctx, const struct dek *dek,
+                                             struct bytes aad, struct chain_pos data, size_t len,
+                                             uint8_t *out);
+
+/* --- kmsv2.c, kmsv2_gcm.c -------------------------------------------------------------------- */
+
+extern const struct envelope__kind envelope__kmsv2;
+
+/* encryptedData around the plaintext. */
+size_t envelope__kmsv2_overhead(uint32_t type);
+/* Writes info, nonce, ciphertext and tag. dek is of type 1. */
+MUST_CHECK enum err envelope__kmsv2_gcm_seal(struct envelope_ctx *ctx, const struct dek *dek,
+                                             struct bytes aad, struct chain_pos in, size_t len,
+                                             uint8_t *out);
+/* Opens the encryptedData of len bytes at data; out as for envelope__gcm_open. */
 MUST_CHECK enum err envelope__kmsv2_gcm_open(struct envelope_ctx *ctx, const struct dek *dek,
                                              struct bytes aad, struct chain_pos data, size_t len,
                                              uint8_t *out);

@@ -9,27 +9,6 @@
 #include "pb/pb.h"
 
 #define TAG_DATA 0x0a
-#define SEALED_MAX (1024u * 1024 * 1024) /* what slab_new gives at most */
-
-/* The len bytes at pos in one piece: where they lie, or a copy in the arena. */
-static enum err contiguous(struct chain_pos pos, size_t len, struct arena *arena, struct bytes *out)
-{
-    uint8_t *copy;
-
-    *out = chain_peek(&pos, len);
-    if (out->n == len)
-        return ERR_OK;
-    copy = arena_alloc(arena, len);
-    if (copy == NULL)
-        return ERR_NOMEM;
-    for (size_t have = 0; have < len; have += out->n) {
-        *out = chain_peek(&pos, len - have);
-        memcpy(copy + have, out->p, out->n);
-        chain_skip(&pos, out->n);
-    }
-    *out = bytes_of(copy, len);
-    return ERR_OK;
-}
 
 /* Field 1 first and only once. Sets *is_usual to false, and nothing else, when it isn't so. */
 static enum err parse_usual(const struct envelope__candidate *c, struct arena *arena,
@@ -45,7 +24,7 @@ static enum err parse_usual(const struct envelope__candidate *c, struct arena *a
         return ERR_PROTOBUF_MALFORMED;
     if (res == PB_END || f.number != 1 || f.wire != PB_LEN)
         return ERR_OK;
-    TRY(contiguous(r.pos, r.end - r.pos.at, arena, &tail));
+    TRY(envelope__contiguous(r.pos, r.end - r.pos.at, arena, &tail));
     TRY(envelope__object_parse(tail, arena, o));
     if (o->has_data)
         return ERR_OK;
@@ -60,7 +39,7 @@ static enum err parse_any(const struct envelope__candidate *c, struct arena *are
 {
     struct bytes body;
 
-    TRY(contiguous(c->body, c->body_len, arena, &body));
+    TRY(envelope__contiguous(c->body, c->body_len, arena, &body));
     TRY(envelope__object_parse(body, arena, o));
     if (o->has_data) {
         out->data_at = c->body.at + (size_t)(o->data.p - body.p);
@@ -112,7 +91,7 @@ static enum err kmsv2_open_in_place(struct envelope_ctx *ctx, const struct envel
 
 static enum err kmsv2_open_scratch(struct envelope_ctx *ctx, const struct envelope__candidate *c,
                                    const struct envelope__job *job, struct slice *out,
-                                   bool *authentic)
+                                   struct envelope_opened *opened)
 {
     const struct envelope_value *v = job->value;
     struct slab *slab;
@@ -123,20 +102,13 @@ static enum err kmsv2_open_scratch(struct envelope_ctx *ctx, const struct envelo
     if (c->provider != v->provider || job->dek == NULL)
         return ERR_KMS_ERROR;
     CHECK(job->dek->id.type == v->id.type);
-    slab = slab_new(job->pool, v->plain_len, SLAB_SECRET);
+    slab = envelope__scratch_new(job->pool, v->plain_len);
     if (slab == NULL)
         return ERR_NOMEM;
-    slab->fill = (uint32_t)v->plain_len; /* so that the last drop wipes all of it */
     e = envelope__kmsv2_gcm_open(ctx, job->dek, job->aad, chain_seek(c->body.chain, v->data_at),
                                  v->data_len, slab->data);
-    if (e != ERR_OK || v->plain_len == 0) {
-        slab_drop(slab);
-        slab = NULL;
-    }
-    TRY(e);
-    *out = (struct slice){slab, 0, (uint32_t)v->plain_len};
-    *authentic = true;
-    return ERR_OK;
+    opened->authentic = e == ERR_OK;
+    return envelope__scratch_done(slab, e, v->plain_len, out);
 }
 
 static enum err kmsv2_sealed_len(const struct provider *provider, const struct dek *dek,
@@ -146,11 +118,11 @@ static enum err kmsv2_sealed_len(const struct provider *provider, const struct d
 
     if (dek == NULL || dek->id.type != DEK_HKDF_SEED)
         return ERR_NO_WRITE_KEY;
-    if (plain_len > SEALED_MAX)
+    if (plain_len > ENVELOPE__SEALED_MAX)
         return ERR_MESSAGE_TOO_LARGE;
     data_len = plain_len + envelope__kmsv2_overhead(DEK_HKDF_SEED);
     *out = provider->prefix.n + 1 + pb_varint_len(data_len) + data_len + dek->tail.n;
-    return *out <= SEALED_MAX ? ERR_OK : ERR_MESSAGE_TOO_LARGE;
+    return *out <= ENVELOPE__SEALED_MAX ? ERR_OK : ERR_MESSAGE_TOO_LARGE;
 }
 
 static enum err kmsv2_seal(struct envelope_ctx *ctx, const struct provider *provider,

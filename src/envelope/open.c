@@ -26,12 +26,6 @@ static enum err consider(const struct envelope__candidate *c, struct arena *aren
     return ERR_OK;
 }
 
-/* Whether no other element may be tried after this error: it says nothing about the value. */
-static bool ends_the_search(enum err e)
-{
-    return e == ERR_NOMEM || e == ERR_CONFIG || e == ERR_CRYPTO;
-}
-
 enum err envelope_identify(const struct provider_list *list, const struct chain *in, size_t off,
                            size_t len, struct arena *arena, struct envelope_value *out)
 {
@@ -49,11 +43,13 @@ enum err envelope_identify(const struct provider_list *list, const struct chain 
         if (!envelope__candidate(p, &start, len, &c))
             continue;
         e = consider(&c, arena, &found);
-        if (ends_the_search(e))
+        if (envelope__ends_the_search(e))
             return e;
         if (e == ERR_OK && is_first) {
             found.provider_index = i;
-            found.is_stale = i != 0;
+            found.is_stale |= i != 0;
+            if (first != ERR_OK)
+                found.earlier = first;
         }
         if (e != ERR_OK && first == ERR_OK && !envelope__kind(p)->errors_are_ignored)
             first = e;
@@ -69,25 +65,28 @@ enum err envelope_open_in_place(struct envelope_ctx *ctx, const struct envelope_
                                 size_t *plain_at)
 {
     const struct envelope__kind *kind;
+    enum err e;
 
     CHECK(v->form == ENVELOPE_IN_PLACE);
     kind = envelope__kind(v->provider);
     if (kind->open_in_place == NULL)
         return ERR_CONFIG;
-    return kind->open_in_place(ctx, v, dek, aad, in, plain_at);
+    e = kind->open_in_place(ctx, v, dek, aad, in, plain_at);
+    return e == ERR_OK || v->earlier == ERR_OK || envelope__ends_the_search(e) ? e : v->earlier;
 }
 
 enum err envelope_open_scratch(struct envelope_ctx *ctx, const struct provider_list *list,
                                const struct envelope_value *v, const struct dek *dek,
                                struct bytes aad, const struct chain *in, size_t off, size_t len,
-                               struct slab_pool *pool, struct slice *out, bool *authentic)
+                               struct slab_pool *pool, struct slice *out,
+                               struct envelope_opened *opened)
 {
     const struct envelope__job job = {v, dek, aad, pool};
     struct chain_pos start = chain_seek(in, off);
-    enum err first = ERR_OK;
+    enum err first = v->earlier;
 
     *out = SLICE_EMPTY;
-    *authentic = false;
+    *opened = (struct envelope_opened){0};
     CHECK(v->form == ENVELOPE_IN_PLACE || v->form == ENVELOPE_SCRATCH);
     /* Those before the first candidate are out already. */
     for (uint32_t i = v->provider_index; i < list->count; i++) {
@@ -97,8 +96,10 @@ enum err envelope_open_scratch(struct envelope_ctx *ctx, const struct provider_l
 
         if (kind->open_scratch == NULL || !envelope__candidate(list->v[i], &start, len, &c))
             continue;
-        e = kind->open_scratch(ctx, &c, &job, out, authentic);
-        if (e == ERR_OK || ends_the_search(e))
+        e = kind->open_scratch(ctx, &c, &job, out, opened);
+        if (e == ERR_OK)
+            opened->stale |= i != 0;
+        if (e == ERR_OK || envelope__ends_the_search(e))
             return e;
         if (first == ERR_OK)
             first = e;

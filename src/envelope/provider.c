@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "envelope/envelope_int.h"
 
-static bool begins_with(struct chain_pos pos, size_t len, struct bytes prefix)
+bool envelope__begins_with(struct chain_pos pos, size_t len, struct bytes prefix)
 {
     if (len < prefix.n)
         return false;
@@ -16,10 +16,72 @@ static bool begins_with(struct chain_pos pos, size_t len, struct bytes prefix)
     return true;
 }
 
+enum err envelope__contiguous(struct chain_pos pos, size_t len, struct arena *arena,
+                              struct bytes *out)
+{
+    uint8_t *copy;
+
+    *out = chain_peek(&pos, len);
+    if (out->n == len)
+        return ERR_OK;
+    copy = arena_alloc(arena, len);
+    if (copy == NULL)
+        return ERR_NOMEM;
+    for (size_t have = 0; have < len; have += out->n) {
+        *out = chain_peek(&pos, len - have);
+        memcpy(copy + have, out->p, out->n);
+        chain_skip(&pos, out->n);
+    }
+    *out = bytes_of(copy, len);
+    return ERR_OK;
+}
+
+void envelope__take(struct chain_pos *pos, uint8_t *to, size_t n)
+{
+    while (n > 0) {
+        struct bytes b = chain_peek(pos, n);
+
+        CHECK(b.n > 0);
+        memcpy(to, b.p, b.n);
+        chain_skip(pos, b.n);
+        to += b.n;
+        n -= b.n;
+    }
+}
+
+uint8_t *envelope__for_writing(const struct chain_pos *pos)
+{
+    struct slice *s = chain_at(pos->chain, pos->index);
+
+    CHECK(!(s->slab->flags & SLAB_STATIC));
+    s->slab->flags |= SLAB_SECRET;
+    return s->slab->data + s->off + pos->off;
+}
+
+struct slab *envelope__scratch_new(struct slab_pool *pool, size_t n)
+{
+    struct slab *slab = slab_new(pool, n, SLAB_SECRET);
+
+    if (slab != NULL)
+        slab->fill = (uint32_t)n;
+    return slab;
+}
+
+enum err envelope__scratch_done(struct slab *slab, enum err e, size_t len, struct slice *out)
+{
+    if (e != ERR_OK || len == 0) {
+        slab_drop(slab);
+        slab = NULL;
+    }
+    TRY(e);
+    *out = (struct slice){slab, 0, (uint32_t)len};
+    return ERR_OK;
+}
+
 bool envelope__candidate(const struct provider *p, const struct chain_pos *pos, size_t len,
                          struct envelope__candidate *c)
 {
-    if (!begins_with(*pos, len, p->prefix))
+    if (!envelope__begins_with(*pos, len, p->prefix))
         return false;
     *c = (struct envelope__candidate){p, *pos, len - p->prefix.n};
     chain_skip(&c->body, p->prefix.n);
@@ -30,7 +92,7 @@ static enum err identity_identify(const struct envelope__candidate *c, struct ar
                                   struct envelope_value *out)
 {
     (void)arena;
-    if (begins_with(c->body, c->body_len, BYTES_LIT(ENVELOPE_MARK)))
+    if (envelope__begins_with(c->body, c->body_len, BYTES_LIT(ENVELOPE_MARK)))
         return ERR_IDENTITY_SAW_ENCRYPTED;
     out->form = ENVELOPE_PLAIN;
     out->data_at = c->body.at;
@@ -50,8 +112,9 @@ static const struct envelope__kind none = {0};
 const struct envelope__kind *envelope__kind(const struct provider *p)
 {
     static const struct envelope__kind *const kinds[] = {
-        [PROVIDER_IDENTITY] = &identity,
-        [PROVIDER_KMS_V2] = &envelope__kmsv2,
+        [PROVIDER_IDENTITY] = &identity,      [PROVIDER_KMS_V2] = &envelope__kmsv2,
+        [PROVIDER_KMS_V1] = &envelope__kmsv1, [PROVIDER_AESGCM] = &envelope__local,
+        [PROVIDER_AESCBC] = &envelope__local, [PROVIDER_SECRETBOX] = &envelope__local,
     };
     size_t kind = (size_t)p->kind;
 

@@ -181,7 +181,7 @@ static void note_used(struct etcd__apply *a, const struct etcd__value *v)
 /* --- open_aside ------------------------------------------------------------------------------ */
 
 static enum err open_scratch(struct etcd__apply *a, struct etcd__value *v, struct chain_pos *pos,
-                             bool *authentic)
+                             struct envelope_opened *opened)
 {
     struct chain one = {0};
     struct dek *dek;
@@ -192,7 +192,7 @@ static enum err open_scratch(struct etcd__apply *a, struct etcd__value *v, struc
     e = etcd__share_at(&one, pos, v->len);
     if (e == ERR_OK)
         e = envelope_open_scratch(a->ctx, v->list, &v->v, dek, v->key, &one, 0, v->len, a->pool,
-                                  &v->scratch, authentic);
+                                  &v->scratch, opened);
     chain_fini(&one);
     if (e == ERR_OK)
         note_used(a, v);
@@ -202,15 +202,15 @@ static enum err open_scratch(struct etcd__apply *a, struct etcd__value *v, struc
 /* A value that arrived sealed: it stays if one opens it whose tag proves it. */
 static enum err check_sealed(struct etcd__apply *a, struct etcd__value *v, struct chain_pos *pos)
 {
-    bool is_authentic = false;
-    enum err e = open_scratch(a, v, pos, &is_authentic);
+    struct envelope_opened opened = {0};
+    enum err e = open_scratch(a, v, pos, &opened);
 
     if (e != ERR_OK) {
         bool is_ours = e == ERR_NOMEM || err_fault(e) == FAULT_US || err_fault(e) == FAULT_KMS;
 
         return is_ours ? e : ERR_REQ_SEALED_VALUE;
     }
-    if (is_authentic) {
+    if (opened.authentic) {
         v->is_kept = true;
         slice_drop(&v->scratch);
         return ERR_OK;
@@ -226,7 +226,7 @@ static bool is_value_error(enum err e)
 static enum err open_aside(struct etcd__apply *a)
 {
     struct chain_pos pos = chain_begin(a->msg);
-    bool is_authentic;
+    struct envelope_opened opened;
 
     for (size_t i = 0; i < a->p->op_count; i++) {
         const struct etcd_op *op = &a->p->ops[i];
@@ -239,7 +239,7 @@ static enum err open_aside(struct etcd__apply *a)
                 return etcd__plan_fail(a->p, e, v->key);
         }
         if (op->kind == ETCD__OPEN && v->v.form == ENVELOPE_SCRATCH) {
-            v->err = open_scratch(a, v, &pos, &is_authentic);
+            v->err = open_scratch(a, v, &pos, &opened);
             if (v->err != ERR_OK) /* write stops there */
                 return is_value_error(v->err) ? ERR_OK : v->err;
         }

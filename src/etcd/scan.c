@@ -340,9 +340,10 @@ static enum err need_write(struct etcd__scan *s, struct etcd__value *v)
     }
 }
 
-static bool is_always_authentic(enum provider_kind kind)
+static bool is_always_authentic(const struct provider *p)
 {
-    return kind == PROVIDER_KMS_V2 || kind == PROVIDER_AESGCM || kind == PROVIDER_SECRETBOX;
+    return p->kind == PROVIDER_KMS_V2 || (p->kind == PROVIDER_KMS_V1 && !p->cbc_reads) ||
+           p->kind == PROVIDER_AESGCM || p->kind == PROVIDER_SECRETBOX;
 }
 
 /* A value that begins with "k8s:enc:": whether it may stay is known once it was opened. */
@@ -358,7 +359,7 @@ static enum err put_sealed(struct etcd__scan *s, const struct pb_field *f, struc
         return etcd__plan_fail(s->p, ERR_REQ_SEALED_VALUE, v->key);
     if (v->v.needs_dek)
         TRY(etcd__plan_need(s->p, v->v.provider, &v->v.id, &v->need));
-    if (!is_always_authentic(v->v.provider->kind) && v->list->v[0]->kind != PROVIDER_IDENTITY)
+    if (!is_always_authentic(v->v.provider) && v->list->v[0]->kind != PROVIDER_IDENTITY)
         TRY(need_write(s, v));
     v->at = f->value_at;
     v->len = f->value_len;

@@ -346,9 +346,6 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
     if (s == NULL)
         return 0;
     (void)nghttp2_session_set_stream_user_data(session, id, NULL);
-    /* A request that never left, whatever held it up, can be made elsewhere. */
-    if (!s->is_sent)
-        code = H2_REFUSED_STREAM;
     h2__stream_finish(s, (enum h2_code)code,
                       code == H2_NO_ERROR && s->is_local_ended && s->is_remote_ended);
     return 0;

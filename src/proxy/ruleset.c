@@ -14,7 +14,7 @@ static enum err provider_prefix(const char *kind, const char *name, struct bytes
     if (text == NULL)
         return ERR_NOMEM;
     snprintf(text, n, "%s%s%s:", ENVELOPE_MARK, kind, name);
-    *out = bytes_of(text, n - 2);
+    *out = bytes_of(text, n - 1);
     return ERR_OK;
 }
 

@@ -281,6 +281,7 @@ class Range(harness.E2E):
                 self.assertEqual(error.code(), Code.DATA_LOSS, (bit, error.details()))
             else:
                 self.fail(f"bit {bit}: {value!r}")
+        self.raw.delete(key)
 
 
 class Txn(harness.E2E):

@@ -116,7 +116,7 @@ class Leaks(harness.E2E):
         print(f"{sent} cases in {time.monotonic() - started:.0f} s ({maker.skipped} would have been legal), answers: "
               f"{sender.statuses}, connections lost: {sender.closed}", file=sys.stderr)
         leaked = self.leaked()
-        self.assertEqual(leaked, [], self.explain(leaked, known))
+        self.assertFalse(leaked, self.explain(leaked, known))
         self.assertEqual(sender.unanswered, [], "no answer")
         self.assertEqual(sender.closed, 0, "a call closed its whole connection")
         self.assertGreater(sender.statuses.get(0, 0), sent // 50, "some are in order and stored")
@@ -131,11 +131,8 @@ class Leaks(harness.E2E):
     def explain(leaked, known):
         if not leaked:
             return ""
-        for last, batch in known.items():
-            for case in batch:
-                if b"%08d-" % leaked[0] in case.data:
-                    return f"first of {len(leaked)}: {case!r}"
-        return f"cases {leaked[:20]}"
+        cases = [case for batch in known.values() for case in batch if b"%08d-" % leaked[0] in case.data]
+        return f"{len(leaked)} cases leaked: {leaked}; the first: {cases}"
 
     def test_http2_abuse(self):
         rng = seed_of(self.id())
@@ -192,7 +189,8 @@ class Leaks(harness.E2E):
         maker.count = 50000000
         for _ in range(8):
             sender.run([maker.next() for _ in range(STREAMS)])
-        self.assertEqual(self.leaked(), [])
+        # Those of the other tests of this class are judged there.
+        self.assertFalse([n for n in self.leaked() if 50000000 <= n < 60000000])
         self.assertEqual(sender.statuses.get(0, 0), 0, "nothing can be stored without a key")
         self.assertEqual(sender.unanswered, [])
         proxy.stop()

@@ -70,15 +70,15 @@ static void check_opens(const struct provider_list *list, const struct dek *dek,
     struct envelope_value v;
     struct chain scratch = {0};
     struct slice s;
-    bool authentic;
+    struct envelope_opened opened;
     size_t at;
 
     assert_int_equal(envelope_identify(list, c, off, len, &arena, &v), ERR_OK);
     assert_true(dek_id_eq(&v.id, &dek->id));
     assert_int_equal(
-        envelope_open_scratch(ctx, list, &v, dek, AAD, c, off, len, &test_pool, &s, &authentic),
+        envelope_open_scratch(ctx, list, &v, dek, AAD, c, off, len, &test_pool, &s, &opened),
         ERR_OK);
-    assert_true(authentic);
+    assert_true(opened.authentic);
     assert_int_equal(s.len, plain_len);
     assert_int_equal(chain_push(&scratch, &s), ERR_OK);
     check_plain(&scratch, 0, plain_len);
@@ -172,7 +172,7 @@ static enum err try_open(struct bytes value, const struct dek *dek, struct bytes
     struct chain c = {0};
     struct envelope_value v;
     struct slice s = SLICE_EMPTY;
-    bool authentic = false;
+    struct envelope_opened opened = {0};
     size_t at;
     enum err e;
 
@@ -185,13 +185,13 @@ static enum err try_open(struct bytes value, const struct dek *dek, struct bytes
     }
     if (e == ERR_OK) {
         e = envelope_open_scratch(ctx, &kms_list, &v, dek, aad, &c, 0, c.len, &test_pool, &s,
-                                  &authentic);
+                                  &opened);
         if (e != ERR_OK)
             assert_null(s.slab);
         if (v.form == ENVELOPE_IN_PLACE)
             assert_int_equal(envelope_open_in_place(ctx, &v, dek, aad, &c, &at), e);
     }
-    assert_int_equal(authentic, e == ERR_OK);
+    assert_int_equal(opened.authentic, e == ERR_OK);
     slice_drop(&s);
     chain_fini(&c);
     arena_fini(&arena);

@@ -81,8 +81,11 @@ void buf_free(struct buf *b)
 
 void buf_add(struct buf *b, const void *p, size_t n)
 {
-    b->p = realloc(b->p, b->n + n + 1);
-    assert_non_null(b->p);
+    if (b->n + n + 1 > b->cap) {
+        b->cap = (b->n + n + 1) * 2;
+        b->p = realloc(b->p, b->cap);
+        assert_non_null(b->p);
+    }
     if (n > 0)
         memcpy(b->p + b->n, p, n);
     b->n += n;
@@ -99,7 +102,7 @@ struct buf buf_of(const void *p, size_t n)
 
 struct buf buf_chain(struct chain *c)
 {
-    struct buf b = {malloc(c->len + 1), c->len};
+    struct buf b = {malloc(c->len + 1), c->len, 0};
 
     assert_non_null(b.p);
     chain_copy(c, 0, c->len, b.p);
@@ -219,14 +222,14 @@ struct buf fix_open(struct fix *f, const char *key, const void *value, size_t n)
     struct slice plain;
     struct chain in;
     struct buf b;
-    bool authentic;
+    struct envelope_opened opened;
 
     fix_chain(f, value, n, NULL, 0, &in);
     assert_int_equal(envelope_identify(&f->secrets, &in, 0, n, &arena, &v), ERR_OK);
     assert_true(v.needs_dek);
     assert_true(dek_id_eq(&v.id, &f->deks[0]->id));
     assert_int_equal(envelope_open_scratch(f->ctx, &f->secrets, &v, f->deks[0], bytes_str(key), &in,
-                                           0, n, &f->pool, &plain, &authentic),
+                                           0, n, &f->pool, &plain, &opened),
                      ERR_OK);
     b = buf_of(slice_data(plain), plain.len);
     slice_drop(&plain);

@@ -38,6 +38,7 @@ uint32_t fix_random(struct fix *f, uint32_t below);
 struct buf {
     uint8_t *p;
     size_t n;
+    size_t cap; /* 0: just n */
 };
 void buf_free(struct buf *b);
 struct buf buf_of(const void *p, size_t n);

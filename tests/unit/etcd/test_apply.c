@@ -26,7 +26,7 @@ static int teardown(void **state)
 
 static struct buf pack(const ProtobufCMessage *m)
 {
-    struct buf b = {malloc(protobuf_c_message_get_packed_size(m) + 1), 0};
+    struct buf b = {malloc(protobuf_c_message_get_packed_size(m) + 1), 0, 0};
 
     assert_non_null(b.p);
     b.n = protobuf_c_message_pack(m, b.p);
@@ -283,7 +283,7 @@ static void test_large_value_is_contiguous(void **state)
     struct etcd_plan p = {0};
     struct sealed_msg out = {0};
     struct etcd_ask ask = {0};
-    struct buf in = {0}, value = {calloc(1, 300000), 300000};
+    struct buf in = {0}, value = {calloc(1, 300000), 300000, 0};
     uint64_t copied = metric_get(METRIC_bytes_copied_total);
     struct chain msg;
     uint32_t largest = 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The life of a connection: GOAWAY both ways, shutdown, loss, keepalive, stalls, closing. */
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "kit.h"
 
@@ -335,6 +336,23 @@ static void test_living_peer(void **state)
     teardown_raw(&f, &f.client);
 }
 
+/* Our own loop was late, and the answer lies in the socket. */
+static void test_late_loop(void **state)
+{
+    struct fix f;
+    struct h2_opts opts = keepalive_opts();
+
+    (void)state;
+    setup_client(&f, &opts);
+    (void)end_request(&f.client, kit_request, true);
+    (void)raw_await(&f.raw, F_PING);
+    assert_true(raw_frame(&f.raw, F_PING, FLAG_ACK, 0, "\0\0\0\0\0\0\0\0", 8));
+    (void)usleep(200000);
+    kit_run_ms(&f.k, 30);
+    assert_int_equal(f.client.lost_count, 0);
+    teardown_raw(&f, &f.client);
+}
+
 static void test_write_stall(void **state)
 {
     struct fix f;
@@ -561,6 +579,7 @@ int main(void)
         cmocka_unit_test(test_unsent_requests_are_refused),
         cmocka_unit_test(test_mute_peer),
         cmocka_unit_test(test_living_peer),
+        cmocka_unit_test(test_late_loop),
         cmocka_unit_test(test_write_stall),
         cmocka_unit_test(test_slow_reader),
         cmocka_unit_test(test_unread_pings),

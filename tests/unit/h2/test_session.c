@@ -517,6 +517,36 @@ static void test_informational(void **state)
     teardown(&f);
 }
 
+static void reset_it(struct rec *r)
+{
+    h2_stream_reset(r->s, H2_CANCEL);
+}
+
+/* An owner that lets go of a stream in its last callback makes no RST_STREAM of it. */
+static void test_no_reset_of_complete_streams(void **state)
+{
+    struct fix f;
+    struct rec *r;
+    struct raw_frame frame;
+    uint8_t block[200];
+
+    (void)state;
+    setup_client(&f);
+    f.e.on_end = reset_it;
+    r = end_request(&f.e, kit_request, true);
+    (void)raw_await(&f.raw, F_HEADERS);
+    assert_true(raw_frame(&f.raw, F_HEADERS, FLAG_END_HEADERS, 1, block, put_answer(block, "200")));
+    assert_true(raw_frame(&f.raw, F_HEADERS, FLAG_END_HEADERS | FLAG_END_STREAM, 1, block,
+                          raw_put_field(block, "grpc-status", "0")));
+    KIT_UNTIL(&f.k, r->close_count == 1);
+    assert_true(r->is_complete && r->code == H2_NO_ERROR);
+    kit_run_ms(&f.k, 20);
+    raw_read(&f.raw);
+    while (raw_next(&f.raw, &frame))
+        assert_int_not_equal(frame.type, F_RST);
+    teardown(&f);
+}
+
 /* An answer's field list above 1 MiB (by many references to one table entry). */
 static void test_answer_header_limit(void **state)
 {
@@ -600,15 +630,25 @@ static void test_not_http2(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_byte_by_byte),       cmocka_unit_test(test_cut_in_two_anywhere),
-        cmocka_unit_test(test_ends_anywhere),      cmocka_unit_test(test_settings_of_server),
-        cmocka_unit_test(test_settings_of_client), cmocka_unit_test(test_header_limits),
-        cmocka_unit_test(test_trailer_limits),     cmocka_unit_test(test_malformed_headers),
-        cmocka_unit_test(test_stream_limit),       cmocka_unit_test(test_padding_is_credited),
-        cmocka_unit_test(test_window_overrun),     cmocka_unit_test(test_frame_size),
-        cmocka_unit_test(test_no_copies),          cmocka_unit_test(test_hpack),
-        cmocka_unit_test(test_informational),      cmocka_unit_test(test_answer_header_limit),
-        cmocka_unit_test(test_connection_errors),  cmocka_unit_test(test_not_http2),
+        cmocka_unit_test(test_byte_by_byte),
+        cmocka_unit_test(test_cut_in_two_anywhere),
+        cmocka_unit_test(test_ends_anywhere),
+        cmocka_unit_test(test_settings_of_server),
+        cmocka_unit_test(test_settings_of_client),
+        cmocka_unit_test(test_header_limits),
+        cmocka_unit_test(test_trailer_limits),
+        cmocka_unit_test(test_malformed_headers),
+        cmocka_unit_test(test_stream_limit),
+        cmocka_unit_test(test_padding_is_credited),
+        cmocka_unit_test(test_window_overrun),
+        cmocka_unit_test(test_frame_size),
+        cmocka_unit_test(test_no_copies),
+        cmocka_unit_test(test_hpack),
+        cmocka_unit_test(test_informational),
+        cmocka_unit_test(test_no_reset_of_complete_streams),
+        cmocka_unit_test(test_answer_header_limit),
+        cmocka_unit_test(test_connection_errors),
+        cmocka_unit_test(test_not_http2),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

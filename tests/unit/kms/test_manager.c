@@ -527,6 +527,37 @@ static void calls_are_bounded_and_the_rest_waits(void **state)
     }
 }
 
+static void what_waits_is_bounded_in_bytes(void **state)
+{
+    static uint8_t big[32000];
+    static struct wish w[1200];
+    struct dek_annotation a = {BYTES_LIT("a.b"), bytes_of(big, sizeof big)};
+    struct dek_id id = {.type = DEK_HKDF_SEED,
+                        .key_id = BYTES_LIT("old"),
+                        .annotation_count = 1,
+                        .annotations = &a};
+    unsigned refused = 0;
+    char wrapped[33];
+
+    (void)state;
+    f.fake.decrypt.how = FAKE_SILENT;
+    for (unsigned i = 0; i < ARRAY_LEN(w); i++) {
+        snprintf(wrapped, sizeof wrapped, "%032u", i);
+        id.wrapped = bytes_str(wrapped);
+        w[i] = (struct wish){.wait.on_done = on_done};
+        assert_int_equal(keyring_get(f.rings[0], &f.provider, &id, &w[i].wait), ERR_AGAIN);
+    }
+    pass_ms(300);
+    for (unsigned i = 0; i < ARRAY_LEN(w); i++) {
+        if (w[i].is_done) {
+            assert_int_equal(w[i].wait.err, ERR_MEMORY_LIMIT);
+            refused++;
+        }
+        keyring_cancel(&w[i].wait);
+    }
+    assert_in_range(refused, 150, 175); /* 32 MiB hold some 1,040 of them */
+}
+
 static void cancelled_waits_get_nothing_and_storms_of_them_are_one_call(void **state)
 {
     struct wish w, keep;
@@ -761,6 +792,7 @@ int main(void)
         TEST(gone_and_back),
         TEST(away_for_10_s_is_an_error_for_each_after_its_own_10_s),
         TEST(calls_are_bounded_and_the_rest_waits),
+        TEST(what_waits_is_bounded_in_bytes),
         TEST(cancelled_waits_get_nothing_and_storms_of_them_are_one_call),
         TEST(callbacks_may_use_the_ring),
         TEST(the_last_callback_may_free_the_ring),
