@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Happy path: client_call puts the call in the waiting list and dials when there is no connection;
- * when the peer's SETTINGS are in, waiting calls become streams; the answer is collected, its
- * status read from the trailers, and fn called.
+ * when the peer's SETTINGS are in, waiting calls become streams; the answer is collected
+ * (answer.c), its status read from the trailers, and fn called.
  *
  *   waiting -- connection ready --> sent -- status, reset, deadline --> answered
  *      ^----- REFUSED_STREAM, or the connection died before the request left -----'
@@ -11,71 +11,18 @@
  * call whose deadline passes meanwhile gets ERR_UPSTREAM_AWAY
  *  - the connection dies with the call on it: ERR_UPSTREAM_LOST; it may have been carried out, so
  * it is never repeated here
- *  - GOAWAY: what is below its last id finishes on the old connection, everything else goes to a
- * new one
- *  - an answer that is no gRPC answer, compressed, cut or too large: a status of our own making, as
- * gRPC clients do (err is ERR_OK, the status is not) A connection that accepts and then says
- * nothing is given up after LIMIT_PREFACE_MS. */
-#include "client/client.h"
-
+ *  - GOAWAY: what is below its last id finishes on the old connection, all else goes to a new one
+ *  - an answer that is none: see answer.c
+ *  - a peer that takes the connection and then says nothing: given up GREETING_MS after dialling */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/client_int.h"
 #include "grpc/grpc.h"
-#include "h2/h2.h"
-#include "net/conn.h"
 
-#define ANSWER_MAX (4u * 1024 * 1024)
 #define REDIAL_MAX_MS 1000u
 #define GREETING_MS (2 * LIMIT_PREFACE_MS) /* net's own 5 s for dialling are among them */
-#define MESSAGE_MAX 1024u                  /* of a grpc-message; the rest is cut */
-
-/* One connection; the client has one for new calls and some that drain behind a GOAWAY. */
-struct client_conn {
-    struct list node;
-    struct client *client;
-    struct net_conn *net; /* while dialling */
-    struct h2_conn *h2;   /* afterwards */
-    struct loop_timer greeting;
-};
-
-enum client_state {
-    CLIENT_IDLE,    /* no connection, and nobody who waits for one */
-    CLIENT_DIALING, /* current has no SETTINGS yet */
-    CLIENT_READY,   /* current takes calls */
-    CLIENT_BACKOFF, /* the redial timer runs */
-    CLIENT_CLOSED,  /* client_close was called: the end of the connections is awaited */
-};
-
-struct client {
-    struct loop *loop;
-    struct slab_pool pool;
-    struct net_url url;
-    struct net_tls *tls;
-    char *authority;
-    enum client_state state;
-    struct client_conn *current;
-    struct list conns;
-    struct list waiting, sent; /* calls */
-    struct loop_timer redial;
-    struct loop_task task;
-    uint64_t backoff_ms;
-    char why[128]; /* of the last connection that failed */
-};
-
-struct client_call {
-    struct list node;
-    struct client *client;
-    client_answer_fn fn;
-    void *arg;
-    char *path;
-    struct slice request; /* prefix and message; kept for a repeat */
-    uint64_t deadline_ms; /* on the loop's clock */
-    struct loop_timer timer;
-    struct h2_stream *stream; /* NULL while waiting */
-    struct chain answer;
-};
 
 static void client_dispatch(struct client *c);
 
@@ -113,7 +60,7 @@ static void call_detach(struct client_call *call)
     h2_stream_reset(s, H2_CANCEL); /* changes nothing when the stream is over */
 }
 
-static void call_answer(struct client_call *call, const struct client_answer *a)
+void client__call_answer(struct client_call *call, const struct client_answer *a)
 {
     call_detach(call);
     call->fn(call->arg, a);
@@ -126,14 +73,14 @@ static void call_fail(struct client_call *call, enum err e, const char *message)
 
     if (e == ERR_TIMEOUT)
         a.status = GRPC_DEADLINE_EXCEEDED;
-    call_answer(call, &a);
+    client__call_answer(call, &a);
 }
 
-static void call_status(struct client_call *call, enum grpc_status status, const char *message)
+void client__call_status(struct client_call *call, enum grpc_status status, const char *message)
 {
     struct client_answer a = {.err = ERR_OK, .status = status, .message = message};
 
-    call_answer(call, &a);
+    client__call_answer(call, &a);
 }
 
 static void on_deadline(struct loop_timer *t)
@@ -149,187 +96,6 @@ static void on_deadline(struct loop_timer *t)
     /* A copy: fn may start a call that dials again. */
     memcpy(why, c->why, sizeof why);
     call_fail(call, ERR_UPSTREAM_AWAY, why[0] != '\0' ? why : "not connected in time");
-}
-
-/* ------------------------------------------------------------------------ answers */
-
-static const struct h2_field *field_find(struct h2_fields f, struct bytes name)
-{
-    for (size_t i = 0; i < f.count; i++)
-        if (bytes_eq(f.v[i].name, name))
-            return &f.v[i];
-    return NULL;
-}
-
-/* grpc/grpc doc/http-grpc-status-mapping.md. */
-static enum grpc_status status_of_http(struct bytes http)
-{
-    static const struct {
-        struct bytes http;
-        enum grpc_status status;
-    } table[] = {
-        {{(const uint8_t *)"400", 3}, GRPC_INTERNAL},
-        {{(const uint8_t *)"401", 3}, GRPC_UNAUTHENTICATED},
-        {{(const uint8_t *)"403", 3}, GRPC_PERMISSION_DENIED},
-        {{(const uint8_t *)"404", 3}, GRPC_UNIMPLEMENTED},
-        {{(const uint8_t *)"429", 3}, GRPC_UNAVAILABLE},
-        {{(const uint8_t *)"502", 3}, GRPC_UNAVAILABLE},
-        {{(const uint8_t *)"503", 3}, GRPC_UNAVAILABLE},
-        {{(const uint8_t *)"504", 3}, GRPC_UNAVAILABLE},
-    };
-
-    for (size_t i = 0; i < ARRAY_LEN(table); i++)
-        if (bytes_eq(http, table[i].http))
-            return table[i].status;
-    return GRPC_UNKNOWN;
-}
-
-/* A decimal number; what is none, or too long to be a status, is UNKNOWN. */
-static enum grpc_status status_parse(struct bytes text)
-{
-    unsigned n = 0;
-
-    if (text.n == 0 || text.n > 2)
-        return GRPC_UNKNOWN;
-    for (size_t i = 0; i < text.n; i++) {
-        if (text.p[i] < '0' || text.p[i] > '9')
-            return GRPC_UNKNOWN;
-        n = n * 10 + (unsigned)(text.p[i] - '0');
-    }
-    return n <= GRPC_UNAUTHENTICATED ? (enum grpc_status)n : GRPC_UNKNOWN;
-}
-
-/* The answer's one message, whole and contiguous, in s; why says what is wrong with it. */
-static enum err answer_message(struct client_call *call, struct slice *s, const char **why)
-{
-    struct chain *answer = &call->answer;
-    struct grpc_prefix prefix;
-    struct slab *slab;
-
-    if (!grpc_prefix_peek(answer, &prefix) || answer->len - GRPC_PREFIX_LEN != prefix.length) {
-        *why = "the answer is not one whole message";
-        return ERR_ANS_CUT;
-    }
-    if (prefix.flag != 0) {
-        *why = "the answer is compressed";
-        return ERR_ANS_COMPRESSED;
-    }
-    if (prefix.length == 0) {
-        *s = SLICE_EMPTY;
-        return ERR_OK;
-    }
-    if (answer->count == 1) {
-        *s = slice_sub(*chain_at(answer, 0), GRPC_PREFIX_LEN, prefix.length);
-        return ERR_OK;
-    }
-    slab = slab_new(&call->client->pool, prefix.length, SLAB_SECRET);
-    if (slab == NULL) {
-        *why = "out of memory";
-        return ERR_NOMEM;
-    }
-    slab->fill = prefix.length;
-    chain_copy(answer, GRPC_PREFIX_LEN, prefix.length, slab->data);
-    *s = (struct slice){slab, 0, prefix.length};
-    return ERR_OK;
-}
-
-static void call_done(struct client_call *call)
-{
-    struct slice body = SLICE_EMPTY;
-    const char *why = "";
-    struct client_answer a = {.err = ERR_OK, .status = GRPC_OK, .message = ""};
-    enum err e = answer_message(call, &body, &why);
-
-    if (e != ERR_OK) {
-        call_status(call, e == ERR_NOMEM ? GRPC_RESOURCE_EXHAUSTED : GRPC_INTERNAL, why);
-        return;
-    }
-    a.body = slice_bytes(body);
-    call_answer(call, &a);
-    slice_drop(&body);
-}
-
-/* Trailers, or the headers of an answer that is nothing else. */
-static void call_trailers(struct client_call *call, struct h2_fields f)
-{
-    const struct h2_field *status = field_find(f, BYTES_LIT("grpc-status"));
-    const struct h2_field *message = field_find(f, BYTES_LIT("grpc-message"));
-    char text[MESSAGE_MAX] = "";
-    enum grpc_status code;
-
-    if (status == NULL) {
-        call_status(call, GRPC_UNKNOWN, "the answer has no grpc-status");
-        return;
-    }
-    code = status_parse(status->value);
-    if (code == GRPC_OK) {
-        call_done(call);
-        return;
-    }
-    if (message != NULL)
-        (void)grpc_message_decode(message->value, text, sizeof text);
-    call_status(call, code, text);
-}
-
-static void on_response(struct h2_stream *s, struct h2_fields f, bool end)
-{
-    struct client_call *call = h2_stream_user(s);
-    const struct h2_field *http = field_find(f, BYTES_LIT(":status"));
-    const struct h2_field *type = field_find(f, BYTES_LIT("content-type"));
-    char text[64];
-
-    if (call == NULL)
-        return;
-    /* nghttp2 lets no answer without :status pass. */
-    if (http != NULL && !bytes_eq(http->value, BYTES_LIT("200"))) {
-        (void)snprintf(text, sizeof text, "unexpected HTTP status %.*s",
-                       (int)(http->value.n < 16 ? http->value.n : 16), (const char *)http->value.p);
-        call_status(call, status_of_http(http->value), text);
-        return;
-    }
-    if (type == NULL || !grpc_content_type_ok(type->value)) {
-        call_status(call, GRPC_UNKNOWN, "the answer's content-type is not application/grpc");
-        return;
-    }
-    if (end)
-        call_trailers(call, f);
-}
-
-static void on_data(struct h2_stream *s, struct slice *data)
-{
-    struct client_call *call = h2_stream_user(s);
-    size_t n = data->len;
-
-    if (call == NULL) {
-        slice_drop(data);
-        return;
-    }
-    if (call->answer.len + n > ANSWER_MAX + GRPC_PREFIX_LEN) {
-        slice_drop(data);
-        call_status(call, GRPC_RESOURCE_EXHAUSTED, "the answer is larger than 4 MiB");
-        return;
-    }
-    if (chain_push(&call->answer, data) != ERR_OK) {
-        call_status(call, GRPC_RESOURCE_EXHAUSTED, "out of memory");
-        return;
-    }
-    h2_stream_credit(s, n);
-}
-
-static void on_trailers(struct h2_stream *s, struct h2_fields f)
-{
-    struct client_call *call = h2_stream_user(s);
-
-    if (call != NULL)
-        call_trailers(call, f);
-}
-
-static void on_end(struct h2_stream *s)
-{
-    struct client_call *call = h2_stream_user(s);
-
-    if (call != NULL)
-        call_status(call, GRPC_UNKNOWN, "the answer has no grpc-status");
 }
 
 static void on_drained(struct h2_stream *s, size_t n)
@@ -475,10 +241,10 @@ static void on_request(struct h2_conn *h2, struct h2_stream *s, struct h2_fields
 
 static const struct h2_ops h2_ops = {
     .on_request = on_request,
-    .on_response = on_response,
-    .on_data = on_data,
-    .on_trailers = on_trailers,
-    .on_end = on_end,
+    .on_response = client__on_response,
+    .on_data = client__on_data,
+    .on_trailers = client__on_trailers,
+    .on_end = client__on_end,
     .on_drained = on_drained,
     .on_close = on_close,
     .on_ready = on_ready,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Receives: unary gRPC requests of our own. Gives: their answers. Owns: one connection per client,
- * redialled when needed. Thread: its loop's. For the KMS plugins and for the tools' calls to etcd. */
+ * redialled when needed. Thread: its loop's. For the KMS plugins and for the tools' calls to etcd.
+ */
 #ifndef CLIENT_CLIENT_H
 #define CLIENT_CLIENT_H
 
@@ -13,12 +14,14 @@ struct client;
 struct client_call;
 
 struct client_answer {
-    enum err err;             /* ERR_OK: a gRPC status came; else the call never got one:
-                                 ERR_UPSTREAM_AWAY (could not connect in time), ERR_UPSTREAM_LOST,
-                                 ERR_TIMEOUT */
-    enum grpc_status status;  /* ERR_TIMEOUT: DEADLINE_EXCEEDED, other errors: UNAVAILABLE */
-    const char *message;      /* decoded text of the status or of the failure; borrowed */
-    struct bytes body;        /* the answer message; borrowed, in SLAB_SECRET memory, wiped afterwards */
+    /* ERR_OK: the call has a gRPC status, the server's or, for an answer that is none (malformed,
+     * compressed, above 4 MiB, another HTTP status), one as gRPC clients make it up, never OK. Else
+     * the call never got one: ERR_UPSTREAM_AWAY (could not connect in time), ERR_UPSTREAM_LOST,
+     * ERR_TIMEOUT. */
+    enum err err;
+    enum grpc_status status; /* ERR_TIMEOUT: DEADLINE_EXCEEDED, other errors: UNAVAILABLE */
+    const char *message;     /* decoded text of the status or of the failure; borrowed */
+    struct bytes body; /* the answer message; borrowed, in SLAB_SECRET memory, wiped afterwards */
 };
 
 typedef void (*client_answer_fn)(void *arg, const struct client_answer *a);
@@ -26,9 +29,9 @@ typedef void (*client_answer_fn)(void *arg, const struct client_answer *a);
 /* authority: the :authority of the calls. Errors: ERR_NOMEM. */
 MUST_CHECK enum err client_new(struct loop *loop, const struct net_url *url, struct net_tls *tls,
                                const char *authority, struct client **out);
-/* One unary call with a deadline in ms from now. "Wait for ready": while the peer cannot be connected
- * the call waits, redialling, until its deadline. body is copied into wiped memory. fn is called once,
- * from the loop, unless the call is cancelled before. Errors: ERR_NOMEM. */
+/* One unary call with a deadline in ms from now. "Wait for ready": while the peer cannot be
+ * connected the call waits, redialling, until its deadline. body is copied into wiped memory. fn is
+ * called once, from the loop, unless the call is cancelled before. Errors: ERR_NOMEM. */
 MUST_CHECK enum err client_call(struct client *c, const char *path, struct bytes body,
                                 uint64_t deadline_ms, client_answer_fn fn, void *arg,
                                 struct client_call **out);

@@ -234,8 +234,9 @@ enum err etcd__plan_need_write(struct etcd_plan *p, const struct provider *provi
 {
     struct etcd_need need = {.is_write = true, .provider = provider};
 
-    /* A message has as many of these as the configuration has KMS providers. */
-    for (uint32_t i = 0; i < p->need_count; i++) {
+    /* A kms v1 DEK is made for one value. Of the others a message has as many as the configuration
+     * has KMS providers. */
+    for (uint32_t i = 0; i < p->need_count && provider->kind != PROVIDER_KMS_V1; i++) {
         if (p->needs[i].is_write && p->needs[i].provider == provider) {
             *out = i;
             return ERR_OK;

@@ -32,7 +32,7 @@ enum etcd_verdict {
 
 /* A DEK that the plan needs: filled by the lane before apply. Equal ones are collapsed. */
 struct etcd_need {
-    bool is_write; /* the provider's present write key; id is void */
+    bool is_write; /* the provider's present write key; id is void. kms v1: one for each value */
     const struct provider *provider;
     struct dek_id id; /* in the plan's arena */
     struct dek *dek;  /* a reference: set by the lane, dropped by the plan */

@@ -369,7 +369,6 @@ static enum err put_sealed(struct etcd__scan *s, const struct pb_field *f, struc
 static enum err put_plain(struct etcd__scan *s, const struct etcd__got *got, struct etcd__value *v)
 {
     const struct pb_field *key = &got->f[PUT_KEY], *f = &got->f[PUT_VALUE];
-
     enum err e = need_write(s, v);
 
     if (e != ERR_OK)

@@ -135,7 +135,7 @@ bool etcd__event_revision(const struct pb_field *event, int64_t *out)
 
 /* Instead of refusing the message: forgets what the event has added to the plan and ends it. */
 static enum err fail_later(struct etcd__scan *s, const struct pb_field *f, size_t op_count,
-                           enum err e)
+                           size_t done, enum err e)
 {
     struct etcd__value *v;
 
@@ -143,7 +143,7 @@ static enum err fail_later(struct etcd__scan *s, const struct pb_field *f, size_
     v->err = e;
     s->p->op_count = op_count;
     s->p->bad_key = bytes_of(NULL, 0);
-    s->done = f->at;
+    s->done = done;
     s->is_failing = true;
     return etcd__edit(s, ETCD__FAIL, f->at, f->value_at + f->value_len - f->at, v);
 }
@@ -152,7 +152,7 @@ enum err etcd__scan_event(struct etcd__scan *s, const struct pb_field *f)
 {
     const struct etcd__msg *m = etcd__answer_schema(ETCD_WATCH)->fields[WATCH_EVENTS].sub;
     int64_t revision = s->revision;
-    size_t op_count;
+    size_t op_count, done;
     enum err e;
 
     if (s->is_failing)
@@ -164,13 +164,14 @@ enum err etcd__scan_event(struct etcd__scan *s, const struct pb_field *f)
         s->revision = revision;
     }
     op_count = s->p->op_count;
+    done = s->done; /* before f->at when this event has no mark */
     memset(s->event_kv, 0, sizeof s->event_kv);
     s->is_in_event = true;
     e = etcd__walk_sub(s, m, f, 1);
     s->is_in_event = false;
     if (e == ERR_OK || e == ERR_NOMEM || !s->has_earlier)
         return e;
-    return fail_later(s, f, op_count, e);
+    return fail_later(s, f, op_count, done, e);
 }
 
 enum err etcd__watch_begin(struct etcd__scan *s, const struct etcd_watch_info *info,

@@ -11,10 +11,9 @@
  *
  * Failure modes:
  *  - the socket ends or fails: on_eof -> lost
- *  - the peer breaks a rule of the connection: nghttp2 queues GOAWAY; it is flushed with a
- * lingering close, then lost
+ *  - the peer breaks a rule of the connection: nghttp2 queues GOAWAY; lingering close, then lost
  *  - the peer floods (guard.c): GOAWAY ENHANCE_YOUR_CALM, the same way
- *  - nothing comes for ping_ms while streams are open: PING; nothing at all for ping_ack_ms: lost
+ *  - nothing comes for ping_ms while streams are open: PING; nothing for ping_ack_ms more: lost
  *  - bytes are queued and the peer takes none for write_stall_ms: lost
  *  - memory runs out: lost, with ERR_NOMEM
  *

@@ -59,8 +59,10 @@ struct h2_ops {
     /* n bytes of h2_stream_send went into frames (left the stream's queue). */
     void (*on_drained)(struct h2_stream *s, size_t n);
     /* The stream is over: reset by the peer (code), by us, by GOAWAY (H2_REFUSED_STREAM: not
-     * processed by the peer, safe to repeat elsewhere), by the connection's end, or complete both
-     * ways (H2_NO_ERROR and is_complete). */
+     * processed by the peer, safe to repeat elsewhere), by the connection's end (H2_INTERNAL_ERROR,
+     * or H2_REFUSED_STREAM for a request that had not left), or complete both ways (H2_NO_ERROR and
+     * is_complete). A server whose answer is complete resets what is still open of the request:
+     * H2_NO_ERROR, not complete. */
     void (*on_close)(struct h2_stream *s, enum h2_code code, bool is_complete);
 
     /* --- connection --- */
@@ -68,8 +70,8 @@ struct h2_ops {
     void (*on_ready)(struct h2_conn *c);
     /* The peer sent GOAWAY; streams above last_id get their on_close. New streams are refused. */
     void (*on_goaway)(struct h2_conn *c, enum h2_code code);
-    /* The connection failed or ended; all streams have had their on_close. Once. The receiver calls
-     * h2_conn_close if it has not. */
+    /* The connection failed or ended; all streams have had their on_close. Once, and not after
+     * h2_conn_close. The receiver calls h2_conn_close, now or later. */
     void (*on_lost)(struct h2_conn *c, enum err why);
     /* Last call; c is freed behind it. */
     void (*on_conn_closed)(struct h2_conn *c);
@@ -116,7 +118,8 @@ MUST_CHECK enum err h2_request(struct h2_conn *c, struct h2_fields headers, bool
 /* Server role: response headers; end: trailers-only. */
 MUST_CHECK enum err h2_respond(struct h2_stream *s, struct h2_fields headers, bool end);
 /* Queues message bytes: takes all of data (also on error). end: END_STREAM behind them. Data may be
- * empty. Errors: ERR_NOMEM, ERR_CLOSED (stream over; the bytes are dropped). */
+ * empty. Server role: after h2_respond. Errors: ERR_NOMEM (the stream is reset: nothing may follow
+ * a part), ERR_CLOSED (stream over; the bytes are dropped). */
 MUST_CHECK enum err h2_stream_send(struct h2_stream *s, struct chain *data, bool end);
 /* Server role: trailers behind the queued data; the sending side is over. */
 MUST_CHECK enum err h2_stream_trailers(struct h2_stream *s, struct h2_fields trailers);

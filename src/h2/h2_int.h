@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of h2 share. conn.c: life of a connection, flush, timers. session.c: nghttp2 and
- * its callbacks. stream.c: what the owner of a stream calls. guard.c: limits against hostile peers.
- */
+/* What the files of h2 share. conn.c: life of a connection, flush, timers. session.c: the nghttp2
+ * session; input.c, output.c: its callbacks. stream.c: what the owner of a stream calls. guard.c:
+ * limits against hostile peers. */
 #ifndef H2_H2_INT_H
 #define H2_H2_INT_H
 
@@ -143,19 +143,49 @@ struct h2_stream {
 
 /* ---------------------------------------------------------------- session.c */
 
+/* Answers of etcd; etcd's own limit for what it takes is 1 MiB. */
+#define H2__ANSWER_HEADER_BYTES (1024u * 1024)
+
 MUST_CHECK enum err h2__session_new(struct h2_conn *c);
 /* Feeds s (borrowed, alive for the call). Errors: what ends the connection; c->why is set. */
 MUST_CHECK enum err h2__session_feed(struct h2_conn *c, struct slice s);
-/* Puts frames into c->out until nothing is left or more than limit bytes are queued. */
-MUST_CHECK enum err h2__session_frame(struct h2_conn *c, size_t limit);
+/* The error of a failed input or output function of nghttp2; sets c->why. */
+enum err h2__session_failed(struct h2_conn *c, ssize_t rv);
 /* The real last GOAWAY of a drain. */
 void h2__session_final_goaway(struct h2_conn *c);
 /* Points c->nv at the fields, not copied. Errors: ERR_NOMEM. */
 MUST_CHECK enum err h2__session_nv(struct h2_conn *c, struct h2_fields f);
-void h2__headers_fini(struct h2__headers *h);
-extern const nghttp2_data_provider h2__data_provider;
+/* Our stream of nghttp2's; NULL when there is none (any more). */
+struct h2_stream *h2__stream_of(nghttp2_session *session, int32_t id);
+/* Queues RST_STREAM; returns what a callback of nghttp2 returns. */
+int h2__rst(nghttp2_session *session, int32_t id, enum h2_code code);
 /* nghttp2's user pointer of a stream that the owner has reset. */
 extern char h2__detached;
+/* The payload of the PING that asks whether our first GOAWAY has arrived. */
+extern const uint8_t h2__drain_ping[8];
+
+/* ---------------------------------------------------------------- input.c: callbacks of nghttp2 */
+
+void h2__headers_fini(struct h2__headers *h);
+int h2__on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *user);
+int h2__on_header(nghttp2_session *session, const nghttp2_frame *frame, nghttp2_rcbuf *name,
+                  nghttp2_rcbuf *value, uint8_t flags, void *user);
+int h2__on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void *user);
+int h2__on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *p,
+                      size_t n, void *user);
+int h2__on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, void *user);
+
+/* ---------------------------------------------------------------- output.c */
+
+/* Puts frames into c->out until nothing is left or more than limit bytes are queued. */
+MUST_CHECK enum err h2__session_frame(struct h2_conn *c, size_t limit);
+extern const nghttp2_data_provider h2__data_provider;
+/* Callbacks of nghttp2. */
+int h2__send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head, size_t n,
+                  nghttp2_data_source *source, void *user);
+int h2__on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, void *user);
+int h2__on_frame_not_send(nghttp2_session *session, const nghttp2_frame *frame, int error,
+                          void *user);
 
 /* ---------------------------------------------------------------- stream.c */
 

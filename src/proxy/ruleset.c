@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The provider's bytes before every stored value: "k8s:enc:kms:v2:NAME:". */
+/* The provider's bytes before every stored value: "k8s:enc:kms:v2:NAME:", "k8s:enc:aesgcm:v1:". */
 static enum err provider_prefix(const char *kind, const char *name, struct bytes *out)
 {
     size_t n = strlen(ENVELOPE_MARK) + strlen(kind) + strlen(name) + 2;
@@ -18,19 +18,44 @@ static enum err provider_prefix(const char *kind, const char *name, struct bytes
     return ERR_OK;
 }
 
-static enum err provider_make(struct ruleset *r, const struct enc_provider *from,
-                              struct provider *p, char *why, size_t why_len)
+static enum err key_make(enum provider_kind kind, const struct enc_key *from, struct local_key *key)
 {
-    static const char *const names[] = {"none", "identity", "kms", "aesgcm", "aescbc", "secretbox"};
+    size_t n = strlen(from->name) + 2;
+    char *text = malloc(n);
 
-    p->name = "";
-    if (from->kind == ENC_IDENTITY) {
-        p->kind = PROVIDER_IDENTITY;
-        return ERR_OK;
+    if (text == NULL)
+        return ERR_NOMEM;
+    snprintf(text, n, "%s:", from->name);
+    key->prefix = bytes_of(text, n - 1);
+    return dek_new_local(kind, bytes_of(from->secret, from->secret_len), &key->dek);
+}
+
+/* Its keys in file order. The secrets are copied into their DEKs. */
+static enum err local_make(const struct enc_provider *from, enum provider_kind kind,
+                           const char *prefix, struct provider *p, char *why, size_t why_len)
+{
+    struct local_key *keys = calloc(from->key_count + 1, sizeof *keys);
+
+    if (keys == NULL)
+        return ERR_NOMEM;
+    p->kind = kind;
+    p->keys = keys;
+    TRY(provider_prefix(prefix, "", &p->prefix));
+    for (size_t i = 0; i < from->key_count; i++) {
+        enum err e = key_make(kind, &from->keys[i], &keys[p->key_count++]);
+
+        if (e == ERR_BAD_DEK_SIZE)
+            snprintf(why, why_len, "key %s of %s has the wrong length", from->keys[i].name, prefix);
+        TRY(e);
     }
-    if (from->kind != ENC_KMS || from->kms_version != 2) {
-        snprintf(why, why_len, "provider %s%s is not supported yet: use kms with apiVersion v2",
-                 names[from->kind], from->kind == ENC_KMS ? " v1" : "");
+    return ERR_OK;
+}
+
+static enum err kms_make(struct ruleset *r, const struct enc_provider *from, struct provider *p,
+                         char *why, size_t why_len)
+{
+    if (from->kms_version != 2) {
+        snprintf(why, why_len, "provider kms v1 is not supported yet: use kms with apiVersion v2");
         return ERR_CONFIG;
     }
     p->kind = PROVIDER_KMS_V2;
@@ -40,6 +65,28 @@ static enum err provider_make(struct ruleset *r, const struct enc_provider *from
     r->plugins[r->plugin_count++] = (struct kms_plugin_opts){
         .provider = p, .endpoint = from->endpoint, .timeout_ms = from->timeout_ms};
     return ERR_OK;
+}
+
+static enum err provider_make(struct ruleset *r, const struct enc_provider *from,
+                              struct provider *p, char *why, size_t why_len)
+{
+    p->name = "";
+    switch (from->kind) {
+    case ENC_IDENTITY:
+        p->kind = PROVIDER_IDENTITY;
+        return ERR_OK;
+    case ENC_KMS:
+        return kms_make(r, from, p, why, why_len);
+    case ENC_AESGCM:
+        return local_make(from, PROVIDER_AESGCM, "aesgcm:v1", p, why, why_len);
+    case ENC_AESCBC:
+        return local_make(from, PROVIDER_AESCBC, "aescbc:v1", p, why, why_len);
+    case ENC_SECRETBOX:
+        return local_make(from, PROVIDER_SECRETBOX, "secretbox:v1", p, why, why_len);
+    default:
+        snprintf(why, why_len, "a provider of no kind");
+        return ERR_CONFIG;
+    }
 }
 
 static enum err make_providers(struct ruleset *r, char *why, size_t why_len)
@@ -56,8 +103,8 @@ static enum err make_providers(struct ruleset *r, char *why, size_t why_len)
         const struct enc_entry *e = &r->config->entries[i];
 
         for (size_t j = 0; j < e->provider_count; j++) {
+            r->provider_count++; /* what it has by then is dropped, also on an error */
             TRY(provider_make(r, &e->providers[j], &r->providers[at++], why, why_len));
-            r->provider_count++;
         }
     }
     return ERR_OK;
@@ -169,6 +216,16 @@ enum err ruleset_new(struct enc_config *config, struct key_rules *key_rules,
     return ERR_OK;
 }
 
+static void provider_fini(struct provider *p)
+{
+    for (uint32_t i = 0; i < p->key_count; i++) {
+        free((void *)(uintptr_t)p->keys[i].prefix.p);
+        dek_drop(p->keys[i].dek);
+    }
+    free((void *)(uintptr_t)p->keys);
+    free((void *)(uintptr_t)p->prefix.p);
+}
+
 struct ruleset *ruleset_ref(struct ruleset *r)
 {
     refcount_ref(&r->refs);
@@ -185,7 +242,7 @@ void ruleset_drop(struct ruleset *r)
         free((void *)(uintptr_t)r->lists[i].v);
     free(r->lists);
     for (size_t i = 0; r->providers != NULL && i < r->provider_count; i++)
-        free((void *)(uintptr_t)r->providers[i].prefix.p);
+        provider_fini(&r->providers[i]);
     free(r->providers);
     free(r->plugins);
     key_rules_free(r->key_rules);

@@ -27,7 +27,7 @@ struct ruleset_opts {
     bool allow_identity_writes;
 };
 
-/* Takes config and key_rules (also on error). Errors: ERR_CONFIG with why: a provider that is not
+/* Takes config and key_rules (also on error). Errors: ERR_CONFIG with why: kms v1, which is not
  * supported, identity first before others without allow_identity_writes, nothing protected. */
 MUST_CHECK enum err ruleset_new(struct enc_config *config, struct key_rules *key_rules,
                                 const struct ruleset_opts *o, struct ruleset **out, char *why,

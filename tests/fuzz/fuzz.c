@@ -264,14 +264,14 @@ static bool open_chain(struct kit *k, struct bytes key, const struct chain *in, 
     const struct provider_list *list = etcd_rules_find(k->rules, key);
     struct envelope_value v;
     struct slice out;
-    bool authentic;
+    struct envelope_opened opened;
 
     if (list == NULL || envelope_identify(list, in, 0, in->len, arena, &v) != ERR_OK)
         return false;
     if (v.form == ENVELOPE_PLAIN)
         return false;
     if (envelope_open_scratch(k->ctx, list, &v, kit_dek(k, &v.id), key, in, 0, in->len, &k->pool,
-                              &out, &authentic) != ERR_OK)
+                              &out, &opened) != ERR_OK)
         return false;
     *plain = buf_of(slice_bytes(out));
     slice_drop(&out);

@@ -126,6 +126,62 @@ static void secrets_lie_in_secret_memory_and_leave_it(void **state)
     dek_drop(NULL);
 }
 
+static void local_keys(void **state)
+{
+    static const size_t lens[] = {0, 15, 16, 17, 24, 31, 32, 33, 64};
+    struct dek *dek;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(lens); i++) {
+        size_t n = lens[i];
+        bool aes_ok = n == 16 || n == 24 || n == 32;
+
+        for (int kind = PROVIDER_NONE; kind <= PROVIDER_SECRETBOX + 1; kind++) {
+            bool is_aes = kind == PROVIDER_AESGCM || kind == PROVIDER_AESCBC;
+            enum err want = kind == PROVIDER_SECRETBOX ? (n == 32 ? ERR_OK : ERR_BAD_DEK_SIZE)
+                            : is_aes                   ? (aes_ok ? ERR_OK : ERR_BAD_DEK_SIZE)
+                                                       : ERR_CONFIG;
+
+            dek = NULL;
+            assert_int_equal(dek_new_local((enum provider_kind)kind, bytes_of(secret, n), &dek),
+                             want);
+            if (want == ERR_OK) {
+                assert_int_equal(dek->id.type, DEK_LOCAL_KEY);
+                assert_int_equal(dek->tail.n + dek->id.wrapped.n + dek->id.key_id.n, 0);
+                assert_true(CRYPTO_secure_allocated(dek->secret));
+                assert_memory_equal(dek->secret, secret, n);
+            }
+            dek_drop(dek);
+        }
+    }
+}
+
+static void kms_v1_deks(void **state)
+{
+    static uint8_t wrapped[0x2000] = {9};
+    struct dek_id id = {.type = DEK_KMS_V1_KEY, .wrapped = bytes_of(wrapped, 0x1fff)};
+    struct dek *dek;
+
+    (void)state;
+    assert_int_equal(dek_new(&id, bytes_of(secret, 32), &dek), ERR_OK);
+    assert_true(dek_id_eq(&dek->id, &id));
+    assert_int_equal(dek->tail.n, 2 + 0x1fff);
+    assert_memory_equal(dek->tail.p, "\x1f\xff\x09", 3);
+    assert_ptr_equal(dek->id.wrapped.p, dek->tail.p + 2);
+    dek_drop(dek);
+    id.wrapped.n = 0x2000;
+    assert_int_equal(dek_new(&id, bytes_of(secret, 32), &dek), ERR_DEK_SOURCE_TOO_LONG);
+    id.wrapped = bytes_of(NULL, 0);
+    assert_int_equal(dek_new(&id, bytes_of(secret, 16), &dek), ERR_OK);
+    assert_int_equal(dek->tail.n, 2);
+    dek_drop(dek);
+    assert_int_equal(dek_new(&id, bytes_of(secret, 33), &dek), ERR_BAD_DEK_SIZE);
+    id.key_id = BYTES_LIT("k");
+    assert_int_equal(dek_new(&id, bytes_of(secret, 32), &dek), ERR_UNKNOWN_DEK_SOURCE_TYPE);
+    id = id_of(DEK_LOCAL_KEY); /* such come from dek_new_local alone */
+    assert_int_equal(dek_new(&id, bytes_of(secret, 32), &dek), ERR_UNKNOWN_DEK_SOURCE_TYPE);
+}
+
 /* The arena for secrets is bounded; a full one fails the DEK, cleanly. */
 static void full_secret_memory(void **state)
 {
@@ -151,6 +207,8 @@ int main(void)
         cmocka_unit_test(sizes_of_secrets),
         cmocka_unit_test(refuses_bad_ids),
         cmocka_unit_test(secrets_lie_in_secret_memory_and_leave_it),
+        cmocka_unit_test(local_keys),
+        cmocka_unit_test(kms_v1_deks),
         cmocka_unit_test(full_secret_memory),
     };
 

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The vectors that the genuine Kubernetes code made (tests/golden/README.md). Each stored value is
  * read whole, in single bytes, and cut in two at every place (large ones: at some), both into
- * scratch and, where that applies, in place; all must end as the vector says. */
+ * scratch and, where that applies, in place; all must end as the vector says. The configurations
+ * are read by our own reader. */
 #include "golden.h"
+
+#include "config/encryption.h"
 
 #define EVERY_CUT_BELOW 600u
 
@@ -12,72 +15,105 @@ static struct envelope_ctx *ctx;
 
 #define LIST_MAX 8
 
+#define KEYS_MAX 4
+
 struct list_of {
     struct provider p[LIST_MAX];
     const struct provider *v[LIST_MAX];
-    char names[LIST_MAX][80], prefixes[LIST_MAX][128];
+    struct local_key keys[LIST_MAX][KEYS_MAX];
+    char names[LIST_MAX][80], prefixes[LIST_MAX][128], key_prefixes[LIST_MAX][KEYS_MAX][80];
     struct provider_list list;
 };
 
-static void list_add(struct list_of *l, enum provider_kind kind, const char *prefix)
+static void list_add_keys(struct list_of *l, uint32_t i, const struct enc_provider *from)
 {
-    uint32_t i = l->list.count++;
+    struct provider *p = &l->p[i];
 
-    assert_in_range(i, 0, LIST_MAX - 1);
-    snprintf(l->prefixes[i], sizeof l->prefixes[i], "%s", prefix);
-    l->p[i] =
-        (struct provider){.kind = kind, .name = l->names[i], .prefix = bytes_str(l->prefixes[i])};
-    l->v[i] = &l->p[i];
-    l->list.v = l->v;
-    l->list.resource = "secrets";
+    assert_in_range(from->key_count, 1, KEYS_MAX);
+    p->keys = l->keys[i];
+    p->key_count = (uint32_t)from->key_count;
+    for (size_t k = 0; k < from->key_count; k++) {
+        const struct enc_key *key = &from->keys[k];
+
+        snprintf(l->key_prefixes[i][k], sizeof l->key_prefixes[i][k], "%s:", key->name);
+        l->keys[i][k].prefix = bytes_str(l->key_prefixes[i][k]);
+        assert_int_equal(
+            dek_new_local(p->kind, bytes_of(key->secret, key->secret_len), &l->keys[i][k].dek),
+            ERR_OK);
+    }
 }
 
-/* Enough of YAML for the configurations of the vectors. */
-static void list_from_yaml(struct list_of *l, const char *yaml)
+static void list_add(struct list_of *l, const struct enc_provider *from, bool cbc_reads)
 {
     static const struct {
-        const char *line;
         enum provider_kind kind;
         const char *prefix;
-    } kinds[] = {
-        {"  - identity:", PROVIDER_IDENTITY, ""},
-        {"  - kms:", PROVIDER_KMS_V2, NULL},
-        {"  - aescbc:", PROVIDER_AESCBC, "k8s:enc:aescbc:v1:"},
-        {"  - aesgcm:", PROVIDER_AESGCM, "k8s:enc:aesgcm:v1:"},
-        {"  - secretbox:", PROVIDER_SECRETBOX, "k8s:enc:secretbox:v1:"},
+    } locals[] = {
+        [ENC_AESGCM] = {PROVIDER_AESGCM, "k8s:enc:aesgcm:v1:"},
+        [ENC_AESCBC] = {PROVIDER_AESCBC, "k8s:enc:aescbc:v1:"},
+        [ENC_SECRETBOX] = {PROVIDER_SECRETBOX, "k8s:enc:secretbox:v1:"},
     };
+    uint32_t i = l->list.count++;
+    struct provider *p = &l->p[i];
 
-    l->list.count = 0;
-    for (const char *line = yaml; line != NULL && *line != '\0';
-         line = strchr(line, '\n'), line = line == NULL ? NULL : line + 1) {
-        for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
-            char prefix[128], name[80];
-
-            if (strncmp(line, kinds[k].line, strlen(kinds[k].line)) != 0)
-                continue;
-            if (kinds[k].prefix != NULL) {
-                list_add(l, kinds[k].kind, kinds[k].prefix);
-                continue;
-            }
-            assert_int_equal(sscanf(strstr(line, "name: \""), "name: \"%79[^\"]", name), 1);
-            snprintf(prefix, sizeof prefix, "k8s:enc:kms:v2:%s:", name);
-            list_add(l, kinds[k].kind, prefix);
-            strcpy(l->names[l->list.count - 1], name);
-        }
+    assert_in_range(i, 0, LIST_MAX - 1);
+    l->v[i] = p;
+    *p = (struct provider){.kind = PROVIDER_IDENTITY, .name = l->names[i]};
+    if (from->kind == ENC_KMS) {
+        p->kind = from->kms_version == 1 ? PROVIDER_KMS_V1 : PROVIDER_KMS_V2;
+        p->cbc_reads = cbc_reads;
+        snprintf(l->names[i], sizeof l->names[i], "%s", from->name);
+        snprintf(l->prefixes[i], sizeof l->prefixes[i], "k8s:enc:kms:v%d:%s:", from->kms_version,
+                 from->name);
+    } else if (from->kind != ENC_IDENTITY) {
+        p->kind = locals[from->kind].kind;
+        snprintf(l->prefixes[i], sizeof l->prefixes[i], "%s", locals[from->kind].prefix);
+        list_add_keys(l, i, from);
     }
-    assert_in_range(l->list.count, 1, LIST_MAX);
+    p->prefix = bytes_str(l->prefixes[i]);
 }
 
-/* The configuration is the vector's own or the file's. */
-static void list_for(struct list_of *l, const json_t *file, const json_t *vector)
+static bool is_configured(const struct enc_entry *entry, const char *resource)
 {
+    for (size_t i = 0; i < entry->resource_count; i++)
+        if (strcmp(entry->resources[i], resource) == 0)
+            return true;
+    return false;
+}
+
+/* The configuration is the vector's own or the file's; those of the vectors have one entry. A
+ * resource that isn't in it has identity. */
+static void list_for(struct list_of *l, const json_t *file, const json_t *vector, bool cbc_reads)
+{
+    const struct enc_options o = {.allow_kms_v1 = true};
     const json_t *detail = json_object_get(vector, "detail");
     const json_t *yaml = json_object_get(detail, "encryption_configuration");
+    struct enc_provider identity = {.kind = ENC_IDENTITY};
+    const struct enc_entry *entry;
+    struct enc_config *config;
+    char why[512];
 
     if (yaml == NULL)
         yaml = json_object_get(file, "encryption_configuration");
     assert_non_null(yaml);
-    list_from_yaml(l, json_string_value(yaml));
+    if (enc_config_parse(bytes_str(json_string_value(yaml)), &o, &config, why, sizeof why) !=
+        ERR_OK)
+        fail_msg("%s: %s", text(vector, "id"), why);
+    assert_int_equal(config->entry_count, 1);
+    *l = (struct list_of){.list = {.v = l->v, .resource = "secrets"}};
+    entry = &config->entries[0];
+    if (!is_configured(entry, text(vector, "resource")))
+        entry = &(struct enc_entry){.providers = &identity, .provider_count = 1};
+    for (size_t i = 0; i < entry->provider_count; i++)
+        list_add(l, &entry->providers[i], cbc_reads);
+    enc_config_free(config);
+}
+
+static void list_free(struct list_of *l)
+{
+    for (uint32_t i = 0; i < l->list.count; i++)
+        for (uint32_t k = 0; k < l->p[i].key_count; k++)
+            dek_drop(l->keys[i][k].dek);
 }
 
 /* The key id that the plugin of provider wraps with at present. */
@@ -140,41 +176,58 @@ static void need_dek(struct reading *r, const struct dek_id *id)
     free(secret.p);
 }
 
-static bool is_stale(const struct reading *r, const struct envelope_value *v)
+/* stale: as far as the module tells. */
+static bool is_stale(const struct reading *r, const struct envelope_value *v, bool stale)
 {
     struct dek_id write_id = {.type = DEK_HKDF_SEED};
 
-    if (!v->needs_dek)
-        return v->is_stale;
+    if (!v->needs_dek || v->provider->kind == PROVIDER_KMS_V1)
+        return stale;
     if (strcmp(v->provider->name, "u0visible") == 0) /* made by a server that writes type 0 */
         write_id.type = DEK_AES_GCM_KEY;
     write_id.key_id = status_key_id(r->file, r->vector, v->provider);
-    return v->is_stale || dek_id_is_stale(&v->id, &write_id);
+    return stale || dek_id_is_stale(&v->id, &write_id);
+}
+
+/* Whether what opened the value has proved it. */
+static bool is_proved(const struct envelope_value *v, bool stale)
+{
+    if (v->provider->kind == PROVIDER_KMS_V1) /* of these lists always the first provider */
+        return !stale;
+    return v->provider->kind != PROVIDER_AESCBC;
 }
 
 /* Scratch first, since it leaves the input as it is. */
-static enum err open_both(const struct reading *r, const struct envelope_value *v, struct chain *c)
+static enum err open_both(const struct reading *r, const struct envelope_value *v, struct chain *c,
+                          bool *stale)
 {
     struct chain opened = {0};
+    struct envelope_opened o;
     struct slice s;
     size_t at = 0;
-    bool authentic;
-    enum err e = envelope_open_scratch(ctx, r->list, v, r->dek, r->aad, c, 0, c->len, &test_pool,
-                                       &s, &authentic);
+    enum err e =
+        envelope_open_scratch(ctx, r->list, v, r->dek, r->aad, c, 0, c->len, &test_pool, &s, &o);
 
-    assert_int_equal(authentic, e == ERR_OK);
     check_plaintext(c, 0, c->len, r->stored);
     if (e == ERR_OK) {
+        assert_int_equal(o.authentic, is_proved(v, o.stale));
         assert_int_equal(chain_push(&opened, &s), ERR_OK);
         check_plaintext(&opened, 0, opened.len, r->want->plaintext);
         chain_fini(&opened);
+    } else {
+        assert_false(o.authentic || o.stale);
+        assert_null(s.slab);
     }
+    *stale = o.stale;
     if (v->form == ENVELOPE_SCRATCH)
         return e;
     assert_int_equal(v->form, ENVELOPE_IN_PLACE);
     assert_int_equal(envelope_open_in_place(ctx, v, r->dek, r->aad, c, &at), e);
-    if (e == ERR_OK)
+    if (e == ERR_OK) {
+        assert_true(o.authentic);
+        assert_int_equal(v->is_stale, o.stale);
         check_plaintext(c, at, v->plain_len, r->want->plaintext);
+    }
     return e;
 }
 
@@ -182,20 +235,21 @@ static enum err read_chain(struct reading *r, struct chain *c)
 {
     struct arena arena = {0};
     struct envelope_value v;
+    bool stale = false;
     enum err e = envelope_identify(r->list, c, 0, c->len, &arena, &v);
 
-    if (e != ERR_OK)
+    if (e != ERR_OK) {
         assert_int_equal(v.form, ENVELOPE_NONE);
-    if (e == ERR_OK && v.needs_dek) {
-        need_dek(r, &v.id);
-        e = r->dek_err;
-        if (e == ERR_OK)
-            e = open_both(r, &v, c);
-    } else if (e == ERR_OK) {
-        assert_int_equal(v.form, ENVELOPE_PLAIN);
+    } else if (v.form == ENVELOPE_PLAIN) {
+        assert_false(v.needs_dek);
         check_plaintext(c, v.data_at, v.plain_len, r->want->plaintext);
+        stale = v.is_stale;
+    } else {
+        if (v.needs_dek)
+            need_dek(r, &v.id);
+        e = r->dek_err != ERR_OK ? r->dek_err : open_both(r, &v, c, &stale);
     }
-    if (e == ERR_OK && is_stale(r, &v) != r->want->is_stale)
+    if (e == ERR_OK && is_stale(r, &v, stale) != r->want->is_stale)
         fail_msg("%s: stale should be %d", text(r->vector, "id"), r->want->is_stale);
     arena_fini(&arena);
     return e;
@@ -298,7 +352,8 @@ static const char *genuine_answer(const json_t *vector)
     return json_is_true(json_object_get(expect, "ok")) ? "ok" : text(expect, "class");
 }
 
-static void run_decrypt(const char *name, const json_t *file, const json_t *vector)
+/* name: of the file's lines in DIFFERENCES. */
+static void run_decrypt(const char *name, const json_t *file, const json_t *vector, bool cbc_reads)
 {
     const json_t *expect = json_object_get(vector, "expect");
     struct buf stored = stored_of(file, vector), aad = hex_of(vector, "etcd_key_hex");
@@ -314,14 +369,17 @@ static void run_decrypt(const char *name, const json_t *file, const json_t *vect
         check_sha256(view(plain), text(expect, "plaintext_sha256"));
         want.plaintext = view(plain);
         want.is_stale = json_is_true(json_object_get(expect, "stale"));
-    } else if (strcmp(want.answer, "ok") == 0) { /* ours differs: a value like rotated-key-id's */
+    } else if (strcmp(want.answer, "ok") == 0) { /* only ours: a value like rotated-key-id's */
         plain = hex_of(json_object_get(find(file, "rotated-key-id"), "expect"), "plaintext_hex");
         want.plaintext = view(plain);
         want.is_stale = true; /* there is no present key id to be equal to */
     }
-    list_for(&l, file, vector);
+    list_for(&l, file, vector, cbc_reads);
     r.list = &l.list;
     check_reading(&r);
+    list_free(&l);
+    if (ours != NULL) /* or it has no place in the list */
+        assert_string_not_equal(ours, genuine_answer(vector));
     if (ours == NULL) /* the plugin is asked exactly when the genuine code asked it */
         assert_int_equal(r.asked, json_object_get(vector, "kms_decrypt_calls") != NULL);
     free(stored.p);
@@ -329,9 +387,9 @@ static void run_decrypt(const char *name, const json_t *file, const json_t *vect
     free(plain.p);
 }
 
-static uint32_t run_file(const char *name)
+static uint32_t run_file_as(const char *file_name, const char *name, bool cbc_reads)
 {
-    json_t *file = load(name);
+    json_t *file = load(file_name);
     const json_t *v;
     uint32_t count = 0;
     size_t i;
@@ -340,11 +398,16 @@ static uint32_t run_file(const char *name)
     {
         if (strcmp(text(v, "op"), "decrypt") != 0)
             continue;
-        run_decrypt(name, file, v);
+        run_decrypt(name, file, v, cbc_reads);
         count++;
     }
     json_decref(file);
     return count;
+}
+
+static uint32_t run_file(const char *name)
+{
+    return run_file_as(name, name, false);
 }
 
 static void reads(void **state)
@@ -354,6 +417,28 @@ static void reads(void **state)
     assert_int_equal(run_file("kmsv2-read-gcmkey"), 246);
     assert_int_equal(run_file("identity"), 10);
     assert_int_equal(run_file("union-stale"), 59);
+}
+
+static void reads_local_keys(void **state)
+{
+    (void)state;
+    assert_int_equal(run_file("aescbc"), 98);
+    assert_int_equal(run_file("aescbc-rotated"), 4);
+    assert_int_equal(run_file("aescbc-overlap"), 24);
+    assert_int_equal(run_file("aesgcm"), 84);
+    assert_int_equal(run_file("aesgcm-rotated"), 4);
+    assert_int_equal(run_file("aesgcm-overlap"), 24);
+    assert_int_equal(run_file("secretbox"), 101);
+    assert_int_equal(run_file("secretbox-rotated"), 4);
+    assert_int_equal(run_file("secretbox-overlap"), 24);
+}
+
+/* Without and with the fallback to AES-CBC. */
+static void reads_kms_v1(void **state)
+{
+    (void)state;
+    assert_int_equal(run_file_as("kmsv1", "kmsv1", false), 88);
+    assert_int_equal(run_file_as("kmsv1", "kmsv1-cbc", true), 88);
 }
 
 /* --- writing --------------------------------------------------------------------------------- */
@@ -634,6 +719,104 @@ static void identity_writes(void **state)
     json_decref(file);
 }
 
+static void check_sealed(const json_t *vector, struct buf out)
+{
+    const json_t *stored = json_object_get(vector, "stored");
+
+    assert_int_equal(out.n, json_integer_value(json_object_get(stored, "len")));
+    check_sha256(view(out), text(stored, "sha256"));
+}
+
+/* The stored value that the vector's list writes with the vector's nonce. dek: kms v1. Then it is
+ * read back by the same list. */
+static void run_seal_by_list(const json_t *file, const json_t *vector, const struct dek *dek,
+                             const char *nonce_name)
+{
+    struct buf aad = hex_of(vector, "etcd_key_hex"), plain = plaintext_of(vector);
+    struct buf nonce = hex_of(json_object_get(vector, "detail"), nonce_name), out;
+    const struct expected want = {.answer = "ok", .plaintext = view(plain)};
+    struct reading r = {.file = file, .vector = vector, .aad = view(aad), .want = &want};
+    struct list_of l;
+
+    list_for(&l, file, vector, false);
+    out = seal_cut(l.v[0], dek, view(aad), view(plain), plain.n < 100 ? 7 : 1000, view(nonce));
+    check_sealed(vector, out);
+    r.list = &l.list;
+    r.stored = view(out);
+    check_reading(&r);
+    list_free(&l);
+    free(out.p), free(aad.p), free(plain.p), free(nonce.p);
+}
+
+/* Every write of a file. */
+static uint32_t seal_file(const char *name)
+{
+    json_t *file = load(name);
+    const json_t *v;
+    uint32_t count = 0;
+    size_t i;
+
+    json_array_foreach(json_object_get(file, "vectors"), i, v)
+    {
+        const json_t *detail = json_object_get(v, "detail");
+
+        if (strcmp(text(v, "op"), "encrypt") != 0 ||
+            json_object_get(detail, "iv_or_nonce_hex") == NULL)
+            continue;
+        run_seal_by_list(file, v, NULL, "iv_or_nonce_hex");
+        count++;
+    }
+    json_decref(file);
+    return count;
+}
+
+static void seals_with_local_keys(void **state)
+{
+    static const char *const kinds[] = {"aescbc", "aesgcm", "secretbox"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        char name[40];
+
+        assert_int_equal(seal_file(kinds[i]), 10);
+        snprintf(name, sizeof name, "%s-names", kinds[i]);
+        assert_int_equal(seal_file(name), 7);
+        snprintf(name, sizeof name, "%s-rotated", kinds[i]);
+        assert_int_equal(seal_file(name), 1);
+    }
+}
+
+/* With the DEK that the genuine code had made and the plugin had wrapped. */
+static void seals_kms_v1(void **state)
+{
+    json_t *file = load("kmsv1");
+    const json_t *v;
+    uint32_t count = 0;
+    size_t i;
+
+    (void)state;
+    json_array_foreach(json_object_get(file, "vectors"), i, v)
+    {
+        const json_t *detail = json_object_get(v, "detail");
+        struct buf wrapped, secret;
+        struct dek_id id = {.type = DEK_KMS_V1_KEY};
+        struct dek *dek;
+
+        if (strcmp(text(v, "op"), "encrypt") != 0)
+            continue;
+        wrapped = hex_of(detail, "wrapped_dek_hex");
+        secret = hex_of(detail, "dek_hex");
+        id.wrapped = view(wrapped);
+        assert_int_equal(dek_new(&id, view(secret), &dek), ERR_OK);
+        run_seal_by_list(file, v, dek, "nonce_hex");
+        dek_drop(dek);
+        free(wrapped.p), free(secret.p);
+        count++;
+    }
+    assert_int_equal(count, 10);
+    json_decref(file);
+}
+
 static int setup(void **state)
 {
     load_differences();
@@ -651,7 +834,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads),
+        cmocka_unit_test(reads_local_keys),
+        cmocka_unit_test(reads_kms_v1),
         cmocka_unit_test(seals_the_same_bytes),
+        cmocka_unit_test(seals_with_local_keys),
+        cmocka_unit_test(seals_kms_v1),
         cmocka_unit_test(reads_what_old_servers_wrote),
         cmocka_unit_test(identity_writes),
     };

@@ -117,8 +117,10 @@ static void what_is_not_written(void **state)
         struct provider p = *kms();
 
         p.kind = (enum provider_kind)kind;
-        if (kind != PROVIDER_KMS_V2)
+        if (kind == PROVIDER_NONE || kind == PROVIDER_IDENTITY || kind > PROVIDER_SECRETBOX)
             refuses(&p, dek, ERR_CONFIG);
+        else if (kind != PROVIDER_KMS_V2) /* no keys; not a DEK of kms v1 */
+            refuses(&p, dek, ERR_NO_WRITE_KEY);
     }
     dek_drop(old);
     dek_drop(dek);

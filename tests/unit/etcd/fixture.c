@@ -51,13 +51,29 @@ void fix_init(struct fix *f)
     f->identity = (struct provider){.kind = PROVIDER_IDENTITY, .name = ""};
     f->kms_only[0] = f->kms_identity[0] = f->identity_kms[1] = &f->kms;
     f->kms_identity[1] = f->identity_kms[0] = &f->identity;
+    assert_int_equal(dek_new_local(PROVIDER_AESCBC,
+                                   bytes_of("0123456789abcdef0123456789abcdef", 32),
+                                   &f->cbc_key.dek),
+                     ERR_OK);
+    f->cbc_key.prefix = BYTES_LIT("k1:");
+    f->cbc = (struct provider){.kind = PROVIDER_AESCBC,
+                               .name = "",
+                               .prefix = BYTES_LIT("k8s:enc:aescbc:v1:"),
+                               .keys = &f->cbc_key,
+                               .key_count = 1};
+    f->identity_kms[2] = f->cbc_only[0] = f->kms_cbc[1] = &f->cbc;
+    f->kms_cbc[0] = &f->kms;
+    f->local = (struct provider_list){f->cbc_only, 1, "cbc"};
+    f->fromcbc = (struct provider_list){f->kms_cbc, 2, "fromcbc"};
     f->secrets = (struct provider_list){f->kms_only, 1, "secrets"};
     f->configmaps = (struct provider_list){f->kms_identity, 2, "configmaps"};
-    f->moving = (struct provider_list){f->identity_kms, 2, "moving"};
+    f->moving = (struct provider_list){f->identity_kms, 3, "moving"};
     const struct etcd_rule rules[] = {
         {BYTES_LIT("/registry/secrets"), false, &f->secrets},
         {BYTES_LIT("/registry/configmaps"), false, &f->configmaps},
         {BYTES_LIT("/registry/moving"), false, &f->moving},
+        {BYTES_LIT("/registry/cbc"), false, &f->local},
+        {BYTES_LIT("/registry/fromcbc"), false, &f->fromcbc},
         {BYTES_LIT("/registry/open"), false, NULL},
         {BYTES_LIT("/registry"), false, &f->secrets},
     };
@@ -69,6 +85,7 @@ void fix_fini(struct fix *f)
     etcd_rules_free(f->rules);
     for (size_t i = 0; i < FIX_DEKS; i++)
         dek_drop(f->deks[i]);
+    dek_drop(f->cbc_key.dek);
     envelope_ctx_free(f->ctx);
     slab_pool_fini(&f->pool);
 }
@@ -200,19 +217,29 @@ void fix_resolve(struct fix *f, struct etcd_plan *p)
     }
 }
 
-struct buf fix_seal(struct fix *f, size_t dek, const char *key, const void *value, size_t n)
+static struct buf seal(struct fix *f, const struct provider *p, const struct dek *dek,
+                       const char *key, const void *value, size_t n)
 {
     struct chain in;
     struct buf b = {0};
 
     fix_chain(f, value, n, NULL, 0, &in);
-    assert_int_equal(envelope_sealed_len(&f->kms, f->deks[dek], n, &b.n), ERR_OK);
+    assert_int_equal(envelope_sealed_len(p, dek, n, &b.n), ERR_OK);
     b.p = malloc(b.n);
     assert_non_null(b.p);
-    assert_int_equal(envelope_seal(f->ctx, &f->kms, f->deks[dek], bytes_str(key), &in, 0, n, b.p),
-                     ERR_OK);
+    assert_int_equal(envelope_seal(f->ctx, p, dek, bytes_str(key), &in, 0, n, b.p), ERR_OK);
     chain_fini(&in);
     return b;
+}
+
+struct buf fix_seal(struct fix *f, size_t dek, const char *key, const void *value, size_t n)
+{
+    return seal(f, &f->kms, f->deks[dek], key, value, n);
+}
+
+struct buf fix_seal_cbc(struct fix *f, const char *key, const void *value, size_t n)
+{
+    return seal(f, &f->cbc, f->cbc_key.dek, key, value, n);
 }
 
 struct buf fix_open(struct fix *f, const char *key, const void *value, size_t n)

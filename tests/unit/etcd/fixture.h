@@ -22,9 +22,11 @@ struct fix {
     struct slab_pool pool;
     struct envelope_ctx *ctx;
     struct dek *deks[FIX_DEKS]; /* [0] is the write key */
-    struct provider kms, identity;
-    const struct provider *kms_only[1], *kms_identity[2], *identity_kms[2];
-    struct provider_list secrets, configmaps, moving;
+    struct local_key cbc_key;
+    struct provider kms, identity, cbc;
+    const struct provider *kms_only[1], *kms_identity[2], *identity_kms[3], *cbc_only[1],
+        *kms_cbc[2];
+    struct provider_list secrets, configmaps, moving, local, fromcbc;
     struct etcd_rules *rules;
     uint64_t random;
 };
@@ -60,6 +62,8 @@ void fix_chain_random(struct fix *f, const void *p, size_t n, size_t count, stru
 void fix_resolve(struct fix *f, struct etcd_plan *p);
 /* A stored value under deks[dek]. */
 struct buf fix_seal(struct fix *f, size_t dek, const char *key, const void *value, size_t n);
+/* The same under the local key of aescbc. */
+struct buf fix_seal_cbc(struct fix *f, const char *key, const void *value, size_t n);
 /* The plaintext of a stored value; fails the test if it does not open. */
 struct buf fix_open(struct fix *f, const char *key, const void *value, size_t n);
 

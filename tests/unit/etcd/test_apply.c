@@ -646,6 +646,91 @@ static void test_failure_adds_nothing(void **state)
     buf_free(&in);
 }
 
+/* --- a local key: no need, and values that are opened into scratch --------------------------- */
+
+static void test_local_key(void **state)
+{
+    static const size_t sizes[] = {0, 1, 15, 16, 600, 70000};
+    const char *key = "/registry/cbc/a";
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+        struct buf put = {0}, kv = {0}, in = {0}, want = {0}, want_kv = {0};
+        struct buf plain = {calloc(1, sizes[i] + 1), sizes[i], 0};
+        Etcdserverpb__PutRequest *m;
+        struct chain msg;
+        struct run r;
+
+        memset(plain.p, 'p', plain.n);
+        buf_str(&put, 1, key);
+        buf_field(&put, 2, plain.p, plain.n);
+        fix_chain_random(&fix, put.p, put.n, 3, &msg);
+        fix_request(&fix, ETCD_PUT, &msg, NULL, &r);
+        assert_int_equal(r.err, ERR_OK);
+        assert_int_equal(r.needs, 0);
+        assert_int_equal(r.sealed, 1);
+        m = etcdserverpb__put_request__unpack(NULL, r.out.n, r.out.p);
+        assert_memory_equal(m->value.data, "k8s:enc:aescbc:v1:k1:", 21);
+        /* and back */
+        buf_str(&kv, 1, key);
+        buf_field(&kv, 5, m->value.data, m->value.len);
+        buf_varint(&kv, 6, 9);
+        buf_sub(&in, 2, &kv);
+        buf_str(&want_kv, 1, key);
+        if (plain.n > 0)
+            buf_field(&want_kv, 5, plain.p, plain.n);
+        buf_varint(&want_kv, 6, 9);
+        buf_sub(&want, 2, &want_kv);
+        for (int round = 0; round < 20; round++) {
+            fix_chain_random(&fix, in.p, in.n, (size_t)round, &msg);
+            one_answer(ETCD_RANGE, &msg, &want);
+        }
+        etcdserverpb__put_request__free_unpacked(m, NULL);
+        run_free(&r);
+        buf_free(&put);
+        buf_free(&in);
+        buf_free(&want);
+        buf_free(&plain);
+    }
+}
+
+/* A value that arrives sealed by aescbc proves nothing by that: it is opened and sealed anew. */
+static void test_unauthenticated_is_sealed_anew(void **state)
+{
+    const char *key = "/registry/fromcbc/a";
+    struct buf sealed = fix_seal_cbc(&fix, key, "the plaintext", 13), put = {0}, plain;
+    Etcdserverpb__PutRequest *m;
+    struct chain msg;
+    struct run r;
+
+    (void)state;
+    buf_str(&put, 1, key);
+    buf_field(&put, 2, sealed.p, sealed.n);
+    fix_chain_random(&fix, put.p, put.n, 3, &msg);
+    fix_request(&fix, ETCD_PUT, &msg, NULL, &r);
+    assert_int_equal(r.err, ERR_OK);
+    assert_int_equal(r.needs, 1);
+    assert_int_equal(r.sealed, 1);
+    m = etcdserverpb__put_request__unpack(NULL, r.out.n, r.out.p);
+    plain = fix_open(&fix, key, m->value.data, m->value.len);
+    assert_int_equal(plain.n, 13);
+    assert_memory_equal(plain.p, "the plaintext", 13);
+    etcdserverpb__put_request__free_unpacked(m, NULL);
+    buf_free(&plain);
+    run_free(&r);
+    buf_free(&put);
+    /* where identity writes there is nothing to seal it with */
+    buf_str(&put, 1, "/registry/moving/a");
+    buf_field(&put, 2, sealed.p, sealed.n);
+    fix_chain_random(&fix, put.p, put.n, 3, &msg);
+    fix_request(&fix, ETCD_PUT, &msg, NULL, &r);
+    assert_int_equal(r.err, ERR_REQ_SEALED_VALUE);
+    assert_int_equal(r.out.n, 0);
+    run_free(&r);
+    buf_free(&put);
+    buf_free(&sealed);
+}
+
 /* --- Watch: a failure and what stands before it ---------------------------------------------- */
 
 static void add_event(struct buf *b, const char *key, int64_t revision, const char *sealed_for)
@@ -780,6 +865,8 @@ int main(void)
         cmocka_unit_test(test_watch_answer),
         cmocka_unit_test(test_unknown_fields_pass),
         cmocka_unit_test(test_failure_adds_nothing),
+        cmocka_unit_test(test_local_key),
+        cmocka_unit_test(test_unauthenticated_is_sealed_anew),
         cmocka_unit_test(test_watch_failure_keeps_earlier),
         cmocka_unit_test(test_watch_failure_in_first_revision),
         cmocka_unit_test(test_watch_plaintext_keeps_earlier),

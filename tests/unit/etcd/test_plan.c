@@ -112,6 +112,22 @@ static void test_other_id_other_need(void **state)
     etcd_plan_fini(&p);
 }
 
+/* Values share the write key of kms v2; kms v1 has a DEK for each. */
+static void test_write_needs(void **state)
+{
+    struct provider v1 = {.kind = PROVIDER_KMS_V1, .name = "one"};
+    struct etcd_plan p = {0};
+    uint32_t i;
+
+    (void)state;
+    for (int round = 0; round < 3; round++) {
+        assert_int_equal(etcd__plan_need_write(&p, &fix.kms, &i), ERR_OK);
+        assert_int_equal(etcd__plan_need_write(&p, &v1, &i), ERR_OK);
+    }
+    assert_int_equal(p.need_count, 4);
+    etcd_plan_fini(&p);
+}
+
 /* The references that the lane put in are dropped, whatever became of the plan. */
 static void test_reset_drops_deks(void **state)
 {
@@ -130,9 +146,8 @@ static void test_reset_drops_deks(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_dek_one_need),
-        cmocka_unit_test(test_many_deks),
-        cmocka_unit_test(test_other_id_other_need),
+        cmocka_unit_test(test_one_dek_one_need),    cmocka_unit_test(test_many_deks),
+        cmocka_unit_test(test_other_id_other_need), cmocka_unit_test(test_write_needs),
         cmocka_unit_test(test_reset_drops_deks),
     };
 

@@ -554,14 +554,16 @@ static void test_mutations(void **state)
 
 static void bad(enum etcd_content content, struct buf in, enum err want)
 {
-    struct feed f;
+    for (size_t max = 1; max < 1000; max = max * 2 + 1) {
+        struct feed f;
 
-    feed_init(&f, content, in.n);
-    feed_all(&f, &in, in.n, 1 + fix_random(&fix, 100));
-    assert_int_equal(f.err, want);
-    if (content != ETCD_WATCH && content != ETCD_RANGE_STREAM)
-        abort_and_check(&f, content, in.n);
-    feed_fini(&f);
+        feed_init(&f, content, in.n);
+        feed_all(&f, &in, in.n, max);
+        assert_int_equal(f.err, want);
+        if (content != ETCD_WATCH && content != ETCD_RANGE_STREAM)
+            abort_and_check(&f, content, in.n);
+        feed_fini(&f);
+    }
     buf_free(&in);
 }
 
@@ -747,6 +749,7 @@ static struct buf watch(bool is_fragment, bool is_stored)
 
     add_header(&b);
     buf_varint(&b, 2, 7);
+    buf_str(&b, 6, "goes with the last piece");
     if (is_fragment)
         buf_varint(&b, 7, 1);
     for (int i = 0; i < EVENTS; i++)
@@ -757,7 +760,7 @@ static struct buf watch(bool is_fragment, bool is_stored)
 struct watch_pieces {
     struct buf events;
     int64_t last; /* revision */
-    size_t count, fragments, total;
+    size_t count, fragments, reasons, total;
 };
 
 static void on_watch_piece(void *arg, const struct buf *piece)
@@ -772,6 +775,7 @@ static void on_watch_piece(void *arg, const struct buf *piece)
     assert_true(m->n_events > 0); /* else it would read as progress */
     assert_int_equal(p->fragments, 0);
     p->fragments += m->fragment ? 1 : 0;
+    p->reasons += m->cancel_reason[0] != 0 ? 1 : 0;
     p->count++;
     for (size_t i = 0; i < m->n_events; i++) {
         struct buf e = {malloc(100000), 0, 0};
@@ -806,6 +810,7 @@ static void test_split_rev(void **state)
         assert_int_equal(f.plan.watch.watch_id, 7);
         assert_int_equal(etcd_stream_header(f.stream).n, 4);
         assert_int_equal(p.fragments, is_fragment ? 1 : 0);
+        assert_int_equal(p.reasons, 1);
         assert_true(round >= 6 || p.count == 5); /* the last two become known at once */
         assert_buf_equal(&p.events, &want);
         buf_free(&p.events);
@@ -830,6 +835,7 @@ static void test_split_rev_fails(void **state)
                 continue; /* not protected */
             add_header(&in);
             buf_varint(&in, 2, 7);
+            buf_str(&in, 6, "goes with the last piece");
             for (int i = 0; i < EVENTS; i++) {
                 add_event(&in, i, revisions[i], true);
                 if (i == bad_event)
@@ -842,6 +848,7 @@ static void test_split_rev_fails(void **state)
             feed_all(&f, &in, in.n, max);
             assert_int_equal(err_status(f.err), GRPC_DATA_LOSS);
             assert_int_equal(p.total, want);
+            assert_int_equal(p.reasons, 0);
             buf_free(&p.events);
             buf_free(&in);
             feed_fini(&f);
@@ -873,6 +880,13 @@ static void test_watch_rules(void **state)
     buf_str(&event, 2, "\x0a\x0a/elsewhere");
     buf_sub(&in, 11, &event);
     bad(ETCD_WATCH, in, ERR_ANS_OUTSIDE);
+
+    in = (struct buf){0};
+    add_header(&in);
+    buf_varint(&in, 2, 9);
+    buf_varint(&in, 3, 1); /* created, with events: in pieces they would come before it */
+    add_event(&in, 0, 1, true);
+    bad(ETCD_WATCH, in, ERR_ANS_MALFORMED);
 
     /* a watch that we ended: nothing is looked at, and the canceled answer ends the swallowing */
     in = (struct buf){0};

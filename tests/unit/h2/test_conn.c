@@ -387,14 +387,14 @@ static void test_slow_reader(void **state)
     uint8_t some[4096];
 
     (void)state;
-    opts.write_stall_ms = 150;
+    opts.write_stall_ms = 600;
     setup_server(&f, &opts);
     assert_true(raw_frame(&f.raw, F_SETTINGS, 0, 0, "\0\4\x7f\xff\xff\xff", 6));
     assert_true(raw_frame(&f.raw, F_WINDOW, 0, 0, "\x70\0\0\0", 4));
     open_stream(&f, 1);
     KIT_UNTIL(&f.k, f.server.recs_count == 1);
     rec_answer(f.server.last, 30u * 1024 * 1024);
-    for (int i = 0; i < 40; i++) {
+    for (int i = 0; i < 70; i++) {
         for (int j = 0; j < 40; j++)
             (void)!recv(f.raw.fd, some, sizeof some, MSG_DONTWAIT);
         kit_run_ms(&f.k, 15);

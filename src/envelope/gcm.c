@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* AES-GCM over chains.
+ *
+ * Plaintext and ciphertext are taken slice by slice as they lie; GCM is a stream, so pieces of any
+ * length give the same bytes. Output is contiguous, or each piece's own place: never a place that
+ * overlaps in part with the input, which OpenSSL would get wrong without saying so. */
+#include "envelope/envelope_int.h"
+
+static enum err seal_pieces(EVP_CIPHER_CTX *c, struct chain_pos in, size_t len, uint8_t *out)
+{
+    int n;
+
+    while (len > 0) {
+        struct bytes b = chain_peek(&in, len);
+
+        /* A slab has at most 1 GiB. */
+        if (b.n == 0 || EVP_EncryptUpdate(c, out, &n, b.p, (int)b.n) != 1 || (size_t)n != b.n)
+            return envelope__crypto_failed(ERR_CRYPTO);
+        chain_skip(&in, b.n);
+        out += b.n;
+        len -= b.n;
+    }
+    if (EVP_EncryptFinal_ex(c, out, &n) != 1 || n != 0 ||
+        EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_GET_TAG, ENVELOPE__TAG_LEN, out) != 1)
+        return envelope__crypto_failed(ERR_CRYPTO);
+    return ERR_OK;
+}
+
+enum err envelope__gcm_seal(struct envelope_ctx *ctx, struct bytes key,
+                            const uint8_t nonce[static ENVELOPE__NONCE_LEN], struct bytes aad,
+                            struct chain_pos in, size_t len, uint8_t *out)
+{
+    EVP_CIPHER_CTX *c;
+
+    TRY(envelope__gcm_seal_start(ctx, key, nonce, aad, &c));
+    return seal_pieces(c, in, len, out);
+}
+
+static enum err open_pieces(EVP_CIPHER_CTX *c, struct chain_pos *in, size_t len, uint8_t *out)
+{
+    int n;
+
+    while (len > 0) {
+        struct bytes b = chain_peek(in, len);
+        uint8_t *to;
+
+        if (b.n == 0)
+            return ERR_CRYPTO;
+        to = out != NULL ? out : envelope__for_writing(in);
+        if (EVP_DecryptUpdate(c, to, &n, b.p, (int)b.n) != 1 || (size_t)n != b.n)
+            return envelope__crypto_failed(ERR_CRYPTO);
+        chain_skip(in, b.n);
+        out = out != NULL ? out + b.n : NULL;
+        len -= b.n;
+    }
+    return ERR_OK;
+}
+
+static enum err verify(EVP_CIPHER_CTX *c, uint8_t tag[static ENVELOPE__TAG_LEN])
+{
+    uint8_t none[ENVELOPE__TAG_LEN];
+    int n;
+
+    if (EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_SET_TAG, ENVELOPE__TAG_LEN, tag) != 1)
+        return envelope__crypto_failed(ERR_CRYPTO);
+    return EVP_DecryptFinal_ex(c, none, &n) == 1 ? ERR_OK
+                                                 : envelope__crypto_failed(ERR_AUTH_FAILED);
+}
+
+enum err envelope__gcm_open(struct envelope_ctx *ctx, struct bytes key,
+                            const uint8_t nonce[static ENVELOPE__NONCE_LEN], struct bytes aad,
+                            struct chain_pos data, size_t len, uint8_t *out)
+{
+    uint8_t tag[ENVELOPE__TAG_LEN];
+    EVP_CIPHER_CTX *c;
+
+    if (len < ENVELOPE__TAG_LEN) /* as Go's AEAD says it */
+        return ERR_AUTH_FAILED;
+    TRY(envelope__gcm_open_start(ctx, key, nonce, aad, &c));
+    TRY(open_pieces(c, &data, len - ENVELOPE__TAG_LEN, out));
+    envelope__take(&data, tag, sizeof tag);
+    return verify(c, tag);
+}
+
+enum err envelope__gcm_seal_nonce(struct envelope_ctx *ctx, struct bytes key, struct bytes aad,
+                                  struct chain_pos in, size_t len, uint8_t *out)
+{
+    TRY(ctx->random(ctx->random_arg, out, ENVELOPE__NONCE_LEN));
+    return envelope__gcm_seal(ctx, key, out, aad, in, len, out + ENVELOPE__NONCE_LEN);
+}
+
+enum err envelope__gcm_open_nonce(struct envelope_ctx *ctx, struct bytes key, struct bytes aad,
+                                  struct chain_pos data, size_t len, uint8_t *out)
+{
+    uint8_t nonce[ENVELOPE__NONCE_LEN];
+
+    if (len < sizeof nonce)
+        return ERR_TOO_SHORT;
+    envelope__take(&data, nonce, sizeof nonce);
+    return envelope__gcm_open(ctx, key, nonce, aad, data, len - sizeof nonce, out);
+}

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The n-th allocation fails, n = 1, 2, ... until none does: an error each time, no leak, nothing in
+ * the output, and never an abort. malloc, calloc and realloc are wrapped by the linker. */
+#include "fixture.h"
+
+#include "etcd/members.h"
+#include "etcd/stream.h"
+
+static struct fix fix;
+static size_t allocations, fail_at; /* fail_at 0: never */
+
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t count, size_t n);
+void *__real_realloc(void *p, size_t n);
+void *__wrap_malloc(size_t n);
+void *__wrap_calloc(size_t count, size_t n);
+void *__wrap_realloc(void *p, size_t n);
+
+static bool fails(void)
+{
+    return fail_at != 0 && ++allocations >= fail_at;
+}
+
+void *__wrap_malloc(size_t n)
+{
+    return fails() ? NULL : __real_malloc(n);
+}
+
+void *__wrap_calloc(size_t count, size_t n)
+{
+    return fails() ? NULL : __real_calloc(count, n);
+}
+
+void *__wrap_realloc(void *p, size_t n)
+{
+    return fails() ? NULL : __real_realloc(p, n);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    fix_init(&fix);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    fix_fini(&fix);
+    return 0;
+}
+
+/* Values over a slab: when the second one fails, the first is in the output already. */
+static struct buf put_request(void)
+{
+    static const char *const keys[] = {"/registry/secrets/a", "/registry/secrets/b"};
+    struct buf txn = {0}, value = {calloc(1, 70000), 70000, 0};
+
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+        struct buf put = {0}, op = {0};
+
+        buf_str(&put, 1, keys[i]);
+        buf_field(&put, 2, value.p, value.n);
+        buf_sub(&op, 2, &put);
+        buf_sub(&txn, 2, &op);
+    }
+    buf_free(&value);
+    return txn;
+}
+
+static struct buf range_answer(void)
+{
+    struct buf b = {0};
+
+    for (size_t i = 0; i < 12; i++) {
+        char key[] = "/registry/secrets/a", text[600] = {0};
+        struct buf sealed, kv = {0};
+
+        key[sizeof key - 2] = (char)('a' + i);
+        sealed = fix_seal(&fix, i % FIX_DEKS, key, text, sizeof text);
+        buf_str(&kv, 1, key);
+        buf_field(&kv, 5, sealed.p, sealed.n);
+        buf_sub(&b, 2, &kv);
+        buf_free(&sealed);
+    }
+    return b;
+}
+
+/* One lane: returns its error. */
+static enum err request_once(struct chain *msg, struct chain *out)
+{
+    struct etcd_plan p = {0};
+    struct etcd_ask ask = {0};
+    struct sealed_msg sealed = {0};
+    enum err e = ERR_OK;
+
+    if (etcd_scan_request(&p, ETCD_TXN, fix.rules, msg, &ask) == ETCD_REJECT) {
+        e = p.err;
+    } else {
+        fix_resolve(&fix, &p);
+        e = etcd_apply_request(&p, fix.ctx, &fix.pool, msg, &sealed);
+    }
+    *out = sealed.body;
+    etcd_plan_fini(&p);
+    etcd_ask_fini(&ask);
+    return e;
+}
+
+static enum err answer_once(struct chain *msg, struct chain *out)
+{
+    struct etcd_range all = {.key = bytes_of("", 1), .end = bytes_of("", 1)};
+    struct etcd_plan p = {0};
+    struct etcd_ask ask = {0};
+    enum err e = etcd_ask_add(&ask, &all);
+
+    if (e == ERR_OK && etcd_scan_answer(&p, ETCD_RANGE, fix.rules, msg, &ask) == ETCD_REJECT)
+        e = p.err;
+    if (e == ERR_OK) {
+        fix_resolve(&fix, &p);
+        e = etcd_apply_answer(&p, fix.ctx, &fix.pool, msg, out);
+    }
+    etcd_plan_fini(&p);
+    etcd_ask_fini(&ask);
+    return e;
+}
+
+static enum err stream_batch(struct etcd_stream *st, struct chain *msg, struct chain *out,
+                             bool *is_over)
+{
+    struct etcd_plan p = {0};
+    struct chain batch = {0};
+    enum etcd_stream_step step = etcd_stream_next(st, msg, &p, &batch);
+    enum err e = ERR_OK;
+
+    if (step == ETCD_STREAM_BAD)
+        e = p.err;
+    if (step == ETCD_STREAM_BATCH) {
+        fix_resolve(&fix, &p);
+        e = etcd_stream_apply(st, &p, fix.ctx, &fix.pool, &batch, out);
+    }
+    *is_over = step != ETCD_STREAM_BATCH;
+    etcd_plan_fini(&p);
+    chain_fini(&batch);
+    return e;
+}
+
+static enum err stream_once(struct chain *msg, struct chain *out)
+{
+    struct etcd_range all = {.key = bytes_of("", 1), .end = bytes_of("", 1)};
+    struct etcd_ask ask = {0};
+    struct etcd_stream *st = NULL;
+    bool is_over = false;
+    enum err e = etcd_ask_add(&ask, &all);
+
+    if (e == ERR_OK)
+        e = etcd_stream_new(ETCD_RANGE, fix.rules, &ask, (uint32_t)msg->len, &st);
+    while (e == ERR_OK && !is_over)
+        e = stream_batch(st, msg, out, &is_over);
+    etcd_stream_free(st);
+    etcd_ask_fini(&ask);
+    return e;
+}
+
+static enum err members_once(struct chain *msg, struct chain *out)
+{
+    static const struct etcd_advertise_url url[] = {{"a", "https://proxy:1"}};
+    const struct etcd_advertise adv = {url, 1};
+
+    return etcd_members_rewrite(ETCD_MEMBERS, &adv, &fix.pool, msg, out);
+}
+
+static void fail_each(struct buf in, enum err (*once)(struct chain *msg, struct chain *out))
+{
+    enum err e = ERR_NOMEM;
+    size_t failures = 0;
+
+    for (size_t n = 1; e != ERR_OK; n++) {
+        size_t cuts[] = {in.n / 3, in.n / 2};
+        struct chain msg, out = {0};
+
+        fix_chain(&fix, in.p, in.n, cuts, ARRAY_LEN(cuts), &msg);
+        assert_true(n < 10000);
+        allocations = 0;
+        fail_at = n;
+        e = once(&msg, &out);
+        fail_at = 0;
+        if (e != ERR_OK) {
+            assert_int_equal(e, ERR_NOMEM);
+            assert_int_equal(out.len, 0);
+            failures++;
+        } else {
+            assert_true(out.len > 0);
+        }
+        chain_fini(&out);
+        chain_fini(&msg);
+        assert_int_equal(fix.pool.live_bytes, 0);
+    }
+    assert_true(failures > 2);
+    buf_free(&in);
+}
+
+static void test_request(void **state)
+{
+    (void)state;
+    fail_each(put_request(), request_once);
+}
+
+static void test_answer(void **state)
+{
+    (void)state;
+    fail_each(range_answer(), answer_once);
+}
+
+static void test_stream(void **state)
+{
+    (void)state;
+    fail_each(range_answer(), stream_once);
+}
+
+static void test_members(void **state)
+{
+    struct buf m = {0}, list = {0};
+
+    (void)state;
+    buf_str(&m, 2, "a");
+    buf_sub(&list, 2, &m);
+    fail_each(list, members_once);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_request),
+        cmocka_unit_test(test_answer),
+        cmocka_unit_test(test_stream),
+        cmocka_unit_test(test_members),
+    };
+
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
