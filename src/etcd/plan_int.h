@@ -40,6 +40,7 @@ struct etcd__msg {
     bool is_kv;      /* the unit of a streamed answer */
     bool is_event;   /* the walk of a WatchResponse leaves them for a second round */
     bool is_counted; /* an operation: LIMIT_TXN_OPS */
+    bool is_strict;  /* a field that we don't know is refused: it could be an operation with a value */
     /* Called for every occurrence of the key, also an overridden one, and at the end of the
      * message. NULL: nothing to do. */
     void (*on_key)(struct etcd__scan *s, struct bytes key);
@@ -238,7 +239,7 @@ struct etcd__scan {
     struct pb_field sub_field;
 
     /* requests */
-    bool is_protected; /* a Put key is protected: the message has to be strictly right */
+    bool is_protected; /* it writes or could write a protected key: it has to be strictly right */
     struct bytes protected_key;
     enum err soft; /* the first thing that such a message may not have */
     uint32_t soft_field;

@@ -217,11 +217,13 @@ enum err etcd__check_field(struct etcd__scan *s, const struct etcd__msg *m, uint
 
     *fd = NULL;
     if (found == NULL) {
+        if (m->is_strict)
+            return hard(s, ERR_REQ_UNKNOWN_FIELD, ERR_ANS_MALFORMED, f->number);
         note_soft(s, ERR_REQ_UNKNOWN_FIELD, f->number);
         return ERR_OK;
     }
     if (!wire_fits(found, f->wire)) {
-        if (s->is_answer)
+        if (s->is_answer || m->is_strict)
             return hard(s, ERR_REQ_WIRE_TYPE, ERR_ANS_WIRE_TYPE, f->number);
         note_soft(s, ERR_REQ_WIRE_TYPE, f->number);
         return ERR_OK;
@@ -299,13 +301,19 @@ enum err etcd__walk(struct etcd__scan *s, const struct etcd__msg *m, struct pb_r
 
 /* --- Put ------------------------------------------------------------------------------------- */
 
-/* Any occurrence counts, also one that a later one overrides. */
-void etcd__on_put_key(struct etcd__scan *s, struct bytes key)
+static void note_protected(struct etcd__scan *s, struct bytes key)
 {
-    if (s->is_protected || etcd_rules_find(s->rules, key) == NULL)
+    if (s->is_protected)
         return;
     s->is_protected = true;
     s->protected_key = key;
+}
+
+/* Any occurrence counts, also one that a later one overrides. */
+void etcd__on_put_key(struct etcd__scan *s, struct bytes key)
+{
+    if (etcd_rules_find(s->rules, key) != NULL)
+        note_protected(s, key);
 }
 
 static bool begins_with_mark(const struct pb_field *f)
@@ -426,6 +434,9 @@ enum err etcd__on_range(struct etcd__scan *s, const struct etcd__got *got)
     if (etcd__enum(got, RANGE_SORT_TARGET) == 4 && r.end.n > 0 &&
         etcd_rules_touch(s->rules, r.key, r.end))
         return etcd__plan_fail(s->p, ERR_REQ_VALUE_SORT, r.key);
+    /* A Txn is logged by etcd whole, with fields that nobody knows. */
+    if (s->content == ETCD_TXN && etcd_rules_touch(s->rules, r.key, r.end))
+        note_protected(s, r.key);
     return etcd_ask_add(s->ask, &r);
 }
 
@@ -434,6 +445,8 @@ enum err etcd__on_delete(struct etcd__scan *s, const struct etcd__got *got)
     struct etcd_range r = {.key = got->key};
 
     TRY(gather_field(s, got, DELETE_END, &r.end));
+    if (etcd_rules_touch(s->rules, r.key, r.end))
+        note_protected(s, r.key);
     return etcd_ask_add(s->ask, &r);
 }
 
@@ -452,13 +465,12 @@ enum err etcd__on_compare(struct etcd__scan *s, const struct etcd__got *got)
     s->compares_protected = false;
     if (++s->compare_count > LIMIT_TXN_OPS)
         return ERR_REQ_TOO_MANY_OPS;
-    if (!is_value)
-        return ERR_OK;
-    /* etcd would compare with ciphertext, and the Txn would be in its log with the plaintext. */
     TRY(gather_field(s, got, COMPARE_END, &end));
-    if (is_protected || etcd_rules_touch(s->rules, got->key, end))
-        return etcd__plan_fail(s->p, ERR_REQ_VALUE_COMPARE, got->key);
-    return ERR_OK;
+    if (!is_protected && !etcd_rules_touch(s->rules, got->key, end))
+        return ERR_OK;
+    note_protected(s, got->key);
+    /* etcd would compare with ciphertext, and the Txn would be in its log with the plaintext. */
+    return is_value ? etcd__plan_fail(s->p, ERR_REQ_VALUE_COMPARE, got->key) : ERR_OK;
 }
 
 enum err etcd__on_create(struct etcd__scan *s, const struct etcd__got *got)

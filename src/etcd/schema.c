@@ -71,14 +71,15 @@ static const struct etcd__field request_op_fields[] = {
     SUB(3, ONEOF_MSG, &delete_request),
     SUB(4, ONEOF_MSG, &txn_request),
 };
-static const struct etcd__msg request_op = {FIELDS(request_op_fields), .is_counted = true};
+static const struct etcd__msg request_op = {
+    FIELDS(request_op_fields), .is_counted = true, .is_strict = true};
 
 static const struct etcd__field txn_fields[] = {
     SUB(1, MSGS, &compare),
     SUB(2, MSGS, &request_op),
     SUB(3, MSGS, &request_op),
 };
-static const struct etcd__msg txn_request = {FIELDS(txn_fields)};
+static const struct etcd__msg txn_request = {FIELDS(txn_fields), .is_strict = true};
 
 static const struct etcd__field create_fields[] = {
     [CREATE_KEY] = KEY_FIELD(1, SCALAR),           [CREATE_END] = FIELD(2, SCALAR, LEN),

@@ -66,9 +66,10 @@ class Sender:
         for sid, case in sent:
             stream = conn.stream(sid)
             if stream.done:
-                key = stream.status if stream.reset is None else f"reset {stream.reset}"
+                key = stream.status
                 if key is None:
-                    key = "http " + (stream.headers or {}).get(":status", "?")
+                    key = f"reset {stream.reset}" if stream.reset is not None else "http " + (
+                        stream.headers or {}).get(":status", "?")
                 self.statuses[key] = self.statuses.get(key, 0) + 1
             if stream.ended or stream.reset is not None:
                 conn.streams.pop(sid, None)

@@ -202,7 +202,169 @@ def grpc_seeds():
         yield "grpc", name + "-wide", bytes([4, 255]) + body
 
 
-GROUPS = [pb_seeds, grpc_seeds, etcd_seeds]
+def member(name=b"m1", mid=6, urls=(b"http://10.0.0.1:2379",)):
+    return num(1, mid) + field(2, name) + field(3, b"http://10.0.0.1:2380") + b"".join(field(4, u) for u in urls)
+
+
+def member_seeds():
+    for name, (options, body) in {
+        "list": (0, HEADER + field(2, member()) + field(2, member(b"m2", 7))),
+        "pairs": (2, HEADER + field(2, member()) + field(2, member(b"m2", 7))),
+        "one-pair": (6, HEADER + field(2, member()) + field(2, member(b"m2", 7))),
+        "add": (1, HEADER + field(2, member(b"", 8, ())) + field(3, member()) + field(3, member(b"m2", 7))),
+        "many-urls": (0, HEADER + field(2, member(urls=(b"http://a:1", b"http://b:2", b"")) + num(5, 1))),
+        "unknown": (0, HEADER + field(2, field(9, b"new") + member()) + field(8, b"x")),
+        "nobody": (2, HEADER + field(2, member(b"other"))),
+        "empty": (0, b""),
+        "two-headers": (0, HEADER + HEADER + field(2, member())),
+        "wrong-wire": (0, HEADER + field(2, member() + num(4, 7))),
+    }.items():
+        yield "etcd_members", name, bytes([options, 3]) + body
+
+
+def stored_type_0(key, fields):
+    """A value that only reading code knows: the nonce and the AES key are those of fuzz.c's last DEK."""
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    nonce = bytes(range(12))
+    data = nonce + AESGCM(b"\x04" * 32).encrypt(nonce, b"type 0 plaintext", key)
+    parts = {1: field(1, data), 2: field(2, b"key-1"), 3: field(3, b"D" * 40), 5: num(5, 0), 9: field(9, b"unknown")}
+    return b"k8s:enc:kms:v2:one:" + b"".join(parts[f] for f in fields)
+
+
+def envelope_seeds():
+    key = SECRET
+    head = bytes([len(key)]) + key
+    for i, plain in enumerate((b"", b"v", b"k8s\x00\n\x0c" + b"x" * 100, b"y" * 3000)):
+        yield "envelope_open", f"sealed-{i}", bytes([1 | i << 2, 5, i]) + head + plain
+        yield "envelope_open", f"other-key-{i}", bytes([3, 5, i]) + head + plain
+        for j, (at, what) in enumerate(((3, 1), (25, 8), (30, 1), (70, 1), (80, 0), (130, 2), (150, 4))):
+            yield "envelope_open", f"damaged-{i}-{j}", bytes([0x41, 6, j]) + struct.pack("<HB", at, what) + head + plain
+        yield "seal_open", f"{i}", bytes([7, i, 9, 30 * i, i]) + head + plain
+        yield "seal_open", f"no-key-{i}", bytes([8, i, 2, 77, i, 0]) + plain
+    for name, fields in {"type-0": (1, 2, 3), "ordered": (1, 2, 3, 5), "reversed": (3, 2, 1), "unknown": (9, 1, 2, 3, 9),
+                         "twice": (1, 1, 2, 3), "no-id": (1, 3), "no-data": (2, 3)}.items():
+        for cut in (0, 1, 4):
+            yield "envelope_open", f"{name}-{cut}", bytes([cut, cut, 9]) + head + stored_type_0(key, fields)
+    yield "envelope_open", "plain", bytes([4, 0, 0]) + head + b"in clear"
+    yield "envelope_open", "plain-strict", bytes([0, 0, 0]) + head + b"in clear"
+
+
+CONFIG_HEAD = b"apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n"
+KMS = b"  - kms: {apiVersion: v2, name: one, endpoint: unix:///run/kms.sock, timeout: 3s}\n"
+AES = b"  - aesgcm: {keys: [{name: k1, secret: MDEyMzQ1Njc4OWFiY2RlZg==}]}\n"
+JSON = {"apiVersion": "apiserver.config.k8s.io/v1", "kind": "EncryptionConfiguration", "resources": [
+    {"resources": ["secrets", "configmaps", "widgets.example.com"],
+     "providers": [{"kms": {"apiVersion": "v2", "name": "one", "endpoint": "unix:///run/kms.sock"}}, {"identity": {}}]}]}
+
+
+def config_text(resources, providers):
+    return CONFIG_HEAD + b"- resources: [" + resources + b"]\n  providers:\n" + providers
+
+
+def config_seeds():
+    texts = {
+        "kms": config_text(b"secrets", KMS), "kms-identity": config_text(b"secrets, configmaps", KMS + b"  - identity: {}\n"),
+        "aesgcm": config_text(b"secrets", AES), "every": config_text(b"'*.*'", KMS), "group": config_text(b"'*.apps'", KMS),
+        "core": config_text(b"'*.'", KMS), "custom": config_text(b"foos.example.com", KMS),
+        "overlap": config_text(b"secrets, '*.'", KMS), "twice": config_text(b"secrets, secrets", KMS),
+        "two": config_text(b"secrets", KMS) + b"- resources: ['*.*']\n  providers:\n" + b"  - identity: {}\n" + KMS.replace(b"one", b"two"),
+        "v1": config_text(b"secrets", b"  - kms: {name: old, endpoint: 'unix:///@kms', cachesize: 5}\n"),
+        "bad-secret": config_text(b"secrets", AES.replace(b"MDEy", b"####")), "no-providers": config_text(b"secrets", b"  []\n"),
+        "anchor": config_text(b"secrets", b"  - &a kms: &b {name: one}\n  - *a\n"), "json": json.dumps(JSON).encode(),
+        "json-cut": json.dumps(JSON).encode()[:-9], "documents": config_text(b"secrets", KMS) + b"---\nkind: Other\n",
+        "tabs": b"apiVersion:\tv1\n", "empty": b"", "null": b"~\n", "deep": b"[" * 60, "utf16": "kind: x".encode("utf-16"),
+        "block": config_text(b"secrets", b"  - kms:\n      apiVersion: v2\n      name: |\n        one\n      endpoint: >-\n        unix:///a\n"),
+        "unknown": config_text(b"secrets", KMS.replace(b"timeout", b"timeouts")),
+    }
+    for i, (name, text) in enumerate(texts.items()):
+        yield "config", name, bytes([i % 16]) + text
+        yield "config", name + "-v1", bytes([1]) + text
+    for case in json.loads((GOLDEN / "config-validation.json").read_text())["vectors"][::6]:
+        text = case["detail"]["encryption_configuration"].encode()
+        if 100 < len(text) < 2000:
+            yield "config", "golden-" + case["id"], bytes([3 if case["detail"]["reload"] else 1]) + text
+
+
+def http1_seeds():
+    for name, text in {
+        "health": b"GET /health?exclude=NOSPACE&serializable=true HTTP/1.1\r\nHost: x\r\n\r\n", "http10": b"GET /metrics HTTP/1.0\r\n\r\n",
+        "head": b"HEAD /version HTTP/1.1\r\nHost: x\r\n\r\n", "post": b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc",
+        "chunked": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", "absolute": b"GET http://a/b HTTP/1.1\r\n\r\n",
+        "upgrade": b"GET / HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n\r\n",
+        "fragment": b"GET /a#b HTTP/1.1\r\n\r\n", "connect": b"CONNECT a:1 HTTP/1.1\r\n\r\n", "preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "long": b"GET /" + b"a" * 1030 + b" HTTP/1.1\r\n\r\n", "empty-query": b"GET /health? HTTP/1.1\r\n\r\n",
+    }.items():
+        yield "http1", "request-" + name, bytes([0, 5]) + text
+    for name, text in {
+        "length": b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 17\r\n\r\n{\"health\":\"true\"}",
+        "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y\r\n\r\n", "eof": b"HTTP/1.0 503 No\r\n\r\nreason",
+        "continue": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", "switch": b"HTTP/1.1 101 Sw\r\nUpgrade: x\r\n\r\n",
+        "gzip": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "two-lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        "large": b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n", "304": b"HTTP/1.1 304 Not\r\nContent-Length: 5\r\n\r\n",
+    }.items():
+        for options in (1, 3):
+            yield "http1", f"response-{name}-{options}", bytes([options, 6]) + text
+
+
+def kms_seeds():
+    for which, name, body in (
+        (0, "ok", field(1, b"v2") + field(2, b"ok") + field(3, b"key-1")), (0, "sick", field(1, b"v2") + field(2, b"disk \"full\"\n")),
+        (0, "beta", field(1, b"v2beta1") + field(2, b"ok") + field(3, b"k") + field(3, b"l")), (0, "nul", field(3, b"a\x00b")),
+        (0, "latin1", field(2, b"\xe9t\xe9")), (0, "empty", b""), (0, "unknown", field(9, b"x") + num(8, 1) + field(3, b"k")),
+        (1, "plain", field(1, b"W" * 60) + field(2, b"key-1")),
+        (1, "annotated", field(1, b"W") + field(2, b"key") + b"".join(field(3, field(1, k) + field(2, v)) for k, v in (
+            (b"kek.example.com", b"v7"), (b"a.b", b""), (b"kek.example.com", b"v8"), (b"zone.kms.example.org", b"\x00\xff")))),
+        (1, "bare-entry", field(1, b"W") + field(2, b"key") + field(3, b"")), (1, "bad-domain", field(1, b"W") + field(2, b"k") + field(3, field(1, b"Not A Domain"))),
+        (1, "nul-annotation", field(1, b"W") + field(2, b"k") + field(3, field(1, b"a\x00.b"))), (1, "no-id", field(1, b"W")),
+        (2, "seed", field(1, bytes(range(32)))), (2, "twice", field(1, b"a" * 32) + field(1, b"b" * 32)), (2, "cut", field(1, b"a" * 32)[:20]),
+    ):
+        yield "kms_codec", name, bytes([which]) + body
+
+
+def frame(kind, flags, stream, body=b""):
+    return struct.pack(">I", len(body))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + body
+
+
+def literal(name, value):
+    return b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+def h2_seeds():
+    block = b"".join(literal(n, v) for n, v in ((b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/a.B/C"), (b":authority", b"x")))
+    headers, data = frame(1, 4, 1, block), frame(0, 1, 1, b"hello world")
+    status = b"\x88" + literal(b"content-type", b"application/grpc")
+    trailers = frame(1, 5, 1, literal(b"grpc-status", b"0"))
+    server = {
+        "request": headers + data, "whole": headers + frame(0, 0, 1, b"hel") + frame(0, 8, 1, b"\x04lo \0\0\0\0") + frame(6, 0, 0, b"01234567")
+        + frame(0, 0, 1) + frame(0x77, 3, 1, b"what?") + frame(1, 5, 1, literal(b"x-check", b"sum")),
+        "continued": frame(1, 0, 1, block[:20]) + frame(9, 4, 1, block[20:]) + data, "reset": headers + frame(3, 0, 1, b"\0\0\0\x08"),
+        "rapid": b"".join(frame(1, 4, 2 * i + 1, block) + frame(3, 0, 2 * i + 1, b"\0\0\0\x08") for i in range(20)),
+        "many": b"".join(frame(1, 4, 2 * i + 1, block) for i in range(14)), "window-0": frame(4, 0, 0, b"\0\4\0\0\0\0") + headers + data + frame(8, 0, 1, b"\0\0\0\x09"),
+        "window-over": headers + frame(8, 0, 1, b"\x7f\xff\xff\xff"), "settings": frame(4, 0, 0, b"\0\1\0\0\0\0\0\5\0\xff\xff\xff\0\6\0\0\0\x10") + headers + data,
+        "pings": frame(6, 0, 0, b"01234567") * 30, "goaway": headers + frame(7, 0, 0, b"\0\0\0\0\0\0\0\0bye"), "even": frame(1, 5, 2, block),
+        "priority": frame(2, 0, 3, b"\0\0\0\1\x10") + headers + data, "push": frame(5, 4, 1, b"\0\0\0\2" + block), "upper": frame(1, 5, 1, block + literal(b"X", b"y")),
+        "no-path": frame(1, 5, 1, literal(b":method", b"POST")), "table": frame(1, 5, 1, b"\x3f\xe1\xff\x03" + block), "big": frame(0, 0, 1)[:3] + b"junk",
+        "empty-data": headers + frame(0, 0, 1) * 40, "data-first": data, "length": frame(1, 4, 1, block + literal(b"content-length", b"5")) + data,
+    }
+    client = {
+        "answer": frame(4, 1, 0) + frame(1, 4, 1, status) + frame(0, 0, 1, b"\0\0\0\0\1x") + trailers, "only": frame(1, 5, 1, status + literal(b"grpc-status", b"14")),
+        "informational": frame(1, 4, 1, literal(b":status", b"103")) + frame(1, 4, 1, status) + trailers, "goaway": frame(7, 0, 0, b"\0\0\0\1\0\0\0\0"),
+        "refused": frame(3, 0, 3, b"\0\0\0\7"), "unknown-stream": frame(1, 4, 9, status), "no-status": frame(1, 4, 1, literal(b"a", b"b")),
+        "promise": frame(5, 4, 1, b"\0\0\0\2" + block), "others": b"".join(frame(1, 5, s, status) for s in (1, 3, 5)),
+        "limit": frame(4, 0, 0, b"\0\3\0\0\0\1") + frame(1, 4, 1, status) + trailers,
+    }
+    for name, body in server.items():
+        yield "h2_feed", name, bytes([0, 4]) + body
+    for name in ("request", "whole", "many", "window-0"):
+        for options in (4, 8, 16):
+            yield "h2_feed", f"{name}-{options}", bytes([options, 5]) + server[name]
+    yield "h2_feed", "bare", bytes([2, 7]) + b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"\0\3\0\0\0\x64") + server["whole"]
+    yield "h2_feed", "http1", bytes([2, 7]) + b"GET / HTTP/1.1\r\n\r\n"
+    for name, body in client.items():
+        yield "h2_feed", "client-" + name, bytes([1, 6]) + body
+
+
+GROUPS = [pb_seeds, grpc_seeds, etcd_seeds, member_seeds, envelope_seeds, config_seeds, http1_seeds, kms_seeds, h2_seeds]
 
 
 def main(argv):

@@ -87,7 +87,7 @@ void oracle_walk(ProtobufCMessage *m, oracle_visit fn, void *arg)
 static void drop_unknown(ProtobufCMessage *m, void *arg)
 {
     for (unsigned i = 0; i < m->n_unknown_fields; i++) {
-        if (m->unknown_fields[i].tag != 19999)
+        if (m->unknown_fields[i].tag != 19999 && m->unknown_fields[i].tag != 15)
             *(bool *)arg = true;
         free(m->unknown_fields[i].data);
     }

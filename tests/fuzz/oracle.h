@@ -15,7 +15,7 @@ const ProtobufCMessageDescriptor *oracle_request(enum etcd_content content);
 const ProtobufCMessageDescriptor *oracle_answer(enum etcd_content content);
 
 /* NULL when protobuf-c does not take it, or when some message in it has unknown fields other than
- * the filler's 19999, which is dropped. */
+ * the filler's, which are dropped: 19999, and 15 where less than four bytes are to be filled. */
 ProtobufCMessage *oracle_unpack(const ProtobufCMessageDescriptor *d, struct bytes in);
 void oracle_free(ProtobufCMessage *m);
 struct buf oracle_pack(const ProtobufCMessage *m);

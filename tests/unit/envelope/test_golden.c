@@ -89,6 +89,7 @@ static void list_for(struct list_of *l, const json_t *file, const json_t *vector
     const json_t *detail = json_object_get(vector, "detail");
     const json_t *yaml = json_object_get(detail, "encryption_configuration");
     struct enc_provider identity = {.kind = ENC_IDENTITY};
+    const struct enc_entry unconfigured = {.providers = &identity, .provider_count = 1};
     const struct enc_entry *entry;
     struct enc_config *config;
     char why[512];
@@ -103,7 +104,7 @@ static void list_for(struct list_of *l, const json_t *file, const json_t *vector
     *l = (struct list_of){.list = {.v = l->v, .resource = "secrets"}};
     entry = &config->entries[0];
     if (!is_configured(entry, text(vector, "resource")))
-        entry = &(struct enc_entry){.providers = &identity, .provider_count = 1};
+        entry = &unconfigured;
     for (size_t i = 0; i < entry->provider_count; i++)
         list_add(l, &entry->providers[i], cbc_reads);
     enc_config_free(config);

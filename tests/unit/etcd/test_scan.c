@@ -120,7 +120,30 @@ static void test_unprotected_put_passes(void **state)
     passes(ETCD_PUT, with_str(put(OPEN_KEY, "one"), 3, "wrong wire type"));
     passes(ETCD_PUT, with_raw(put(OPEN_KEY, "one"), "\xa3\x06\x08\x01\xa4\x06", 6));
     passes(ETCD_TXN, txn(2, put(OPEN_KEY, "value")));
-    passes(ETCD_TXN, with_str(txn(2, put(OPEN_KEY, "value")), 9, "unknown"));
+    passes(ETCD_TXN, txn(2, with_str(put(OPEN_KEY, "value"), 99, "unknown")));
+}
+
+/* What is unknown inside of a Txn or of its operations could be an operation with a value, and etcd logs
+ * a Txn whole: never forwarded. */
+static void test_unknown_operations(void **state)
+{
+    struct buf cmp = {0}, range = {0}, del = {0};
+
+    (void)state;
+    refused(ETCD_TXN, with_str(txn(2, put(OPEN_KEY, "v")), 9, "x"), ERR_REQ_UNKNOWN_FIELD, "");
+    refused(ETCD_TXN, wrap(4, put(SECRET, "v")), ERR_REQ_UNKNOWN_FIELD, "");
+    refused(ETCD_TXN, txn(100, put(SECRET, "v")), ERR_REQ_UNKNOWN_FIELD, "");
+    refused(ETCD_TXN, with_varint((struct buf){0}, 2, 1), ERR_REQ_WIRE_TYPE, "");
+    /* An operation that only names a protected key makes the message strict, too. */
+    buf_str(&cmp, 3, SECRET);
+    buf_str(&cmp, 99, "x");
+    refused(ETCD_TXN, wrap(1, cmp), ERR_REQ_UNKNOWN_FIELD, SECRET);
+    buf_str(&range, 1, SECRET);
+    buf_str(&range, 99, "x");
+    refused(ETCD_TXN, txn(1, range), ERR_REQ_UNKNOWN_FIELD, SECRET);
+    buf_str(&del, 1, SECRET);
+    buf_str(&del, 99, "x");
+    refused(ETCD_DELETE_RANGE, del, ERR_REQ_UNKNOWN_FIELD, SECRET);
 }
 
 static void test_strict_when_protected(void **state)
@@ -165,9 +188,8 @@ static void test_strict_everywhere(void **state)
     buf_varint(&range, 3, 2);
     refused(ETCD_TXN, with_sub(txn(2, put(SECRET, "v")), 3, wrap(1, range)), ERR_REQ_DOUBLED,
             SECRET);
-    refused(ETCD_TXN, with_varint(txn(2, put(SECRET, "v")), 9, 1), ERR_REQ_UNKNOWN_FIELD, SECRET);
     refused(ETCD_TXN,
-            with_sub(txn(2, put(SECRET, "v")), 2, with_varint(wrap(2, put(OPEN_KEY, "v")), 8, 1)),
+            with_sub(txn(2, put(SECRET, "v")), 2, wrap(2, with_varint(put(OPEN_KEY, "v"), 8, 1))),
             ERR_REQ_UNKNOWN_FIELD, SECRET);
 }
 
@@ -516,6 +538,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_unprotected_put_passes),
+        cmocka_unit_test(test_unknown_operations),
         cmocka_unit_test(test_strict_when_protected),
         cmocka_unit_test(test_overridden_key),
         cmocka_unit_test(test_strict_everywhere),

