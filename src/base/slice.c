@@ -46,6 +46,17 @@ static struct slab *slab_alloc(size_t cap)
     return slab;
 }
 
+static struct slab *slab_init(struct slab *slab, struct slab_pool *pool, uint32_t flags)
+{
+    slab->fill = 0;
+    slab->refs = 1;
+    slab->flags = flags;
+    slab->pool = pool;
+    slab->next_free = NULL;
+    pool->live_bytes += slab->cap;
+    return slab;
+}
+
 struct slab *slab_new(struct slab_pool *pool, size_t min_cap, uint32_t flags)
 {
     struct slab *slab;
@@ -61,13 +72,14 @@ struct slab *slab_new(struct slab_pool *pool, size_t min_cap, uint32_t flags)
         if (slab == NULL)
             return NULL;
     }
-    slab->fill = 0;
-    slab->refs = 1;
-    slab->flags = flags;
-    slab->pool = pool;
-    slab->next_free = NULL;
-    pool->live_bytes += slab->cap;
-    return slab;
+    return slab_init(slab, pool, flags);
+}
+
+struct slab *slab_new_exact(struct slab_pool *pool, size_t cap, uint32_t flags)
+{
+    struct slab *slab = cap <= SLAB_MAX ? slab_alloc(cap > 0 ? cap : 1) : NULL;
+
+    return slab != NULL ? slab_init(slab, pool, flags) : NULL;
 }
 
 void slab_ref(struct slab *slab)

@@ -46,6 +46,8 @@ void slab_pool_fini(struct slab_pool *pool);
 /* A slab with one reference and cap >= min_cap: pooled when min_cap <= LIMIT_SLAB_SIZE, else made
  * to measure. NULL when memory is out or min_cap exceeds 1 GiB. flags: SLAB_SECRET or 0. */
 MUST_CHECK struct slab *slab_new(struct slab_pool *pool, size_t min_cap, uint32_t flags);
+/* The same, made to measure whatever its size: for many small pieces that live at one time. */
+MUST_CHECK struct slab *slab_new_exact(struct slab_pool *pool, size_t cap, uint32_t flags);
 void slab_ref(struct slab *slab);
 void slab_drop(struct slab *slab);
 

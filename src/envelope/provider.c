@@ -60,7 +60,10 @@ uint8_t *envelope__for_writing(const struct chain_pos *pos)
 
 struct slab *envelope__scratch_new(struct slab_pool *pool, size_t n)
 {
-    struct slab *slab = slab_new(pool, n, SLAB_SECRET);
+    /* A list may hold thousands of small values, all of them open before the first is sent: a slab
+     * of the pool for each would take a hundred times their size. */
+    struct slab *slab = n <= LIMIT_SLAB_SIZE / 2 ? slab_new_exact(pool, n, SLAB_SECRET)
+                                                 : slab_new(pool, n, SLAB_SECRET);
 
     if (slab != NULL)
         slab->fill = (uint32_t)n;

@@ -4,8 +4,8 @@
  * into scratch without changing a byte of the input.
  *
  * Input: options, seed, damage, length of the key, key, value. Options: 1 seals the value first; 2
- * with another key; the lists go by bits 4 and 8; the top bits are the number of damages. The values
- * of the corpus that are sealed already (type 0, which we only read) all hold kept_text. */
+ * with another key; the lists go by bits 4 and 8; the top bits are the number of damages. The
+ * values of the corpus that are sealed already (type 0, which we only read) all hold kept_text. */
 #include "fuzz.h"
 
 static const struct bytes kept_text = BYTES_LIT("type 0 plaintext");
@@ -33,16 +33,16 @@ static struct opened open_in_place(struct kit *k, const struct envelope_value *v
 }
 
 static struct opened open_scratch(struct kit *k, const struct provider_list *list,
-                                  const struct envelope_value *v, struct dek *dek,
-                                  struct bytes key, const struct chain *in)
+                                  const struct envelope_value *v, struct dek *dek, struct bytes key,
+                                  const struct chain *in)
 {
     struct buf before = buf_chain(in), after;
     struct opened o = {.err = ERR_OK};
     struct slice out = SLICE_EMPTY;
     struct envelope_opened opened = {false, false};
 
-    o.err = envelope_open_scratch(k->ctx, list, v, dek, key, in, 0, in->len, &k->pool, &out,
-                                  &opened);
+    o.err =
+        envelope_open_scratch(k->ctx, list, v, dek, key, in, 0, in->len, &k->pool, &out, &opened);
     if (o.err == ERR_OK) {
         CHECK(opened.authentic);
         o.plain = buf_of(slice_bytes(out));

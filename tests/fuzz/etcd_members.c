@@ -8,7 +8,8 @@
 #include "etcd/members.h"
 
 static const struct etcd_advertise_url one[] = {{NULL, "http://proxy:1"}};
-static const struct etcd_advertise_url pairs[] = {{"m1", "http://proxy:1"}, {"m2", "http://proxy:2"}};
+static const struct etcd_advertise_url pairs[] = {{"m1", "http://proxy:1"},
+                                                  {"m2", "http://proxy:2"}};
 
 static void check_member(ProtobufCMessage *m, void *arg)
 {

@@ -125,12 +125,12 @@ static struct dek *dek_make(unsigned i)
 {
     uint8_t secret[32], wrapped[40];
     struct dek_id id = {.type = i == KIT_DEKS - 1 ? DEK_AES_GCM_KEY : DEK_HKDF_SEED,
-                        .key_id = BYTES_LIT("key-1"),
-                        .wrapped = bytes_of(wrapped, sizeof wrapped)};
+                        .key_id = BYTES_LIT("key-1")};
     struct dek *dek;
 
     memset(secret, (int)(i + 1), sizeof secret);
     memset(wrapped, (int)(i + 0x41), sizeof wrapped);
+    id.wrapped = bytes_of(wrapped, sizeof wrapped);
     CHECK(dek_new(&id, bytes_of(secret, sizeof secret), &dek) == ERR_OK);
     return dek;
 }
@@ -157,8 +157,8 @@ static void kit_init(struct kit *k)
     CHECK(envelope_ctx_new(random_fn, k, &k->ctx) == ERR_OK);
     for (unsigned i = 0; i < KIT_DEKS; i++)
         k->deks[i] = dek_make(i);
-    k->kms = (struct provider){
-        .kind = PROVIDER_KMS_V2, .name = "one", .prefix = BYTES_LIT(KIT_PREFIX)};
+    k->kms =
+        (struct provider){.kind = PROVIDER_KMS_V2, .name = "one", .prefix = BYTES_LIT(KIT_PREFIX)};
     k->identity = (struct provider){.kind = PROVIDER_IDENTITY, .name = ""};
     k->kms_only[0] = k->kms_identity[0] = k->identity_kms[1] = &k->kms;
     k->kms_identity[1] = k->identity_kms[0] = &k->identity;

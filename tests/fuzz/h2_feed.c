@@ -5,8 +5,8 @@
  * and no slab and no handle is left.
  *
  * Input: options (1: we are the client, 2: no preface and SETTINGS before the bytes, 4: no credit
- * is given back, 8: requests are reset instead of answered, 16: a graceful stop at the end), seed of
- * the cuts, the bytes of the peer. */
+ * is given back, 8: requests are reset instead of answered, 16: the server stops gracefully at the
+ * end), seed of the cuts, the bytes of the peer. */
 #include "h2/h2.h"
 
 #include <string.h>
@@ -268,7 +268,7 @@ static void feed(struct end *e, int fd, struct bytes in, struct kit *k)
 
 static void end_stop(struct end *e, int fd)
 {
-    if (e->c != NULL && (e->options & SHUTDOWN) != 0)
+    if (e->c != NULL && (e->options & (CLIENT | SHUTDOWN)) == SHUTDOWN)
         h2_conn_shutdown(e->c);
     turn(e, fd);
     if (e->c != NULL)

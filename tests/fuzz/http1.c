@@ -52,8 +52,7 @@ static enum http1_state feed_response(struct kit *k, struct bytes in, bool eof, 
     memset(out, 0, sizeof *out);
     CHECK(http1_response_parser_new(BODY_MAX, &p) == ERR_OK);
     while (in.n > 0 && state == HTTP1_MORE)
-        state =
-            http1_response_feed(p, fuzz_take(&in, 1 + kit_random(k, piece_max)), false, out);
+        state = http1_response_feed(p, fuzz_take(&in, 1 + kit_random(k, piece_max)), false, out);
     if (state == HTTP1_MORE && eof) {
         state = http1_response_feed(p, bytes_of(NULL, 0), true, out);
         CHECK(state != HTTP1_MORE);

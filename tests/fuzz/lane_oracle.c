@@ -81,7 +81,8 @@ static void ask_all(struct etcd_ask *ask, enum etcd_content content)
     CHECK(etcd_ask_create(ask, &all) == ERR_OK);
 }
 
-static void open_all(struct kit *k, enum etcd_content content, struct chain *msg, struct bytes clear)
+static void open_all(struct kit *k, enum etcd_content content, struct chain *msg,
+                     struct bytes clear)
 {
     struct etcd_plan p = {0};
     struct etcd_ask ask = {0};

@@ -187,9 +187,9 @@ static void check_kv(ProtobufCMessage *m, void *arg)
         !kit_is_strict(s->k, oracle_bytes(kv->key)))
         return;
     for (size_t i = 0; i < s->plain->count; i++)
-        was_sealed = was_sealed ||
-                     (bytes_eq(oracle_bytes(kv->key), buf_bytes(&s->plain->v[i].key)) &&
-                      bytes_eq(oracle_bytes(kv->value), buf_bytes(&s->plain->v[i].value)));
+        was_sealed =
+            was_sealed || (bytes_eq(oracle_bytes(kv->key), buf_bytes(&s->plain->v[i].key)) &&
+                           bytes_eq(oracle_bytes(kv->value), buf_bytes(&s->plain->v[i].value)));
     CHECK(was_sealed);
 }
 

@@ -96,6 +96,18 @@ static void large_slabs_are_made_to_measure(void **state)
     slab_drop(slab);
     assert_int_equal(pool.live_bytes, 0);
     assert_int_equal(pool.free_count, free_before);
+    slab = slab_new_exact(&pool, 5, SLAB_SECRET);
+    assert_non_null(slab);
+    assert_int_equal(slab->cap, 5);
+    assert_int_equal(pool.live_bytes, 5);
+    assert_int_equal(pool.free_count, free_before); /* it took none of them */
+    slab_drop(slab);
+    assert_int_equal(pool.live_bytes, 0);
+    assert_int_equal(pool.free_count, free_before);
+    slab = slab_new_exact(&pool, 0, 0);
+    assert_non_null(slab);
+    slab_drop(slab);
+    assert_null(slab_new_exact(&pool, 1024u * 1024 * 1024 + 1, 0));
     assert_null(slab_new(&pool, 1024u * 1024 * 1024 + 1, 0));
     assert_null(slab_new(&pool, SIZE_MAX, 0));
 }
