@@ -19,8 +19,18 @@ static void slab_free(struct slab *slab)
     free(slab);
 }
 
+void slab_pool_settle(struct slab_pool *pool)
+{
+    for (size_t i = 0; i < ARRAY_LEN(pool->gather); i++) {
+        if (pool->gather[i] != NULL)
+            slab_drop(pool->gather[i]);
+        pool->gather[i] = NULL;
+    }
+}
+
 void slab_pool_fini(struct slab_pool *pool)
 {
+    slab_pool_settle(pool);
     CHECK(pool->live_bytes == 0);
     while (pool->free != NULL) {
         struct slab *slab = pool->free;
@@ -46,17 +56,6 @@ static struct slab *slab_alloc(size_t cap)
     return slab;
 }
 
-static struct slab *slab_init(struct slab *slab, struct slab_pool *pool, uint32_t flags)
-{
-    slab->fill = 0;
-    slab->refs = 1;
-    slab->flags = flags;
-    slab->pool = pool;
-    slab->next_free = NULL;
-    pool->live_bytes += slab->cap;
-    return slab;
-}
-
 struct slab *slab_new(struct slab_pool *pool, size_t min_cap, uint32_t flags)
 {
     struct slab *slab;
@@ -72,14 +71,13 @@ struct slab *slab_new(struct slab_pool *pool, size_t min_cap, uint32_t flags)
         if (slab == NULL)
             return NULL;
     }
-    return slab_init(slab, pool, flags);
-}
-
-struct slab *slab_new_exact(struct slab_pool *pool, size_t cap, uint32_t flags)
-{
-    struct slab *slab = cap <= SLAB_MAX ? slab_alloc(cap > 0 ? cap : 1) : NULL;
-
-    return slab != NULL ? slab_init(slab, pool, flags) : NULL;
+    slab->fill = 0;
+    slab->refs = 1;
+    slab->flags = flags;
+    slab->pool = pool;
+    slab->next_free = NULL;
+    pool->live_bytes += slab->cap;
+    return slab;
 }
 
 void slab_ref(struct slab *slab)
@@ -295,6 +293,19 @@ void chain_copy(const struct chain *c, size_t off, size_t n, uint8_t *dst)
     }
 }
 
+struct slab *slab_gather(struct slab_pool *pool, size_t n, uint32_t flags)
+{
+    struct slab **open = &pool->gather[flags & SLAB_SECRET ? 1 : 0];
+
+    CHECK(n <= LIMIT_SLAB_SIZE);
+    if (*open != NULL && (*open)->cap - (*open)->fill >= n)
+        return *open;
+    if (*open != NULL)
+        slab_drop(*open);
+    *open = slab_new(pool, LIMIT_SLAB_SIZE, flags);
+    return *open;
+}
+
 enum err chain_push_copy(struct chain *c, struct slab_pool *pool, const void *p, size_t n,
                          uint32_t flags)
 {
@@ -302,29 +313,18 @@ enum err chain_push_copy(struct chain *c, struct slab_pool *pool, const void *p,
 
     metric_add(METRIC_bytes_copied_total, n);
     while (n > 0) {
-        struct slice *tail = c->count > 0 ? chain_at(c, c->count - 1) : NULL;
-        struct slab *slab = tail != NULL ? tail->slab : NULL;
+        struct slab *slab = slab_gather(pool, n < LIMIT_SMALL_COPY ? n : 1, flags);
         struct slice s;
         size_t part;
 
-        /* Append to the tail's slab only as its sole owner and at its fill mark. */
-        if (slab != NULL && slab->refs == 1 && !(slab->flags & SLAB_STATIC) &&
-            slab->flags == flags && tail->off + tail->len == slab->fill && slab->fill < slab->cap) {
-            part = slab->cap - slab->fill < n ? slab->cap - slab->fill : n;
-            memcpy(slab->data + slab->fill, from, part);
-            slab->fill += (uint32_t)part;
-            tail->len += (uint32_t)part;
-            c->len += part;
-        } else {
-            part = n < LIMIT_SLAB_SIZE ? n : LIMIT_SLAB_SIZE;
-            slab = slab_new(pool, part, flags);
-            if (slab == NULL)
-                return ERR_NOMEM;
-            memcpy(slab->data, from, part);
-            slab->fill = (uint32_t)part;
-            s = (struct slice){slab, 0, (uint32_t)part};
-            TRY(chain_push(c, &s));
-        }
+        if (slab == NULL)
+            return ERR_NOMEM;
+        part = slab->cap - slab->fill < n ? slab->cap - slab->fill : n;
+        memcpy(slab->data + slab->fill, from, part);
+        slab_ref(slab);
+        s = (struct slice){slab, slab->fill, (uint32_t)part};
+        slab->fill += (uint32_t)part;
+        TRY(chain_push(c, &s));
         from += part;
         n -= part;
     }

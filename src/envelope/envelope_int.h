@@ -157,11 +157,12 @@ MUST_CHECK bool envelope__begins_with(struct chain_pos pos, size_t len, struct b
 void envelope__take(struct chain_pos *pos, uint8_t *to, size_t n);
 /* Where the bytes at pos may be overwritten. What comes there is plaintext: marks the slab. */
 uint8_t *envelope__for_writing(const struct chain_pos *pos);
-/* A slab for n bytes of plaintext, all of which are wiped on its last drop. NULL: no memory. */
-MUST_CHECK struct slab *envelope__scratch_new(struct slab_pool *pool, size_t n);
-/* After opening into it: its first len bytes become *out if e is ERR_OK, else it is dropped.
- * Returns e. */
-MUST_CHECK enum err envelope__scratch_done(struct slab *slab, enum err e, size_t len,
+/* Room for n bytes of plaintext, small ones beside each other: a list may hold thousands of values,
+ * all of them opened before the first is sent. NULL: no memory. */
+MUST_CHECK uint8_t *envelope__scratch_new(struct slab_pool *pool, size_t n, struct slice *room);
+/* After opening into it: its first len bytes become *out if e is ERR_OK. What isn't handed out is
+ * wiped and given back. Returns e. */
+MUST_CHECK enum err envelope__scratch_done(struct slice *room, enum err e, size_t len,
                                            struct slice *out);
 
 /* --- gcm.c ----------------------------------------------------------------------------------- */

@@ -51,28 +51,30 @@ static enum err open_gcm(struct envelope_ctx *ctx, const struct envelope__job *j
                          struct chain_pos data, size_t len, struct slice *out)
 {
     size_t plain_len = job->value->plain_len;
-    struct slab *slab = envelope__scratch_new(job->pool, plain_len);
+    struct slice room;
+    uint8_t *to = envelope__scratch_new(job->pool, plain_len, &room);
     enum err e;
 
-    if (slab == NULL)
+    if (to == NULL)
         return ERR_NOMEM;
-    e = envelope__gcm_open_nonce(ctx, envelope__dek_key(job->dek), job->aad, data, len, slab->data);
-    return envelope__scratch_done(slab, e, plain_len, out);
+    e = envelope__gcm_open_nonce(ctx, envelope__dek_key(job->dek), job->aad, data, len, to);
+    return envelope__scratch_done(&room, e, plain_len, out);
 }
 
 static enum err open_cbc(struct envelope_ctx *ctx, const struct envelope__job *job,
                          struct chain_pos data, size_t len, struct slice *out)
 {
-    struct slab *slab;
+    struct slice room;
     size_t plain_len = 0;
+    uint8_t *to;
     enum err e;
 
     TRY(envelope__cbc_check(len));
-    slab = envelope__scratch_new(job->pool, len - ENVELOPE__BLOCK_LEN);
-    if (slab == NULL)
+    to = envelope__scratch_new(job->pool, len - ENVELOPE__BLOCK_LEN, &room);
+    if (to == NULL)
         return ERR_NOMEM;
-    e = envelope__cbc_open(ctx, envelope__dek_key(job->dek), data, len, slab->data, &plain_len);
-    return envelope__scratch_done(slab, e, plain_len, out);
+    e = envelope__cbc_open(ctx, envelope__dek_key(job->dek), data, len, to, &plain_len);
+    return envelope__scratch_done(&room, e, plain_len, out);
 }
 
 static enum err kmsv1_open_scratch(struct envelope_ctx *ctx, const struct envelope__candidate *c,

@@ -94,7 +94,8 @@ static enum err kmsv2_open_scratch(struct envelope_ctx *ctx, const struct envelo
                                    struct envelope_opened *opened)
 {
     const struct envelope_value *v = job->value;
-    struct slab *slab;
+    struct slice room;
+    uint8_t *to;
     enum err e;
 
     /* The caller resolved one DEK, that of v->provider. No second kms v2 provider can fit: the name
@@ -102,13 +103,13 @@ static enum err kmsv2_open_scratch(struct envelope_ctx *ctx, const struct envelo
     if (c->provider != v->provider || job->dek == NULL)
         return ERR_KMS_ERROR;
     CHECK(job->dek->id.type == v->id.type);
-    slab = envelope__scratch_new(job->pool, v->plain_len);
-    if (slab == NULL)
+    to = envelope__scratch_new(job->pool, v->plain_len, &room);
+    if (to == NULL)
         return ERR_NOMEM;
     e = envelope__kmsv2_gcm_open(ctx, job->dek, job->aad, chain_seek(c->body.chain, v->data_at),
-                                 v->data_len, slab->data);
+                                 v->data_len, to);
     opened->authentic = e == ERR_OK;
-    return envelope__scratch_done(slab, e, v->plain_len, out);
+    return envelope__scratch_done(&room, e, v->plain_len, out);
 }
 
 static enum err kmsv2_sealed_len(const struct provider *provider, const struct dek *dek,

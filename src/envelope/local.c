@@ -204,17 +204,18 @@ static enum err open_with(struct envelope_ctx *ctx, const struct cipher *cipher,
                           const struct local_key *key, const struct envelope__job *job,
                           struct chain_pos data, size_t len, struct slice *out)
 {
-    struct slab *slab;
+    struct slice room;
     size_t plain_len;
+    uint8_t *to;
     enum err e;
 
     TRY(cipher->check(len));
     plain_len = len - cipher->overhead;
-    slab = envelope__scratch_new(job->pool, plain_len);
-    if (slab == NULL)
+    to = envelope__scratch_new(job->pool, plain_len, &room);
+    if (to == NULL)
         return ERR_NOMEM;
-    e = cipher->open(ctx, envelope__dek_key(key->dek), job->aad, data, len, slab->data, &plain_len);
-    return envelope__scratch_done(slab, e, plain_len, out);
+    e = cipher->open(ctx, envelope__dek_key(key->dek), job->aad, data, len, to, &plain_len);
+    return envelope__scratch_done(&room, e, plain_len, out);
 }
 
 static enum err local_open_scratch(struct envelope_ctx *ctx, const struct envelope__candidate *c,

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/secret.h"
 #include "envelope/envelope_int.h"
 
 bool envelope__begins_with(struct chain_pos pos, size_t len, struct bytes prefix)
@@ -58,26 +59,37 @@ uint8_t *envelope__for_writing(const struct chain_pos *pos)
     return s->slab->data + s->off + pos->off;
 }
 
-struct slab *envelope__scratch_new(struct slab_pool *pool, size_t n)
+uint8_t *envelope__scratch_new(struct slab_pool *pool, size_t n, struct slice *room)
 {
-    /* A list may hold thousands of small values, all of them open before the first is sent: a slab
-     * of the pool for each would take a hundred times their size. */
-    struct slab *slab = n <= LIMIT_SLAB_SIZE / 2 ? slab_new_exact(pool, n, SLAB_SECRET)
-                                                 : slab_new(pool, n, SLAB_SECRET);
+    struct slab *slab;
 
-    if (slab != NULL)
-        slab->fill = (uint32_t)n;
-    return slab;
+    if (n < LIMIT_SLAB_SIZE) {
+        slab = slab_gather(pool, n > 0 ? n : 1, SLAB_SECRET);
+        if (slab != NULL)
+            slab_ref(slab);
+    } else {
+        slab = slab_new(pool, n, SLAB_SECRET);
+    }
+    if (slab == NULL)
+        return NULL;
+    *room = (struct slice){slab, slab->fill, (uint32_t)n};
+    slab->fill += (uint32_t)n; /* so that the last drop wipes it */
+    return slab->data + room->off;
 }
 
-enum err envelope__scratch_done(struct slab *slab, enum err e, size_t len, struct slice *out)
+enum err envelope__scratch_done(struct slice *room, enum err e, size_t len, struct slice *out)
 {
-    if (e != ERR_OK || len == 0) {
-        slab_drop(slab);
-        slab = NULL;
-    }
+    struct slab *slab = room->slab;
+    uint32_t keep = e == ERR_OK ? (uint32_t)len : 0;
+
+    CHECK(keep <= room->len && room->off + room->len == slab->fill);
+    secret_wipe(slab->data + room->off + keep, room->len - keep);
+    slab->fill = room->off + keep;
+    room->len = keep;
+    if (keep == 0)
+        slice_drop(room);
     TRY(e);
-    *out = (struct slice){slab, 0, (uint32_t)len};
+    *out = *room;
     return ERR_OK;
 }
 

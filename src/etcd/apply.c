@@ -40,24 +40,18 @@ void etcd__chain_cut(struct chain *c, size_t len)
 static uint8_t *room(struct etcd__apply *a, size_t n)
 {
     uint32_t flags = a->is_request ? 0 : SLAB_SECRET;
-    struct slab *slab = a->slab;
+    struct slab *slab;
     struct slice s;
 
-    if (n > LIMIT_SLAB_SIZE) { /* made to measure; the present slab goes on behind it */
+    if (n > LIMIT_SLAB_SIZE) { /* made to measure */
         slab = slab_new(a->pool, n, flags);
-        if (slab == NULL)
-            return NULL;
-    } else if (slab == NULL || slab->cap - slab->fill < n) {
-        slab = slab_new(a->pool, n, flags);
-        if (slab == NULL)
-            return NULL;
-        if (a->slab != NULL)
-            slab_drop(a->slab);
-        a->slab = slab;
-        slab_ref(slab);
     } else {
-        slab_ref(slab);
+        slab = slab_gather(a->pool, n, flags);
+        if (slab != NULL)
+            slab_ref(slab);
     }
+    if (slab == NULL)
+        return NULL;
     s = (struct slice){slab, slab->fill, (uint32_t)n};
     slab->fill += (uint32_t)n;
     /* slab lives on: in out if this succeeds */
@@ -459,9 +453,6 @@ enum err etcd__apply_run(struct etcd__apply *a)
     a->p->err = ERR_OK;
     a->p->bad_key = bytes_of(NULL, 0);
     e = run(a);
-    if (a->slab != NULL)
-        slab_drop(a->slab);
-    a->slab = NULL;
     chain_fini(a->msg);
     metric_add(METRIC_bytes_copied_total, a->copied);
     a->p->err = e;

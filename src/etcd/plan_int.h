@@ -316,7 +316,6 @@ struct etcd__apply {
     struct chain *msg;
     size_t base; /* bytes of msg that are gone */
     struct chain *out;
-    struct slab *slab; /* small outputs gather here */
     size_t copied;
     size_t saved;          /* bytes saved and not yet paid back */
     bool has_value_failed; /* the error is that of a stored value, p->bad_key names its key */

@@ -323,6 +323,7 @@ static void on_wipe(struct loop_timer *t)
     struct worker *w = CONTAINER_OF(t, struct worker, wipe_timer);
 
     envelope_ctx_wipe(w->envelope);
+    slab_pool_settle(&w->pool);
 }
 
 void worker_contexts_used(struct worker *w)

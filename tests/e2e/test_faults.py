@@ -91,9 +91,12 @@ class Statuses(Faults):
         seen = {}
         self.script(KV + "Range", lambda call: (seen.update(call.metadata), call.finish(
             rpc.RangeResponse(header=self.fake.header()))))
-        self.client.unary(KV + "Range", rpc.RangeRequest(key=b"x"), rpc.RangeResponse, timeout=20,
-                          metadata=[("token", "t" * 3000), ("hasleader", "true"), ("traceparent", "00-1-2-3"),
-                                    ("x-bin", b"\x00\x01")])
+        raw = h2raw.Client(self.address)
+        self.addCleanup(raw.close)
+        stream = raw.call(KV + "Range", rpc.RangeRequest(key=b"x").SerializeToString(), extra=[
+            ("token", "t" * 3000), ("hasleader", "true"), ("traceparent", "00-1-2-3"), ("x-bin", "AAE"),
+            ("grpc-timeout", "20S"), ("grpc-accept-encoding", "gzip")])
+        self.assertEqual(stream.status, 0)
         self.assertEqual(seen["token"], "t" * 3000)
         self.assertEqual((seen["hasleader"], seen["traceparent"]), ("true", "00-1-2-3"))
         self.assertIn("x-bin", seen)

@@ -283,8 +283,8 @@ class CommandLine(Base):
             "identity writes": head + f"- resources: [secrets]\n  providers:\n  - identity: {{}}\n  - {kms}\n",
             "unknown field": head + f"- resources: [secrets]\n  provider: []\n  providers:\n  - {kms}\n",
             "not yaml": "{{{", "empty": "", "other kind": "apiVersion: v1\nkind: Pod\n",
-            "aescbc": head + "- resources: [secrets]\n  providers:\n  - aescbc: {keys: [{name: k, secret: "
-                             "c2VjcmV0IGlzIHNlY3VyZQ==}]}\n",
+            "kms v1 writes": head + "- resources: [secrets]\n  providers:\n  - kms: {apiVersion: v1, name: test, "
+                                    "endpoint: 'unix:///x'}\n",
             "no endpoint": head + "- resources: [secrets]\n  providers:\n  - kms: {apiVersion: v2, name: test}\n",
         }
         for name, text in bad.items():

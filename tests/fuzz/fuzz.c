@@ -180,6 +180,7 @@ struct kit *kit_get(uint16_t seed)
 
 void kit_done(struct kit *k)
 {
+    slab_pool_settle(&k->pool);
     CHECK(k->pool.live_bytes == 0);
 }
 

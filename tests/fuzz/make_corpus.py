@@ -154,6 +154,10 @@ ANSWERS = {
     "watch-fragment": (4, watch_answer(3, 1, num(7, 1))),
     "watch-deleted": (4, deleted()),
     "watch-prev": (4, HEADER + field(11, event(prev=field(3, kv(value=b"before"))))),
+    # The last event fails after an earlier revision and says no revision of its own: nothing between may be lost.
+    "watch-late-without-revision": (4, HEADER + field(11, event()) + field(11, event(revision=6))
+                                    + field(11, field(2, field(1, ELSEWHERE) + field(5, b"v")))),
+    "watch-late-prev": (4, HEADER + field(11, event()) + field(11, event(revision=6)) + field(11, field(3, kv()))),
     "watch-prev-other": (4, HEADER + field(11, event(prev=field(3, kv(OPEN))))),
     "stream": (5, field(1, range_answer())),
     "stream-empty": (5, b""),
@@ -241,6 +245,16 @@ def envelope_seeds():
             yield "envelope_open", f"damaged-{i}-{j}", bytes([0x41, 6, j]) + struct.pack("<HB", at, what) + head + plain
         yield "seal_open", f"{i}", bytes([7, i, 9, 30 * i, i]) + head + plain
         yield "seal_open", f"no-key-{i}", bytes([8, i, 2, 77, i, 0]) + plain
+    for first in range(4):
+        for i, plain in enumerate((b"", b"v" * 15, b"w" * 16, b"z" * 500)):
+            for option in (1, 3):
+                yield "envelope_local", f"sealed-{first}-{i}-{option}", bytes([option | first << 2, 5, i]) + head + plain
+            for at, what in ((14, 1), (19, 1), (22, 8), (40, 1), (60, 0)):
+                yield "envelope_local", f"damaged-{first}-{i}-{at}", bytes([0x41 | first << 2, 6, at]) \
+                    + struct.pack("<HB", at, what) + head + plain
+    for name, body in (("v1-length", b"kms:v1:old:\xff\xff"), ("v1-none", b"kms:v1:old:"), ("v1-short", b"kms:v1:old:\0\7wrapped" + b"x" * 27),
+                       ("no-name", b"aesgcm:v1:xxxx"), ("cbc-block", b"aescbc:v1:k:" + b"i" * 32), ("box", b"secretbox:v1:k:2:" + b"n" * 24)):
+        yield "envelope_local", name, bytes([0, 1, 1]) + head + b"k8s:enc:" + body
     for name, fields in {"type-0": (1, 2, 3), "ordered": (1, 2, 3, 5), "reversed": (3, 2, 1), "unknown": (9, 1, 2, 3, 9),
                          "twice": (1, 1, 2, 3), "no-id": (1, 3), "no-data": (2, 3)}.items():
         for cut in (0, 1, 4):

@@ -193,6 +193,7 @@ static void fail_each(struct buf in, enum err (*once)(struct chain *msg, struct 
         }
         chain_fini(&out);
         chain_fini(&msg);
+        slab_pool_settle(&fix.pool);
         assert_int_equal(fix.pool.live_bytes, 0);
     }
     assert_true(failures > 2);

@@ -32,6 +32,7 @@ void kit_fini(struct kit *k)
     loop_stop(&k->loop);
     loop_run(&k->loop);
     loop_fini(&k->loop);
+    slab_pool_settle(&k->pool);
     assert_int_equal(k->pool.live_bytes, 0);
     slab_pool_fini(&k->pool);
 }
