@@ -4,6 +4,7 @@
 # AddressSanitizer+UBSan and one under ThreadSanitizer. Under ten minutes on two cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck disable=SC2154
 . conf/quickstart/packages.sh
 
 usage() {

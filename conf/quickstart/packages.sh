@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash disable=SC2034
 # What this project needs from Debian 12 or 13, in one place: sourced by tests/run.sh and
 # conf/quickstart/run.sh. Nothing is started and no file of the system is changed but by apt-get install.
 

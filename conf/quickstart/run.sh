@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck disable=SC1091,SC2154
 # The main job in one command, on a fresh Debian 12 or 13: builds the programs, starts etcd, a local KMS and the
 # proxy on free loopback ports, writes a Secret through the proxy, shows what lies in etcd and what is read back.
 #   run.sh [--keep] [--build-dir DIR]
@@ -9,13 +10,14 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 . "$here/packages.sh"
+say() { printf '%s\n' "== $*"; } # in order with what the commands print
 
 keep=no build=
 while [ $# -gt 0 ]; do
     case $1 in
     --keep) keep=yes ;;
     --build-dir) build=$2; shift ;;
-    *) sed -n '3,7s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    *) sed -n '4,8s/^# \{0,1\}//p' "$0"; exit 2 ;;
     esac
     shift
 done
@@ -71,9 +73,9 @@ free_port() {
 
 # wait_for NAME COMMAND...: until the command works, at most 20 s; shows the log of NAME otherwise.
 wait_for() {
-    local name=$1 i
+    local name=$1
     shift
-    for i in $(seq 100); do
+    for _ in $(seq 100); do
         "$@" >/dev/null 2>&1 && return 0
         sleep 0.2
     done

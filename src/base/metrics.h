@@ -20,6 +20,8 @@
     X(held_bytes, gauge, "Bytes held for messages that are not complete or not yet sent")          \
     X(kms_unwraps_total, counter, "Decrypt calls made to KMS plugins")                             \
     X(kms_unwrap_errors_total, counter, "Decrypt calls that failed")                               \
+    X(reload_successes_total, counter, "Configurations that were taken over while running")        \
+    X(reload_failures_total, counter, "Configurations that were refused while running")            \
     X(dek_cache_size, gauge, "DEK sources in the cache")
 
 enum metric {

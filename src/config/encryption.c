@@ -7,8 +7,8 @@
  * Failure modes: each step reports all that it finds and ends the way there; a failed allocation
  * frees what was built. Nothing is half valid. */
 #include "config/config_int.h"
+#include "config/digest.h"
 
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -121,20 +121,6 @@ static enum err build_entry(const struct node *node, struct enc_entry *entry)
     return ERR_OK;
 }
 
-static enum err hash_text(struct bytes text, char out[static 72])
-{
-    uint8_t digest[EVP_MAX_MD_SIZE];
-    unsigned len = 0;
-    size_t used;
-
-    if (EVP_Digest(text.p, text.n, digest, &len, EVP_sha256(), NULL) != 1)
-        return ERR_CRYPTO;
-    used = (size_t)snprintf(out, 72, "sha256:");
-    for (unsigned i = 0; i < len; i++)
-        used += (size_t)snprintf(out + used, 72 - used, "%02x", digest[i]);
-    return ERR_OK;
-}
-
 static enum err build(struct bytes text, const struct tree *t, struct enc_config **out)
 {
     const struct node *entries = config__get(t->root, "resources");
@@ -150,7 +136,7 @@ static enum err build(struct bytes text, const struct tree *t, struct enc_config
         return ERR_NOMEM;
     }
     c->entry_count = entries->count;
-    e = hash_text(text, c->hash);
+    e = digest_text(text, c->hash);
     for (size_t i = 0; i < entries->count && e == ERR_OK; i++)
         e = build_entry(entries->items[i], &c->entries[i]);
     if (e != ERR_OK) {

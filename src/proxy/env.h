@@ -7,14 +7,11 @@
 #include "config/settings.h"
 #include "etcd/members.h"
 #include "net/addr.h"
-#include "net/tls.h"
 
 struct proxy_env {
     const struct settings *settings;
     const struct net_url *etcd_urls; /* --etcd-servers in order */
     size_t etcd_url_count;
-    struct net_tls *etcd_tls;       /* NULL when no URL is https or unixs */
-    struct net_tls *etcd_tls_http1; /* the same with ALPN http/1.1, for health requests */
     struct etcd_advertise advertise;
     uint64_t worker_memory_limit; /* --memory-limit / workers */
 };

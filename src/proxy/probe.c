@@ -199,7 +199,8 @@ static void dial(struct probe *p)
     p->response_parser = NULL;
     if (http1_response_parser_new(PROBE_BODY_MAX, &p->response_parser) != ERR_OK ||
         net_conn_dial(&p->worker->loop, &p->worker->pool, 0, url,
-                      url->is_tls ? env->etcd_tls_http1 : NULL, &etcd_ops, p, &p->etcd) != ERR_OK)
+                      url->is_tls ? p->worker->etcd_tls_http1 : NULL, &etcd_ops, p,
+                      &p->etcd) != ERR_OK)
         answer_away(p);
 }
 

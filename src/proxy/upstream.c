@@ -170,7 +170,8 @@ static void dial_next(struct upstream *u)
     uc->is_attempt = true;
     list_push(&u->conns, &uc->node);
     if (net_conn_dial(&u->worker->loop, &u->worker->pool, 0, url,
-                      url->is_tls ? env->etcd_tls : NULL, &dial_ops, uc, &uc->net) != ERR_OK) {
+                      url->is_tls ? u->worker->etcd_tls : NULL, &dial_ops, uc,
+                      &uc->net) != ERR_OK) {
         list_remove(&uc->node);
         free(uc);
         set_state(u, UPSTREAM_DEAD);

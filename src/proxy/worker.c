@@ -46,7 +46,7 @@ static void report(struct worker *w, enum worker_event event, struct keyset *key
     *r = (struct report_mail){.mail = {.deliver = report_deliver},
                               .fn = w->report,
                               .arg = w->report_arg,
-                              .report = {event, w, keys}};
+                              .report = {event, w, keys, keys == NULL ? NULL : keys->owner}};
     mailbox_post(w->control, &r->mail);
 }
 
@@ -79,6 +79,7 @@ struct rules_mail {
     struct ruleset *rules;
     struct kms_manager *manager;
     struct mailbox *manager_box;
+    void *owner;
 };
 
 static enum err keyset_new(const struct rules_mail *m, struct keyset **out)
@@ -96,6 +97,7 @@ static enum err keyset_new(const struct rules_mail *m, struct keyset **out)
     }
     k->rules = m->rules;
     k->manager = m->manager;
+    k->owner = m->owner;
     k->worker = m->worker;
     k->users = 1;
     *out = k;
@@ -105,33 +107,30 @@ static enum err keyset_new(const struct rules_mail *m, struct keyset **out)
 static void rules_deliver(struct mail *mail, bool delivered)
 {
     struct rules_mail *m = CONTAINER_OF(mail, struct rules_mail, mail);
-    struct worker *w = m->worker;
-    struct keyset *fresh, *old = NULL;
+    struct keyset *fresh;
 
-    if (delivered && keyset_new(m, &fresh) == ERR_OK) {
-        old = w->keys;
-        w->keys = fresh;
-        report(w, WORKER_KEYSET_IN_USE, fresh);
-    } else {
+    if (delivered && keyset_new(m, &fresh) == ERR_OK)
+        report(m->worker, WORKER_KEYSET_MADE, fresh);
+    else
         ruleset_drop(m->rules);
-    }
-    if (old != NULL)
-        keyset_drop(old);
     free(m);
 }
 
-void worker_give_rules(struct worker *w, struct ruleset *rules, struct kms_manager *manager)
+enum err worker_make_keyset(struct worker *w, struct ruleset *rules, struct kms_manager *manager,
+                            void *owner)
 {
     struct rules_mail *m = malloc(sizeof *m);
 
     if (m == NULL)
-        return;
+        return ERR_NOMEM;
     *m = (struct rules_mail){.mail = {.deliver = rules_deliver},
                              .worker = w,
                              .rules = ruleset_ref(rules),
                              .manager = manager,
-                             .manager_box = kms_manager_mailbox(manager)};
+                             .manager_box = kms_manager_mailbox(manager),
+                             .owner = owner};
     mailbox_post(&w->mailbox, &m->mail);
+    return ERR_OK;
 }
 
 struct keyset_mail {
@@ -139,13 +138,38 @@ struct keyset_mail {
     struct keyset *keys;
 };
 
+static void use_deliver(struct mail *mail, bool delivered)
+{
+    struct keyset_mail *m = CONTAINER_OF(mail, struct keyset_mail, mail);
+    struct worker *w = m->keys->worker;
+    struct keyset *old = w->keys;
+
+    if (delivered) {
+        w->keys = m->keys;
+        report(w, WORKER_KEYSET_IN_USE, m->keys);
+        if (old != NULL)
+            keyset_drop(old);
+    }
+    free(m);
+}
+
+enum err worker_use_keyset(struct worker *w, struct keyset *k)
+{
+    struct keyset_mail *m = malloc(sizeof *m);
+
+    if (m == NULL)
+        return ERR_NOMEM;
+    *m = (struct keyset_mail){.mail = {.deliver = use_deliver}, .keys = k};
+    mailbox_post(&w->mailbox, &m->mail);
+    return ERR_OK;
+}
+
 static void keyset_free_deliver(struct mail *mail, bool delivered)
 {
     struct keyset_mail *m = CONTAINER_OF(mail, struct keyset_mail, mail);
 
-    (void)delivered;
-    if (m->keys->worker->keys == m->keys)
-        m->keys->worker->keys = NULL;
+    if (delivered)
+        report(m->keys->worker, WORKER_KEYSET_FREED, m->keys);
     keyset_free(m->keys);
     free(m);
 }
@@ -154,8 +178,47 @@ void worker_free_keyset(struct worker *w, struct keyset *k)
 {
     struct keyset_mail *m = malloc(sizeof *m);
 
-    CHECK(m != NULL);
+    CHECK(m != NULL); /* a ring that outlives its manager would be worse */
     *m = (struct keyset_mail){.mail = {.deliver = keyset_free_deliver}, .keys = k};
+    mailbox_post(&w->mailbox, &m->mail);
+}
+
+/* --- TLS towards etcd ------------------------------------------------------------------------ */
+
+struct tls_mail {
+    struct mail mail;
+    struct worker *worker;
+    struct net_tls *tls, *tls_http1;
+};
+
+static void tls_swap(struct net_tls **slot, struct net_tls *fresh)
+{
+    if (*slot != NULL)
+        net_tls_drop(*slot);
+    *slot = fresh;
+}
+
+static void tls_deliver(struct mail *mail, bool delivered)
+{
+    struct tls_mail *m = CONTAINER_OF(mail, struct tls_mail, mail);
+
+    if (delivered) {
+        tls_swap(&m->worker->etcd_tls, m->tls);
+        tls_swap(&m->worker->etcd_tls_http1, m->tls_http1);
+    } else {
+        net_tls_drop(m->tls);
+        net_tls_drop(m->tls_http1);
+    }
+    free(m);
+}
+
+void worker_give_tls(struct worker *w, struct net_tls *tls, struct net_tls *tls_http1)
+{
+    struct tls_mail *m = malloc(sizeof *m);
+
+    if (m == NULL)
+        return; /* the old ones stay */
+    *m = (struct tls_mail){{.deliver = tls_deliver}, w, net_tls_ref(tls), net_tls_ref(tls_http1)};
     mailbox_post(&w->mailbox, &m->mail);
 }
 
@@ -305,6 +368,8 @@ void worker_stop(struct worker *w)
     mailbox_fini(&w->mailbox);
     loop_fini(&w->loop);
     lane_benches_free(w);
+    tls_swap(&w->etcd_tls, NULL);
+    tls_swap(&w->etcd_tls_http1, NULL);
     envelope_ctx_free(w->envelope);
     randpool_wipe(&w->random);
     slab_pool_fini(&w->pool);

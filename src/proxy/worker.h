@@ -9,6 +9,7 @@
 
 #include "base/randpool.h"
 #include "loop/mailbox.h"
+#include "net/tls.h"
 #include "proxy/env.h"
 #include "proxy/ruleset.h"
 
@@ -17,8 +18,9 @@
 struct keyset {
     struct ruleset *rules;
     struct keyring *ring;
-    struct kms_manager *manager; /* only handed back to the control thread, never called */
-    uint32_t users;              /* lanes, and 1 for being the present one */
+    struct kms_manager *manager; /* handed back to the control thread with owner, never called */
+    void *owner;
+    uint32_t users; /* lanes, and 1 for being the present one */
     struct worker *worker;
 };
 
@@ -26,8 +28,10 @@ struct worker;
 
 enum worker_event {
     WORKER_LINK_CLOSED,
-    WORKER_KEYSET_IN_USE, /* join keys->ring to keys->manager */
-    WORKER_KEYSET_UNUSED, /* take it out of the manager, then worker_free_keyset */
+    WORKER_KEYSET_MADE,   /* join keys->ring to keys->manager, then worker_use_keyset */
+    WORKER_KEYSET_IN_USE, /* messages that begin from now on are planned with it */
+    WORKER_KEYSET_UNUSED, /* take its ring out of the manager, then worker_free_keyset */
+    WORKER_KEYSET_FREED,  /* keys is void by now: only keys_owner tells which it was */
     WORKER_DRAINED,
 };
 
@@ -35,7 +39,8 @@ enum worker_event {
 struct worker_report {
     enum worker_event event;
     struct worker *worker;
-    struct keyset *keys; /* of the two KEYSET events */
+    struct keyset *keys; /* of the KEYSET events */
+    void *keys_owner;
 };
 typedef void (*worker_report_fn)(void *arg, const struct worker_report *r);
 
@@ -51,7 +56,8 @@ struct worker {
     struct slab_pool pool;
     struct randpool random;
     struct envelope_ctx *envelope;
-    struct keyset *keys; /* the present set; NULL before the first came */
+    struct keyset *keys;                       /* the present set; NULL before the first came */
+    struct net_tls *etcd_tls, *etcd_tls_http1; /* for dialling; NULL: no https URL */
     struct list links;
     size_t link_count;
     struct list calls; /* by age, oldest first: the oldest holder of memory always gets credit */
@@ -72,13 +78,19 @@ MUST_CHECK enum err worker_start(const struct proxy_env *env, unsigned number,
                                  struct worker **out);
 /* Takes fd. tls may be NULL; a reference is taken. Control thread, like all that follow. */
 void worker_give_socket(struct worker *w, int fd, struct net_tls *tls);
-/* The new rule set for every message that begins from now on; answered by WORKER_KEYSET_IN_USE with
- * the key ring, which then has to be joined to the manager. References are taken. */
-void worker_give_rules(struct worker *w, struct ruleset *rules, struct kms_manager *manager);
+/* Makes a key ring for a rule set: answered by WORKER_KEYSET_MADE. References are taken; owner
+ * comes back in every report on the set. Errors: ERR_NOMEM. */
+MUST_CHECK enum err worker_make_keyset(struct worker *w, struct ruleset *rules,
+                                       struct kms_manager *manager, void *owner);
+/* The set for every message that begins from now on. Its ring has been joined before, so that it
+ * knows the write keys. Errors: ERR_NOMEM. */
+MUST_CHECK enum err worker_use_keyset(struct worker *w, struct keyset *k);
+/* TLS contexts for connections to etcd that are dialled from now on. References are taken. */
+void worker_give_tls(struct worker *w, struct net_tls *tls, struct net_tls *tls_http1);
 /* GOAWAY on every link; calls in flight finish, streams end with UNAVAILABLE after a second,
  * whatever is left after limit_ms ends then. Answered by WORKER_DRAINED. */
 void worker_drain(struct worker *w, uint64_t limit_ms);
-/* Frees a key set whose ring has left its manager. */
+/* Frees a key set whose ring has left its manager: answered by WORKER_KEYSET_FREED. */
 void worker_free_keyset(struct worker *w, struct keyset *k);
 /* Ends the thread (after WORKER_DRAINED, and after the ring of the present key set has left its
  * manager) and frees w. */

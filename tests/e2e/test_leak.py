@@ -68,8 +68,7 @@ class Sender:
             if stream.done:
                 key = stream.status
                 if key is None:
-                    key = f"reset {stream.reset}" if stream.reset is not None else "http " + (
-                        stream.headers or {}).get(":status", "?")
+                    key = "http " + stream.headers[":status"] if stream.headers else f"reset {stream.reset}"
                 self.statuses[key] = self.statuses.get(key, 0) + 1
             if stream.ended or stream.reset is not None:
                 conn.streams.pop(sid, None)
@@ -104,6 +103,7 @@ class Leaks(harness.E2E):
             self.assertNotIn(mutate.MARKER, record.value)
         self.client.put(self.secret(), b"alive")
         self.assertEqual(self.client.value(self.secret()), b"alive")
+        self.assertNotIn(mutate.MARKER.decode(), self.proxy.process.log())
 
     def test_mutated_requests(self):
         rng = seed_of(self.id())

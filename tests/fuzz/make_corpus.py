@@ -73,7 +73,7 @@ def put_answer(key=SECRET):
 
 
 def delete_answer(n=2):
-    return HEADER + num(2, n) + b"".join(field(3, kv(value=b"old" * i)) for i in range(n))
+    return HEADER + num(2, n) + b"".join(field(3, kv(value=b"old" * (i + 1))) for i in range(n))
 
 
 def txn_answer(depth=0):
@@ -88,7 +88,7 @@ def event(kind=0, key=SECRET, value=b"v", revision=5, prev=b""):
 
 def watch_answer(events=3, watch_id=0, more=b""):
     wid = num(2, watch_id) if watch_id else b""
-    return HEADER + wid + more + b"".join(field(11, event(revision=5 + i // 2, value=b"w" * 9 * i)) for i in range(events))
+    return HEADER + wid + more + b"".join(field(11, event(revision=5 + i // 2, value=b"w" * (9 * i + 1))) for i in range(events))
 
 
 def deleted():
@@ -168,7 +168,7 @@ DAMAGE = [b"", struct.pack("<HB", 40, 1), struct.pack("<HB", 75, 0x80), struct.p
 def etcd_seeds():
     for name, (content, body) in REQUESTS.items():
         yield "etcd_scan", name, bytes([content, 0, 1, 2]) + body
-        yield "etcd_scan", "marked-" + name, bytes([content, 1, 3, 4]) + body.replace(MARKER, b"v")
+        yield "etcd_scan", "marked-" + name, bytes([content, 1, 3, 4]) + body.replace(MARKER, b"v" * len(MARKER))
         # lane_oracle and the answers count contents differently: Range first.
         other = {0: 1, 1: 2, 2: 0, 3: 3, 4: 4}[content]
         yield "lane_oracle", "request-" + name, bytes([2 * other, 5, 6]) + body

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "cli/cli_int.h"
+
+#define LABEL_WIDTH 16
+#define SHOWN_MAX 1024u /* of bytes; what is longer is cut, its length is a problem of its own */
+
+void cli__report_begin(struct cli__report *r, FILE *f, bool is_json)
+{
+    *r = (struct cli__report){.f = f, .is_json = is_json};
+    if (is_json)
+        fputc('{', f);
+}
+
+void cli__report_end(struct cli__report *r)
+{
+    if (r->is_json)
+        fputs("}\n", r->f);
+}
+
+static bool is_printable(struct bytes v)
+{
+    for (size_t i = 0; i < v.n; i++)
+        if (v.p[i] < 0x20 || v.p[i] > 0x7e)
+            return false;
+    return true;
+}
+
+static struct bytes shown(struct bytes v)
+{
+    return bytes_of(v.p, v.n < SHOWN_MAX ? v.n : SHOWN_MAX);
+}
+
+/* Printable ASCII as a JSON string. */
+static void put_quoted(FILE *f, struct bytes v)
+{
+    fputc('"', f);
+    for (size_t i = 0; i < v.n; i++) {
+        if (v.p[i] == '"' || v.p[i] == '\\')
+            fputc('\\', f);
+        fputc(v.p[i], f);
+    }
+    fputc('"', f);
+}
+
+static void put_hex(FILE *f, struct bytes v)
+{
+    for (size_t i = 0; i < v.n; i++)
+        fprintf(f, "%02x", v.p[i]);
+}
+
+static void put_name(struct cli__report *r, const char *name, const char *suffix)
+{
+    fprintf(r->f, "%s\"%s%s\":", r->has_any ? "," : "", name, suffix);
+    r->has_any = true;
+}
+
+static void put_label(struct cli__report *r, const char *label)
+{
+    fprintf(r->f, "%s:%*s", label, (int)(LABEL_WIDTH - strlen(label)), "");
+}
+
+/* Bytes as a value of text or JSON, without a line's end. */
+static void put_bytes(struct cli__report *r, const char *name, struct bytes v)
+{
+    bool is_text = is_printable(v);
+
+    v = shown(v);
+    if (r->is_json) {
+        put_name(r, name, is_text ? "" : "_hex");
+        if (is_text) {
+            put_quoted(r->f, v);
+        } else {
+            fputc('"', r->f);
+            put_hex(r->f, v);
+            fputc('"', r->f);
+        }
+    } else if (is_text) {
+        fwrite(v.p, 1, v.n, r->f);
+    } else {
+        fputs("(hex) ", r->f);
+        put_hex(r->f, v);
+    }
+}
+
+void cli__report_bytes(struct cli__report *r, const char *name, const char *label, struct bytes v)
+{
+    if (!r->is_json)
+        put_label(r, label);
+    put_bytes(r, name, v);
+    if (!r->is_json)
+        fputc('\n', r->f);
+}
+
+void cli__report_text(struct cli__report *r, const char *name, const char *label, const char *v)
+{
+    cli__report_bytes(r, name, label, bytes_str(v));
+}
+
+void cli__report_size(struct cli__report *r, const char *name, const char *label, size_t v)
+{
+    if (r->is_json) {
+        put_name(r, name, "");
+        fprintf(r->f, "%zu", v);
+        return;
+    }
+    put_label(r, label);
+    fprintf(r->f, "%zu byte%s\n", v, v == 1 ? "" : "s");
+}
+
+void cli__report_flag(struct cli__report *r, const char *name, bool v)
+{
+    if (!r->is_json)
+        return;
+    put_name(r, name, "");
+    fputs(v ? "true" : "false", r->f);
+}
+
+void cli__report_list_begin(struct cli__report *r, const char *name)
+{
+    if (!r->is_json)
+        return;
+    put_name(r, name, "");
+    fputc('[', r->f);
+    r->has_any = false;
+}
+
+static void item_begin(struct cli__report *r, const char *label)
+{
+    if (!r->is_json) {
+        put_label(r, label);
+        return;
+    }
+    fputs(r->has_any ? ",{" : "{", r->f);
+    r->has_any = false;
+}
+
+static void item_end(struct cli__report *r)
+{
+    fputs(r->is_json ? "}" : "\n", r->f);
+    r->has_any = true;
+}
+
+void cli__report_item_size(struct cli__report *r, const char *label, struct bytes key, size_t v)
+{
+    item_begin(r, label);
+    put_bytes(r, "key", key);
+    if (r->is_json)
+        fprintf(r->f, ",\"length\":%zu", v);
+    else
+        fprintf(r->f, ", %zu byte%s", v, v == 1 ? "" : "s");
+    item_end(r);
+}
+
+void cli__report_item_text(struct cli__report *r, const char *label, const char *key, const char *v)
+{
+    item_begin(r, label);
+    if (r->is_json) {
+        put_bytes(r, "class", bytes_str(key));
+        put_bytes(r, "text", bytes_str(v));
+    } else {
+        fprintf(r->f, "%s: %s", key, v);
+    }
+    item_end(r);
+}
+
+void cli__report_list_end(struct cli__report *r)
+{
+    if (r->is_json)
+        fputc(']', r->f);
+    r->has_any = true;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/rules.h"
+
+enum err cli_rules_load(const struct settings *o, struct ruleset **out, char *why, size_t why_len)
+{
+    const struct enc_options enc = {.allow_kms_v1 = false,
+                                    .is_reload = o->encryption_provider_config_automatic_reload};
+    const struct key_rules_opts keys = {.etcd_prefix = o->etcd_prefix,
+                                        .resource_prefixes = o->resource_prefixes,
+                                        .resource_prefix_count = o->resource_prefix_count,
+                                        .protect_prefixes = o->protect_prefixes,
+                                        .protect_prefix_count = o->protect_prefix_count};
+    const struct ruleset_opts set = {.allow_identity_writes = o->allow_identity_writes};
+    struct enc_config *config;
+    struct key_rules *rules;
+    enum err e;
+
+    TRY(enc_config_load(o->encryption_provider_config, &enc, &config, why, why_len));
+    e = key_rules_build(config, &keys, &rules, why, why_len);
+    if (e != ERR_OK) {
+        enc_config_free(config);
+        return e;
+    }
+    return ruleset_new(config, rules, &set, out, why, why_len);
+}

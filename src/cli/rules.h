@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives: settings. Gives: the rule set of the files as they are now. Owns: nothing.
+ * Thread: control. */
+#ifndef CLI_RULES_H
+#define CLI_RULES_H
+
+#include "config/settings.h"
+#include "proxy/ruleset.h"
+
+/* Loads --encryption-provider-config, which must be given, and applies the flags on keys and
+ * providers. On error why says what, without the file's name. Errors: ERR_CONFIG, ERR_NOMEM. */
+MUST_CHECK enum err cli_rules_load(const struct settings *o, struct ruleset **out, char *why,
+                                   size_t why_len);
+
+#endif

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives: file names. Gives: one call soon after any of them may have changed. Owns: its handles.
+ * Thread: its loop's. The directories are watched, so that a file that is replaced (rename, or the
+ * symlink swap of a Kubernetes volume) is noticed, too. Whether the content really differs is for
+ * the caller to find out. */
+#ifndef LOOP_WATCH_H
+#define LOOP_WATCH_H
+
+#include "loop/loop.h"
+
+struct loop_watch;
+
+/* fn is called at most every 100 ms after events, and every interval_ms in any case. A directory
+ * that cannot be watched is served by the interval alone. Errors: ERR_NOMEM. */
+MUST_CHECK enum err loop_watch_new(struct loop *loop, const char *const *paths, size_t count,
+                                   uint64_t interval_ms, void (*fn)(void *arg), void *arg,
+                                   struct loop_watch **out);
+/* w may be NULL. fn is not called any more; the memory goes from the loop. */
+void loop_watch_close(struct loop_watch *w);
+
+#endif
