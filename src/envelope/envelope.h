@@ -212,6 +212,8 @@ MUST_CHECK enum err envelope_open_in_place(struct envelope_ctx *ctx, const struc
 struct envelope_opened {
     bool authentic; /* its provider authenticates: all but aescbc and kms v1's AES-CBC */
     bool stale; /* by list place, key place, or AES-CBC of kms v1; the rest is dek_id_is_stale */
+    uint32_t provider_index; /* which of the list, */
+    uint32_t key_index;      /* and of its keys, it was */
 };
 
 /* Opens a value of any sealed form into a new SLAB_SECRET slab and leaves the input as it is: for

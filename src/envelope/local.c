@@ -237,6 +237,7 @@ static enum err local_open_scratch(struct envelope_ctx *ctx, const struct envelo
         if (e == ERR_OK) {
             opened->authentic = cipher->is_authentic;
             opened->stale = i != 0;
+            opened->key_index = i;
         }
         if (e == ERR_OK || envelope__ends_the_search(e))
             return e;

@@ -97,8 +97,10 @@ enum err envelope_open_scratch(struct envelope_ctx *ctx, const struct provider_l
         if (kind->open_scratch == NULL || !envelope__candidate(list->v[i], &start, len, &c))
             continue;
         e = kind->open_scratch(ctx, &c, &job, out, opened);
-        if (e == ERR_OK)
+        if (e == ERR_OK) {
             opened->stale |= i != 0;
+            opened->provider_index = i;
+        }
         if (e == ERR_OK || envelope__ends_the_search(e))
             return e;
         if (first == ERR_OK)

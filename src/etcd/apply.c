@@ -172,6 +172,31 @@ static void note_used(struct etcd__apply *a, const struct etcd__value *v)
         a->p->needs[v->need].was_used = true;
 }
 
+/* Counts the value by what opened it (or failed to). */
+static void count_opened(struct etcd__apply *a, const struct etcd__value *v, enum err e)
+{
+    bool is_aside = v->v.form == ENVELOPE_SCRATCH && e == ERR_OK;
+
+    if (v->list == NULL)
+        return; /* FAIL: the scan has counted it */
+    etcd__plan_count(a->p, &(struct etcd_count){
+                               .list = v->list,
+                               .provider = is_aside ? v->list->v[v->opened_by] : v->v.provider,
+                               .key_index = is_aside ? v->opened_key : v->v.key_index,
+                               .need = v->need,
+                               .err = e,
+                           });
+}
+
+static void count_sealed(struct etcd__apply *a, const struct etcd__value *v, enum err e)
+{
+    etcd__plan_count(a->p, &(struct etcd_count){.list = v->list,
+                                                .provider = v->list->v[0],
+                                                .need = v->write_need,
+                                                .is_write = true,
+                                                .err = e});
+}
+
 /* --- open_aside ------------------------------------------------------------------------------ */
 
 static enum err open_scratch(struct etcd__apply *a, struct etcd__value *v, struct chain_pos *pos,
@@ -190,6 +215,8 @@ static enum err open_scratch(struct etcd__apply *a, struct etcd__value *v, struc
     chain_fini(&one);
     if (e == ERR_OK)
         note_used(a, v);
+    v->opened_by = opened->provider_index;
+    v->opened_key = opened->key_index;
     return e;
 }
 
@@ -327,6 +354,7 @@ static enum err write_sealed(struct etcd__apply *a, const struct etcd_op *op)
 
         e = envelope_seal(a->ctx, v->list->v[0], dek, v->key, a->msg, off, v->len, to);
     }
+    count_sealed(a, v, e);
     if (e != ERR_OK)
         return etcd__plan_fail(a->p, e, v->key);
     skip_in(a, op->len);
@@ -364,6 +392,7 @@ static enum err write_opened(struct etcd__apply *a, const struct etcd_op *op)
     } else if (e == ERR_OK) {
         e = write_opened_here(a, v);
     }
+    count_opened(a, v, e);
     if (e != ERR_OK) {
         a->has_value_failed = is_value_error(e);
         return etcd__plan_fail(a->p, e, v->key);

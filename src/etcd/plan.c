@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #define NEEDS_FEW 8u
+#define COUNTS_LOOKED_AT 16u /* further back an entry may come twice: its sums are all that counts */
 #define OPS_KEPT 1024u /* more than this is given back after a message */
 
 static bool op_has_value(const struct etcd_op *op)
@@ -53,6 +54,7 @@ void etcd_plan_reset(struct etcd_plan *p)
     p->bad_field = 0;
     p->watch = (struct etcd_watch_info){0};
     p->sealed = p->opened = p->plain = 0;
+    p->count_count = 0;
 }
 
 void etcd_plan_fini(struct etcd_plan *p)
@@ -61,7 +63,62 @@ void etcd_plan_fini(struct etcd_plan *p)
     arena_fini(&p->arena);
     free(p->ops);
     free(p->needs);
+    free(p->counts);
     *p = (struct etcd_plan){0};
+}
+
+static bool is_same_count(const struct etcd_count *a, const struct etcd_count *b)
+{
+    return a->list == b->list && a->provider == b->provider && a->key_index == b->key_index &&
+           a->need == b->need && a->is_write == b->is_write && a->err == b->err;
+}
+
+/* Values come in the order of their keys, so it is nearly always the last one. */
+void etcd__plan_count(struct etcd_plan *p, const struct etcd_count *c)
+{
+    for (size_t i = p->count_count; i-- > 0;) {
+        if (is_same_count(&p->counts[i], c)) {
+            p->counts[i].n++;
+            return;
+        }
+        if (p->count_count - i >= COUNTS_LOOKED_AT)
+            break;
+    }
+    if (p->count_count == p->count_cap) {
+        size_t cap = p->count_cap == 0 ? 8 : p->count_cap * 2;
+        struct etcd_count *v = realloc(p->counts, cap * sizeof *v);
+
+        if (v == NULL)
+            return;
+        p->counts = v;
+        p->count_cap = cap;
+    }
+    p->counts[p->count_count] = *c;
+    p->counts[p->count_count++].n = 1;
+}
+
+static bool is_missing(const struct etcd_plan *p, uint32_t need)
+{
+    return need != ETCD__NONE && p->needs[need].dek == NULL;
+}
+
+void etcd_plan_count_missing(struct etcd_plan *p, enum err e)
+{
+    for (size_t i = 0; i < p->op_count; i++) {
+        const struct etcd_op *op = &p->ops[i];
+        const struct etcd__value *v = op->u.value;
+        struct etcd_count c = {.need = ETCD__NONE, .err = e};
+
+        if (!op_has_value(op) || op->kind == ETCD__FAIL)
+            continue;
+        c.list = v->list;
+        c.is_write = is_missing(p, v->write_need);
+        if (!c.is_write && !is_missing(p, v->need))
+            continue;
+        c.provider = p->needs[c.is_write ? v->write_need : v->need].provider;
+        etcd__plan_count(p, &c);
+        return;
+    }
 }
 
 enum err etcd__plan_fail(struct etcd_plan *p, enum err e, struct bytes key)

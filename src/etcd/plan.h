@@ -42,6 +42,17 @@ struct etcd_need {
     bool was_used; /* apply: a value was opened and authenticated with it */
 };
 
+/* Values that were sealed or opened, or could not be, with the same of everything: for metrics. */
+struct etcd_count {
+    const struct provider_list *list;
+    const struct provider *provider; /* NULL: the value fits none of the list */
+    uint32_t key_index;              /* local-key kinds */
+    uint32_t need;                   /* index into the plan's needs; UINT32_MAX: none */
+    bool is_write;
+    enum err err;
+    size_t n;
+};
+
 struct etcd_op; /* plan_int.h */
 
 /* What a WatchResponse says besides its events. */
@@ -69,11 +80,16 @@ struct etcd_plan {
     uint32_t bad_field;   /* ERR_REQ_UNKNOWN_FIELD and the like: the field number */
     struct etcd_watch_info watch;
     size_t sealed, opened, plain; /* counts of the last apply, for metrics; plain: identity reads */
+    /* The same by provider; plain ones since the scan. One that there is no memory for is missing. */
+    struct etcd_count *counts;
+    size_t count_count, count_cap;
 };
 
 /* Drops references and forgets the last message; keeps memory. */
 void etcd_plan_reset(struct etcd_plan *p);
 void etcd_plan_fini(struct etcd_plan *p);
+/* Counts the first value whose DEK the lane could not get as failed with e. */
+void etcd_plan_count_missing(struct etcd_plan *p, enum err e);
 
 /* Scans a request (p is reset first). Adds to ask what it asks for (Watch: a create). content
  * OPAQUE and MEMBERS need no scan. On ETCD_REJECT p->err is one of ERR_PROTOBUF, ERR_REQ_*,

@@ -172,6 +172,7 @@ struct etcd__value {
     struct slice scratch;    /* plaintext that was opened out of place */
     bool is_opened;          /* scratch is valid, or the value is opened in place */
     bool is_kept;            /* CHECK: the bytes stay */
+    uint32_t opened_by, opened_key; /* scratch: places in the list and among the keys */
     size_t new_len;
     enum err err; /* FAIL */
 };
@@ -200,6 +201,8 @@ MUST_CHECK enum err etcd__plan_need(struct etcd_plan *p, const struct provider *
                                     const struct dek_id *id, uint32_t *out);
 MUST_CHECK enum err etcd__plan_need_write(struct etcd_plan *p, const struct provider *provider,
                                           uint32_t *out);
+/* Counts one value; c->n is ignored. */
+void etcd__plan_count(struct etcd_plan *p, const struct etcd_count *c);
 /* Notes e and the key that it concerns; returns e. */
 enum err etcd__plan_fail(struct etcd_plan *p, enum err e, struct bytes key);
 

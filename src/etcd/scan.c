@@ -408,8 +408,13 @@ enum err etcd__on_put(struct etcd__scan *s, const struct etcd__got *got)
     TRY(etcd__value_new(s, 2, got->key, list, &v));
     if (len > 0 && begins_with_mark(&got->f[PUT_VALUE]))
         return put_sealed(s, &got->f[PUT_VALUE], v);
-    if (list->v[0]->kind == PROVIDER_IDENTITY)
+    if (list->v[0]->kind == PROVIDER_IDENTITY) {
+        etcd__plan_count(s->p, &(struct etcd_count){.list = list,
+                                                    .provider = list->v[0],
+                                                    .need = ETCD__NONE,
+                                                    .is_write = true});
         return ERR_OK;
+    }
     return put_plain(s, got, v);
 }
 

@@ -26,17 +26,48 @@ static enum err judge_key(struct etcd__scan *s, const struct etcd__kv *kv, bool 
     return is_held ? ERR_OK : ERR_ANS_OUTSIDE;
 }
 
+static void count(struct etcd__scan *s, const struct provider_list *list,
+                  const struct provider *provider, enum err e)
+{
+    etcd__plan_count(s->p, &(struct etcd_count){
+                               .list = list, .provider = provider, .need = ETCD__NONE, .err = e});
+}
+
+/* The value in s->one cannot be opened: counted for the first provider whose prefix it has. */
+static void count_bad(struct etcd__scan *s, const struct provider_list *list, enum err e)
+{
+    for (uint32_t i = 0; i < list->count; i++) {
+        struct bytes prefix = list->v[i]->prefix;
+        struct chain_pos pos = chain_begin(&s->one);
+        size_t same = 0;
+
+        while (same < prefix.n && chain_next(&pos) == prefix.p[same])
+            same++;
+        if (prefix.n > 0 && same == prefix.n) {
+            count(s, list, list->v[i], e);
+            return;
+        }
+    }
+    count(s, list, NULL, e);
+}
+
 static enum err judge_value(struct etcd__scan *s, const struct etcd__kv *kv,
                             const struct provider_list *list)
 {
     const struct pb_field *f = &kv->value;
     struct envelope_value v;
     struct etcd__value *value;
+    enum err e;
 
     TRY(etcd__take_one(s, f->value, f->value_len));
-    TRY(envelope_identify(list, &s->one, 0, f->value_len, &s->p->arena, &v));
+    e = envelope_identify(list, &s->one, 0, f->value_len, &s->p->arena, &v);
+    if (e != ERR_OK) {
+        count_bad(s, list, e);
+        return e;
+    }
     switch (v.form) {
     case ENVELOPE_PLAIN:
+        count(s, list, v.provider, ERR_OK);
         s->p->plain++;
         return ERR_OK;
     case ENVELOPE_IN_PLACE:

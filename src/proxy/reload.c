@@ -21,6 +21,7 @@
 #define PROBATION_MS 10000
 #define PROBATION_TICK_MS 100
 #define FILES_INTERVAL_MS 60000
+#define REFUSED_AGAIN_MS 10000 /* file events alone do not try the same refused content sooner */
 #define WHY_MAX 4096
 
 /* --- sets ------------------------------------------------------------------------------------ */
@@ -185,8 +186,9 @@ enum err server__first_set(struct server *s, struct ruleset *rules)
 
 /* --- reload ---------------------------------------------------------------------------------- */
 
-static void reload_failed(const char *why)
+static void reload_failed(struct server *s, const char *why)
 {
+    s->refused_at_ms = loop_now_ms(&s->loop);
     metric_add(METRIC_reload_failures_total, 1);
     LOG(ERROR, "reload failed: the old configuration stays in force", "reason=\"%s\"", why);
 }
@@ -196,7 +198,7 @@ static void reload_succeeded(struct server *s, struct server_set *set)
     say_protected(set->rules);
     on_primed(set);
     if (set_use(s, set) != ERR_OK) {
-        reload_failed("out of memory");
+        reload_failed(s, "out of memory");
         return;
     }
     metric_add(METRIC_reload_successes_total, 1);
@@ -235,7 +237,7 @@ static void on_probation_tick(struct loop_timer *t)
         loop_timer_start(&s->loop, &set->timer, PROBATION_TICK_MS) == ERR_OK)
         return;
     snprintf(why, sizeof why, "KMS provider %s: %s", ailing, state.why);
-    reload_failed(why);
+    reload_failed(s, why);
     set_retire(set);
 }
 
@@ -290,16 +292,28 @@ static bool is_known(const struct server *s, const char *hash)
     return false;
 }
 
-static void reload_rules(struct server *s)
+/* Other files of the directory change, too, a log file for instance. */
+static bool was_refused_lately(const struct server *s, const char *hash)
+{
+    return strcmp(hash, s->refused_hash) == 0 &&
+           loop_now_ms(&s->loop) - s->refused_at_ms < REFUSED_AGAIN_MS;
+}
+
+static void reload_rules(struct server *s, bool is_forced)
 {
     char why[WHY_MAX] = "", key[1024], hash[DIGEST_TEXT_LEN];
     struct ruleset *fresh;
     struct server_set *set;
 
-    if (digest_file(s->settings->encryption_provider_config, hash) == ERR_OK && is_known(s, hash))
-        return; /* the content decides, not the time of the file */
+    if (digest_file(s->settings->encryption_provider_config, hash) != ERR_OK)
+        snprintf(hash, sizeof hash, "unreadable");
+    if (is_known(s, hash)) /* the content decides, not the time of the file */
+        return;
+    if (!is_forced && was_refused_lately(s, hash))
+        return;
+    snprintf(s->refused_hash, sizeof s->refused_hash, "%s", hash); /* counts if it is refused */
     if (s->source.load(s->settings, &fresh, why, sizeof why) != ERR_OK) {
-        reload_failed(why);
+        reload_failed(s, why);
         return;
     }
     if (!s->settings->allow_unprotect &&
@@ -309,12 +323,12 @@ static void reload_rules(struct server *s)
             why, sizeof why,
             "keys such as %s would be left unprotected; if that is meant give --allow-unprotect",
             key);
-        reload_failed(why);
+        reload_failed(s, why);
         return;
     }
     drop_probation(s);
     if (set_new(s, fresh, &set) != ERR_OK) {
-        reload_failed("out of memory");
+        reload_failed(s, "out of memory");
         return;
     }
     set->probation_until = loop_now_ms(&s->loop) + PROBATION_MS;
@@ -374,7 +388,7 @@ void server__reload(struct server *s, bool is_forced)
         return;
     reload_tls(s);
     if (is_forced || s->settings->encryption_provider_config_automatic_reload)
-        reload_rules(s);
+        reload_rules(s, is_forced);
 }
 
 static void on_files(void *arg)

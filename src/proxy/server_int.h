@@ -57,6 +57,8 @@ struct server {
     struct net_tls *tls;                       /* of the listeners; NULL: none is https */
     struct net_tls *etcd_tls, *etcd_tls_http1; /* NULL: no https URL */
     char tls_hash[72];                         /* of the TLS files in use */
+    char refused_hash[72];                     /* of the configuration that was tried last */
+    uint64_t refused_at_ms;
     struct list sets;
     struct server_set *set; /* in use */
     size_t workers_ready;   /* have their first key set */
