@@ -2,13 +2,28 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/base.h"
 #include "cli/cli.h"
 
 static const char usage[] =
     "usage: etcd-envelope [serve] [flags]   an encrypting proxy in front of etcd\n"
+    "       etcd-envelope encrypt [flags]   seals one value: plaintext in, stored value out\n"
+    "       etcd-envelope decrypt [flags]   opens one value\n"
+    "       etcd-envelope inspect [flags]   explains a stored value without any key\n"
     "       etcd-envelope version\n"
     "\n"
-    "etcd-envelope serve --help lists the flags.\n";
+    "Each has --help.\n";
+
+/* The subcommands that take flags of their own. */
+static const struct {
+    const char *name;
+    int (*run)(int argc, char *const argv[]);
+} commands[] = {
+    {"serve", cli_serve},
+    {"encrypt", cli_encrypt},
+    {"decrypt", cli_decrypt},
+    {"inspect", cli_inspect},
+};
 
 static int version(void)
 {
@@ -23,8 +38,9 @@ int main(int argc, char *argv[])
     if (word[0] == '-' && strcmp(word, "--help") != 0 && strcmp(word, "-h") != 0 &&
         strcmp(word, "--version") != 0)
         return cli_serve(argc - 1, argv + 1); /* bare flags mean serve */
-    if (strcmp(word, "serve") == 0)
-        return cli_serve(argc - 2, argv + 2);
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+        if (strcmp(word, commands[i].name) == 0)
+            return commands[i].run(argc - 2, argv + 2);
     if (strcmp(word, "version") == 0 || strcmp(word, "--version") == 0)
         return version();
     if (strcmp(word, "help") == 0 || strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {

@@ -17,5 +17,8 @@ enum cli_exit {
 
 /* argv without the program's and the subcommand's name. */
 int cli_serve(int argc, char *const argv[]);
+int cli_encrypt(int argc, char *const argv[]);
+int cli_decrypt(int argc, char *const argv[]);
+int cli_inspect(int argc, char *const argv[]);
 
 #endif

@@ -81,7 +81,7 @@ MUST_CHECK enum err cli__fetch_dek(const struct ruleset *rules, const struct pro
 struct cli__report {
     FILE *f;
     bool is_json;
-    bool has_any;  /* a member of the present object was written */
+    bool has_any; /* a member of the present object was written */
     bool in_list;
 };
 
@@ -107,9 +107,9 @@ void cli__report_end(struct cli__report *r);
 struct cli__object {
     bool is_whole; /* parsed to its end */
     struct dek_id id;
-    struct bytes data; /* encryptedData */
-    size_t unknown_count; /* fields that no Kubernetes version writes */
-    size_t doubled_count; /* fields given again */
+    struct bytes data;                  /* encryptedData */
+    size_t unknown_count;               /* fields that no Kubernetes version writes */
+    size_t doubled_count;               /* fields given again */
     struct dek_annotation *annotations; /* of id; heap */
 };
 

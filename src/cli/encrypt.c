@@ -112,7 +112,8 @@ static int read_input(struct tool *t)
 
     if (!cli__encoding_parse(t->encoding, &encoding))
         return cli__refuse(CLI_USAGE, "--input: \"%.40s\" is not raw, base64 or hex", t->encoding);
-    if (cli__value_read(STDIN_FILENO, encoding, &t->pool, &value, t->why, sizeof t->why) != ERR_OK ||
+    if (cli__value_read(STDIN_FILENO, encoding, &t->pool, &value, t->why, sizeof t->why) !=
+            ERR_OK ||
         chain_push(&t->in, &value) != ERR_OK)
         return cli__refuse(CLI_ERROR, "%s", t->why);
     return CLI_OK;

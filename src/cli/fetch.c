@@ -128,8 +128,7 @@ static void on_primed(void *arg)
 
 static enum err begin(struct fetch *f)
 {
-    const struct kms_manager_opts o = {
-        .loop = &f->loop, .plugins = &f->plugin, .plugin_count = 1};
+    const struct kms_manager_opts o = {.loop = &f->loop, .plugins = &f->plugin, .plugin_count = 1};
 
     TRY(kms_manager_new(&o, &f->manager));
     TRY(keyring_new(&f->loop, kms_manager_mailbox(f->manager), &f->box, 1, &f->ring));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* EncryptedObject for a human reader: what is there, whether it makes a valid value or not. The
- * verdict itself is envelope_identify's; this only finds the parts. As there, the last of a repeated
- * field counts and a known number with another wire type is an unknown field. */
+ * verdict itself is envelope_identify's; this only finds the parts. As there, the last of a
+ * repeated field counts and a known number with another wire type is an unknown field. */
 #include <stdlib.h>
 
 #include "cli/cli_int.h"
@@ -50,8 +50,8 @@ static bool take_annotation(struct cli__object *o, struct bytes entry)
 static bool take_field(struct cli__object *o, const struct pb_span *f, uint32_t *seen)
 {
     bool is_type = f->number == FIELD_TYPE && f->wire == PB_VARINT;
-    bool is_known = is_type || (f->number >= FIELD_DATA && f->number <= FIELD_ANNOTATION &&
-                                f->wire == PB_LEN);
+    bool is_known =
+        is_type || (f->number >= FIELD_DATA && f->number <= FIELD_ANNOTATION && f->wire == PB_LEN);
     uint32_t bit;
 
     if (!is_known) {

@@ -349,6 +349,15 @@ void kms_manager_check(struct kms_manager *m)
     }
 }
 
+bool kms_manager_is_checking(const struct kms_manager *m)
+{
+    for (size_t i = 0; i < m->member_count; i++) {
+        if (m->members[i].plugin.life.phase != LIFECYCLE_IDLE)
+            return true;
+    }
+    return false;
+}
+
 void kms_manager_state(const struct kms_manager *m, size_t slot, struct kms_plugin_state *out)
 {
     const struct lifecycle *life;

@@ -46,6 +46,8 @@ void kms_manager_on_primed(struct kms_manager *m, void (*fn)(void *arg), void *a
  * keeps one (20 s good, 3 s bad), so that a plugin that came back is known before its next poll.
  * Returns at once. */
 void kms_manager_check(struct kms_manager *m);
+/* A check of any plugin is under way. */
+bool kms_manager_is_checking(const struct kms_manager *m);
 
 struct kms_plugin_state {
     bool is_healthy;      /* the last check was good */

@@ -17,6 +17,7 @@
 
 #include "base/log.h"
 #include "base/metrics.h"
+#include "base/registry.h"
 #include "base/secret.h"
 #include "kms/codec.h"
 #include "kms/text.h"
@@ -81,6 +82,34 @@ enum err plugin_endpoint_parse(const char *endpoint, struct net_url *out)
     return ERR_OK;
 }
 
+/* --- metrics ---------------------------------------------------------------------------------- */
+
+static void note_call(const struct plugin *p, const char *method, uint64_t began_ns,
+                      const struct client_answer *a)
+{
+    char code[32];
+
+    registry_observe(REGISTRY_KMS_LATENCY,
+                     LABELS(kms_code_text(a->status, code, sizeof code), method, p->provider->name),
+                     (double)(loop_hrtime_ns() - began_ns) / 1e9);
+}
+
+static void note_status_key_id(const struct plugin *p, struct bytes key_id)
+{
+    enum err e = dek_key_id_validate(key_id);
+    char hash[KMS_HASH_TEXT];
+    struct timespec now;
+
+    if (e != ERR_OK) {
+        registry_add(REGISTRY_INVALID_KEY_ID,
+                     LABELS(e == ERR_KEY_ID_EMPTY ? "empty" : "too_long", p->provider->name), 1);
+        return;
+    }
+    clock_gettime(CLOCK_REALTIME, &now);
+    registry_set(REGISTRY_KEY_ID_STATUS_TIME, LABELS(kms_hash_text(key_id, hash), p->provider->name),
+                 (double)now.tv_sec);
+}
+
 /* --- checks ----------------------------------------------------------------------------------- */
 
 static struct lifecycle_time time_now(const struct plugin *p)
@@ -114,6 +143,7 @@ static void end_check(struct plugin *p, bool has_changed)
     log_check(p);
     /* Cannot fail: the handle exists since plugin_init. */
     CHECK(loop_timer_start(p->loop, &p->poll, next > now ? next - now : 1) == ERR_OK);
+    registry_set(REGISTRY_KMS_HEALTHY, LABELS(p->provider->name), p->life.is_healthy ? 1 : 0);
     p->on_checked(p, has_changed);
 }
 
@@ -165,6 +195,7 @@ static void on_encrypt(void *arg, const struct client_answer *a)
     enum err e;
 
     p->call = NULL;
+    note_call(p, SERVICE "Encrypt", p->call_began_ns, a);
     if (a->err != ERR_OK || a->status != GRPC_OK) {
         wrap_failed(p, kms_rpc_text(a->status, a->message, text, sizeof text));
         return;
@@ -178,12 +209,8 @@ static void on_encrypt(void *arg, const struct client_answer *a)
     codec_wrapped_fini(&w);
 }
 
-static enum err ask_encrypt(struct plugin *p)
+static enum err make_seed(struct plugin *p)
 {
-    struct codec_request req;
-    enum err e;
-
-    p->uid[0] = '\0';
     p->seed = secret_alloc(SEED_LEN);
     if (p->seed == NULL) {
         p->on_no_room(p);
@@ -191,9 +218,26 @@ static enum err ask_encrypt(struct plugin *p)
     }
     if (p->seed == NULL)
         return ERR_NOMEM;
-    TRY(randpool_get(p->pool, p->seed, SEED_LEN));
+    return randpool_get(p->pool, p->seed, SEED_LEN);
+}
+
+static enum err ask_encrypt(struct plugin *p)
+{
+    uint64_t began_ns = loop_hrtime_ns();
+    struct codec_request req;
+    enum err e;
+
+    p->uid[0] = '\0';
+    e = make_seed(p);
+    if (e == ERR_OK)
+        registry_observe(REGISTRY_KEY_TIME, NO_LABELS,
+                         (double)(loop_hrtime_ns() - began_ns) / 1e9);
+    else
+        registry_add(REGISTRY_KEY_FAILURES, NO_LABELS, 1);
+    TRY(e);
     TRY(randpool_uuid(p->pool, p->uid));
     TRY(codec_encrypt_write(bytes_of(p->seed, SEED_LEN), p->uid, &req));
+    p->call_began_ns = loop_hrtime_ns();
     e = client_call(p->client, SERVICE "Encrypt", codec_request_bytes(&req), p->timeout_ms,
                     on_encrypt, p, &p->call);
     codec_request_fini(&req);
@@ -228,6 +272,7 @@ static void on_status(void *arg, const struct client_answer *a)
     enum err e;
 
     p->call = NULL;
+    note_call(p, SERVICE "Status", p->call_began_ns, a);
     if (a->err != ERR_OK || a->status != GRPC_OK) {
         status_failed(p, kms_rpc_text(a->status, a->message, text, sizeof text));
         return;
@@ -237,6 +282,7 @@ static void on_status(void *arg, const struct client_answer *a)
         status_failed(p, e == ERR_NOMEM ? "out of memory" : "malformed answer");
         return;
     }
+    note_status_key_id(p, s.s.key_id);
     take_status(p, &s.s);
     codec_status_fini(&s);
 }
@@ -249,6 +295,7 @@ void plugin_check(struct plugin *p)
         return;
     loop_timer_stop(&p->poll);
     lifecycle_begin(&p->life, time_now(p));
+    p->call_began_ns = loop_hrtime_ns();
     e = client_call(p->client, SERVICE "Status", (struct bytes){0}, p->timeout_ms, on_status, p,
                     &p->call);
     if (e != ERR_OK)
@@ -290,6 +337,7 @@ static void on_decrypt(void *arg, const struct client_answer *a)
     struct codec_secret secret = {0};
 
     u->call = NULL;
+    note_call(u->plugin, SERVICE "Decrypt", u->began_ns, a);
     if (out.verdict == PLUGIN_UNWRAPPED) {
         out.err = codec_secret_read(a->body, &secret);
         out.secret = secret.secret;
@@ -317,6 +365,8 @@ enum err plugin_unwrap(struct plugin *p, const struct dek_id *id, uint64_t max_m
 
     TRY(randpool_uuid(p->pool, uid));
     TRY(codec_decrypt_write(id, uid, &req));
+    u->plugin = p;
+    u->began_ns = loop_hrtime_ns();
     e = client_call(p->client, SERVICE "Decrypt", codec_request_bytes(&req), timeout_ms, on_decrypt,
                     u, &u->call);
     codec_request_fini(&req);

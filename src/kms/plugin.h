@@ -23,6 +23,7 @@ struct plugin {
     struct loop_timer poll;
     /* the check under way */
     struct client_call *call;
+    uint64_t call_began_ns; /* for metrics */
     uint8_t *seed; /* secret memory */
     char uid[37];
     bool was_healthy; /* when the log was told last */
@@ -62,6 +63,8 @@ struct plugin_answer {
 struct plugin_unwrap {
     void (*on_done)(struct plugin_unwrap *self, const struct plugin_answer *a); /* from the loop */
     struct client_call *call; /* NULL while none is on its way */
+    const struct plugin *plugin;
+    uint64_t began_ns;
 };
 
 /* Begins the call, within the plugin's timeout or max_ms if that is less. Errors: ERR_NOMEM,

@@ -35,8 +35,7 @@ const char *kms_clean_text(struct bytes text, char *out, size_t cap)
     return out;
 }
 
-/* DEADLINE_EXCEEDED is DeadlineExceeded in Go's texts and metric labels, CANCELLED is Canceled. */
-static void go_name(enum grpc_status status, char *out, size_t cap)
+const char *kms_code_text(enum grpc_status status, char *out, size_t cap)
 {
     const char *from = status == GRPC_CANCELLED ? "CANCELED" : grpc_status_name(status);
     bool is_first = true;
@@ -51,6 +50,7 @@ static void go_name(enum grpc_status status, char *out, size_t cap)
         is_first = false;
     }
     out[n] = '\0';
+    return out;
 }
 
 const char *kms_rpc_text(enum grpc_status status, const char *message, char *out, size_t cap)
@@ -58,7 +58,7 @@ const char *kms_rpc_text(enum grpc_status status, const char *message, char *out
     char clean[160], name[32];
 
     kms_clean_text(bytes_str(message == NULL ? "" : message), clean, sizeof clean);
-    go_name(status, name, sizeof name);
+    kms_code_text(status, name, sizeof name);
     snprintf(out, cap, "rpc error: code = %s desc = %s", name, clean);
     return out;
 }

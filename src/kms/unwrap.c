@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/registry.h"
 
 #define BUCKETS 1024u
 #define TICK_MS 50u
@@ -335,6 +336,7 @@ void unwraps_ask(struct unwraps *u, struct kms_ask *ask)
 
     if (answer_known(u, ask))
         return;
+    registry_add(REGISTRY_CACHE_MISSES, NO_LABELS, 1);
     w = find(u, ask->digest);
     if (w != NULL)
         join(w, ask);
@@ -346,6 +348,8 @@ void unwraps_confirm(struct unwraps *u, const uint8_t digest[static DEK_DIGEST_L
                      struct dek *dek)
 {
     dek_cache_put(&u->confirmed, digest, dek, ERR_OK, loop_now_ms(u->loop) + DEK_CACHE_TTL_MS);
+    registry_set(REGISTRY_DEK_SOURCES, LABELS(u->plugin->provider->name),
+                 (double)u->confirmed.count);
 }
 
 void unwraps_make_room(struct unwraps *u)

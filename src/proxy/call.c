@@ -72,6 +72,48 @@ static void call_free_if_over(struct call *c)
     free(c);
 }
 
+/* --- times ----------------------------------------------------------------------------------- */
+
+static void request_is_whole(struct call *c)
+{
+    c->client_has_ended = true;
+    c->request_whole_ns = loop_hrtime_ns();
+}
+
+static void request_is_sent(struct call *c)
+{
+    if (c->request_whole_ns != 0)
+        c->added_ns += loop_hrtime_ns() - c->request_whole_ns;
+}
+
+static void answer_begin(struct call *c)
+{
+    if (c->answer_since_ns == 0)
+        c->answer_since_ns = loop_hrtime_ns();
+}
+
+static void answer_done(struct call *c)
+{
+    if (c->answer_since_ns != 0)
+        c->added_ns += loop_hrtime_ns() - c->answer_since_ns;
+    c->answer_since_ns = 0;
+}
+
+static void count_answered(struct call *c, struct h2_fields trailers)
+{
+    struct bytes code = fields_find(trailers, "grpc-status");
+    unsigned status = 0;
+
+    for (size_t i = 0; i < code.n && i < 3; i++)
+        status = status * 10 + (unsigned)(code.p[i] - '0');
+    if (code.n == 0 || code.n > 2 || status > GRPC_UNAUTHENTICATED)
+        status = GRPC_UNKNOWN;
+    tally_call(c->worker->tally, c->method, (enum grpc_status)status);
+    answer_done(c);
+    if (call_is_unary(c))
+        tally_added(c->worker->tally, c->method, c->added_ns);
+}
+
 /* --- ends ------------------------------------------------------------------------------------ */
 
 static void on_reap(struct loop_timer *t)
@@ -152,6 +194,7 @@ void call_fail(struct call *c, const struct failure *f)
               f->path.n > 0 ? (const char *)f->path.p : "", err_reason(f->err),
               grpc_status_name(status), text);
     call_set_state(c, CALL_FAILED);
+    tally_call(c->worker->tally, c->method, status);
     if (c->up != NULL)
         h2_stream_reset(c->up, H2_CANCEL);
     lane_break_off(&c->answer);
@@ -178,6 +221,7 @@ void call_finish(struct call *c)
         return;
     }
     call_set_state(c, CALL_ANSWERED);
+    count_answered(c, fields_view(&c->trailers));
     if (c->down == NULL)
         return;
     if (h2_stream_trailers(c->down, fields_view(&c->trailers)) != ERR_OK)
@@ -190,6 +234,8 @@ static void call_gone(struct call *c)
 {
     if (c->state == CALL_GONE)
         return;
+    if (call_is_live(c))
+        tally_call(c->worker->tally, c->method, GRPC_CANCELLED);
     call_set_state(c, CALL_GONE);
     if (c->up != NULL)
         h2_stream_reset(c->up, H2_CANCEL);
@@ -227,6 +273,7 @@ static bool call_open_up(struct call *c)
     if (!add_timeout(c)) {
         /* By its own clock, which began earlier, the client has given up. */
         call_set_state(c, CALL_FAILED);
+        tally_call(c->worker->tally, c->method, GRPC_DEADLINE_EXCEEDED);
         lane_kill(&c->request);
         lane_kill(&c->answer);
         answer_status(c, GRPC_DEADLINE_EXCEEDED, "context deadline exceeded", false);
@@ -258,6 +305,8 @@ static bool send_sealed(struct call *c, struct sealed_msg *msg, bool end)
     chain_fini(&out);
     if (e == ERR_OK) {
         c->up_has_ended = c->up_has_ended || end;
+        if (end)
+            request_is_sent(c);
         return true;
     }
     if (e != ERR_CLOSED) { /* closed: its on_close tells the rest */
@@ -364,6 +413,7 @@ static void refuse_http(struct call *c, const char *http_status)
     struct h2_field f = {BYTES_LIT(":status"), bytes_str(http_status)};
 
     call_set_state(c, CALL_FAILED);
+    tally_call(c->worker->tally, NULL, GRPC_UNIMPLEMENTED);
     lane_kill(&c->request);
     lane_kill(&c->answer);
     if (h2_respond(c->down, (struct h2_fields){&f, 1}, true) != ERR_OK)
@@ -442,7 +492,8 @@ void call_open(struct link *l, struct h2_stream *down, struct h2_fields h, bool 
     link_call_added(l, &c->link_node);
     list_push(&w->calls, &c->age_node);
     h2_stream_set_user(down, c);
-    c->client_has_ended = end_stream;
+    if (end_stream)
+        request_is_whole(c);
     metric_add(METRIC_calls_total, 1);
     if (!admit(c, h))
         return;
@@ -475,7 +526,7 @@ void call_on_down_end(struct h2_stream *s)
 
     if (c == NULL)
         return;
-    c->client_has_ended = true;
+    request_is_whole(c);
     lane_end(&c->request);
 }
 
@@ -558,6 +609,7 @@ void call_on_up_response(struct h2_stream *s, struct h2_fields h, bool end_strea
     c->down_has_headers = true;
     if (end_stream) { /* trailers-only */
         call_set_state(c, CALL_ANSWERED);
+        count_answered(c, h);
         lane_kill(&c->request);
         lane_kill(&c->answer);
         down_ended(c);
@@ -568,7 +620,10 @@ void call_on_up_data(struct h2_stream *s, struct slice *data)
 {
     struct call *c = h2_stream_user(s);
 
+    answer_begin(c);
     lane_feed(&c->answer, data);
+    if (c->answer.state != LANE_PARKED)
+        answer_done(c);
 }
 
 void call_on_up_trailers(struct h2_stream *s, struct h2_fields h)
@@ -581,6 +636,7 @@ void call_on_up_trailers(struct h2_stream *s, struct h2_fields h)
         call_fail_err(c, ERR_NOMEM);
         return;
     }
+    answer_begin(c);
     lane_end(&c->answer);
 }
 
@@ -606,6 +662,7 @@ static void up_broke(struct call *c, enum h2_code code)
     if (code == H2_REFUSED_STREAM && !c->down_has_headers && c->down != NULL) {
         /* Not processed by etcd, writes included: the client repeats it by itself. */
         call_set_state(c, CALL_FAILED);
+        tally_call(c->worker->tally, c->method, GRPC_UNAVAILABLE);
         lane_kill(&c->request);
         lane_kill(&c->answer);
         c->down_has_ended = true;

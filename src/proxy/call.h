@@ -46,6 +46,10 @@ struct call {
     bool up_has_ended;         /* we ended our side of the upstream stream */
     uint8_t watch_header[128]; /* body of the last ResponseHeader seen: clients crash without one */
     size_t watch_header_len;
+    /* What the proxy adds to a unary call, on the monotonic clock. */
+    uint64_t request_whole_ns; /* when its last byte was here */
+    uint64_t answer_since_ns;  /* bytes of the answer are being worked on; 0: none are */
+    uint64_t added_ns;
     struct loop_timer reap; /* an answered stream whose client never ends its side */
 };
 

@@ -47,6 +47,8 @@ void lane__message_over(struct lane *l);
 /* l->msg holds one whole message. */
 enum lane_step lane__request(struct lane *l);
 enum lane_step lane__answer(struct lane *l);
+/* Hands what the plan has counted to the metrics. ns: how long its values took. */
+void lane__tally(struct lane *l, uint64_t ns);
 /* Every need has its DEK: apply and send. */
 enum lane_step lane__apply(struct lane *l);
 /* The plan of an answer or request cannot be made or applied. */

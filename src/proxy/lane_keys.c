@@ -167,6 +167,14 @@ void lane__confirm_keys(struct lane *l)
     }
 }
 
+static enum lane_step keys_failed(struct lane *l, enum err e)
+{
+    etcd_plan_count_missing(&l->bench->plan, e);
+    lane__tally(l, 0);
+    l->bench->plan.err = e;
+    return lane__apply_failed(l, e);
+}
+
 /* Every read has its DEK, or failed. */
 static enum lane_step resolved(struct lane *l)
 {
@@ -175,8 +183,7 @@ static enum lane_step resolved(struct lane *l)
     if (e == ERR_OK)
         e = resolve_writes(l);
     if (e != ERR_OK) {
-        l->bench->plan.err = e;
-        return lane__apply_failed(l, e);
+        return keys_failed(l, e);
     }
     worker_contexts_used(l->call->worker);
     return lane__apply(l);
@@ -191,8 +198,7 @@ enum lane_step lane__resolve(struct lane *l)
         return STEP_WAIT;
     }
     if (e != ERR_OK) {
-        l->bench->plan.err = e;
-        return lane__apply_failed(l, e);
+        return keys_failed(l, e);
     }
     return resolved(l);
 }

@@ -52,14 +52,18 @@ static bool send_answer(struct lane *l, struct chain *body)
 
 /* --- apply and send -------------------------------------------------------------------------- */
 
-static void count_applied(const struct etcd_plan *p)
+void lane__tally(struct lane *l, uint64_t ns)
 {
+    struct etcd_plan *p = &l->bench->plan;
+
     if (p->sealed > 0)
         metric_add(METRIC_values_sealed_total, p->sealed);
     if (p->opened > 0)
         metric_add(METRIC_values_opened_total, p->opened);
     if (p->plain > 0)
         metric_add(METRIC_identity_reads_total, p->plain);
+    p->sealed = p->opened = p->plain = 0;
+    tally_plan(l->call->worker->tally, l->keys->rules, p, ns);
 }
 
 static bool is_value_error(enum err e)
@@ -121,13 +125,14 @@ enum lane_step lane__apply_failed(struct lane *l, enum err e)
 static enum lane_step apply_request(struct lane *l)
 {
     struct call *c = l->call;
+    uint64_t began_ns = loop_hrtime_ns();
     struct sealed_msg out = {{0}};
     enum err e;
 
     e = etcd_apply_request(&l->bench->plan, c->worker->envelope, &c->worker->pool, &l->msg, &out);
+    lane__tally(l, loop_hrtime_ns() - began_ns);
     if (e != ERR_OK)
         return lane__fail(l, e);
-    count_applied(&l->bench->plan);
     lane__confirm_keys(l);
     if (!call_send_up(c, &out, c->method->shape != ETCD_BIDI))
         return STEP_WAIT;
@@ -138,6 +143,7 @@ static enum lane_step apply_request(struct lane *l)
 static enum lane_step apply_answer(struct lane *l)
 {
     struct call *c = l->call;
+    uint64_t began_ns = loop_hrtime_ns();
     struct chain out = {0};
     enum err e;
     bool ok = true;
@@ -148,10 +154,9 @@ static enum lane_step apply_answer(struct lane *l)
     else
         e = etcd_apply_answer(&l->bench->plan, c->worker->envelope, &c->worker->pool, &l->msg,
                               &out);
-    if (e == ERR_OK) {
-        count_applied(&l->bench->plan);
+    lane__tally(l, loop_hrtime_ns() - began_ns);
+    if (e == ERR_OK)
         lane__confirm_keys(l);
-    }
     if (out.len > 0 || (e == ERR_OK && l->stream == NULL)) {
         if (l->stream != NULL && c->method->content != ETCD_RANGE_STREAM &&
             c->method->content != ETCD_WATCH)
@@ -192,6 +197,7 @@ enum lane_step lane__request(struct lane *l)
     if (lane__has_values(c->method->content))
         verdict = etcd_scan_request(&l->bench->plan, c->method->content, l->keys->rules->rules,
                                     &l->msg, &c->ask);
+    lane__tally(l, 0);
     switch (verdict) {
     case ETCD_EDIT:
         return lane__resolve(l);
@@ -265,6 +271,7 @@ enum lane_step lane__answer(struct lane *l)
         return members_answer(l);
     verdict = etcd_scan_answer(&l->bench->plan, c->method->content, l->keys->rules->rules, &l->msg,
                                &c->ask);
+    lane__tally(l, 0);
     if (c->method->content == ETCD_WATCH)
         remember_header_of(l);
     if (lane__is_swallowed(l)) {

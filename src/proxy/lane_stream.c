@@ -61,13 +61,16 @@ enum lane_step lane__stream_step(struct lane *l)
 {
     size_t n = l->in.len < l->stream_todo ? l->in.len : l->stream_todo;
     enum err e = chain_move(&l->stream_in, &l->in, n);
+    enum etcd_stream_step next;
 
     if (e != ERR_OK || !lane__bench_take(l))
         return lane__fail(l, ERR_NOMEM);
     l->stream_todo -= n;
     if (client_is_behind(l))
         return STEP_WAIT;
-    switch (etcd_stream_next(l->stream, &l->stream_in, &l->bench->plan, &l->msg)) {
+    next = etcd_stream_next(l->stream, &l->stream_in, &l->bench->plan, &l->msg);
+    lane__tally(l, 0);
+    switch (next) {
     case ETCD_STREAM_BATCH:
         if (l->call->method->content == ETCD_WATCH)
             lane__remember_header(l, etcd_stream_header(l->stream));

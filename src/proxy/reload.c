@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "base/metrics.h"
+#include "base/registry.h"
 #include "config/digest.h"
 #include "proxy/server_int.h"
 
@@ -190,6 +191,7 @@ static void reload_failed(struct server *s, const char *why)
 {
     s->refused_at_ms = loop_now_ms(&s->loop);
     metric_add(METRIC_reload_failures_total, 1);
+    metric_reload(false, NULL);
     LOG(ERROR, "reload failed: the old configuration stays in force", "reason=\"%s\"", why);
 }
 
@@ -202,6 +204,7 @@ static void reload_succeeded(struct server *s, struct server_set *set)
         return;
     }
     metric_add(METRIC_reload_successes_total, 1);
+    metric_reload(true, set->rules->config->hash);
     LOG(INFO, "configuration reloaded", "hash=%s", set->rules->config->hash);
 }
 

@@ -353,6 +353,7 @@ static void stop_deliver(struct mail *mail, bool delivered)
     w->keys = NULL;
     loop_timer_fini(&w->drain_timer);
     loop_timer_fini(&w->wipe_timer);
+    tally_free(w->tally);
     mailbox_close(&w->mailbox);
     loop_stop(&w->loop);
 }
@@ -429,6 +430,7 @@ enum err worker_start(const struct proxy_env *env, unsigned number, struct mailb
     TRY(envelope_ctx_new(random_from_pool, &w->random, &w->envelope));
     TRY(loop_init(&w->loop));
     TRY(mailbox_init(&w->mailbox, &w->loop));
+    TRY(tally_new(&w->loop, control, &w->tally));
     if (pthread_create(&w->thread, NULL, worker_main, w) != 0)
         return ERR_SYSTEM;
     *out = w;

@@ -12,6 +12,7 @@
 #include "net/tls.h"
 #include "proxy/env.h"
 #include "proxy/ruleset.h"
+#include "proxy/tally.h"
 
 /* A rule set with this worker's key ring for it. A message ends with the set that its plan was made
  * with; the set goes when the last such message is done and a newer one has come. */
@@ -69,6 +70,7 @@ struct worker {
     struct loop_timer drain_timer;
     struct loop_timer wipe_timer;
     struct lane_bench *benches; /* idle ones */
+    struct tally *tally;        /* what the metrics will say */
 };
 
 /* Starts the thread. control is the control thread's mailbox; report is called on the control
