@@ -159,12 +159,11 @@ void registry_set(enum registry_id id, const char *const *labels, double value)
         s->value = value;
 }
 
-void registry_forget(enum registry_id id, const char *const *labels)
+void registry_forget(enum registry_id id)
 {
-    struct series *s = find(id, labels);
-
-    if (s != NULL)
-        series_free(s, id);
+    prepare();
+    while (!list_is_empty(&registry.series[id]))
+        series_free(LIST_FIRST(&registry.series[id], struct series, node), id);
 }
 
 void registry_identity(const char *hash)
@@ -174,10 +173,8 @@ void registry_identity(const char *hash)
 
 void registry_clear(void)
 {
-    prepare();
     for (size_t i = 0; i < REGISTRY_COUNT; i++)
-        while (!list_is_empty(&registry.series[i]))
-            series_free(LIST_FIRST(&registry.series[i], struct series, node), (enum registry_id)i);
+        registry_forget((enum registry_id)i);
 }
 
 /* --- histograms ------------------------------------------------------------------------------ */

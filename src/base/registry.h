@@ -107,8 +107,8 @@ enum registry_id {
 void registry_add(enum registry_id id, const char *const *labels, double n);
 void registry_set(enum registry_id id, const char *const *labels, double value);
 void registry_observe(enum registry_id id, const char *const *labels, double seconds);
-/* Takes the series out of the exposition. */
-void registry_forget(enum registry_id id, const char *const *labels);
+/* Takes all series of the family out of the exposition. */
+void registry_forget(enum registry_id id);
 /* What stands for this server in the label apiserver_id_hash: "sha256:<hex>". "" before. */
 void registry_identity(const char *hash);
 

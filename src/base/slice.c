@@ -39,6 +39,7 @@ void slab_pool_fini(struct slab_pool *pool)
         slab_free(slab);
     }
     pool->free_count = 0;
+    objects_fini(&pool->objects);
 }
 
 static struct slab *slab_alloc(size_t cap)

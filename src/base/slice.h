@@ -14,6 +14,7 @@
 #include "base/bytes.h"
 #include "base/err.h"
 #include "base/limits.h"
+#include "base/objects.h"
 
 enum slab_flags {
     SLAB_SECRET = 1, /* may hold plaintext: wiped on the last drop */
@@ -39,6 +40,7 @@ struct slab_pool {
     uint32_t free_max;
     uint64_t live_bytes; /* capacity of all slabs that are referenced now */
     struct slab *gather[2]; /* open slabs where small outputs gather: plain, SLAB_SECRET */
+    struct objects objects; /* the small objects of the same thread */
 };
 
 void slab_pool_init(struct slab_pool *pool, uint32_t free_max);

@@ -43,6 +43,7 @@ static const struct kind kinds[] = {
 
 #define INFO_LEN 32u
 #define BLOCK_LEN 16u
+#define NAME_MAX_LEN 1024u /* our own bound: no name is that long */
 
 enum verdict { MALFORMED = 0, PLAINTEXT, ENVELOPE };
 
@@ -69,10 +70,20 @@ struct facts {
     size_t problem_count, note_count;
 };
 
+/* Each class once. */
 static void problem(struct facts *f, const char *class, const char *text)
 {
+    for (size_t i = 0; i < f->problem_count; i++)
+        if (strcmp(f->problems[i].class, class) == 0)
+            return;
     CHECK(f->problem_count < REMARKS_MAX);
     f->problems[f->problem_count++] = (struct remark){class, text};
+}
+
+static void problem_err(struct facts *f, enum err e)
+{
+    if (e != ERR_OK)
+        problem(f, err_reason(e), cli__words(e));
 }
 
 static void note(struct facts *f, const char *class, const char *text)
@@ -111,20 +122,32 @@ static enum err judge(const struct facts *f, size_t len)
     return e;
 }
 
-/* The name ends at a ':'. A kms v2 name holds none. A kms v1 name may, but then what follows its
- * first part is no length that fits: the first place where one stands ends it. */
+/* The name ends at the ':' at place n. */
+static void set_name(struct facts *f, struct bytes from, size_t n)
+{
+    f->name = bytes_of(from.p, n);
+    f->body = bytes_of(from.p + n + 1, from.n - n - 1);
+    f->has_name = true;
+}
+
+/* A kms v2 name holds no ':'. A kms v1 name may, but then what follows its first part is no length
+ * that fits: the first place where one stands ends it. */
 static bool find_name(struct facts *f, struct bytes from)
 {
-    for (size_t n = 0; n < from.n && from.p[n] >= 0x20; n++) {
+    size_t max = from.n < NAME_MAX_LEN ? from.n : NAME_MAX_LEN;
+    const uint8_t *first = memchr(from.p, ':', max);
+
+    if (first == NULL)
+        return false;
+    for (size_t n = (size_t)(first - from.p); n < max && from.p[n] >= 0x20; n++) {
         if (from.p[n] != ':')
             continue;
-        f->name = bytes_of(from.p, n);
-        f->body = bytes_of(from.p + n + 1, from.n - n - 1);
-        f->has_name = true;
+        set_name(f, from, n);
         if (f->kind->kind != PROVIDER_KMS_V1 || judge(f, f->value.n) == ERR_OK)
             return true;
     }
-    return f->has_name;
+    set_name(f, from, (size_t)(first - from.p));
+    return true;
 }
 
 static void look_at_name_end(struct facts *f)
@@ -208,19 +231,39 @@ static enum err look_at_body(struct facts *f)
     return ERR_OK;
 }
 
+/* A reader stops at the first rule that is broken; here all of them are named. */
+static void look_at_rules(struct facts *f)
+{
+    struct dek_id id = f->object.id;
+
+    if (id.type != DEK_AES_GCM_KEY && id.type != DEK_HKDF_SEED)
+        problem_err(f, ERR_UNKNOWN_DEK_SOURCE_TYPE);
+    if (f->object.data.n == 0)
+        problem_err(f, ERR_ENCRYPTED_DATA_EMPTY);
+    if (id.wrapped.n == 0 || id.wrapped.n > LIMIT_WRAPPED_DEK)
+        problem_err(f, id.wrapped.n == 0 ? ERR_DEK_SOURCE_EMPTY : ERR_DEK_SOURCE_TOO_LONG);
+    problem_err(f, dek_key_id_validate(id.key_id));
+    id.type = DEK_HKDF_SEED;
+    id.wrapped = id.key_id = BYTES_LIT("good");
+    problem_err(f, dek_id_validate(&id)); /* the annotations alone */
+}
+
 /* Data that is too short is told by the length alone, whatever a reader's cipher calls it. */
 static void look_for_problems(struct facts *f, enum err e)
 {
-    bool is_short = f->data_len > 0 && !f->has_parts && f->kind->kind != PROVIDER_AESCBC;
+    bool is_short = !f->has_parts && f->kind->kind != PROVIDER_AESCBC &&
+                    (e == ERR_OK || e == ERR_AUTH_FAILED || f->data_len > 0);
 
     if (e == ERR_OK && !is_short) {
         f->verdict = ENVELOPE;
         return;
     }
-    if (e != ERR_OK && e != ERR_AUTH_FAILED)
-        problem(f, err_reason(e), cli__words(e));
-    if (is_short && e != ERR_TOO_SHORT)
-        problem(f, err_reason(ERR_TOO_SHORT), cli__words(ERR_TOO_SHORT));
+    if (e != ERR_AUTH_FAILED)
+        problem_err(f, e);
+    if (f->kind->kind == PROVIDER_KMS_V2 && f->object.is_whole)
+        look_at_rules(f);
+    if (is_short)
+        problem_err(f, ERR_TOO_SHORT);
     if (f->kind->kind == PROVIDER_KMS_V2 && f->value.p[f->value.n - 1] == '\n' &&
         judge(f, f->value.n - 1) == ERR_OK)
         note(f, "line_feed",

@@ -86,6 +86,8 @@ static void put_bytes(struct cli__report *r, const char *name, struct bytes v)
 
 void cli__report_bytes(struct cli__report *r, const char *name, const char *label, struct bytes v)
 {
+    if (!r->is_json && v.n == 0)
+        return;
     if (!r->is_json)
         put_label(r, label);
     put_bytes(r, name, v);

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/secret.h"
 #include "cli/rules.h"
+#include "cli/serve_admin.h"
 #include "proxy/server.h"
 
 #define WHY_MAX 4096
@@ -20,6 +21,8 @@ static int serve_with(const struct settings *o)
 {
     static const struct server_source source = {.load = cli_rules_load};
     char why[WHY_MAX] = "";
+    struct serve_admin *admin;
+    struct server_hooks hooks;
     struct ruleset *rules;
     int status;
 
@@ -36,7 +39,10 @@ static int serve_with(const struct settings *o)
     }
     if (log_start(o->log_level, o->log_format) != ERR_OK)
         return refuse(CLI_ERROR, "cannot start the log");
-    status = server_run(o, &source, rules, why, sizeof why);
+    admin = serve_admin_new(o);
+    hooks = serve_admin_hooks(admin);
+    status = server_run(o, &source, &hooks, rules, why, sizeof why);
+    serve_admin_free(admin);
     log_stop();
     return status == 0 ? CLI_OK : refuse(status, why);
 }

@@ -195,41 +195,41 @@ const char *settings_help(void)
 
 /* --- --print-config --- */
 
-static void print_quoted(const char *text)
+static void print_quoted(FILE *out, const char *text)
 {
-    putchar('"');
+    fputc('"', out);
     for (; *text != '\0'; text++) {
         unsigned char c = (unsigned char)*text;
 
         if (c == '"' || c == '\\')
-            printf("\\%c", c);
+            fprintf(out, "\\%c", c);
         else if (c < 0x20 || c == 0x7f)
-            printf("\\x%02x", c);
+            fprintf(out, "\\x%02x", c);
         else
-            putchar(c);
+            fputc(c, out);
     }
-    putchar('"');
+    fputc('"', out);
 }
 
-static void print_list(const struct flag *f, struct settings *s)
+static void print_list(FILE *out, const struct flag *f, struct settings *s)
 {
     size_t count = *flag_count(f, s);
     char **texts = *(char ***)flag_field(f, s);
 
-    printf(count == 0 ? " []\n" : "\n");
+    fprintf(out, count == 0 ? " []\n" : "\n");
     for (size_t i = 0; i < count; i++) {
-        printf("- ");
-        print_quoted(texts[i]);
-        putchar('\n');
+        fprintf(out, "- ");
+        print_quoted(out, texts[i]);
+        fputc('\n', out);
     }
 }
 
-static void print_pairs(const struct flag *f, struct settings *s)
+static void print_pairs(FILE *out, const struct flag *f, struct settings *s)
 {
     size_t count = *flag_count(f, s);
     struct resource_prefix *pairs = *(struct resource_prefix **)flag_field(f, s);
 
-    printf(count == 0 ? " []\n" : "\n");
+    fprintf(out, count == 0 ? " []\n" : "\n");
     for (size_t i = 0; i < count; i++) {
         bool is_resource_first = f->type == FLAG_RESOURCE_PREFIX;
         char *line = NULL;
@@ -237,62 +237,62 @@ static void print_pairs(const struct flag *f, struct settings *s)
         if (asprintf(&line, "%s=%s", is_resource_first ? pairs[i].resource : pairs[i].prefix,
                      is_resource_first ? pairs[i].prefix : pairs[i].resource) < 0)
             abort();
-        printf("- ");
-        print_quoted(line);
-        putchar('\n');
+        fprintf(out, "- ");
+        print_quoted(out, line);
+        fputc('\n', out);
         free(line);
     }
 }
 
-static void print_text(const char *text)
+static void print_text(FILE *out, const char *text)
 {
-    putchar(' ');
-    print_quoted(text != NULL ? text : "");
-    putchar('\n');
+    fputc(' ', out);
+    print_quoted(out, text != NULL ? text : "");
+    fputc('\n', out);
 }
 
-static void print_flag(const struct flag *f, struct settings *s)
+static void print_flag(FILE *out, const struct flag *f, struct settings *s)
 {
     static const char *const levels[] = {"debug", "info", "warn", "error"};
     char number[FLAG_NUMBER_MAX];
     void *field = flag_field(f, s);
 
-    printf("%s:", f->name);
+    fprintf(out, "%s:", f->name);
     switch (f->type) {
     case FLAG_BOOL:
-        printf(" %s\n", *(bool *)field ? "true" : "false");
+        fprintf(out, " %s\n", *(bool *)field ? "true" : "false");
         break;
     case FLAG_TEXT:
     case FLAG_PATH:
     case FLAG_CONFIG_FILE:
-        print_text(*(char **)field);
+        print_text(out, *(char **)field);
         break;
     case FLAG_LIST:
-        print_list(f, s);
+        print_list(out, f, s);
         break;
     case FLAG_RESOURCE_PREFIX:
     case FLAG_PREFIX_RESOURCE:
-        print_pairs(f, s);
+        print_pairs(out, f, s);
         break;
     case FLAG_SIZE:
-        printf(" %s\n", config__size_text(*(uint64_t *)field, number));
+        fprintf(out, " %s\n", config__size_text(*(uint64_t *)field, number));
         break;
     case FLAG_DURATION:
-        printf(" %s\n", config__duration_text(*(uint64_t *)field, number));
+        fprintf(out, " %s\n", config__duration_text(*(uint64_t *)field, number));
         break;
     case FLAG_WORKERS:
-        printf(" %u\n", *(unsigned *)field);
+        fprintf(out, " %u\n", *(unsigned *)field);
         break;
     case FLAG_LOG_LEVEL:
-        printf(" %s\n", levels[*(enum log_level *)field]);
+        fprintf(out, " %s\n", levels[*(enum log_level *)field]);
         break;
     case FLAG_LOG_FORMAT:
-        printf(" %s\n", *(enum log_format *)field == LOG_JSON ? "json" : "text");
+        fprintf(out, " %s\n", *(enum log_format *)field == LOG_JSON ? "json" : "text");
         break;
     }
 }
 
-void settings_print(const struct settings *s)
+void settings_write(const struct settings *s, FILE *out)
 {
     struct settings copy = *s; /* shallow, for a field's address without const */
 
@@ -300,7 +300,12 @@ void settings_print(const struct settings *s)
         const struct flag *f = &config__flags[i];
 
         if (f->type != FLAG_CONFIG_FILE && f->at != AT(help) && f->at != AT(print_config))
-            print_flag(f, &copy);
+            print_flag(out, f, &copy);
     }
+}
+
+void settings_print(const struct settings *s)
+{
+    settings_write(s, stdout);
     fflush(stdout);
 }

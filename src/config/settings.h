@@ -4,6 +4,8 @@
 #ifndef CONFIG_SETTINGS_H
 #define CONFIG_SETTINGS_H
 
+#include <stdio.h>
+
 #include "base/log.h"
 #include "config/resources.h"
 
@@ -56,5 +58,7 @@ void settings_free(struct settings *s);
 const char *settings_help(void);
 /* Writes the settings as YAML (--print-config) to f-compatible fd 1. */
 void settings_print(const struct settings *s);
+/* The same to out. They hold names of files, no secrets. */
+void settings_write(const struct settings *s, FILE *out);
 
 #endif

@@ -17,7 +17,7 @@
 
 struct h2_stream *h2__stream_new(struct h2_conn *c, int32_t id, void *user)
 {
-    struct h2_stream *s = calloc(1, sizeof *s);
+    struct h2_stream *s = objects_calloc(&c->pool->objects, 1, sizeof *s);
 
     if (s == NULL)
         return NULL;
@@ -38,10 +38,10 @@ void h2__stream_finish(struct h2_stream *s, enum h2_code code, bool is_complete)
         c->stream_count--;
     s->is_reset = true; /* what the owner calls from inside on_close changes nothing any more */
     chain_fini(&s->out);
-    free(s->trailers);
+    objects_free(&c->pool->objects, s->trailers);
     s->trailers = NULL;
     c->ops->on_close(s, code, is_complete);
-    free(s);
+    objects_free(&c->pool->objects, s);
 }
 
 static bool stream_is_over(const struct h2_stream *s)
@@ -97,7 +97,7 @@ enum err h2_request(struct h2_conn *c, struct h2_fields headers, bool end, void 
     if (id < 0) {
         list_remove(&s->node);
         c->stream_count--;
-        free(s);
+        objects_free(&c->pool->objects, s);
         return id == NGHTTP2_ERR_NOMEM ? ERR_NOMEM : ERR_CLOSED;
     }
     s->id = id;
@@ -153,7 +153,7 @@ enum err h2_stream_send(struct h2_stream *s, struct chain *data, bool end)
 }
 
 /* One block: the array, then the bytes that it points to. */
-static struct h2__fields_copy *fields_copy(const nghttp2_nv *nv, size_t count)
+static struct h2__fields_copy *fields_copy(struct h2_conn *c, const nghttp2_nv *nv, size_t count)
 {
     size_t bytes = 0;
     struct h2__fields_copy *copy;
@@ -161,7 +161,7 @@ static struct h2__fields_copy *fields_copy(const nghttp2_nv *nv, size_t count)
 
     for (size_t i = 0; i < count; i++)
         bytes += nv[i].namelen + nv[i].valuelen;
-    copy = malloc(sizeof *copy + count * sizeof *copy->nv + bytes);
+    copy = objects_alloc(&c->pool->objects, sizeof *copy + count * sizeof *copy->nv + bytes);
     if (copy == NULL)
         return NULL;
     copy->count = count;
@@ -187,7 +187,7 @@ enum err h2_stream_trailers(struct h2_stream *s, struct h2_fields trailers)
         return ERR_CLOSED;
     CHECK(s->is_responded);
     TRY(h2__session_nv(s->c, trailers));
-    s->trailers = fields_copy(s->c->nv, trailers.count);
+    s->trailers = fields_copy(s->c, s->c->nv, trailers.count);
     if (s->trailers == NULL)
         return ERR_NOMEM;
     s->is_end_queued = true;

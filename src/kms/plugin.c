@@ -143,7 +143,6 @@ static void end_check(struct plugin *p, bool has_changed)
     log_check(p);
     /* Cannot fail: the handle exists since plugin_init. */
     CHECK(loop_timer_start(p->loop, &p->poll, next > now ? next - now : 1) == ERR_OK);
-    registry_set(REGISTRY_KMS_HEALTHY, LABELS(p->provider->name), p->life.is_healthy ? 1 : 0);
     p->on_checked(p, has_changed);
 }
 

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 #include "base/bytes.h"
 #include "base/refcount.h"
@@ -33,6 +34,7 @@ struct net_tls {
     struct refcount refs;
     SSL_CTX *ctx;
     bool is_server;
+    bool http1_only;
     char **allowed;
     size_t allowed_count;
 };
@@ -167,8 +169,10 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
 {
     static const struct bytes ours[] = {{alpn_h2, sizeof alpn_h2}, {alpn_http1, sizeof alpn_http1}};
 
-    (void)ssl, (void)arg;
-    for (size_t i = 0; i < ARRAY_LEN(ours); i++) {
+    const struct net_tls *t = arg;
+
+    (void)ssl;
+    for (size_t i = t->http1_only ? 1 : 0; i < ARRAY_LEN(ours); i++) {
         /* OpenSSL has checked that the list is well formed. */
         for (unsigned at = 0; at < in_len; at += in[at] + 1u) {
             if (!bytes_has_prefix(bytes_of(in + at, in_len - at), ours[i]))
@@ -298,7 +302,8 @@ static enum err server_init(struct net_tls *t, const struct net_tls_server_opts 
 {
     TRY(load_pair(t, o->cert_file, o->key_file, why, why_len));
     SSL_CTX_set_options(t->ctx, SSL_OP_CIPHER_SERVER_PREFERENCE);
-    SSL_CTX_set_alpn_select_cb(t->ctx, on_alpn, NULL);
+    t->http1_only = o->http1_only;
+    SSL_CTX_set_alpn_select_cb(t->ctx, on_alpn, t);
     if (copy_allowed(t, o) != ERR_OK) {
         (void)snprintf(why, why_len, "out of memory");
         return ERR_TLS;
@@ -365,6 +370,17 @@ enum err net_tls_client_new(const struct net_tls_client_opts *o, struct net_tls 
     }
     *out = t;
     return ERR_OK;
+}
+
+bool net_tls_expiry(const struct net_tls *t, int64_t *unix_s)
+{
+    const X509 *cert = SSL_CTX_get0_certificate(t->ctx);
+    struct tm tm;
+
+    if (cert == NULL || ASN1_TIME_to_tm(X509_get0_notAfter(cert), &tm) != 1)
+        return false;
+    *unix_s = timegm(&tm);
+    return true;
 }
 
 struct net_tls *net_tls_ref(struct net_tls *t)

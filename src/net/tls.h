@@ -17,6 +17,7 @@ struct net_tls_server_opts {
     bool require_client_cert;         /* etcd: ca_file alone already demands one */
     const char *const *allowed_names; /* CN or SAN (DNS, IP, URI, email) of the client; NULL: any */
     size_t allowed_count;
+    bool http1_only; /* ALPN: http/1.1 alone; else h2 before http/1.1 */
 };
 
 struct net_tls_client_opts {
@@ -30,6 +31,8 @@ MUST_CHECK enum err net_tls_server_new(const struct net_tls_server_opts *o, stru
                                        char *why, size_t why_len);
 MUST_CHECK enum err net_tls_client_new(const struct net_tls_client_opts *o, struct net_tls **out,
                                        char *why, size_t why_len);
+/* When the own certificate ends, in seconds since 1970. False: there is none. */
+MUST_CHECK bool net_tls_expiry(const struct net_tls *t, int64_t *unix_s);
 struct net_tls *net_tls_ref(struct net_tls *t);
 void net_tls_drop(struct net_tls *t);
 

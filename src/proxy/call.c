@@ -16,13 +16,14 @@
 #include "proxy/call.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "base/metrics.h"
 #include "grpc/grpc.h"
 
 /* An answered stream whose client does not end its own side is reset after this time. */
 #define REAP_MS 3000
+/* Of the headers for etcd: set when the upstream connection is known. */
+#define SCHEME_INDEX 1
 
 bool call_is_unary(const struct call *c)
 {
@@ -57,19 +58,22 @@ static void call_set_state(struct call *c, enum call_state to)
 
 static void call_free_if_over(struct call *c)
 {
+    struct link *link;
+
     if (c->down != NULL || c->up != NULL)
         return;
     lane_kill(&c->request);
     lane_kill(&c->answer);
     loop_timer_fini(&c->reap);
     etcd_ask_fini(&c->ask);
-    fields_fini(&c->headers);
-    fields_fini(&c->trailers);
+    fields_fini(&c->headers, &c->worker->pool.objects);
+    fields_fini(&c->trailers, &c->worker->pool.objects);
     sealed_msg_fini(&c->pending);
     list_remove(&c->link_node);
     list_remove(&c->age_node);
-    link_call_removed(c->link);
-    free(c);
+    link = c->link;
+    objects_free(&c->worker->pool.objects, c);
+    link_call_removed(link);
 }
 
 /* --- times ----------------------------------------------------------------------------------- */
@@ -101,7 +105,7 @@ static void answer_done(struct call *c)
 
 static void count_answered(struct call *c, struct h2_fields trailers)
 {
-    struct bytes code = fields_find(trailers, "grpc-status");
+    struct bytes code = fields_find(trailers, BYTES_LIT("grpc-status"));
     unsigned status = 0;
 
     for (size_t i = 0; i < code.n && i < 3; i++)
@@ -256,7 +260,8 @@ static bool add_timeout(struct call *c)
     if (now >= c->deadline_ns)
         return false;
     grpc_timeout_format(c->deadline_ns - now, text);
-    return fields_add_str(&c->headers, "grpc-timeout", text) == ERR_OK;
+    fields_add(&c->headers, BYTES_LIT("grpc-timeout"), bytes_str(text));
+    return true;
 }
 
 /* Opens the upstream stream with the kept headers. False: the call has failed, or waits. */
@@ -279,9 +284,9 @@ static bool call_open_up(struct call *c)
         answer_status(c, GRPC_DEADLINE_EXCEEDED, "context deadline exceeded", false);
         return false;
     }
-    c->headers.v[1].value = bytes_str(link_scheme(c->link));
+    c->headers.v[SCHEME_INDEX].value = bytes_str(link_scheme(c->link));
     e = h2_request(conn, fields_view(&c->headers), false, c, &c->up);
-    fields_fini(&c->headers);
+    fields_fini(&c->headers, &c->worker->pool.objects);
     if (e != ERR_OK) {
         call_fail_err(c, e == ERR_CLOSED ? ERR_UPSTREAM_AWAY : e);
         return false;
@@ -370,41 +375,58 @@ bool call_send_down(struct call *c, struct chain *bytes)
 
 /* --- the client's stream --------------------------------------------------------------------- */
 
-/* Headers that end at a proxy, or that the proxy sets itself. */
-static bool is_own_request_header(struct bytes name)
+static bool is_one_of(struct bytes name, const struct bytes *set, size_t count)
 {
-    static const char *const own[] = {"grpc-timeout",
-                                      "grpc-encoding",
-                                      "grpc-accept-encoding",
-                                      "connection",
-                                      "host",
-                                      "keep-alive",
-                                      "proxy-connection",
-                                      "te",
-                                      "transfer-encoding",
-                                      "upgrade",
-                                      "content-length"};
-
-    for (size_t i = 0; i < ARRAY_LEN(own); i++)
-        if (bytes_eq(name, bytes_str(own[i])))
+    for (size_t i = 0; i < count; i++)
+        if (bytes_eq(name, set[i]))
             return true;
-    return name.n > 0 && name.p[0] == ':';
+    return false;
+}
+
+#define NAME(s)                                                                                    \
+    {                                                                                              \
+        (const uint8_t *)(s), sizeof(s) - 1                                                        \
+    }
+
+/* All but headers that end at a proxy, or that the proxy sets itself. */
+static bool is_passed_to_etcd(struct bytes name)
+{
+    static const struct bytes own[] = {NAME("grpc-timeout"),
+                                       NAME("grpc-encoding"),
+                                       NAME("grpc-accept-encoding"),
+                                       NAME("connection"),
+                                       NAME("host"),
+                                       NAME("keep-alive"),
+                                       NAME("proxy-connection"),
+                                       NAME("te"),
+                                       NAME("transfer-encoding"),
+                                       NAME("upgrade"),
+                                       NAME("content-length")};
+
+    return name.n > 0 && name.p[0] != ':' && !is_one_of(name, own, ARRAY_LEN(own));
 }
 
 static enum err copy_request_headers(struct call *c, struct h2_fields h)
 {
-    struct bytes authority = fields_find(h, ":authority");
+    struct bytes authority = fields_find(h, BYTES_LIT(":authority"));
+    struct fields *f = &c->headers;
+    const struct h2_field pseudo[] = {
+        {BYTES_LIT(":method"), BYTES_LIT("POST")},
+        {BYTES_LIT(":scheme"), BYTES_LIT("http")},
+        {BYTES_LIT(":path"), bytes_str(c->method->path)},
+        {BYTES_LIT(":authority"), authority.n > 0 ? authority : BYTES_LIT("localhost")}};
+    size_t rest = 0;
 
-    TRY(fields_add(&c->headers, BYTES_LIT(":method"), BYTES_LIT("POST")));
-    TRY(fields_add(&c->headers, BYTES_LIT(":scheme"), bytes_str("http")));
-    TRY(fields_add(&c->headers, BYTES_LIT(":path"), bytes_str(c->method->path)));
-    TRY(fields_add(&c->headers, BYTES_LIT(":authority"),
-                   authority.n > 0 ? authority : BYTES_LIT("localhost")));
     for (size_t i = 0; i < h.count; i++)
-        if (!is_own_request_header(h.v[i].name))
-            TRY(fields_add(&c->headers, h.v[i].name, h.v[i].value));
-    TRY(fields_add(&c->headers, BYTES_LIT("te"), BYTES_LIT("trailers")));
-    return fields_add(&c->headers, BYTES_LIT("grpc-accept-encoding"), BYTES_LIT("identity"));
+        rest += h.v[i].name.n + h.v[i].value.n;
+    TRY(fields_copy(f, &c->worker->pool.objects, (struct h2_fields){pseudo, ARRAY_LEN(pseudo)},
+                    NULL, h.count + 3, rest + sizeof "grpc-timeout" + GRPC_TIMEOUT_MAX));
+    for (size_t i = 0; i < h.count; i++)
+        if (is_passed_to_etcd(h.v[i].name))
+            fields_add(f, h.v[i].name, h.v[i].value);
+    fields_add_static(f, BYTES_LIT("te"), BYTES_LIT("trailers"));
+    fields_add_static(f, BYTES_LIT("grpc-accept-encoding"), BYTES_LIT("identity"));
+    return ERR_OK;
 }
 
 /* Answers that are not gRPC's, for requests that are not. */
@@ -433,16 +455,16 @@ static void refuse_encoding(struct call *c, struct bytes encoding)
 /* True when the request may go on; else it has been answered. */
 static bool admit(struct call *c, struct h2_fields h)
 {
-    struct bytes path = fields_find(h, ":path");
-    struct bytes encoding = fields_find(h, "grpc-encoding");
-    struct bytes timeout = fields_find(h, "grpc-timeout");
+    struct bytes path = fields_find(h, BYTES_LIT(":path"));
+    struct bytes encoding = fields_find(h, BYTES_LIT("grpc-encoding"));
+    struct bytes timeout = fields_find(h, BYTES_LIT("grpc-timeout"));
     uint64_t ns;
 
-    if (!bytes_eq(fields_find(h, ":method"), BYTES_LIT("POST"))) {
+    if (!bytes_eq(fields_find(h, BYTES_LIT(":method")), BYTES_LIT("POST"))) {
         refuse_http(c, "405");
         return false;
     }
-    if (!grpc_content_type_ok(fields_find(h, "content-type"))) {
+    if (!grpc_content_type_ok(fields_find(h, BYTES_LIT("content-type")))) {
         refuse_http(c, "415");
         return false;
     }
@@ -476,7 +498,7 @@ static bool admit(struct call *c, struct h2_fields h)
 void call_open(struct link *l, struct h2_stream *down, struct h2_fields h, bool end_stream)
 {
     struct worker *w = link_worker(l);
-    struct call *c = calloc(1, sizeof *c);
+    struct call *c = objects_calloc(&w->pool.objects, 1, sizeof *c);
 
     if (c == NULL) {
         h2_stream_reset(down, H2_REFUSED_STREAM);
@@ -560,37 +582,40 @@ void call_on_down_close(struct h2_stream *s, enum h2_code code, bool is_complete
 
 /* --- etcd's stream --------------------------------------------------------------------------- */
 
-static bool is_own_response_header(struct bytes name)
+static bool is_passed_to_client(struct bytes name)
 {
-    static const char *const own[] = {"grpc-accept-encoding", "grpc-encoding",    "connection",
-                                      "keep-alive",           "proxy-connection", "upgrade",
-                                      "transfer-encoding",    "content-length"};
+    static const struct bytes own[] = {NAME("grpc-accept-encoding"), NAME("grpc-encoding"),
+                                       NAME("connection"),           NAME("keep-alive"),
+                                       NAME("proxy-connection"),     NAME("upgrade"),
+                                       NAME("transfer-encoding"),    NAME("content-length")};
 
-    for (size_t i = 0; i < ARRAY_LEN(own); i++)
-        if (bytes_eq(name, bytes_str(own[i])))
-            return true;
-    return false;
+    return !is_one_of(name, own, ARRAY_LEN(own));
 }
 
-static enum err copy_response_headers(struct fields *to, struct h2_fields h)
+/* Hands the headers on without a copy: h2 makes its own. */
+static enum err respond(struct call *c, struct h2_fields h, bool end_stream)
 {
+    struct h2_field v[LIMIT_HEADER_FIELDS];
+    size_t n = 0;
+
+    if (h.count > ARRAY_LEN(v))
+        return ERR_MEMORY_LIMIT;
     for (size_t i = 0; i < h.count; i++)
-        if (!is_own_response_header(h.v[i].name))
-            TRY(fields_add(to, h.v[i].name, h.v[i].value));
-    return ERR_OK;
+        if (is_passed_to_client(h.v[i].name))
+            v[n++] = h.v[i];
+    return h2_respond(c->down, (struct h2_fields){v, n}, end_stream);
 }
 
 void call_on_up_response(struct h2_stream *s, struct h2_fields h, bool end_stream)
 {
     struct call *c = h2_stream_user(s);
-    struct bytes encoding = fields_find(h, "grpc-encoding");
-    struct fields f = {0};
+    struct bytes encoding = fields_find(h, BYTES_LIT("grpc-encoding"));
     enum err e;
 
     if (c->state != CALL_OPEN || c->down == NULL)
         return;
-    if (!bytes_eq(fields_find(h, ":status"), BYTES_LIT("200")) ||
-        !grpc_content_type_ok(fields_find(h, "content-type"))) {
+    if (!bytes_eq(fields_find(h, BYTES_LIT(":status")), BYTES_LIT("200")) ||
+        !grpc_content_type_ok(fields_find(h, BYTES_LIT("content-type")))) {
         call_fail_err(c, ERR_UPSTREAM_AWAY); /* something else than etcd answers there */
         return;
     }
@@ -598,10 +623,7 @@ void call_on_up_response(struct h2_stream *s, struct h2_fields h, bool end_strea
         call_fail_err(c, ERR_ANS_COMPRESSED);
         return;
     }
-    e = copy_response_headers(&f, h);
-    if (e == ERR_OK)
-        e = h2_respond(c->down, fields_view(&f), end_stream);
-    fields_fini(&f);
+    e = respond(c, h, end_stream);
     if (e != ERR_OK) {
         call_fail_err(c, e);
         return;
@@ -632,7 +654,8 @@ void call_on_up_trailers(struct h2_stream *s, struct h2_fields h)
 
     if (c->state != CALL_OPEN)
         return;
-    if (copy_response_headers(&c->trailers, h) != ERR_OK) {
+    if (fields_copy(&c->trailers, &c->worker->pool.objects, h, is_passed_to_client, 0, 0) !=
+        ERR_OK) {
         call_fail_err(c, ERR_NOMEM);
         return;
     }

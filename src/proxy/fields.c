@@ -1,56 +1,53 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proxy/fields.h"
 
-#include <stdlib.h>
-
-void fields_fini(struct fields *f)
+void fields_fini(struct fields *f, struct objects *o)
 {
-    for (size_t i = 0; i < f->count; i++)
-        free(f->chunks[i]);
-    free(f->v);
-    free(f->chunks);
+    objects_free(o, f->v);
     *f = (struct fields){0};
 }
 
-static enum err fields_reserve(struct fields *f)
+enum err fields_copy(struct fields *f, struct objects *o, struct h2_fields h, fields_filter keep,
+                     size_t extra, size_t extra_bytes)
 {
-    size_t cap = f->cap == 0 ? 16 : f->cap * 2;
-    struct h2_field *v;
-    char **chunks;
+    size_t bytes = extra_bytes;
 
-    if (f->count < f->cap)
-        return ERR_OK;
-    v = realloc(f->v, cap * sizeof *v);
-    if (v == NULL)
+    for (size_t i = 0; i < h.count; i++)
+        bytes += h.v[i].name.n + h.v[i].value.n;
+    f->cap = h.count + extra;
+    f->v = objects_alloc(o, f->cap * sizeof *f->v + bytes);
+    if (f->v == NULL)
         return ERR_NOMEM;
-    f->v = v;
-    chunks = realloc(f->chunks, cap * sizeof *chunks);
-    if (chunks == NULL)
-        return ERR_NOMEM;
-    f->chunks = chunks;
-    f->cap = cap;
+    f->count = 0;
+    f->bytes = (uint8_t *)(f->v + f->cap);
+    f->bytes_left = bytes;
+    for (size_t i = 0; i < h.count; i++)
+        if (keep == NULL || keep(h.v[i].name))
+            fields_add(f, h.v[i].name, h.v[i].value);
     return ERR_OK;
 }
 
-enum err fields_add(struct fields *f, struct bytes name, struct bytes value)
+static struct bytes put(struct fields *f, struct bytes b)
 {
-    char *chunk;
+    uint8_t *to = f->bytes;
 
-    TRY(fields_reserve(f));
-    chunk = malloc(name.n + value.n + 1);
-    if (chunk == NULL)
-        return ERR_NOMEM;
-    memcpy(chunk, name.p, name.n);
-    if (value.n > 0)
-        memcpy(chunk + name.n, value.p, value.n);
-    f->v[f->count] = (struct h2_field){bytes_of(chunk, name.n), bytes_of(chunk + name.n, value.n)};
-    f->chunks[f->count++] = chunk;
-    return ERR_OK;
+    CHECK(b.n <= f->bytes_left);
+    if (b.n > 0)
+        memcpy(to, b.p, b.n);
+    f->bytes += b.n;
+    f->bytes_left -= b.n;
+    return bytes_of(to, b.n);
 }
 
-enum err fields_add_str(struct fields *f, const char *name, const char *value)
+void fields_add(struct fields *f, struct bytes name, struct bytes value)
 {
-    return fields_add(f, bytes_str(name), bytes_str(value));
+    fields_add_static(f, put(f, name), put(f, value));
+}
+
+void fields_add_static(struct fields *f, struct bytes name, struct bytes value)
+{
+    CHECK(f->count < f->cap);
+    f->v[f->count++] = (struct h2_field){name, value};
 }
 
 struct h2_fields fields_view(const struct fields *f)
@@ -58,12 +55,10 @@ struct h2_fields fields_view(const struct fields *f)
     return (struct h2_fields){f->v, f->count};
 }
 
-struct bytes fields_find(struct h2_fields h, const char *name)
+struct bytes fields_find(struct h2_fields h, struct bytes name)
 {
-    struct bytes want = bytes_str(name);
-
     for (size_t i = 0; i < h.count; i++)
-        if (bytes_eq(h.v[i].name, want))
+        if (bytes_eq(h.v[i].name, name))
             return h.v[i].value;
     return bytes_of(NULL, 0);
 }

@@ -21,6 +21,7 @@
 
 void server__finish(struct server *s)
 {
+    s->hooks.ending(s->hooks.arg);
     loop_watch_close(s->watch);
     mailbox_close(&s->mailbox);
     uv_close((uv_handle_t *)&s->sigterm, NULL);
@@ -174,7 +175,7 @@ static int start(struct server *s, struct ruleset *rules, char *why, size_t why_
         snprintf(why, why_len, "cannot make the key manager");
         return SERVER_ERROR;
     }
-    return 0;
+    return s->hooks.started(s->hooks.arg, s, why, why_len);
 }
 
 static void drop_tls(struct net_tls *tls)
@@ -184,9 +185,12 @@ static void drop_tls(struct net_tls *tls)
 }
 
 int server_run(const struct settings *settings, const struct server_source *source,
-               struct ruleset *rules, char *why, size_t why_len)
+               const struct server_hooks *hooks, struct ruleset *rules, char *why, size_t why_len)
 {
-    struct server s = {.settings = settings, .source = *source, .env = {.settings = settings}};
+    struct server s = {.settings = settings,
+                       .source = *source,
+                       .hooks = *hooks,
+                       .env = {.settings = settings}};
     int status;
 
     list_init(&s.sets);

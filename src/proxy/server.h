@@ -14,10 +14,21 @@ struct server_source {
                      size_t why_len);
 };
 
+struct server;
+
+/* What else runs on the control loop: the admin listener. */
+struct server_hooks {
+    /* Everything is set up and the loop is about to run. 0, or an exit status with why. */
+    int (*started)(void *arg, struct server *s, char *why, size_t why_len);
+    /* Nothing is served any more: let go of the loop. */
+    void (*ending)(void *arg);
+    void *arg;
+};
+
 /* Serves until SIGTERM or SIGINT has been answered by a drain; SIGHUP reloads. settings outlives
  * the call; rules is taken. Returns the exit status: 0, or 1 or 2 with the reason in why when it
  * could not start. */
 int server_run(const struct settings *settings, const struct server_source *source,
-               struct ruleset *rules, char *why, size_t why_len);
+               const struct server_hooks *hooks, struct ruleset *rules, char *why, size_t why_len);
 
 #endif

@@ -44,6 +44,7 @@ struct server_set {
 struct server {
     const struct settings *settings;
     struct server_source source;
+    struct server_hooks hooks;
     struct proxy_env env;
     struct net_url *etcd_urls;
     struct etcd_advertise_url *advertise;

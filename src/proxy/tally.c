@@ -123,9 +123,8 @@ static void merge_value(const struct value_sum *v)
 static void merge_key(const struct key_sum *k)
 {
     char hash[KMS_HASH_TEXT];
-    const char *const *labels =
-        LABELS(kms_hash_text(bytes_of(k->key_id, k->key_id_len), hash), k->provider->name,
-               direction_label(k->is_write));
+    const char *const *labels = LABELS(kms_hash_text(bytes_of(k->key_id, k->key_id_len), hash),
+                                       k->provider->name, direction_label(k->is_write));
 
     registry_add(REGISTRY_KEY_ID, labels, (double)k->n);
     registry_set(REGISTRY_KEY_ID_TIME, labels, (double)k->last_s);

@@ -225,4 +225,5 @@ class LocalKeys(harness.E2E):
             self.assertNotIn(text, log)
 
 
-harness.main()
+if __name__ == "__main__":
+    harness.main()

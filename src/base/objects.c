@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Each object has a head of 16 bytes in front that tells its class:
+ *
+ *   | class | pad | object ... |     class: index into sizes, or CLASS_LARGE (malloc)
+ *
+ * Chunks are never given back before the end: their number follows the peak. */
+#include "base/objects.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define CHUNK_LEN (64u * 1024)
+#define CLASS_LARGE 0xffffffffu
+
+struct head {
+    _Alignas(16) uint32_t class;
+    size_t len; /* of a large object */
+};
+_Static_assert(sizeof(struct head) == 16, "objects stay aligned");
+
+struct objects_chunk {
+    struct objects_chunk *next;
+    _Alignas(16) uint8_t data[];
+};
+
+/* Sizes with the head: in steps that waste at most a third. */
+static const uint16_t sizes[OBJECTS_CLASSES] = {32,  48,  64,   80,   96,   112, 128,
+                                                160, 192, 224,  256,  320,  384, 512,
+                                                640, 768, 1024, 1536, 2560, 4096};
+
+#ifdef __SANITIZE_ADDRESS__
+/* Every object is malloc's, so that the sanitizer sees overruns and use after free. */
+static uint32_t class_of(size_t n)
+{
+    (void)sizes;
+    (void)n;
+    return CLASS_LARGE;
+}
+#else
+static uint32_t class_of(size_t n)
+{
+    for (uint32_t i = 0; i < OBJECTS_CLASSES; i++)
+        if (n <= sizes[i])
+            return i;
+    return CLASS_LARGE;
+}
+#endif
+
+static void *large_new(size_t n)
+{
+    struct head *h = n > SIZE_MAX - sizeof *h ? NULL : malloc(sizeof *h + n);
+
+    if (h == NULL)
+        return NULL;
+    h->class = CLASS_LARGE;
+    h->len = n;
+    return h + 1;
+}
+
+static bool chunk_add(struct objects *o)
+{
+    struct objects_chunk *c = malloc(sizeof *c + CHUNK_LEN);
+
+    if (c == NULL)
+        return false;
+    c->next = o->chunks;
+    o->chunks = c;
+    o->fresh = c->data;
+    o->fresh_len = CHUNK_LEN;
+    return true;
+}
+
+void *objects_alloc(struct objects *o, size_t n)
+{
+    uint32_t class = class_of(n + sizeof(struct head));
+    struct head *h;
+
+    if (class == CLASS_LARGE) {
+        void *p = large_new(n);
+
+        o->live += p != NULL;
+        return p;
+    }
+    h = o->free[class];
+    if (h != NULL) {
+        memcpy(&o->free[class], h + 1, sizeof(void *));
+    } else {
+        if (o->fresh_len < sizes[class] && !chunk_add(o))
+            return NULL;
+        h = (struct head *)(void *)o->fresh;
+        o->fresh += sizes[class];
+        o->fresh_len -= sizes[class];
+    }
+    h->class = class;
+    o->live++;
+    return h + 1;
+}
+
+void *objects_calloc(struct objects *o, size_t count, size_t n)
+{
+    void *p;
+
+    if (n != 0 && count > SIZE_MAX / n)
+        return NULL;
+    p = objects_alloc(o, count * n);
+    if (p != NULL)
+        memset(p, 0, count * n);
+    return p;
+}
+
+void objects_free(struct objects *o, void *p)
+{
+    struct head *h = (struct head *)p - 1;
+
+    if (p == NULL)
+        return;
+    DCHECK(o->live > 0);
+    o->live--;
+    if (h->class == CLASS_LARGE) {
+        free(h);
+        return;
+    }
+    DCHECK(h->class < OBJECTS_CLASSES);
+    memcpy(p, &o->free[h->class], sizeof(void *));
+    o->free[h->class] = h;
+}
+
+static size_t room_of(const void *p)
+{
+    const struct head *h = (const struct head *)p - 1;
+
+    return h->class == CLASS_LARGE ? h->len : sizes[h->class] - sizeof *h;
+}
+
+void *objects_realloc(struct objects *o, void *p, size_t n)
+{
+    void *fresh;
+    size_t room;
+
+    if (p == NULL)
+        return objects_alloc(o, n);
+    room = room_of(p);
+    if (n <= room && n > 0)
+        return p;
+    if (n == 0) {
+        objects_free(o, p);
+        return NULL;
+    }
+    fresh = objects_alloc(o, n);
+    if (fresh == NULL)
+        return NULL;
+    memcpy(fresh, p, room);
+    objects_free(o, p);
+    return fresh;
+}
+
+void objects_fini(struct objects *o)
+{
+    CHECK(o->live == 0);
+    while (o->chunks != NULL) {
+        struct objects_chunk *c = o->chunks;
+
+        o->chunks = c->next;
+        free(c);
+    }
+    *o = (struct objects){0};
+}
