@@ -38,7 +38,7 @@ struct slab_pool {
     struct slab *free;
     uint32_t free_count;
     uint32_t free_max;
-    uint64_t live_bytes; /* capacity of all slabs that are referenced now */
+    uint64_t live_bytes;    /* capacity of all slabs that are referenced now */
     struct slab *gather[2]; /* open slabs where small outputs gather: plain, SLAB_SECRET */
     struct objects objects; /* the small objects of the same thread */
 };
@@ -47,10 +47,11 @@ void slab_pool_init(struct slab_pool *pool, uint32_t free_max);
 /* Frees the free slabs; every slab must have come back. */
 void slab_pool_fini(struct slab_pool *pool);
 /* The pool's open slab of that kind (flags: SLAB_SECRET or 0) with room for n bytes (at most
- * LIMIT_SLAB_SIZE) at its fill mark: write there, move fill, take references. Many small messages share
- * one slab this way, so that a queued one does not pin 64 KiB. Borrowed. NULL: no memory. */
+ * LIMIT_SLAB_SIZE) at its fill mark: write there, move fill, take references. Many small messages
+ * share one slab this way, so that a queued one does not pin 64 KiB. Borrowed. NULL: no memory. */
 MUST_CHECK struct slab *slab_gather(struct slab_pool *pool, size_t n, uint32_t flags);
-/* Lets go of the open slabs, so that what lies in them is wiped with its last reference: when idle. */
+/* Lets go of the open slabs, so that what lies in them is wiped with its last reference: when idle.
+ */
 void slab_pool_settle(struct slab_pool *pool);
 /* A slab with one reference and cap >= min_cap: pooled when min_cap <= LIMIT_SLAB_SIZE, else made
  * to measure. NULL when memory is out or min_cap exceeds 1 GiB. flags: SLAB_SECRET or 0. */
@@ -119,8 +120,8 @@ MUST_CHECK enum err chain_share(struct chain *dst, const struct chain *src, size
 void chain_consume(struct chain *c, size_t n);
 /* Copies bytes [off, off + n) to dst; they must exist. */
 void chain_copy(const struct chain *c, size_t off, size_t n, uint8_t *dst);
-/* Copies n bytes of p to the end, into the pool's open slab of that kind (slab_gather). Counts as copied
- * bytes. Errors: ERR_NOMEM; then a part may be in. */
+/* Copies n bytes of p to the end, into the pool's open slab of that kind (slab_gather). Counts as
+ * copied bytes. Errors: ERR_NOMEM; then a part may be in. */
 MUST_CHECK enum err chain_push_copy(struct chain *c, struct slab_pool *pool, const void *p,
                                     size_t n, uint32_t flags);
 

@@ -173,8 +173,8 @@ static int encrypt(struct tool *t)
     struct dek *dek = NULL;
     enum err e = ERR_OK;
 
-    /* serve, too, stores nothing under a seal that a reader could take for plaintext of that form.
-     */
+    /* Whoever read it would get an envelope for an object. As plaintext it would be taken for an
+     * envelope. */
     if (bytes_has_prefix(input_bytes(t), BYTES_LIT(ENVELOPE_MARK)))
         return cli__refuse(CLI_ERROR, "the input is sealed already: it begins with " ENVELOPE_MARK);
     if (p->kind == PROVIDER_IDENTITY)

@@ -77,7 +77,7 @@ static void put_bytes(struct cli__report *r, const char *name, struct bytes v)
             fputc('"', r->f);
         }
     } else if (is_text) {
-        fwrite(v.p, 1, v.n, r->f);
+        fprintf(r->f, "%.*s", (int)v.n, v.n > 0 ? (const char *)v.p : "");
     } else {
         fputs("(hex) ", r->f);
         put_hex(r->f, v);

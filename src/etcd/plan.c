@@ -11,7 +11,8 @@
 #include <stdlib.h>
 
 #define NEEDS_FEW 8u
-#define COUNTS_LOOKED_AT 16u /* further back an entry may come twice: its sums are all that counts */
+#define COUNTS_LOOKED_AT                                                                           \
+    16u                /* further back an entry may come twice: its sums are all that counts */
 #define OPS_KEPT 1024u /* more than this is given back after a message */
 
 static bool op_has_value(const struct etcd_op *op)

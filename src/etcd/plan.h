@@ -80,7 +80,8 @@ struct etcd_plan {
     uint32_t bad_field;   /* ERR_REQ_UNKNOWN_FIELD and the like: the field number */
     struct etcd_watch_info watch;
     size_t sealed, opened, plain; /* counts of the last apply, for metrics; plain: identity reads */
-    /* The same by provider; plain ones since the scan. One that there is no memory for is missing. */
+    /* The same by provider; plain ones since the scan. One that there is no memory for is missing.
+     */
     struct etcd_count *counts;
     size_t count_count, count_cap;
 };

@@ -40,7 +40,8 @@ struct etcd__msg {
     bool is_kv;      /* the unit of a streamed answer */
     bool is_event;   /* the walk of a WatchResponse leaves them for a second round */
     bool is_counted; /* an operation: LIMIT_TXN_OPS */
-    bool is_strict;  /* a field that we don't know is refused: it could be an operation with a value */
+    bool is_strict;  /* a field that we don't know is refused: it could be an operation with a value
+                      */
     /* Called for every occurrence of the key, also an overridden one, and at the end of the
      * message. NULL: nothing to do. */
     void (*on_key)(struct etcd__scan *s, struct bytes key);
@@ -166,12 +167,12 @@ struct etcd__value {
     size_t at, len;   /* the value's bytes */
     struct bytes key; /* in the arena: the message goes while it is applied */
     const struct provider_list *list;
-    uint32_t need;           /* the DEK that opens it, ETCD__NONE if none is needed */
-    uint32_t write_need;     /* the write key, ETCD__NONE for local keys */
-    struct envelope_value v; /* data_at from the value's start */
-    struct slice scratch;    /* plaintext that was opened out of place */
-    bool is_opened;          /* scratch is valid, or the value is opened in place */
-    bool is_kept;            /* CHECK: the bytes stay */
+    uint32_t need;                  /* the DEK that opens it, ETCD__NONE if none is needed */
+    uint32_t write_need;            /* the write key, ETCD__NONE for local keys */
+    struct envelope_value v;        /* data_at from the value's start */
+    struct slice scratch;           /* plaintext that was opened out of place */
+    bool is_opened;                 /* scratch is valid, or the value is opened in place */
+    bool is_kept;                   /* CHECK: the bytes stay */
     uint32_t opened_by, opened_key; /* scratch: places in the list and among the keys */
     size_t new_len;
     enum err err; /* FAIL */

@@ -222,12 +222,8 @@ enum err etcd__check_field(struct etcd__scan *s, const struct etcd__msg *m, uint
         note_soft(s, ERR_REQ_UNKNOWN_FIELD, f->number);
         return ERR_OK;
     }
-    if (!wire_fits(found, f->wire)) {
-        if (s->is_answer || m->is_strict)
-            return hard(s, ERR_REQ_WIRE_TYPE, ERR_ANS_WIRE_TYPE, f->number);
-        note_soft(s, ERR_REQ_WIRE_TYPE, f->number);
-        return ERR_OK;
-    }
+    if (!wire_fits(found, f->wire)) /* some parsers refuse it, others skip it */
+        return hard(s, ERR_REQ_WIRE_TYPE, ERR_ANS_WIRE_TYPE, f->number);
     bit = 1u << (found - m->fields);
     TRY(check_again(s, found, (*seen & bit) != 0, *has_oneof));
     *seen |= bit;
@@ -409,10 +405,9 @@ enum err etcd__on_put(struct etcd__scan *s, const struct etcd__got *got)
     if (len > 0 && begins_with_mark(&got->f[PUT_VALUE]))
         return put_sealed(s, &got->f[PUT_VALUE], v);
     if (list->v[0]->kind == PROVIDER_IDENTITY) {
-        etcd__plan_count(s->p, &(struct etcd_count){.list = list,
-                                                    .provider = list->v[0],
-                                                    .need = ETCD__NONE,
-                                                    .is_write = true});
+        etcd__plan_count(
+            s->p, &(struct etcd_count){
+                      .list = list, .provider = list->v[0], .need = ETCD__NONE, .is_write = true});
         return ERR_OK;
     }
     return put_plain(s, got, v);
@@ -429,6 +424,12 @@ static enum err gather_field(struct etcd__scan *s, const struct etcd__got *got, 
     return etcd__gather(s->p, got->f[index].value, got->f[index].value_len, out);
 }
 
+/* An operation without a key could be about any. */
+static bool may_touch(const struct etcd__scan *s, struct bytes key, struct bytes end)
+{
+    return key.n == 0 || etcd_rules_touch(s->rules, key, end);
+}
+
 enum err etcd__on_range(struct etcd__scan *s, const struct etcd__got *got)
 {
     struct etcd_range r = {.key = got->key};
@@ -440,7 +441,7 @@ enum err etcd__on_range(struct etcd__scan *s, const struct etcd__got *got)
         etcd_rules_touch(s->rules, r.key, r.end))
         return etcd__plan_fail(s->p, ERR_REQ_VALUE_SORT, r.key);
     /* A Txn is logged by etcd whole, with fields that nobody knows. */
-    if (s->content == ETCD_TXN && etcd_rules_touch(s->rules, r.key, r.end))
+    if (s->content == ETCD_TXN && may_touch(s, r.key, r.end))
         note_protected(s, r.key);
     return etcd_ask_add(s->ask, &r);
 }
@@ -450,7 +451,7 @@ enum err etcd__on_delete(struct etcd__scan *s, const struct etcd__got *got)
     struct etcd_range r = {.key = got->key};
 
     TRY(gather_field(s, got, DELETE_END, &r.end));
-    if (etcd_rules_touch(s->rules, r.key, r.end))
+    if (may_touch(s, r.key, r.end))
         note_protected(s, r.key);
     return etcd_ask_add(s->ask, &r);
 }
@@ -471,7 +472,7 @@ enum err etcd__on_compare(struct etcd__scan *s, const struct etcd__got *got)
     if (++s->compare_count > LIMIT_TXN_OPS)
         return ERR_REQ_TOO_MANY_OPS;
     TRY(gather_field(s, got, COMPARE_END, &end));
-    if (!is_protected && !etcd_rules_touch(s->rules, got->key, end))
+    if (!is_protected && !may_touch(s, got->key, end))
         return ERR_OK;
     note_protected(s, got->key);
     /* etcd would compare with ciphertext, and the Txn would be in its log with the plaintext. */

@@ -71,8 +71,8 @@ static const struct etcd__field request_op_fields[] = {
     SUB(3, ONEOF_MSG, &delete_request),
     SUB(4, ONEOF_MSG, &txn_request),
 };
-static const struct etcd__msg request_op = {
-    FIELDS(request_op_fields), .is_counted = true, .is_strict = true};
+static const struct etcd__msg request_op = {FIELDS(request_op_fields), .is_counted = true,
+                                            .is_strict = true};
 
 static const struct etcd__field txn_fields[] = {
     SUB(1, MSGS, &compare),

@@ -112,8 +112,8 @@ static void session_options(const struct h2_conn *c, nghttp2_option *o)
 {
     nghttp2_option_set_no_auto_window_update(o, 1);
     nghttp2_option_set_no_closed_streams(o, 1);
-    /* A peer that we dialled: its header fields are looked at where they are used, and checking all of
-     * them here costs as much as an eighth of the proxy's work. */
+    /* A peer that we dialled: its header fields are looked at where they are used, and checking all
+     * of them here costs as much as an eighth of the proxy's work. */
     if (!c->opts.is_server)
         nghttp2_option_set_no_http_messaging(o, 1);
     nghttp2_option_set_max_send_header_block_length(o, SEND_HEADER_BLOCK);

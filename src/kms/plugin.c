@@ -106,8 +106,8 @@ static void note_status_key_id(const struct plugin *p, struct bytes key_id)
         return;
     }
     clock_gettime(CLOCK_REALTIME, &now);
-    registry_set(REGISTRY_KEY_ID_STATUS_TIME, LABELS(kms_hash_text(key_id, hash), p->provider->name),
-                 (double)now.tv_sec);
+    registry_set(REGISTRY_KEY_ID_STATUS_TIME,
+                 LABELS(kms_hash_text(key_id, hash), p->provider->name), (double)now.tv_sec);
 }
 
 /* --- checks ----------------------------------------------------------------------------------- */
@@ -229,8 +229,7 @@ static enum err ask_encrypt(struct plugin *p)
     p->uid[0] = '\0';
     e = make_seed(p);
     if (e == ERR_OK)
-        registry_observe(REGISTRY_KEY_TIME, NO_LABELS,
-                         (double)(loop_hrtime_ns() - began_ns) / 1e9);
+        registry_observe(REGISTRY_KEY_TIME, NO_LABELS, (double)(loop_hrtime_ns() - began_ns) / 1e9);
     else
         registry_add(REGISTRY_KEY_FAILURES, NO_LABELS, 1);
     TRY(e);

@@ -24,7 +24,7 @@ struct plugin {
     /* the check under way */
     struct client_call *call;
     uint64_t call_began_ns; /* for metrics */
-    uint8_t *seed; /* secret memory */
+    uint8_t *seed;          /* secret memory */
     char uid[37];
     bool was_healthy; /* when the log was told last */
     /* A check is over. has_changed: the DEK or its expiry is new. */

@@ -326,13 +326,14 @@ bool call_send_up(struct call *c, struct sealed_msg *msg, bool end)
     bool ok;
 
     if (c->up == NULL && c->state == CALL_COLLECTING && !call_open_up(c)) {
-        if (c->state == CALL_WAITING) {
-            (void)!chain_append(&c->pending.body, &msg->body);
-            sealed_msg_fini(msg);
-            return true;
-        }
+        enum err e = ERR_OK;
+
+        if (c->state == CALL_WAITING)
+            e = chain_append(&c->pending.body, &msg->body);
         sealed_msg_fini(msg);
-        return false;
+        if (e != ERR_OK) /* a part of it may be in: call_fail drops that */
+            call_fail_err(c, e);
+        return c->state == CALL_WAITING;
     }
     ok = c->up == NULL || send_sealed(c, msg, end);
     sealed_msg_fini(msg);
@@ -606,17 +607,37 @@ static enum err respond(struct call *c, struct h2_fields h, bool end_stream)
     return h2_respond(c->down, (struct h2_fields){v, n}, end_stream);
 }
 
+static void fail_with_code(struct call *c, enum err e, uint64_t code)
+{
+    struct failure f;
+
+    call_failure_init(c, e, &f);
+    f.size = code;
+    call_fail(c, &f);
+}
+
+/* Of an HTTP status: three digits. */
+static uint64_t decimal(struct bytes text)
+{
+    uint64_t v = 0;
+
+    for (size_t i = 0; i < text.n && i < 3; i++)
+        v = v * 10 + (uint64_t)(text.p[i] - '0') % 10;
+    return v;
+}
+
 void call_on_up_response(struct h2_stream *s, struct h2_fields h, bool end_stream)
 {
     struct call *c = h2_stream_user(s);
     struct bytes encoding = fields_find(h, BYTES_LIT("grpc-encoding"));
+    struct bytes status = fields_find(h, BYTES_LIT(":status"));
     enum err e;
 
     if (c->state != CALL_OPEN || c->down == NULL)
         return;
-    if (!bytes_eq(fields_find(h, BYTES_LIT(":status")), BYTES_LIT("200")) ||
+    if (!bytes_eq(status, BYTES_LIT("200")) ||
         !grpc_content_type_ok(fields_find(h, BYTES_LIT("content-type")))) {
-        call_fail_err(c, ERR_UPSTREAM_AWAY); /* something else than etcd answers there */
+        fail_with_code(c, ERR_ANS_HTTP, decimal(status));
         return;
     }
     if (encoding.n > 0 && !bytes_eq(encoding, BYTES_LIT("identity"))) {
@@ -680,7 +701,7 @@ void call_on_up_drained(struct h2_stream *s, size_t n)
 }
 
 /* Upstream's stream ended before its answer was whole. */
-static void up_broke(struct call *c, enum h2_code code)
+static void up_broke(struct call *c, enum h2_code code, bool is_lost)
 {
     if (code == H2_REFUSED_STREAM && !c->down_has_headers && c->down != NULL) {
         /* Not processed by etcd, writes included: the client repeats it by itself. */
@@ -692,7 +713,10 @@ static void up_broke(struct call *c, enum h2_code code)
         h2_stream_reset(c->down, H2_REFUSED_STREAM);
         return;
     }
-    call_fail_err(c, ERR_UPSTREAM_LOST);
+    if (is_lost)
+        call_fail_err(c, ERR_UPSTREAM_LOST);
+    else
+        fail_with_code(c, ERR_ANS_RESET, code);
 }
 
 void call_on_up_close(struct h2_stream *s, enum h2_code code, bool is_complete)
@@ -703,7 +727,7 @@ void call_on_up_close(struct h2_stream *s, enum h2_code code, bool is_complete)
     c->up = NULL;
     /* When the answer's end is in, the lane finishes with it, parked or not. */
     if (c->state == CALL_OPEN && !c->answer.has_ended)
-        up_broke(c, code);
+        up_broke(c, code, h2_conn_why(h2_stream_conn(s))[0] != '\0');
     else if (c->state == CALL_OPEN)
         lane_kill(&c->request);
     call_free_if_over(c);

@@ -86,6 +86,7 @@ static enum lane_step watch_cancel(struct lane *l, enum err e)
     struct failure f;
     char text[STATUS_TEXT_MAX];
     enum err made;
+    bool is_sent;
 
     if (c->up_has_ended || c->up == NULL || watch == NULL || c->watch_header_len == 0)
         return lane__fail(l, e);
@@ -109,7 +110,9 @@ static enum lane_step watch_cancel(struct lane *l, enum err e)
         chain_fini(&response);
         return STEP_WAIT;
     }
-    if (!send_answer(l, &response))
+    is_sent = send_answer(l, &response);
+    chain_fini(&response);
+    if (!is_sent)
         return STEP_WAIT;
     lane__message_over(l);
     return STEP_AGAIN;

@@ -92,42 +92,56 @@ void server__close_sets(struct server *s)
     }
 }
 
+static void say_kept(const struct worker *w)
+{
+    LOG(ERROR, "a worker keeps its old rules: out of memory", "worker=%u", w->number);
+}
+
 /* Every worker gets a key ring for the set; the old set retires as they let go of it. */
-static enum err set_use(struct server *s, struct server_set *set)
+static void set_use(struct server *s, struct server_set *set)
 {
     struct server_set *old = s->set;
 
     set->state = SET_IN_USE;
     s->set = set;
     for (size_t i = 0; i < s->worker_count; i++) {
-        TRY(worker_make_keyset(s->workers[i].worker, set->rules, set->manager, set));
-        set->rings++;
+        if (worker_make_keyset(s->workers[i].worker, set->rules, set->manager, set) == ERR_OK) {
+            set->rings++;
+            continue;
+        }
+        CHECK(old != NULL); /* as every allocation before serving */
+        say_kept(s->workers[i].worker);
     }
     if (old != NULL)
         set_retire(old);
-    return ERR_OK;
 }
 
-void server__on_keyset(struct server *s, const struct worker_report *r)
+/* The worker's ring hears of the write keys before it is used. */
+static void keyset_made(struct server_set *set, const struct worker_report *r)
+{
+    if (kms_manager_join(set->manager, &r->worker->mailbox, r->keys->ring) == ERR_OK &&
+        worker_use_keyset(r->worker, r->keys) == ERR_OK)
+        return;
+    say_kept(r->worker);
+    kms_manager_leave(set->manager, r->keys->ring);
+    worker_free_keyset(r->worker, r->keys);
+}
+
+void server__on_keyset(const struct worker_report *r)
 {
     struct server_set *set = r->keys_owner;
 
     switch (r->event) {
     case WORKER_KEYSET_MADE:
-        if (kms_manager_join(set->manager, &r->worker->mailbox, r->keys->ring) != ERR_OK ||
-            worker_use_keyset(r->worker, r->keys) != ERR_OK)
-            LOG(ERROR, "a worker keeps its old rules: out of memory", "worker=%u",
-                r->worker->number);
-        return;
-    case WORKER_KEYSET_IN_USE:
-        if (s->workers_ready < s->worker_count)
-            server__worker_ready(s);
+        keyset_made(set, r);
         return;
     case WORKER_KEYSET_UNUSED:
         kms_manager_leave(set->manager, r->keys->ring);
         worker_free_keyset(r->worker, r->keys);
         return;
     case WORKER_KEYSET_FREED:
+        if (r->keys == NULL)
+            say_kept(r->worker); /* it could not make one */
         set->rings--;
         set_close_if_over(set);
         return;
@@ -182,7 +196,8 @@ enum err server__first_set(struct server *s, struct ruleset *rules)
     say_protected(rules);
     TRY(set_new(s, rules, &set));
     kms_manager_on_primed(set->manager, on_primed, set);
-    return set_use(s, set);
+    set_use(s, set);
+    return ERR_OK;
 }
 
 /* --- reload ---------------------------------------------------------------------------------- */
@@ -199,10 +214,7 @@ static void reload_succeeded(struct server *s, struct server_set *set)
 {
     say_protected(set->rules);
     on_primed(set);
-    if (set_use(s, set) != ERR_OK) {
-        reload_failed(s, "out of memory");
-        return;
-    }
+    set_use(s, set);
     metric_add(METRIC_reload_successes_total, 1);
     metric_reload(true, set->rules->config->hash);
     LOG(INFO, "configuration reloaded", "hash=%s", set->rules->config->hash);
@@ -271,25 +283,29 @@ static bool leaves_unprotected(const struct ruleset *old, const struct ruleset *
     return false;
 }
 
-/* One set at a time is on probation: a newer file replaces it. */
+/* One set at a time is on probation: any newer content of the file makes it void, be that good, bad
+ * or what is in use. */
 static void drop_probation(struct server *s)
 {
     LIST_FOREACH(it, &s->sets)
     {
         struct server_set *set = LIST_ENTRY(it, struct server_set, node);
 
-        if (set->state == SET_ON_PROBATION)
-            set_retire(set);
+        if (set->state != SET_ON_PROBATION)
+            continue;
+        LOG(INFO, "the configuration changed before its KMS was reached", "hash=%s",
+            set->rules->config->hash);
+        set_retire(set);
     }
 }
 
-static bool is_known(const struct server *s, const char *hash)
+static bool is_in_state(const struct server *s, enum server_set_state state, const char *hash)
 {
     LIST_FOREACH(it, &s->sets)
     {
         const struct server_set *set = LIST_ENTRY(it, struct server_set, node);
 
-        if (set->state != SET_RETIRED && strcmp(set->rules->config->hash, hash) == 0)
+        if (set->state == state && strcmp(set->rules->config->hash, hash) == 0)
             return true;
     }
     return false;
@@ -310,9 +326,10 @@ static void reload_rules(struct server *s, bool is_forced)
 
     if (digest_file(s->settings->encryption_provider_config, hash) != ERR_OK)
         snprintf(hash, sizeof hash, "unreadable");
-    if (is_known(s, hash)) /* the content decides, not the time of the file */
+    if (is_in_state(s, SET_ON_PROBATION, hash)) /* the content decides, not the time of the file */
         return;
-    if (!is_forced && was_refused_lately(s, hash))
+    drop_probation(s);
+    if (is_in_state(s, SET_IN_USE, hash) || (!is_forced && was_refused_lately(s, hash)))
         return;
     snprintf(s->refused_hash, sizeof s->refused_hash, "%s", hash); /* counts if it is refused */
     if (s->source.load(s->settings, &fresh, why, sizeof why) != ERR_OK) {
@@ -329,7 +346,6 @@ static void reload_rules(struct server *s, bool is_forced)
         reload_failed(s, why);
         return;
     }
-    drop_probation(s);
     if (set_new(s, fresh, &set) != ERR_OK) {
         reload_failed(s, "out of memory");
         return;

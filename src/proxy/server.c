@@ -32,14 +32,8 @@ void server__finish(struct server *s)
 
 static void all_drained(struct server *s)
 {
-    for (size_t i = 0; i < s->worker_count; i++) {
-        struct keyset *keys =
-            s->workers[i].worker->keys; /* the worker is idle: nobody changes it */
-
-        if (keys != NULL)
-            kms_manager_leave(keys->manager, keys->ring);
+    for (size_t i = 0; i < s->worker_count; i++)
         worker_stop(s->workers[i].worker);
-    }
     s->worker_count = 0;
     server__close_sets(s);
 }
@@ -83,6 +77,27 @@ static struct server_worker *find_worker(struct server *s, const struct worker *
     return NULL;
 }
 
+static void give_socket(struct server *s, const struct server_listener *sl, int fd)
+{
+    struct server_worker *best = &s->workers[0];
+
+    for (size_t i = 1; i < s->worker_count; i++)
+        if (s->workers[i].links < best->links)
+            best = &s->workers[i];
+    best->links++;
+    worker_give_socket(best->worker, fd, sl->is_tls ? s->tls : NULL);
+}
+
+/* A worker has taken its first key set. */
+static void worker_ready(struct server *s)
+{
+    if (++s->workers_ready < s->worker_count)
+        return;
+    for (size_t i = 0; i < s->early_count; i++)
+        give_socket(s, s->early[i].from, s->early[i].fd);
+    s->early_count = 0;
+}
+
 void server__on_report(void *arg, const struct worker_report *r)
 {
     struct server *s = arg;
@@ -101,24 +116,17 @@ void server__on_report(void *arg, const struct worker_report *r)
         if (++s->drained_count == s->worker_count)
             all_drained(s);
         return;
-    case WORKER_KEYSET_MADE:
     case WORKER_KEYSET_IN_USE:
+        if (!sw->is_ready)
+            worker_ready(s);
+        sw->is_ready = true;
+        return;
+    case WORKER_KEYSET_MADE:
     case WORKER_KEYSET_UNUSED:
     case WORKER_KEYSET_FREED:
-        server__on_keyset(s, r);
+        server__on_keyset(r);
         return;
     }
-}
-
-static void give_socket(struct server *s, const struct server_listener *sl, int fd)
-{
-    struct server_worker *best = &s->workers[0];
-
-    for (size_t i = 1; i < s->worker_count; i++)
-        if (s->workers[i].links < best->links)
-            best = &s->workers[i];
-    best->links++;
-    worker_give_socket(best->worker, fd, sl->is_tls ? s->tls : NULL);
 }
 
 void server__on_accept(void *arg, int fd)
@@ -134,15 +142,6 @@ void server__on_accept(void *arg, int fd)
     } else {
         close(fd);
     }
-}
-
-void server__worker_ready(struct server *s)
-{
-    if (++s->workers_ready < s->worker_count)
-        return;
-    for (size_t i = 0; i < s->early_count; i++)
-        give_socket(s, s->early[i].from, s->early[i].fd);
-    s->early_count = 0;
 }
 
 /* --- run ------------------------------------------------------------------------------------- */
@@ -187,16 +186,18 @@ static void drop_tls(struct net_tls *tls)
 int server_run(const struct settings *settings, const struct server_source *source,
                const struct server_hooks *hooks, struct ruleset *rules, char *why, size_t why_len)
 {
-    struct server s = {.settings = settings,
-                       .source = *source,
-                       .hooks = *hooks,
-                       .env = {.settings = settings}};
+    struct server s = {
+        .settings = settings, .source = *source, .hooks = *hooks, .env = {.settings = settings}};
     int status;
 
     list_init(&s.sets);
     status = start(&s, rules, why, why_len);
-    if (status != 0)
-        return status; /* the process ends: the system takes the rest back */
+    if (status != 0) {
+        /* The process ends and the system takes the rest back; but threads must not outlive s. */
+        for (size_t i = 0; i < s.worker_count; i++)
+            worker_stop(s.workers[i].worker);
+        return status;
+    }
     loop_run(&s.loop);
     mailbox_fini(&s.mailbox);
     loop_fini(&s.loop);

@@ -16,6 +16,7 @@
 struct server_worker {
     struct worker *worker;
     size_t links;
+    bool is_ready; /* has its first key set */
     bool is_drained;
 };
 
@@ -84,8 +85,6 @@ int server__make_etcd_tls(const struct server *s, struct net_tls **out, struct n
                           char *why, size_t why_len);
 
 /* --- server.c --- */
-/* A worker has taken its first key set. */
-void server__worker_ready(struct server *s);
 void server__finish(struct server *s);
 void server__on_accept(void *arg, int fd);
 void server__on_report(void *arg, const struct worker_report *r);
@@ -100,7 +99,7 @@ void server__reload(struct server *s, bool is_forced);
 /* Watches the files. */
 MUST_CHECK enum err server__watch(struct server *s);
 /* Reports of the workers that concern key sets. */
-void server__on_keyset(struct server *s, const struct worker_report *r);
+void server__on_keyset(const struct worker_report *r);
 /* All workers are gone: closes every manager, then calls server__finish. */
 void server__close_sets(struct server *s);
 /* SHA-256 over the TLS files as they are now, hex. */

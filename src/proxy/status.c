@@ -82,6 +82,41 @@ static enum grpc_status kms_status(const struct failure *f, char *text)
     return GRPC_FAILED_PRECONDITION;
 }
 
+/* What gRPC makes of an HTTP status (doc/http-grpc-status-mapping.md). */
+static enum grpc_status http_status(const struct failure *f, char *text)
+{
+    snprintf(text, STATUS_TEXT_MAX,
+             "etcd-envelope: unexpected HTTP status code received from etcd: %" PRIu64, f->size);
+    switch (f->size) {
+    case 400:
+        return f->is_watch ? GRPC_UNKNOWN : GRPC_INTERNAL; /* INTERNAL never ends a Watch */
+    case 401:
+        return GRPC_UNAUTHENTICATED;
+    case 403:
+        return GRPC_PERMISSION_DENIED;
+    case 404:
+        return GRPC_UNIMPLEMENTED;
+    case 429:
+    case 502:
+    case 503:
+    case 504:
+        return GRPC_UNAVAILABLE;
+    default:
+        return GRPC_UNKNOWN;
+    }
+}
+
+/* etcd reset the stream. CANCEL must not become CANCELLED: clients then repeat writes. */
+static enum grpc_status reset_status(const struct failure *f, char *text)
+{
+    snprintf(text, STATUS_TEXT_MAX,
+             "etcd-envelope: stream terminated by etcd with RST_STREAM, error code %" PRIu64,
+             f->size);
+    if (f->size == 11) /* ENHANCE_YOUR_CALM */
+        return GRPC_RESOURCE_EXHAUSTED;
+    return f->size == 8 || f->is_watch ? GRPC_UNAVAILABLE : GRPC_INTERNAL; /* 8: CANCEL */
+}
+
 enum grpc_status status_of(const struct failure *f, char text[static STATUS_TEXT_MAX])
 {
     char key[LOG_KEY_MAX];
@@ -92,6 +127,10 @@ enum grpc_status status_of(const struct failure *f, char text[static STATUS_TEXT
     case ERR_NO_STATE:
     case ERR_NO_WRITE_KEY:
         return kms_status(f, text);
+    case ERR_ANS_HTTP:
+        return http_status(f, text);
+    case ERR_ANS_RESET:
+        return reset_status(f, text);
     case ERR_PROTOBUF:
         snprintf(text, STATUS_TEXT_MAX,
                  "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data");

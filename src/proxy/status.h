@@ -9,10 +9,11 @@
 
 struct failure {
     enum err err;
-    struct bytes key;   /* etcd key that it concerns; may be empty */
-    uint32_t field;     /* protobuf field number; 0: none */
-    uint64_t size, max; /* ERR_MESSAGE_TOO_LARGE */
-    bool is_write;      /* the call would have changed etcd */
+    struct bytes key; /* etcd key that it concerns; may be empty */
+    uint32_t field;   /* protobuf field number; 0: none */
+    uint64_t size,
+        max;       /* ERR_MESSAGE_TOO_LARGE; size also: ERR_ANS_HTTP, ERR_ANS_RESET: the code */
+    bool is_write; /* the call would have changed etcd */
     bool is_watch;
     struct bytes path; /* the method */
 };

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/metrics.h"
 #include "base/registry.h"
 #include "kms/text.h"
 #include "proxy/ruleset.h"
@@ -59,6 +60,8 @@ struct batch {
 struct tally {
     struct loop *loop;
     struct mailbox *control;
+    const struct slab_pool *pool;
+    uint64_t held_bytes; /* what this worker has in the metric */
     struct batch *batch; /* NULL: nothing was counted yet */
     struct loop_timer timer;
 };
@@ -180,9 +183,27 @@ static void post(struct tally *t)
     mailbox_post(t->control, &b->mail);
 }
 
+/* True when it has changed. */
+static bool note_held(struct tally *t, uint64_t now)
+{
+    uint64_t before = t->held_bytes;
+
+    if (now > before)
+        metric_add(METRIC_held_bytes, now - before);
+    else
+        metric_sub(METRIC_held_bytes, before - now);
+    t->held_bytes = now;
+    return now != before;
+}
+
+/* Goes on until nothing is counted and the held bytes stay as they are. */
 static void on_timer(struct loop_timer *timer)
 {
-    post(CONTAINER_OF(timer, struct tally, timer));
+    struct tally *t = CONTAINER_OF(timer, struct tally, timer);
+
+    post(t);
+    if (note_held(t, t->pool->live_bytes))
+        (void)!loop_timer_start(t->loop, timer, POST_MS);
 }
 
 /* The batch in work. rules may be NULL: any will do. NULL: no memory. */
@@ -334,7 +355,8 @@ void tally_added(struct tally *t, const struct etcd_method *method, uint64_t ns)
         histogram_observe(&c->added, REGISTRY_ADDED_TIME, (double)ns / 1e9, 1);
 }
 
-enum err tally_new(struct loop *loop, struct mailbox *control, struct tally **out)
+enum err tally_new(struct loop *loop, struct mailbox *control, const struct slab_pool *pool,
+                   struct tally **out)
 {
     struct tally *t = calloc(1, sizeof *t);
 
@@ -342,6 +364,7 @@ enum err tally_new(struct loop *loop, struct mailbox *control, struct tally **ou
         return ERR_NOMEM;
     t->loop = loop;
     t->control = control;
+    t->pool = pool;
     loop_timer_init(&t->timer, on_timer);
     *out = t;
     return ERR_OK;
@@ -352,6 +375,7 @@ void tally_free(struct tally *t)
     if (t == NULL)
         return;
     post(t);
+    (void)note_held(t, 0);
     loop_timer_fini(&t->timer);
     free(t);
 }

@@ -13,8 +13,10 @@
 struct ruleset;
 struct tally;
 
-/* control: where the sums are sent. Errors: ERR_NOMEM. */
-MUST_CHECK enum err tally_new(struct loop *loop, struct mailbox *control, struct tally **out);
+/* control: where the sums are sent. pool: whose live bytes the metric held_bytes adds up; both
+ * outlive it. Errors: ERR_NOMEM. */
+MUST_CHECK enum err tally_new(struct loop *loop, struct mailbox *control,
+                              const struct slab_pool *pool, struct tally **out);
 /* Sends what is left; before the worker's loop ends. t may be NULL. */
 void tally_free(struct tally *t);
 

@@ -38,7 +38,8 @@ static void report_deliver(struct mail *m, bool delivered)
     free(r);
 }
 
-static void report(struct worker *w, enum worker_event event, struct keyset *keys)
+static void report_owner(struct worker *w, enum worker_event event, struct keyset *keys,
+                         void *owner)
 {
     struct report_mail *r = malloc(sizeof *r);
 
@@ -46,8 +47,13 @@ static void report(struct worker *w, enum worker_event event, struct keyset *key
     *r = (struct report_mail){.mail = {.deliver = report_deliver},
                               .fn = w->report,
                               .arg = w->report_arg,
-                              .report = {event, w, keys, keys == NULL ? NULL : keys->owner}};
+                              .report = {event, w, keys, owner}};
     mailbox_post(w->control, &r->mail);
+}
+
+static void report(struct worker *w, enum worker_event event, struct keyset *keys)
+{
+    report_owner(w, event, keys, keys == NULL ? NULL : keys->owner);
 }
 
 /* --- key sets -------------------------------------------------------------------------------- */
@@ -68,6 +74,7 @@ void keyset_drop(struct keyset *k)
 
 static void keyset_free(struct keyset *k)
 {
+    list_remove(&k->node);
     keyring_free(k->ring);
     ruleset_drop(k->rules);
     free(k);
@@ -100,6 +107,7 @@ static enum err keyset_new(const struct rules_mail *m, struct keyset **out)
     k->owner = m->owner;
     k->worker = m->worker;
     k->users = 1;
+    list_push(&m->worker->keysets, &k->node);
     *out = k;
     return ERR_OK;
 }
@@ -109,10 +117,13 @@ static void rules_deliver(struct mail *mail, bool delivered)
     struct rules_mail *m = CONTAINER_OF(mail, struct rules_mail, mail);
     struct keyset *fresh;
 
-    if (delivered && keyset_new(m, &fresh) == ERR_OK)
+    if (delivered && keyset_new(m, &fresh) == ERR_OK) {
         report(m->worker, WORKER_KEYSET_MADE, fresh);
-    else
+    } else {
         ruleset_drop(m->rules);
+        if (delivered)
+            report_owner(m->worker, WORKER_KEYSET_FREED, NULL, m->owner);
+    }
     free(m);
 }
 
@@ -141,10 +152,11 @@ struct keyset_mail {
 static void use_deliver(struct mail *mail, bool delivered)
 {
     struct keyset_mail *m = CONTAINER_OF(mail, struct keyset_mail, mail);
-    struct worker *w = m->keys->worker;
-    struct keyset *old = w->keys;
 
     if (delivered) {
+        struct worker *w = m->keys->worker;
+        struct keyset *old = w->keys;
+
         w->keys = m->keys;
         report(w, WORKER_KEYSET_IN_USE, m->keys);
         if (old != NULL)
@@ -168,9 +180,10 @@ static void keyset_free_deliver(struct mail *mail, bool delivered)
 {
     struct keyset_mail *m = CONTAINER_OF(mail, struct keyset_mail, mail);
 
-    if (delivered)
+    if (delivered) { /* else it is gone: the end of the worker frees them all */
         report(m->keys->worker, WORKER_KEYSET_FREED, m->keys);
-    keyset_free(m->keys);
+        keyset_free(m->keys);
+    }
     free(m);
 }
 
@@ -348,9 +361,9 @@ static void stop_deliver(struct mail *mail, bool delivered)
     free(m);
     if (!delivered)
         return;
-    if (w->keys != NULL)
-        keyset_free(w->keys);
     w->keys = NULL;
+    while (!list_is_empty(&w->keysets)) /* a reload may be under way */
+        keyset_free(LIST_FIRST(&w->keysets, struct keyset, node));
     loop_timer_fini(&w->drain_timer);
     loop_timer_fini(&w->wipe_timer);
     tally_free(w->tally);
@@ -424,13 +437,14 @@ enum err worker_start(const struct proxy_env *env, unsigned number, struct mailb
     w->report_arg = arg;
     list_init(&w->links);
     list_init(&w->calls);
+    list_init(&w->keysets);
     slab_pool_init(&w->pool, FREE_SLABS);
     loop_timer_init(&w->drain_timer, on_drain_tick);
     loop_timer_init(&w->wipe_timer, on_wipe);
     TRY(envelope_ctx_new(random_from_pool, &w->random, &w->envelope));
     TRY(loop_init(&w->loop));
     TRY(mailbox_init(&w->mailbox, &w->loop));
-    TRY(tally_new(&w->loop, control, &w->tally));
+    TRY(tally_new(&w->loop, control, &w->pool, &w->tally));
     if (pthread_create(&w->thread, NULL, worker_main, w) != 0)
         return ERR_SYSTEM;
     *out = w;

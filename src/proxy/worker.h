@@ -23,6 +23,7 @@ struct keyset {
     void *owner;
     uint32_t users; /* lanes, and 1 for being the present one */
     struct worker *worker;
+    struct list node; /* in worker.keysets */
 };
 
 struct worker;
@@ -58,6 +59,7 @@ struct worker {
     struct randpool random;
     struct envelope_ctx *envelope;
     struct keyset *keys;                       /* the present set; NULL before the first came */
+    struct list keysets;                       /* all that are not freed yet */
     struct net_tls *etcd_tls, *etcd_tls_http1; /* for dialling; NULL: no https URL */
     struct list links;
     size_t link_count;
@@ -94,8 +96,8 @@ void worker_give_tls(struct worker *w, struct net_tls *tls, struct net_tls *tls_
 void worker_drain(struct worker *w, uint64_t limit_ms);
 /* Frees a key set whose ring has left its manager: answered by WORKER_KEYSET_FREED. */
 void worker_free_keyset(struct worker *w, struct keyset *k);
-/* Ends the thread (after WORKER_DRAINED, and after the ring of the present key set has left its
- * manager) and frees w. */
+/* Ends the thread (after WORKER_DRAINED) and frees w and its key sets: their managers must be closed
+ * before anything else happens on the control thread. */
 void worker_stop(struct worker *w);
 
 /* --- on the worker's own thread --- */

@@ -4,15 +4,14 @@
 call, what is bad is refused with the old set in force, and nothing is left behind."""
 import os
 import random
-import re
 import signal
 import ssl
 import threading
 import time
 
 import harness  # first: it sets the path to tests/fake
+import h2raw
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 from client import prefix_end
 from harness import Code, SANITIZED, envelope, wait_until
 from test_local_keys import Key
@@ -326,13 +325,16 @@ class Files(Base):
         proxy = self.start_proxy(self.text(3), *flags, tls=old)
 
         def comes_in(tls):
-            credentials = harness.grpc.ssl_channel_credentials(
-                old.path("ca.crt").read_bytes(), tls.path("client.key").read_bytes(), tls.path("client.crt").read_bytes())
-            client = harness.Client(proxy.target, credentials)
+            context = ssl.create_default_context(cafile=str(old.path("ca.crt")))
+            context.load_cert_chain(tls.path("client.crt"), tls.path("client.key"))
+            context.set_alpn_protocols(["h2"])
             try:
-                client.get(self.secret(), timeout=1)
-                return True
-            except harness.grpc.RpcError:
+                client = h2raw.Client(proxy.address, context=context)
+            except OSError:
+                return False
+            try:
+                return client.wait_for(lambda: client.peer_settings, 5)
+            except ConnectionError:
                 return False
             finally:
                 client.close()

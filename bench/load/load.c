@@ -1,0 +1,612 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The load generator. Opens its connections, warms up, measures, waits for what is still under way,
+ * and prints one JSON line.
+ *
+ *   closed loop  every stream of every connection sends its next request when it has its answer
+ *   open loop    --rate: a request at every tick, whatever is under way; its latency counts from
+ * the tick watch        --watchers: so many Watch streams on the connections, and one more
+ * connection with a writer whose Puts they see; an event's latency counts from the Put that made it
+ *   idle         --hold: one request on each connection, then silence, until standard input ends
+ *
+ * The first answer of every stream is compared with what etcd would have said, byte for byte (but
+ * for the filler of a streamed list); of the others the length and the status are checked. An
+ * answer that is not right ends the program: a proxy that is fast and wrong has no place in a
+ * table. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cpu.h"
+#include "hist.h"
+#include "pb/pb.h"
+#include "peer.h"
+#include "wire.h"
+
+#define CPU_MAX 8
+#define FILLER_FIELD 19999u
+#define DRAIN_NS 5000000000u
+
+static struct {
+    const char *target, *ca, *item;
+    enum kind kind;
+    long connections, streams, watchers;
+    double rate, warmup_ms, measure_ms;
+    bool is_tls, is_real, has_probes, holds;
+    const char *cpu_names[CPU_MAX], *cpu_pids[CPU_MAX];
+    int cpu_count;
+} options = {
+    .kind = KIND_RANGE, .connections = 1, .streams = 1, .warmup_ms = 200, .measure_ms = 1000};
+
+struct conn;
+
+/* One request after the other. */
+struct slot {
+    struct conn *conn;
+    uint64_t started;
+    struct buf request;
+    size_t request_at;
+    struct buf first; /* the answer, as long as it is looked at */
+    size_t answer_len;
+    bool is_checked, is_busy, has_status, has_grpc_status, is_writer, is_watch;
+    char item[64];
+    uint64_t revision; /* of its key: what the next update expects */
+    struct slot *next_free;
+};
+
+struct conn {
+    struct peer *peer; /* first */
+    struct slot *free;
+};
+
+enum phase { WARMUP, MEASURE, DRAIN };
+
+static struct peer_loop loop;
+static nghttp2_session_callbacks *callbacks;
+static struct {
+    enum phase phase;
+    struct conn *conns;
+    struct buf expected; /* without its gRPC prefix */
+    struct hist latencies;
+    uint64_t requests, events, answered, busy, bytes;
+    uint64_t cpu_before[CPU_MAX], cpu_after[CPU_MAX];
+    uint64_t begun, ended;
+    uint64_t put_at; /* watch: when the last Put was sent */
+    char authority[128];
+} run;
+
+/* --- sending --------------------------------------------------------------------------------- */
+
+static ssize_t read_request(nghttp2_session *session, int32_t id, uint8_t *out, size_t n,
+                            uint32_t *flags, nghttp2_data_source *source, void *arg)
+{
+    struct slot *s = source->ptr;
+
+    (void)session;
+    (void)id;
+    (void)arg;
+    if (n > s->request.n - s->request_at)
+        n = s->request.n - s->request_at;
+    memcpy(out, s->request.p + s->request_at, n);
+    s->request_at += n;
+    if (s->request_at < s->request.n)
+        return (ssize_t)n;
+    if (!s->is_watch) {
+        *flags = NGHTTP2_DATA_FLAG_EOF;
+        return (ssize_t)n;
+    }
+    return n > 0 ? (ssize_t)n : NGHTTP2_ERR_DEFERRED;
+}
+
+static enum kind kind_of_slot(const struct slot *s)
+{
+    if (s->is_watch)
+        return KIND_WATCH;
+    return s->is_writer ? KIND_PUT : options.kind;
+}
+
+static void make_request(struct slot *s)
+{
+    if (s->request.n > 0 && !(options.is_real && options.kind == KIND_TXN))
+        return;
+    s->request.n = 0;
+    wire_request(&s->request, kind_of_slot(s), s->item, s->revision);
+    buf_frame(&s->request);
+}
+
+static nghttp2_nv nv(const char *name, const char *value)
+{
+    return (nghttp2_nv){(uint8_t *)name, (uint8_t *)value, strlen(name), strlen(value),
+                        NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE};
+}
+
+/* The header fields of grpc-go, in its order. */
+static void send_request(struct slot *s, uint64_t started)
+{
+    const nghttp2_nv headers[] = {nv(":method", "POST"),
+                                  nv(":scheme", options.is_tls ? "https" : "http"),
+                                  nv(":path", kind_path(kind_of_slot(s))),
+                                  nv(":authority", run.authority),
+                                  nv("content-type", "application/grpc"),
+                                  nv("user-agent", "grpc-go/1.71.1"),
+                                  nv("te", "trailers")};
+    nghttp2_data_provider data = {{.ptr = s}, read_request};
+
+    make_request(s);
+    s->request_at = 0;
+    s->started = started;
+    s->answer_len = 0;
+    s->has_status = s->has_grpc_status = false;
+    s->is_busy = true;
+    if (s->is_writer)
+        run.put_at = started;
+    run.busy++;
+    if (nghttp2_submit_request(s->conn->peer->session, NULL, headers, ARRAY_LEN(headers), &data,
+                               s) < 0)
+        die("no more requests on this connection");
+    peer_touch(s->conn->peer);
+}
+
+static void send_next(struct slot *s)
+{
+    if (run.phase == DRAIN)
+        return;
+    if (options.rate > 0 || options.holds) {
+        s->next_free = s->conn->free;
+        s->conn->free = s;
+        return;
+    }
+    send_request(s, loop.now);
+}
+
+/* --- checking -------------------------------------------------------------------------------- */
+
+/* What a streamed list has behind its last field: fillers and nothing else. */
+static bool is_filler(struct bytes rest)
+{
+    struct pb_span f;
+    enum pb_result r;
+
+    while ((r = pb_span_next(&rest, &f)) == PB_FIELD)
+        if (f.number != FILLER_FIELD || f.wire != PB_LEN)
+            return false;
+    return r == PB_END;
+}
+
+/* A real etcd has its own header in it; there the length has to do. */
+static void check_first(struct slot *s)
+{
+    struct bytes body;
+
+    if (options.is_real)
+        return;
+    if (s->first.n < 5 || s->first.n - 5 < run.expected.n)
+        die("an answer of %zu bytes instead of %zu", s->first.n, run.expected.n + 5);
+    body = bytes_of(s->first.p + 5, s->first.n - 5);
+    if (memcmp(body.p, run.expected.p, run.expected.n) != 0 ||
+        !is_filler(bytes_of(body.p + run.expected.n, body.n - run.expected.n)))
+        die("the answer is not what etcd said");
+}
+
+/* TxnResponse: header 1 { revision 3 }, succeeded 2; on failure responses 3 { response_range 1 {
+ * kvs 2 { mod_revision 3 } } }: the revision that the next update has to expect. */
+static uint64_t field_of(struct bytes in, const uint32_t *path, size_t depth, uint64_t missing)
+{
+    struct pb_span f;
+
+    while (pb_span_next(&in, &f) == PB_FIELD) {
+        if (f.number != path[0])
+            continue;
+        if (depth == 1)
+            return f.varint;
+        return field_of(f.value, path + 1, depth - 1, missing);
+    }
+    return missing;
+}
+
+static void learn_revision(struct slot *s)
+{
+    static const uint32_t succeeded[] = {2}, revision[] = {1, 3}, held[] = {3, 1, 2, 3};
+    struct bytes body = bytes_of(s->first.p + 5, s->first.n - 5);
+
+    if (field_of(body, succeeded, 1, 0) != 0)
+        s->revision = field_of(body, revision, 2, 0);
+    else
+        s->revision = field_of(body, held, 4, 0);
+}
+
+static void finish(struct slot *s)
+{
+    bool is_update = options.is_real && kind_of_slot(s) == KIND_TXN;
+
+    if (!s->has_status || !s->has_grpc_status)
+        die("a request failed: no status 200 or no grpc-status 0");
+    if (!options.is_real && !s->is_writer && s->answer_len < run.expected.n + 5)
+        die("an answer of %zu bytes instead of %zu", s->answer_len, run.expected.n + 5);
+    if (!s->is_checked && !s->is_writer)
+        check_first(s);
+    if (is_update)
+        learn_revision(s);
+    s->is_checked = !is_update;
+    s->first.n = 0;
+    if (run.phase == MEASURE) {
+        run.requests++;
+        if (!s->is_writer)
+            hist_add(&run.latencies, loop.now - s->started);
+    }
+    run.answered++;
+    s->is_busy = false;
+    run.busy--;
+    send_next(s);
+}
+
+/* --- receiving ------------------------------------------------------------------------------- */
+
+static bool is_pair(const uint8_t *name, size_t name_len, const uint8_t *value, size_t value_len,
+                    const char *want_name, const char *want_value)
+{
+    return bytes_eq(bytes_of(name, name_len), bytes_str(want_name)) &&
+           bytes_eq(bytes_of(value, value_len), bytes_str(want_value));
+}
+
+static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
+                     size_t name_len, const uint8_t *value, size_t value_len, uint8_t flags,
+                     void *arg)
+{
+    struct slot *s = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+
+    (void)flags;
+    (void)arg;
+    if (s == NULL)
+        return 0;
+    if (is_pair(name, name_len, value, value_len, ":status", "200"))
+        s->has_status = true;
+    if (is_pair(name, name_len, value, value_len, "grpc-status", "0"))
+        s->has_grpc_status = true;
+    else if (name_len >= 5 && memcmp(name, "grpc-", 5) == 0 && value_len > 0)
+        fprintf(stderr, "%.*s: %.*s\n", (int)name_len, (const char *)name, (int)value_len,
+                (const char *)value);
+    return 0;
+}
+
+/* The events of a Watch stream, told by their gRPC prefixes; the created answer comes first. */
+static void on_watch_data(struct slot *s, const uint8_t *p, size_t n)
+{
+    buf_add(&s->first, p, n);
+    while (s->first.n >= 5) {
+        size_t len = 5 + ((size_t)s->first.p[1] << 24 | (size_t)s->first.p[2] << 16 |
+                          (size_t)s->first.p[3] << 8 | s->first.p[4]);
+
+        if (s->first.n < len)
+            return;
+        s->first.n -= len;
+        memmove(s->first.p, s->first.p + len, s->first.n);
+        if (!s->is_checked) {
+            s->is_checked = true;
+            run.answered++;
+            continue;
+        }
+        if (run.phase != MEASURE)
+            continue;
+        run.events++;
+        hist_add(&run.latencies, loop.now - run.put_at);
+    }
+}
+
+static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *p, size_t n,
+                   void *arg)
+{
+    struct slot *s = nghttp2_session_get_stream_user_data(session, id);
+
+    (void)flags;
+    if (s == NULL)
+        return 0;
+    run.bytes += n;
+    s->answer_len += n;
+    if (s->is_watch)
+        on_watch_data(s, p, n);
+    else if (!s->is_checked)
+        buf_add(&s->first, p, n);
+    if (options.has_probes)
+        peer_probe(arg);
+    return 0;
+}
+
+static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
+{
+    (void)session;
+    if (frame->hd.type == NGHTTP2_PING && frame->hd.flags & NGHTTP2_FLAG_ACK)
+        ((struct peer *)arg)->ping_is_out = false;
+    return 0;
+}
+
+static int on_close(nghttp2_session *session, int32_t id, uint32_t code, void *arg)
+{
+    struct slot *s = nghttp2_session_get_stream_user_data(session, id);
+
+    (void)arg;
+    if (s == NULL)
+        return 0;
+    if (code != NGHTTP2_NO_ERROR || s->is_watch)
+        die("a stream was ended with error %u", code);
+    finish(s);
+    return 0;
+}
+
+static void on_dead(struct peer *p)
+{
+    (void)p;
+    die("a connection was lost");
+}
+
+/* --- the run --------------------------------------------------------------------------------- */
+
+static struct slot *slot_new(struct conn *conn, long number)
+{
+    struct slot *s = calloc(1, sizeof *s);
+
+    if (s == NULL)
+        die("out of memory");
+    s->conn = conn;
+    if (options.is_real)
+        snprintf(s->item, sizeof s->item, "%s%05ld", options.item, number);
+    return s;
+}
+
+static struct conn *conn_open(struct conn *c, SSL_CTX *tls)
+{
+    c->peer = peer_new(&loop, peer_connect(options.target), tls, false, callbacks, c);
+    return c;
+}
+
+static void start_watchers(SSL_CTX *tls)
+{
+    struct slot *writer;
+
+    for (long i = 0; i < options.watchers; i++) {
+        struct slot *s = slot_new(&run.conns[i % options.connections], i);
+
+        s->is_watch = true;
+        send_request(s, loop.now);
+    }
+    while (run.answered < (uint64_t)options.watchers)
+        peer_turn(&loop, UINT64_MAX);
+    writer = slot_new(conn_open(&run.conns[options.connections], tls), 0);
+    writer->is_writer = true;
+    snprintf(writer->item, sizeof writer->item, WIRE_WATCH_KEYS "object");
+    send_request(writer, loop.now);
+}
+
+static void start(void)
+{
+    SSL_CTX *tls = options.is_tls ? peer_tls_client(options.ca) : NULL;
+
+    run.conns = calloc((size_t)options.connections + 1, sizeof *run.conns);
+    if (run.conns == NULL)
+        die("out of memory");
+    for (long i = 0; i < options.connections; i++)
+        conn_open(&run.conns[i], tls);
+    if (options.watchers > 0) {
+        start_watchers(tls);
+        return;
+    }
+    for (long i = 0; i < options.connections * options.streams; i++) {
+        struct slot *s = slot_new(&run.conns[i % options.connections], i);
+
+        if (options.rate > 0) {
+            s->next_free = s->conn->free;
+            s->conn->free = s;
+        } else {
+            send_request(s, loop.now);
+        }
+    }
+}
+
+static void sample(uint64_t *out)
+{
+    for (int i = 0; i < options.cpu_count; i++)
+        out[i] = cpu_ns(options.cpu_pids[i]);
+}
+
+/* Sends what is due by now. Returns the time of the next one. */
+static uint64_t send_due(uint64_t begun, uint64_t *sent)
+{
+    for (;;) {
+        uint64_t at = begun + (uint64_t)((double)*sent * 1e9 / options.rate);
+        struct conn *c = &run.conns[*sent % (uint64_t)options.connections];
+        struct slot *s = c->free;
+
+        if (at > loop.now)
+            return at;
+        if (s == NULL)
+            s = slot_new(c, 0);
+        else
+            c->free = s->next_free;
+        send_request(s, at);
+        ++*sent;
+    }
+}
+
+static void run_until(uint64_t end, uint64_t rate_begun, uint64_t *sent)
+{
+    while (loop.now < end) {
+        uint64_t wake = end;
+
+        if (options.rate > 0) {
+            uint64_t next = send_due(rate_begun, sent);
+
+            if (next < wake)
+                wake = next;
+        }
+        peer_turn(&loop, wake > loop.now ? wake - loop.now : 0);
+    }
+}
+
+static void measure(void)
+{
+    uint64_t begun, sent = 0, drain_end;
+
+    start();
+    loop.now = begun = peer_clock();
+    run_until(begun + (uint64_t)(options.warmup_ms * 1e6), begun, &sent);
+    sample(run.cpu_before);
+    run.begun = peer_clock();
+    run.phase = MEASURE;
+    run.bytes = 0;
+    run_until(run.begun + (uint64_t)(options.measure_ms * 1e6), begun, &sent);
+    sample(run.cpu_after);
+    run.ended = peer_clock();
+    run.phase = DRAIN;
+    drain_end = run.ended + DRAIN_NS;
+    while (run.busy > (uint64_t)options.watchers && loop.now < drain_end)
+        peer_turn(&loop, drain_end - loop.now);
+    if (run.busy > (uint64_t)options.watchers)
+        die("%" PRIu64 " requests without an answer", run.busy);
+}
+
+static void hold(void)
+{
+    char t[64];
+
+    start();
+    while (run.answered < (uint64_t)(options.connections * options.streams))
+        peer_turn(&loop, UINT64_MAX);
+    puts("holding");
+    fflush(stdout);
+    (void)!read(STDIN_FILENO, t, sizeof t);
+}
+
+static void report(void)
+{
+    double seconds = (double)(run.ended - run.begun) / 1e9;
+    uint64_t units = options.watchers > 0 ? run.events : run.requests;
+
+    printf(
+        "{\"kind\": \"%s\", \"connections\": %ld, \"streams\": %ld, \"rate\": %.0f, \"tls\": %s, "
+        "\"seconds\": %.4f, \"requests\": %" PRIu64 ", \"units\": %" PRIu64 ", \"per_s\": %.1f, "
+        "\"mib_per_s\": %.2f, "
+        "\"us\": {\"p50\": %.2f, \"p99\": %.2f, \"p999\": %.2f, \"max\": %.2f}",
+        kind_names[options.kind], options.connections, options.streams, options.rate,
+        options.is_tls ? "true" : "false", seconds, run.requests, units, (double)units / seconds,
+        (double)run.bytes / seconds / (1 << 20), (double)hist_at(&run.latencies, 0.5) / 1e3,
+        (double)hist_at(&run.latencies, 0.99) / 1e3, (double)hist_at(&run.latencies, 0.999) / 1e3,
+        (double)run.latencies.max / 1e3);
+    for (int i = 0; i < options.cpu_count; i++)
+        printf(", \"cpu_us_%s\": %.4f", options.cpu_names[i],
+               units == 0 ? 0.0
+                          : (double)(run.cpu_after[i] - run.cpu_before[i]) / 1e3 / (double)units);
+    puts("}");
+}
+
+/* --- the command line ------------------------------------------------------------------------ */
+
+static void usage(void)
+{
+    fputs("usage: bench-load --target HOST:PORT --kind KIND [options]\n"
+          "  KIND: range put txn list-500 list-5000 list-big watch\n"
+          "  --connections N --streams N   closed loop\n"
+          "  --rate N                      open loop: requests a second over all connections\n"
+          "  --watchers N                  with kind watch\n"
+          "  --warmup MS --measure MS\n"
+          "  --tls --ca FILE               TLS; the server's certificate is verified\n"
+          "  --real ITEM                   a real etcd: every stream has its own key, ITEM and a "
+          "number\n"
+          "  --probes                      a PING for DATA, as grpc-go sends them\n"
+          "  --hold                        one answer on each stream, then silence until the input "
+          "ends\n"
+          "  --cpu NAME=PID,PID            report their CPU time a request; may be repeated\n",
+          stderr);
+    exit(2);
+}
+
+static void add_cpu(char *text)
+{
+    char *equals = strchr(text, '=');
+
+    if (equals == NULL || options.cpu_count == CPU_MAX)
+        usage();
+    *equals = '\0';
+    options.cpu_names[options.cpu_count] = text;
+    options.cpu_pids[options.cpu_count++] = equals + 1;
+}
+
+/* Options without a value. */
+static bool parse_switch(const char *name)
+{
+    if (strcmp(name, "--tls") == 0)
+        options.is_tls = true;
+    else if (strcmp(name, "--probes") == 0)
+        options.has_probes = true;
+    else if (strcmp(name, "--hold") == 0)
+        options.holds = true;
+    else
+        return false;
+    return true;
+}
+
+static void parse_value(const char *name, char *value)
+{
+    if (strcmp(name, "--target") == 0)
+        options.target = value;
+    else if (strcmp(name, "--kind") == 0)
+        options.kind = kind_of_name(value);
+    else if (strcmp(name, "--connections") == 0)
+        options.connections = atol(value);
+    else if (strcmp(name, "--streams") == 0)
+        options.streams = atol(value);
+    else if (strcmp(name, "--watchers") == 0)
+        options.watchers = atol(value);
+    else if (strcmp(name, "--rate") == 0)
+        options.rate = atof(value);
+    else if (strcmp(name, "--warmup") == 0)
+        options.warmup_ms = atof(value);
+    else if (strcmp(name, "--measure") == 0)
+        options.measure_ms = atof(value);
+    else if (strcmp(name, "--ca") == 0)
+        options.ca = value;
+    else if (strcmp(name, "--real") == 0)
+        options.item = value;
+    else if (strcmp(name, "--cpu") == 0)
+        add_cpu(value);
+    else
+        usage();
+}
+
+static void parse(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        if (parse_switch(argv[i]))
+            continue;
+        if (i + 1 == argc)
+            usage();
+        parse_value(argv[i], argv[i + 1]);
+        i++;
+    }
+    options.is_real = options.item != NULL;
+    if (options.target == NULL || options.kind == KIND_NONE || options.connections < 1 ||
+        options.streams < 1 || (options.kind == KIND_WATCH) != (options.watchers > 0))
+        usage();
+    snprintf(run.authority, sizeof run.authority, "%s",
+             strncmp(options.target, "unix:", 5) == 0 ? "localhost" : options.target);
+}
+
+int main(int argc, char **argv)
+{
+    parse(argc, argv);
+    peer_loop_init(&loop, on_dead);
+    if (nghttp2_session_callbacks_new(&callbacks) != 0)
+        die("out of memory");
+    nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
+    nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
+    nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_close);
+    wire_answer(&run.expected, options.kind, NULL);
+    if (options.holds) {
+        hold();
+        return 0;
+    }
+    measure();
+    report();
+    return 0;
+}
