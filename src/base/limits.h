@@ -35,7 +35,7 @@
 
 /* --- times, milliseconds --- */
 #define LIMIT_KEY_WAIT_MS 10000u     /* a call waits this long for a key */
-#define LIMIT_UPSTREAM_WAIT_MS 1000u /* a new call waits this long for a lost etcd */
+#define LIMIT_UPSTREAM_WAIT_MS 800u  /* for a lost etcd: a new call has failed before 1 s is over */
 #define LIMIT_REDIAL_MS 50u
 #define LIMIT_NEGATIVE_MS 3000u     /* an unwrap that the plugin refused is remembered */
 #define LIMIT_PREFACE_MS 5000u      /* client: first bytes, TLS handshake */

@@ -110,10 +110,11 @@ void *objects_calloc(struct objects *o, size_t count, size_t n)
 
 void objects_free(struct objects *o, void *p)
 {
-    struct head *h = (struct head *)p - 1;
+    struct head *h;
 
     if (p == NULL)
         return;
+    h = (struct head *)p - 1;
     DCHECK(o->live > 0);
     o->live--;
     if (h->class == CLASS_LARGE) {

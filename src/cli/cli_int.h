@@ -3,7 +3,8 @@
  *
  *   serve.c            the proxy
  *   encrypt.c          encrypt and decrypt: one value, with the providers of its key
- *   inspect.c          what a stored value says of itself;  object.c  its kms v2 part
+ *   inspect.c          what a stored value says of itself, found by facts.c and, for kms v2,
+ *                      object.c
  *   tool_args.c        the flags that the tools have beside the proxy's
  *   value.c            a value from standard input, to standard output
  *   fetch.c            a DEK from a KMS plugin, waited for

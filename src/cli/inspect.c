@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* inspect: what a stored value says of itself, without any key. First the facts are gathered, then
- * shown. Whether an envelope is valid is asked of envelope_identify, with a provider made from the
- * value's own prefix: so the verdict is that of every reader. */
+/* inspect: what a stored value says of itself. The facts are gathered (facts.c), then shown. */
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/secret.h"
 #include "cli/cli.h"
-#include "cli/cli_int.h"
+#include "cli/facts.h"
 #include "kms/text.h"
 
 static const char inspect_help[] =
@@ -26,290 +24,6 @@ static const char inspect_help[] =
     "Exit status: 0 a well-formed envelope; 3 plaintext; 4 a malformed envelope; 1 error; 2 used\n"
     "wrongly.\n";
 
-struct kind {
-    const char *prefix; /* behind "k8s:enc:" */
-    const char *provider, *version;
-    enum provider_kind kind;
-    size_t nonce_len, tag_len;
-};
-
-static const struct kind kinds[] = {
-    {"kms:v2:", "kms", "v2", PROVIDER_KMS_V2, 12, 16},
-    {"kms:v1:", "kms", "v1", PROVIDER_KMS_V1, 12, 16},
-    {"aesgcm:v1:", "aesgcm", "v1", PROVIDER_AESGCM, 12, 16},
-    {"aescbc:v1:", "aescbc", "v1", PROVIDER_AESCBC, 16, 0},
-    {"secretbox:v1:", "secretbox", "v1", PROVIDER_SECRETBOX, 24, 16},
-};
-
-#define INFO_LEN 32u
-#define BLOCK_LEN 16u
-#define NAME_MAX_LEN 1024u /* our own bound: no name is that long */
-
-enum verdict { MALFORMED = 0, PLAINTEXT, ENVELOPE };
-
-struct remark {
-    const char *class, *text;
-};
-
-#define REMARKS_MAX 8
-
-struct facts {
-    struct bytes value;
-    enum verdict verdict;
-    const struct kind *kind; /* NULL: plaintext, or of no known provider */
-    bool has_name;
-    struct bytes name;         /* of the KMS provider or of the local key */
-    struct bytes body;         /* behind the name */
-    struct cli__object object; /* kms v2 */
-    struct bytes wrapped;      /* kms v1 */
-    size_t data_len;           /* info, nonce, ciphertext and tag */
-    size_t info_len, text_len; /* text: the ciphertext */
-    bool has_parts;            /* data_len is enough for all of them */
-    size_t plain_min, plain_max;
-    struct remark problems[REMARKS_MAX], notes[REMARKS_MAX];
-    size_t problem_count, note_count;
-};
-
-/* Each class once. */
-static void problem(struct facts *f, const char *class, const char *text)
-{
-    for (size_t i = 0; i < f->problem_count; i++)
-        if (strcmp(f->problems[i].class, class) == 0)
-            return;
-    CHECK(f->problem_count < REMARKS_MAX);
-    f->problems[f->problem_count++] = (struct remark){class, text};
-}
-
-static void problem_err(struct facts *f, enum err e)
-{
-    if (e != ERR_OK)
-        problem(f, err_reason(e), cli__words(e));
-}
-
-static void note(struct facts *f, const char *class, const char *text)
-{
-    CHECK(f->note_count < REMARKS_MAX);
-    f->notes[f->note_count++] = (struct remark){class, text};
-}
-
-/* --- facts ------------------------------------------------------------------------------------ */
-
-/* What a reader with this provider says of the value without a key. */
-static enum err judge(const struct facts *f, size_t len)
-{
-    size_t head = strlen(ENVELOPE_MARK) + strlen(f->kind->prefix);
-    bool is_kms = f->kind->kind == PROVIDER_KMS_V2 || f->kind->kind == PROVIDER_KMS_V1;
-    const struct local_key key = {.prefix = bytes_of(f->name.p, f->name.n + 1)};
-    const struct provider provider = {
-        .kind = f->kind->kind,
-        .name = "",
-        .prefix = bytes_of(f->value.p, is_kms ? head + f->name.n + 1 : head),
-        .keys = &key,
-        .key_count = is_kms ? 0 : 1};
-    const struct provider *const one[] = {&provider};
-    const struct provider_list list = {one, 1, ""};
-    struct slab slab;
-    struct slice slice = slice_static(&slab, f->value.p, (uint32_t)len);
-    struct chain chain = {0};
-    struct arena arena = {0};
-    struct envelope_value v;
-    enum err e = chain_push(&chain, &slice);
-
-    if (e == ERR_OK)
-        e = envelope_identify(&list, &chain, 0, len, &arena, &v);
-    arena_fini(&arena);
-    chain_fini(&chain);
-    return e;
-}
-
-/* The name ends at the ':' at place n. */
-static void set_name(struct facts *f, struct bytes from, size_t n)
-{
-    f->name = bytes_of(from.p, n);
-    f->body = bytes_of(from.p + n + 1, from.n - n - 1);
-    f->has_name = true;
-}
-
-/* A kms v2 name holds no ':'. A kms v1 name may, but then what follows its first part is no length
- * that fits: the first place where one stands ends it. */
-static bool find_name(struct facts *f, struct bytes from)
-{
-    size_t max = from.n < NAME_MAX_LEN ? from.n : NAME_MAX_LEN;
-    const uint8_t *first = memchr(from.p, ':', max);
-
-    if (first == NULL)
-        return false;
-    for (size_t n = (size_t)(first - from.p); n < max && from.p[n] >= 0x20; n++) {
-        if (from.p[n] != ':')
-            continue;
-        set_name(f, from, n);
-        if (f->kind->kind != PROVIDER_KMS_V1 || judge(f, f->value.n) == ERR_OK)
-            return true;
-    }
-    set_name(f, from, (size_t)(first - from.p));
-    return true;
-}
-
-static void look_at_name_end(struct facts *f)
-{
-    size_t n = 0;
-
-    while (n < f->body.n && f->body.p[n] > 0x20 && f->body.p[n] < 0x7f && f->body.p[n] != ':')
-        n++;
-    if (n < f->body.n && f->body.p[n] == ':')
-        note(f, "name_ambiguous", "key names may contain ':', so the name may be longer");
-}
-
-/* Divides data_len bytes; plaintext of the kinds that authenticate has the ciphertext's length. */
-static void divide(struct facts *f)
-{
-    size_t overhead = f->info_len + f->kind->nonce_len + f->kind->tag_len;
-
-    if (f->data_len < overhead)
-        return;
-    f->text_len = f->data_len - overhead;
-    f->has_parts = true;
-    f->plain_min = f->plain_max = f->text_len;
-    if (f->kind->kind != PROVIDER_AESCBC)
-        return;
-    f->has_parts = f->text_len >= BLOCK_LEN && f->text_len % BLOCK_LEN == 0;
-    f->plain_min = f->has_parts ? f->text_len - BLOCK_LEN : 0;
-    f->plain_max = f->has_parts ? f->text_len - 1 : 0;
-}
-
-static enum err look_at_object(struct facts *f)
-{
-    TRY(cli__object_look(f->body, &f->object));
-    f->data_len = f->object.data.n;
-    f->info_len = f->object.id.type == DEK_HKDF_SEED ? INFO_LEN : 0;
-    if (f->object.unknown_count > 0)
-        note(f, "unknown_fields", "there are fields that no Kubernetes version writes");
-    if (f->object.doubled_count > 0)
-        note(f, "doubled_fields", "a field is there twice: the last one counts");
-    if (f->object.is_whole && f->object.id.type == DEK_AES_GCM_KEY)
-        note(f, "old_source_type",
-             "source type 0 is of Kubernetes before v1.29: due for a rewrite");
-    return ERR_OK;
-}
-
-/* LENGTH(2, big-endian) WRAPPED PAYLOAD. */
-static void look_at_kms_v1(struct facts *f)
-{
-    size_t n = f->body.n < 2 ? 0 : (size_t)f->body.p[0] << 8 | f->body.p[1];
-
-    if (f->body.n < 2 || n > f->body.n - 2)
-        return;
-    f->wrapped = bytes_of(f->body.p + 2, n);
-    f->data_len = f->body.n - 2 - n;
-    note(f, "kms_v1", "servers before v1.25 wrote AES-CBC payloads, which look the same");
-}
-
-static enum err look_at_body(struct facts *f)
-{
-    f->data_len = f->body.n;
-    switch (f->kind->kind) {
-    case PROVIDER_KMS_V2:
-        TRY(look_at_object(f));
-        break;
-    case PROVIDER_KMS_V1:
-        f->data_len = 0;
-        look_at_kms_v1(f);
-        break;
-    case PROVIDER_AESCBC:
-        note(f, "not_authenticated", "AES-CBC proves nothing: damage may go unseen");
-        look_at_name_end(f);
-        break;
-    case PROVIDER_SECRETBOX:
-        note(f, "not_bound", "secretbox does not bind a value to its etcd key");
-        look_at_name_end(f);
-        break;
-    default:
-        look_at_name_end(f);
-        break;
-    }
-    divide(f);
-    return ERR_OK;
-}
-
-/* A reader stops at the first rule that is broken; here all of them are named. */
-static void look_at_rules(struct facts *f)
-{
-    struct dek_id id = f->object.id;
-
-    if (id.type != DEK_AES_GCM_KEY && id.type != DEK_HKDF_SEED)
-        problem_err(f, ERR_UNKNOWN_DEK_SOURCE_TYPE);
-    if (f->object.data.n == 0)
-        problem_err(f, ERR_ENCRYPTED_DATA_EMPTY);
-    if (id.wrapped.n == 0 || id.wrapped.n > LIMIT_WRAPPED_DEK)
-        problem_err(f, id.wrapped.n == 0 ? ERR_DEK_SOURCE_EMPTY : ERR_DEK_SOURCE_TOO_LONG);
-    problem_err(f, dek_key_id_validate(id.key_id));
-    id.type = DEK_HKDF_SEED;
-    id.wrapped = id.key_id = BYTES_LIT("good");
-    problem_err(f, dek_id_validate(&id)); /* the annotations alone */
-}
-
-/* Data that is too short is told by the length alone, whatever a reader's cipher calls it. */
-static void look_for_problems(struct facts *f, enum err e)
-{
-    bool is_short = !f->has_parts && f->kind->kind != PROVIDER_AESCBC &&
-                    (e == ERR_OK || e == ERR_AUTH_FAILED || f->data_len > 0);
-
-    if (e == ERR_OK && !is_short) {
-        f->verdict = ENVELOPE;
-        return;
-    }
-    if (e != ERR_AUTH_FAILED)
-        problem_err(f, e);
-    if (f->kind->kind == PROVIDER_KMS_V2 && f->object.is_whole)
-        look_at_rules(f);
-    if (is_short)
-        problem_err(f, ERR_TOO_SHORT);
-    if (f->kind->kind == PROVIDER_KMS_V2 && f->value.p[f->value.n - 1] == '\n' &&
-        judge(f, f->value.n - 1) == ERR_OK)
-        note(f, "line_feed",
-             "without the line feed at its end it is well formed: etcdctl get --print-value-only "
-             "adds one");
-}
-
-static const struct kind *find_kind(struct bytes behind_mark)
-{
-    for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
-        if (bytes_has_prefix(behind_mark, bytes_str(kinds[i].prefix)))
-            return &kinds[i];
-    return NULL;
-}
-
-static enum err gather(struct facts *f)
-{
-    size_t mark = strlen(ENVELOPE_MARK);
-    struct bytes rest;
-    enum err e;
-
-    if (!bytes_has_prefix(f->value, BYTES_LIT(ENVELOPE_MARK))) {
-        f->verdict = PLAINTEXT;
-        f->plain_min = f->plain_max = f->value.n;
-        return ERR_OK;
-    }
-    rest = bytes_of(f->value.p + mark, f->value.n - mark);
-    f->kind = find_kind(rest);
-    if (f->kind == NULL) {
-        problem(f, "unknown_provider",
-                "it begins with " ENVELOPE_MARK ", but with no provider and version that is known");
-        return ERR_OK;
-    }
-    mark = strlen(f->kind->prefix);
-    if (!find_name(f, bytes_of(rest.p + mark, rest.n - mark))) {
-        problem(f, "no_name", "the name behind the provider's prefix does not end with ':'");
-        return ERR_OK;
-    }
-    TRY(look_at_body(f));
-    e = judge(f, f->value.n);
-    if (e == ERR_NOMEM)
-        return e;
-    look_for_problems(f, e);
-    return ERR_OK;
-}
-
 /* --- the report ------------------------------------------------------------------------------- */
 
 static const char *looks_like(struct bytes v)
@@ -325,7 +39,7 @@ static const char *looks_like(struct bytes v)
     return at < v.n && (v.p[at] == '{' || v.p[at] == '[') ? "JSON" : "unknown";
 }
 
-static void show_object(const struct facts *f, struct cli__report *r)
+static void show_object(const struct cli__facts *f, struct cli__report *r)
 {
     const struct dek_id *id = &f->object.id;
     char hash[KMS_HASH_TEXT], type[64];
@@ -346,7 +60,7 @@ static void show_object(const struct facts *f, struct cli__report *r)
     cli__report_list_end(r);
 }
 
-static void show_plaintext_len(const struct facts *f, struct cli__report *r)
+static void show_plaintext_len(const struct cli__facts *f, struct cli__report *r)
 {
     if (f->plain_min == f->plain_max) {
         cli__report_size(r, "plaintext_length", "plaintext", f->plain_min);
@@ -356,7 +70,7 @@ static void show_plaintext_len(const struct facts *f, struct cli__report *r)
     cli__report_size(r, "plaintext_length_max", "plaintext to", f->plain_max);
 }
 
-static void show_parts(const struct facts *f, struct cli__report *r)
+static void show_parts(const struct cli__facts *f, struct cli__report *r)
 {
     cli__report_size(r, "encrypted_data_length", "encrypted data", f->data_len);
     if (!f->has_parts)
@@ -371,7 +85,7 @@ static void show_parts(const struct facts *f, struct cli__report *r)
     show_plaintext_len(f, r);
 }
 
-static void show_envelope(const struct facts *f, struct cli__report *r)
+static void show_envelope(const struct cli__facts *f, struct cli__report *r)
 {
     bool is_kms = f->kind->kind == PROVIDER_KMS_V2 || f->kind->kind == PROVIDER_KMS_V1;
     char provider[32];
@@ -394,7 +108,7 @@ static void show_envelope(const struct facts *f, struct cli__report *r)
 }
 
 static void show_remarks(struct cli__report *r, const char *name, const char *label,
-                         const struct remark *v, size_t count)
+                         const struct cli__remark *v, size_t count)
 {
     cli__report_list_begin(r, name);
     for (size_t i = 0; i < count; i++)
@@ -402,13 +116,14 @@ static void show_remarks(struct cli__report *r, const char *name, const char *la
     cli__report_list_end(r);
 }
 
-static void show(const struct facts *f, FILE *out, bool is_json)
+static void show(const struct cli__facts *f, FILE *out, bool is_json)
 {
-    static const char *const words[] = {[MALFORMED] = "malformed envelope",
-                                        [PLAINTEXT] = "plaintext, not sealed",
-                                        [ENVELOPE] = "well-formed envelope"};
-    static const char *const names[] = {
-        [MALFORMED] = "malformed", [PLAINTEXT] = "plaintext", [ENVELOPE] = "envelope"};
+    static const char *const words[] = {[CLI__MALFORMED] = "malformed envelope",
+                                        [CLI__PLAINTEXT] = "plaintext, not sealed",
+                                        [CLI__ENVELOPE] = "well-formed envelope"};
+    static const char *const names[] = {[CLI__MALFORMED] = "malformed",
+                                        [CLI__PLAINTEXT] = "plaintext",
+                                        [CLI__ENVELOPE] = "envelope"};
     struct cli__report r;
 
     cli__report_begin(&r, out, is_json);
@@ -416,7 +131,7 @@ static void show(const struct facts *f, FILE *out, bool is_json)
     cli__report_size(&r, "length", "stored value", f->value.n);
     if (f->kind != NULL)
         show_envelope(f, &r);
-    if (f->verdict == PLAINTEXT) {
+    if (f->verdict == CLI__PLAINTEXT) {
         cli__report_text(&r, "looks_like", "looks like", looks_like(f->value));
         cli__report_size(&r, "plaintext_length", "plaintext", f->plain_min);
     }
@@ -427,15 +142,16 @@ static void show(const struct facts *f, FILE *out, bool is_json)
 
 int cli__inspect(struct slice value, FILE *f, bool is_json)
 {
-    static const int statuses[] = {
-        [MALFORMED] = CLI_UNREADABLE, [PLAINTEXT] = CLI_NOT_AS_WANTED, [ENVELOPE] = CLI_OK};
-    struct facts facts = {.value = slice_bytes(value)};
-    enum err e = gather(&facts);
+    static const int statuses[] = {[CLI__MALFORMED] = CLI_UNREADABLE,
+                                   [CLI__PLAINTEXT] = CLI_NOT_AS_WANTED,
+                                   [CLI__ENVELOPE] = CLI_OK};
+    struct cli__facts facts;
+    enum err e = cli__facts_gather(slice_bytes(value), &facts);
     int status;
 
     if (e == ERR_OK)
         show(&facts, f, is_json);
-    cli__object_fini(&facts.object);
+    cli__facts_fini(&facts);
     if (e != ERR_OK)
         return cli__refuse(CLI_ERROR, "cannot look at the value: %s", err_reason(e));
     status = statuses[facts.verdict];

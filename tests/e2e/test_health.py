@@ -348,11 +348,12 @@ class Metrics(Admin):
         self.wait_sample(before + 1, name, resource="secrets", transformation_type="to_storage",
                          transformer_prefix=PREFIX, status="OK")
         self.wait_sample(1, name, resource="configmaps")
-        opened = self.sample(name, transformation_type="from_storage", transformer_prefix=PREFIX)
+        opened = self.sample(name, transformation_type="from_storage", transformer_prefix=PREFIX, status="OK")
         self.assertGreaterEqual(opened, 5)
         count = "apiserver_storage_transformation_duration_seconds_count"
         self.wait_sample(opened, count, transformation_type="from_storage", transformer_prefix=PREFIX)
-        self.wait_sample(self.sample(name, transformation_type="to_storage"), count, transformation_type="to_storage")
+        self.wait_sample(self.sample(name, transformation_type="to_storage", status="OK"), count,
+                         transformation_type="to_storage")
 
     def test_key_ids(self):
         self.client.put(self.secret(), VALUE)
