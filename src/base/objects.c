@@ -30,19 +30,22 @@ static const uint16_t sizes[OBJECTS_CLASSES] = {32,  48,  64,   80,   96,   112,
 
 #ifdef __SANITIZE_ADDRESS__
 /* Every object is malloc's, so that the sanitizer sees overruns and use after free. */
-static uint32_t class_of(size_t n)
+static uint32_t class_of(struct objects *o, size_t n)
 {
+    (void)o;
     (void)sizes;
     (void)n;
     return CLASS_LARGE;
 }
 #else
-static uint32_t class_of(size_t n)
+static uint32_t class_of(struct objects *o, size_t n)
 {
-    for (uint32_t i = 0; i < OBJECTS_CLASSES; i++)
-        if (n <= sizes[i])
-            return i;
-    return CLASS_LARGE;
+    if (n > OBJECTS_MAX)
+        return CLASS_LARGE;
+    if (o->class_of[OBJECTS_MAX / 16] == 0) /* first use */
+        for (uint32_t i = OBJECTS_CLASSES; i-- > 0;)
+            memset(o->class_of, (int)i, sizes[i] / 16 + 1u);
+    return o->class_of[(n + 15) / 16];
 }
 #endif
 
@@ -72,7 +75,7 @@ static bool chunk_add(struct objects *o)
 
 void *objects_alloc(struct objects *o, size_t n)
 {
-    uint32_t class = class_of(n + sizeof(struct head));
+    uint32_t class = class_of(o, n + sizeof(struct head));
     struct head *h;
 
     if (class == CLASS_LARGE) {

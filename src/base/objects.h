@@ -9,6 +9,7 @@
 #include "base/base.h"
 
 #define OBJECTS_CLASSES 20
+#define OBJECTS_MAX 4096u /* with the head; more is malloc's */
 
 struct objects_chunk;
 
@@ -17,7 +18,8 @@ struct objects {
     uint8_t *fresh; /* unused rest of the newest chunk */
     size_t fresh_len;
     void *free[OBJECTS_CLASSES];
-    size_t live; /* objects handed out, large ones included */
+    size_t live;                            /* objects handed out, large ones included */
+    uint8_t class_of[OBJECTS_MAX / 16 + 1]; /* by sixteenths of the size, rounded up */
 };
 
 /* Zero-initialised is empty and valid. Every object must have been freed. */

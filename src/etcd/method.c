@@ -12,63 +12,68 @@
 /* Everything that etcd 3.4 to 3.8 serves on its client port, but for v3lockpb.Lock and
  * v3electionpb.Election: etcd turns their requests into Puts inside itself, past any proxy. The
  * most frequent ones first. */
+#define METHOD(path, shape, content)                                                               \
+    {                                                                                              \
+        (path), sizeof(path) - 1, (shape), (content)                                               \
+    }
+
 static const struct etcd_method methods[] = {
-    {KV "Range", ETCD_UNARY, ETCD_RANGE},
-    {KV "Txn", ETCD_UNARY, ETCD_TXN},
-    {WATCH "Watch", ETCD_BIDI, ETCD_WATCH},
-    {KV "Put", ETCD_UNARY, ETCD_PUT},
-    {KV "DeleteRange", ETCD_UNARY, ETCD_DELETE_RANGE},
-    {KV "RangeStream", ETCD_SERVER_STREAM, ETCD_RANGE_STREAM},
-    {KV "Compact", ETCD_UNARY, ETCD_OPAQUE},
+    METHOD(KV "Range", ETCD_UNARY, ETCD_RANGE),
+    METHOD(KV "Txn", ETCD_UNARY, ETCD_TXN),
+    METHOD(WATCH "Watch", ETCD_BIDI, ETCD_WATCH),
+    METHOD(KV "Put", ETCD_UNARY, ETCD_PUT),
+    METHOD(KV "DeleteRange", ETCD_UNARY, ETCD_DELETE_RANGE),
+    METHOD(KV "RangeStream", ETCD_SERVER_STREAM, ETCD_RANGE_STREAM),
+    METHOD(KV "Compact", ETCD_UNARY, ETCD_OPAQUE),
 
-    {LEASE "LeaseGrant", ETCD_UNARY, ETCD_OPAQUE},
-    {LEASE "LeaseRevoke", ETCD_UNARY, ETCD_OPAQUE},
-    {LEASE "LeaseKeepAlive", ETCD_BIDI, ETCD_OPAQUE},
-    {LEASE "LeaseTimeToLive", ETCD_UNARY, ETCD_OPAQUE},
-    {LEASE "LeaseLeases", ETCD_UNARY, ETCD_OPAQUE},
+    METHOD(LEASE "LeaseGrant", ETCD_UNARY, ETCD_OPAQUE),
+    METHOD(LEASE "LeaseRevoke", ETCD_UNARY, ETCD_OPAQUE),
+    METHOD(LEASE "LeaseKeepAlive", ETCD_BIDI, ETCD_OPAQUE),
+    METHOD(LEASE "LeaseTimeToLive", ETCD_UNARY, ETCD_OPAQUE),
+    METHOD(LEASE "LeaseLeases", ETCD_UNARY, ETCD_OPAQUE),
 
-    {CLUSTER "MemberList", ETCD_UNARY, ETCD_MEMBERS},
-    {CLUSTER "MemberAdd", ETCD_UNARY, ETCD_MEMBER_ADD},
-    {CLUSTER "MemberRemove", ETCD_UNARY, ETCD_MEMBERS},
-    {CLUSTER "MemberUpdate", ETCD_UNARY, ETCD_MEMBERS},
-    {CLUSTER "MemberPromote", ETCD_UNARY, ETCD_MEMBERS},
+    METHOD(CLUSTER "MemberList", ETCD_UNARY, ETCD_MEMBERS),
+    METHOD(CLUSTER "MemberAdd", ETCD_UNARY, ETCD_MEMBER_ADD),
+    METHOD(CLUSTER "MemberRemove", ETCD_UNARY, ETCD_MEMBERS),
+    METHOD(CLUSTER "MemberUpdate", ETCD_UNARY, ETCD_MEMBERS),
+    METHOD(CLUSTER "MemberPromote", ETCD_UNARY, ETCD_MEMBERS),
 
-    {MAINTENANCE "Status", ETCD_UNARY, ETCD_OPAQUE},
-    {MAINTENANCE "Alarm", ETCD_UNARY, ETCD_OPAQUE},
-    {MAINTENANCE "Defragment", ETCD_UNARY, ETCD_OPAQUE},
-    {MAINTENANCE "Hash", ETCD_UNARY, ETCD_OPAQUE},
-    {MAINTENANCE "HashKV", ETCD_UNARY, ETCD_OPAQUE},
-    {MAINTENANCE "Snapshot", ETCD_SERVER_STREAM, ETCD_OPAQUE}, /* stored, so sealed, bytes */
-    {MAINTENANCE "MoveLeader", ETCD_UNARY, ETCD_OPAQUE},
-    {MAINTENANCE "Downgrade", ETCD_UNARY, ETCD_OPAQUE},
+    METHOD(MAINTENANCE "Status", ETCD_UNARY, ETCD_OPAQUE),
+    METHOD(MAINTENANCE "Alarm", ETCD_UNARY, ETCD_OPAQUE),
+    METHOD(MAINTENANCE "Defragment", ETCD_UNARY, ETCD_OPAQUE),
+    METHOD(MAINTENANCE "Hash", ETCD_UNARY, ETCD_OPAQUE),
+    METHOD(MAINTENANCE "HashKV", ETCD_UNARY, ETCD_OPAQUE),
+    METHOD(MAINTENANCE "Snapshot", ETCD_SERVER_STREAM, ETCD_OPAQUE), /* stored, so sealed, bytes */
+    METHOD(MAINTENANCE "MoveLeader", ETCD_UNARY, ETCD_OPAQUE),
+    METHOD(MAINTENANCE "Downgrade", ETCD_UNARY, ETCD_OPAQUE),
 
-    {AUTH "AuthEnable", ETCD_UNARY, ETCD_OPAQUE},
-    {AUTH "AuthDisable", ETCD_UNARY, ETCD_OPAQUE},
-    {AUTH "AuthStatus", ETCD_UNARY, ETCD_OPAQUE},
-    {AUTH "Authenticate", ETCD_UNARY, ETCD_OPAQUE},
-    {AUTH "UserAdd", ETCD_UNARY, ETCD_OPAQUE},
-    {AUTH "UserGet", ETCD_UNARY, ETCD_OPAQUE},
-    {AUTH "UserList", ETCD_UNARY, ETCD_OPAQUE},
-    {AUTH "UserDelete", ETCD_UNARY, ETCD_OPAQUE},
-    {AUTH "UserChangePassword", ETCD_UNARY, ETCD_OPAQUE},
-    {AUTH "UserGrantRole", ETCD_UNARY, ETCD_OPAQUE},
-    {AUTH "UserRevokeRole", ETCD_UNARY, ETCD_OPAQUE},
-    {AUTH "RoleAdd", ETCD_UNARY, ETCD_OPAQUE},
-    {AUTH "RoleGet", ETCD_UNARY, ETCD_OPAQUE},
-    {AUTH "RoleList", ETCD_UNARY, ETCD_OPAQUE},
-    {AUTH "RoleDelete", ETCD_UNARY, ETCD_OPAQUE},
-    {AUTH "RoleGrantPermission", ETCD_UNARY, ETCD_OPAQUE},
-    {AUTH "RoleRevokePermission", ETCD_UNARY, ETCD_OPAQUE},
+    METHOD(AUTH "AuthEnable", ETCD_UNARY, ETCD_OPAQUE),
+    METHOD(AUTH "AuthDisable", ETCD_UNARY, ETCD_OPAQUE),
+    METHOD(AUTH "AuthStatus", ETCD_UNARY, ETCD_OPAQUE),
+    METHOD(AUTH "Authenticate", ETCD_UNARY, ETCD_OPAQUE),
+    METHOD(AUTH "UserAdd", ETCD_UNARY, ETCD_OPAQUE),
+    METHOD(AUTH "UserGet", ETCD_UNARY, ETCD_OPAQUE),
+    METHOD(AUTH "UserList", ETCD_UNARY, ETCD_OPAQUE),
+    METHOD(AUTH "UserDelete", ETCD_UNARY, ETCD_OPAQUE),
+    METHOD(AUTH "UserChangePassword", ETCD_UNARY, ETCD_OPAQUE),
+    METHOD(AUTH "UserGrantRole", ETCD_UNARY, ETCD_OPAQUE),
+    METHOD(AUTH "UserRevokeRole", ETCD_UNARY, ETCD_OPAQUE),
+    METHOD(AUTH "RoleAdd", ETCD_UNARY, ETCD_OPAQUE),
+    METHOD(AUTH "RoleGet", ETCD_UNARY, ETCD_OPAQUE),
+    METHOD(AUTH "RoleList", ETCD_UNARY, ETCD_OPAQUE),
+    METHOD(AUTH "RoleDelete", ETCD_UNARY, ETCD_OPAQUE),
+    METHOD(AUTH "RoleGrantPermission", ETCD_UNARY, ETCD_OPAQUE),
+    METHOD(AUTH "RoleRevokePermission", ETCD_UNARY, ETCD_OPAQUE),
 
-    {HEALTH "Check", ETCD_UNARY, ETCD_OPAQUE},
-    {HEALTH "Watch", ETCD_SERVER_STREAM, ETCD_OPAQUE},
-    {HEALTH "List", ETCD_UNARY, ETCD_OPAQUE},
+    METHOD(HEALTH "Check", ETCD_UNARY, ETCD_OPAQUE),
+    METHOD(HEALTH "Watch", ETCD_SERVER_STREAM, ETCD_OPAQUE),
+    METHOD(HEALTH "List", ETCD_UNARY, ETCD_OPAQUE),
 };
 
 const struct etcd_method *etcd_method_find(struct bytes path)
 {
     for (size_t i = 0; i < ARRAY_LEN(methods); i++) {
-        if (bytes_eq(path, bytes_str(methods[i].path)))
+        if (bytes_eq(path, bytes_of(methods[i].path, methods[i].path_len)))
             return &methods[i];
     }
     return NULL;

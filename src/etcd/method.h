@@ -24,6 +24,7 @@ enum etcd_content {
 
 struct etcd_method {
     const char *path; /* "/etcdserverpb.KV/Range" */
+    size_t path_len;
     enum etcd_shape shape;
     enum etcd_content content;
 };

@@ -168,16 +168,30 @@ static int end_request(struct h2_conn *c, struct h2_stream *s, bool end)
     return 0;
 }
 
+/* nghttp2 does not look at the order of an answer's frames (session.c), so it is done here:
+ * headers, then data, then trailers that end the stream (RFC 9113 section 8.1). */
+static int answer_is_broken(struct h2_conn *c, struct h2_stream *s)
+{
+    if (s->is_broken)
+        return 0;
+    s->is_broken = true;
+    return h2__rst(c->session, s->id, H2_PROTOCOL_ERROR);
+}
+
 static int got_answer_headers(struct h2_conn *c, struct h2_stream *s, bool end)
 {
+    bool is_informational = !s->is_responded && headers_are_informational(c);
+
     if (c->headers.is_over)
         return h2__rst(c->session, s->id, H2_INTERNAL_ERROR);
+    if (s->is_broken || (s->is_responded && !end) || (is_informational && end))
+        return answer_is_broken(c, s);
     s->is_remote_ended = end;
     if (s->is_responded) {
         c->ops->on_trailers(s, headers_list(c));
         return 0;
     }
-    if (headers_are_informational(c))
+    if (is_informational)
         return 0;
     s->is_responded = true;
     c->ops->on_response(s, headers_list(c), end);
@@ -200,15 +214,23 @@ static int got_headers(struct h2_conn *c, const nghttp2_frame *frame)
     return rv;
 }
 
-static void got_data_end(struct h2_conn *c, int32_t id)
+static bool is_out_of_order(const struct h2_conn *c, const struct h2_stream *s)
+{
+    return !c->opts.is_server && (s->is_broken || !s->is_responded);
+}
+
+static int got_data_end(struct h2_conn *c, int32_t id)
 {
     struct h2_stream *s = h2__stream_of(c->session, id);
 
     if (s == NULL)
-        return;
+        return 0;
+    if (is_out_of_order(c, s))
+        return answer_is_broken(c, s);
     h2__bucket_give(&c->guard.frames, 1);
     s->is_remote_ended = true;
     c->ops->on_end(s);
+    return 0;
 }
 
 static void got_ping_ack(struct h2_conn *c, const nghttp2_ping *ping)
@@ -228,7 +250,7 @@ int h2__on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void
         return got_headers(c, frame);
     case NGHTTP2_DATA:
         if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM)
-            got_data_end(c, frame->hd.stream_id);
+            return got_data_end(c, frame->hd.stream_id);
         break;
     case NGHTTP2_RST_STREAM:
         if (h2__stream_of(session, frame->hd.stream_id) != NULL)
@@ -289,6 +311,8 @@ int h2__on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t id, const
         return NGHTTP2_ERR_CALLBACK_FAILURE;
     if (s == NULL || c->state != H2__OPEN)
         return 0;
+    if (is_out_of_order(c, s))
+        return answer_is_broken(c, s);
     if (chunk_slice(c, p, n, &data) != ERR_OK) {
         c->fatal = ERR_NOMEM;
         return NGHTTP2_ERR_CALLBACK_FAILURE;

@@ -583,6 +583,7 @@ void call_on_down_close(struct h2_stream *s, enum h2_code code, bool is_complete
 
 /* --- etcd's stream --------------------------------------------------------------------------- */
 
+/* All but what ends at a proxy, and no pseudo-header. */
 static bool is_passed_to_client(struct bytes name)
 {
     static const struct bytes own[] = {NAME("grpc-accept-encoding"), NAME("grpc-encoding"),
@@ -590,17 +591,18 @@ static bool is_passed_to_client(struct bytes name)
                                        NAME("proxy-connection"),     NAME("upgrade"),
                                        NAME("transfer-encoding"),    NAME("content-length")};
 
-    return !is_one_of(name, own, ARRAY_LEN(own));
+    return name.n > 0 && name.p[0] != ':' && !is_one_of(name, own, ARRAY_LEN(own));
 }
 
-/* Hands the headers on without a copy: h2 makes its own. */
+/* Hands the headers of an answer with status 200 on without a copy: h2 makes its own. */
 static enum err respond(struct call *c, struct h2_fields h, bool end_stream)
 {
     struct h2_field v[LIMIT_HEADER_FIELDS];
     size_t n = 0;
 
-    if (h.count > ARRAY_LEN(v))
+    if (h.count >= ARRAY_LEN(v))
         return ERR_MEMORY_LIMIT;
+    v[n++] = (struct h2_field){BYTES_LIT(":status"), BYTES_LIT("200")};
     for (size_t i = 0; i < h.count; i++)
         if (is_passed_to_client(h.v[i].name))
             v[n++] = h.v[i];

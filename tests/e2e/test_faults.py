@@ -134,6 +134,42 @@ class Cut(Faults):
     def cuts(self, data):
         return [0, 1, 20, len(data) // 2, len(data) - 1]
 
+    def test_frames_out_of_order(self):
+        """RFC 9113 section 8.1: headers, data, trailers that end the stream."""
+        def send(call, *steps):
+            for step in steps:
+                if step == "data":
+                    call.conn.send_data(call.id, h2raw.grpc_message(b""))
+                elif step == "end":
+                    call.conn.send_data(call.id, b"", True)
+                elif step == "headers":
+                    call.headers()
+                elif step.startswith("100"):
+                    call.conn.send_headers(call.id, [(":status", "100")], step.endswith("end"))
+                else:
+                    call.conn.send_trailers(call.id, [("grpc-status", "0"), ("grpc-message", "")])
+        for steps in (("data",), ("data", "headers", "trailers"), ("end",), ("headers", "headers", "trailers"),
+                      ("headers", "headers", "headers"), ("headers", "data", "headers", "data", "trailers"),
+                      ("100", "end"), ("100 end",), ("100", "data", "headers", "trailers"),
+                      ("headers", "data", "headers", "end")):
+            for key in self.secret(), self.plain():
+                with self.subTest(steps=steps, key=key):
+                    self.script(KV + "Range", lambda call, steps=steps: send(call, *steps))
+                    self.fails((Code.INTERNAL, Code.UNAVAILABLE, Code.UNKNOWN), self.client.get, key, timeout=5)
+        self.fake.script = None
+        self.client.put(self.secret(), b"x")
+        self.assertEqual(self.client.value(self.secret()), b"x")
+
+    def test_pseudo_headers_stay_at_the_proxy(self):
+        def answer(call):
+            call.answered = True
+            call.conn.send_headers(call.id, [(":status", "200"), (":path", "/x"), (":status", "200"),
+                                             ("content-type", "application/grpc"), ("good", "1")])
+            call.message(rpc.RangeResponse(header=self.fake.header()))
+            call.trailers(0, "", [(":status", "500")])
+        self.script(KV + "Range", answer)
+        self.assertEqual(self.client.get(self.secret()).count, 0)
+
     def test_cut_by_trailers(self):
         data = self.message()
         for keep in self.cuts(data):

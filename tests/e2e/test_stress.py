@@ -59,6 +59,15 @@ class Stress(Base):
             call.headers()
             if rng.random() < 0.5:
                 call.trailers(13, "without a message")
+        elif dice < 0.89:  # frames in some order
+            for _ in range(rng.randrange(1, 4)):
+                step = rng.randrange(3)
+                if step == 0:
+                    call.headers()
+                elif step == 1:
+                    call.conn.send_data(call.id, h2raw.grpc_message(b""), rng.random() < 0.2)
+                else:
+                    call.conn.send_trailers(call.id, [("grpc-status", "0")])
         elif dice < 0.9:
             call.raw(b"\x00\xff\xff\xff\xff" + b"z" * 100)
         elif dice < 0.93:

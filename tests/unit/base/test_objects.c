@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/objects.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* Every size keeps its bytes while others come and go. */
+static void objects_keep_their_bytes(void **state)
+{
+    enum { SLOTS = 300 };
+    struct objects o = {0};
+    uint8_t *slot[SLOTS] = {0};
+    size_t len[SLOTS] = {0};
+    unsigned seed = 7;
+
+    (void)state;
+    for (int round = 0; round < 60000; round++) {
+        size_t i = (size_t)rand_r(&seed) % SLOTS;
+
+        if (slot[i] != NULL) {
+            for (size_t k = 0; k < len[i]; k++)
+                assert_int_equal(slot[i][k], (uint8_t)i);
+            objects_free(&o, slot[i]);
+            slot[i] = NULL;
+            continue;
+        }
+        len[i] = (size_t)rand_r(&seed) % (round % 50 == 0 ? 20000 : 600);
+        slot[i] = objects_alloc(&o, len[i]);
+        assert_non_null(slot[i]);
+        assert_int_equal((uintptr_t)slot[i] % 16, 0);
+        memset(slot[i], (int)i, len[i]);
+    }
+    for (size_t i = 0; i < SLOTS; i++)
+        objects_free(&o, slot[i]);
+    assert_int_equal(o.live, 0);
+    objects_fini(&o);
+}
+
+static void realloc_keeps_what_was_there(void **state)
+{
+    struct objects o = {0};
+    uint8_t *p = NULL;
+
+    (void)state;
+    for (size_t n = 1; n < 9000; n = n * 3 / 2 + 1) {
+        p = objects_realloc(&o, p, n);
+        assert_non_null(p);
+        if (n > 1)
+            assert_int_equal(p[0], 0x77);
+        p[0] = 0x77;
+    }
+    assert_null(objects_realloc(&o, p, 0));
+    p = objects_calloc(&o, 10, 10);
+    for (size_t k = 0; k < 100; k++)
+        assert_int_equal(p[k], 0);
+    objects_free(&o, p);
+    objects_free(&o, NULL);
+    assert_null(objects_calloc(&o, SIZE_MAX / 2, 4));
+    objects_fini(&o);
+}
+
+#ifndef __SANITIZE_ADDRESS__
+static void a_freed_object_is_reused(void **state)
+{
+    struct objects o = {0};
+    void *a = objects_alloc(&o, 100), *b;
+
+    (void)state;
+    objects_free(&o, a);
+    b = objects_alloc(&o, 97);
+    assert_ptr_equal(a, b);
+    objects_free(&o, b);
+    objects_fini(&o);
+}
+#endif
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(objects_keep_their_bytes),
+        cmocka_unit_test(realloc_keeps_what_was_there),
+#ifndef __SANITIZE_ADDRESS__
+        cmocka_unit_test(a_freed_object_is_reused),
+#endif
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
