@@ -17,7 +17,7 @@
     X(identity_reads_total, counter, "Protected values that were plaintext in etcd")               \
     X(log_dropped_total, counter, "Log lines dropped because the log was not drained")             \
     X(links, gauge, "Client connections now open")                                                 \
-    X(held_bytes, gauge, "Bytes of memory that messages on their way hold now")          \
+    X(held_bytes, gauge, "Bytes of memory that messages on their way hold now")                    \
     X(kms_unwraps_total, counter, "Decrypt calls made to KMS plugins")                             \
     X(kms_unwrap_errors_total, counter, "Decrypt calls that failed")                               \
     X(reload_successes_total, counter, "Configurations that were taken over while running")        \

@@ -39,7 +39,7 @@ static struct opened open_scratch(struct kit *k, const struct provider_list *lis
     struct buf before = buf_chain(in), after;
     struct opened o = {.err = ERR_OK};
     struct slice out = SLICE_EMPTY;
-    struct envelope_opened opened = {false, false};
+    struct envelope_opened opened = {0};
 
     o.err =
         envelope_open_scratch(k->ctx, list, v, dek, key, in, 0, in->len, &k->pool, &out, &opened);
