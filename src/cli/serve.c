@@ -33,6 +33,8 @@ static int serve_with(const struct settings *o)
         return refuse(CLI_USAGE,
                       "--encryption-provider-config is needed: without it nothing would be "
                       "encrypted");
+    if (!serve_admin_check(o, why, sizeof why))
+        return refuse(CLI_USAGE, why);
     if (cli_rules_load(o, &rules, why, sizeof why) != ERR_OK) {
         fprintf(stderr, "etcd-envelope: %s: %s\n", o->encryption_provider_config, why);
         return CLI_ERROR;

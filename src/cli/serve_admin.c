@@ -129,22 +129,33 @@ static bool may_listen(const struct settings *o, const struct net_url *url)
            (url->is_tls && o->trusted_ca_file != NULL);
 }
 
+bool serve_admin_check(const struct settings *o, char *why, size_t why_len)
+{
+    for (size_t i = 0; i < o->listen_metrics_url_count; i++) {
+        const char *text = o->listen_metrics_urls[i], *reason = "";
+        struct net_url url;
+
+        if (net_url_parse(text, &url, &reason) != ERR_OK) {
+            snprintf(why, why_len, "--listen-metrics-urls: %s: %s", text, reason);
+            return false;
+        }
+        if (!may_listen(o, &url)) {
+            snprintf(why, why_len,
+                     "--listen-metrics-urls: %s is reachable by others: use https with "
+                     "--trusted-ca-file, or say --insecure-listen",
+                     text);
+            return false;
+        }
+    }
+    return true;
+}
+
 static int listen_on(struct serve_admin *a, const char *text, size_t i, char *why, size_t why_len)
 {
     const char *reason = "";
     struct net_url url;
 
-    if (net_url_parse(text, &url, &reason) != ERR_OK) {
-        snprintf(why, why_len, "--listen-metrics-urls: %s: %s", text, reason);
-        return CLI_USAGE;
-    }
-    if (!may_listen(a->settings, &url)) {
-        snprintf(why, why_len,
-                 "--listen-metrics-urls: %s is reachable by others: use https with "
-                 "--trusted-ca-file, or say --insecure-listen",
-                 text);
-        return CLI_USAGE;
-    }
+    CHECK(net_url_parse(text, &url, &reason) == ERR_OK); /* serve_admin_check has */
     if (url.is_tls && a->tls == NULL && make_tls(a, why, why_len) != ERR_OK)
         return CLI_ERROR;
     if (admin_listen(a->admin, &url, url.is_tls ? tls_now : NULL, why, why_len) != ERR_OK)

@@ -8,7 +8,9 @@
 
 struct serve_admin;
 
-/* settings outlives it. */
+/* Whether --listen-metrics-urls can be served, with the reason in why. */
+MUST_CHECK bool serve_admin_check(const struct settings *o, char *why, size_t why_len);
+/* After serve_admin_check; settings outlives it. */
 struct serve_admin *serve_admin_new(const struct settings *settings);
 /* After server_run. */
 void serve_admin_free(struct serve_admin *a);
