@@ -488,10 +488,10 @@ static void report(void)
         "\"answered\": %" PRIu64 ", \"mib_per_s\": %.2f, "
         "\"us\": {\"p50\": %.2f, \"p99\": %.2f, \"p999\": %.2f, \"max\": %.2f}",
         kind_names[options.kind], options.connections, options.streams, options.rate,
-        options.is_tls ? "true" : "false", seconds, run.requests, units, (double)units / seconds, run.answered,
-        (double)run.bytes / seconds / (1 << 20), (double)hist_at(&run.latencies, 0.5) / 1e3,
-        (double)hist_at(&run.latencies, 0.99) / 1e3, (double)hist_at(&run.latencies, 0.999) / 1e3,
-        (double)run.latencies.max / 1e3);
+        options.is_tls ? "true" : "false", seconds, run.requests, units, (double)units / seconds,
+        run.answered, (double)run.bytes / seconds / (1 << 20),
+        (double)hist_at(&run.latencies, 0.5) / 1e3, (double)hist_at(&run.latencies, 0.99) / 1e3,
+        (double)hist_at(&run.latencies, 0.999) / 1e3, (double)run.latencies.max / 1e3);
     for (int i = 0; i < options.cpu_count; i++)
         printf(", \"cpu_us_%s\": %.4f", options.cpu_names[i],
                units == 0 ? 0.0

@@ -34,8 +34,8 @@
 #define LIMIT_STREAM_OUT (256u * 1024)       /* queued on a stream before credit is held back */
 
 /* --- times, milliseconds --- */
-#define LIMIT_KEY_WAIT_MS 10000u     /* a call waits this long for a key */
-#define LIMIT_UPSTREAM_WAIT_MS 800u  /* for a lost etcd: a new call has failed before 1 s is over */
+#define LIMIT_KEY_WAIT_MS 10000u    /* a call waits this long for a key */
+#define LIMIT_UPSTREAM_WAIT_MS 800u /* for a lost etcd: so that a new call fails within 1 s */
 #define LIMIT_REDIAL_MS 50u
 #define LIMIT_NEGATIVE_MS 3000u     /* an unwrap that the plugin refused is remembered */
 #define LIMIT_PREFACE_MS 5000u      /* client: first bytes, TLS handshake */

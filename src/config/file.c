@@ -52,8 +52,6 @@ static enum err read_open_file(int fd, uint8_t **text, size_t *len, char *reason
         snprintf(reason, reason_len, "can't be read: %s", strerror(errno));
     } else if (*len > CONFIG_MAX_FILE) {
         (void)fail(reason, reason_len, "is larger than 4 MiB");
-    } else if (*len == 0) {
-        (void)fail(reason, reason_len, "is empty");
     } else {
         *text = buf;
         return ERR_OK;

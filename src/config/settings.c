@@ -240,6 +240,10 @@ static enum err read_config_file(struct parser *p)
 
     if (config__read_file(p->file, &text, &len, reason, sizeof(reason)) != ERR_OK)
         return fail(p, "--config-file: \"%s\" %s", p->file, reason);
+    if (len == 0) {
+        free(text);
+        return fail(p, "--config-file: \"%s\" is empty", p->file);
+    }
     e = config__read(bytes_of(text, len), &t);
     if (e == ERR_OK)
         e = read_file_tree(p, &t);

@@ -48,7 +48,8 @@ static void conn_set_state(struct h2_conn *c, enum h2__state to)
 
 /* ------------------------------------------------------------------------ ends */
 
-static void conn_free(struct h2_conn *c)
+/* Gives back all that comes from the owner's slab pool. */
+static void conn_fini(struct h2_conn *c)
 {
     loop_flush_cancel(&c->flush);
     loop_task_cancel(&c->task);
@@ -59,7 +60,6 @@ static void conn_free(struct h2_conn *c)
     h2__headers_fini(&c->headers);
     chain_fini(&c->out);
     free(c->nv);
-    free(c);
 }
 
 /* The owner has closed and the descriptor is: nobody can call us any more. */
@@ -67,8 +67,9 @@ static void conn_free_if_over(struct h2_conn *c)
 {
     if (c->state != H2__ENDED || !c->is_net_closed)
         return;
+    conn_fini(c); /* first, for the owner may free the pool when its last connection is over */
     c->ops->on_conn_closed(c);
-    conn_free(c);
+    free(c);
 }
 
 static void conn_close_net(struct h2_conn *c, uint64_t linger_ms)
@@ -486,7 +487,8 @@ enum err h2_conn_new(struct loop *loop, struct slab_pool *pool, struct net_conn 
     return ERR_OK;
 
 err_free:
-    conn_free(c);
+    conn_fini(c);
+    free(c);
 err_close_net:
     net_conn_set_ops(net, &orphan_ops, NULL);
     net_conn_close(net, 0);

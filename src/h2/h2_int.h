@@ -132,12 +132,12 @@ struct h2_stream {
     struct chain out;
     struct h2__fields_copy *trailers; /* sent behind out */
     enum h2_code reset_code;
-    bool is_reset;        /* by the owner; on_close is on its way */
-    bool is_sent;         /* client: HEADERS are framed */
-    bool is_responded;    /* final response headers are in (client), submitted (server) */
-    bool is_broken;       /* client: the answer broke the order of frames, RST_STREAM is on its way */
-    bool is_deferred;     /* nghttp2 waits for h2__stream_resume */
-    bool is_end_queued;   /* END_STREAM or trailers behind out */
+    bool is_reset;      /* by the owner; on_close is on its way */
+    bool is_sent;       /* client: HEADERS are framed */
+    bool is_responded;  /* final response headers are in (client), submitted (server) */
+    bool is_broken;     /* client: the answer broke the order of frames, RST_STREAM is on its way */
+    bool is_deferred;   /* nghttp2 waits for h2__stream_resume */
+    bool is_end_queued; /* END_STREAM or trailers behind out */
     bool is_local_ended;  /* END_STREAM framed */
     bool is_remote_ended; /* END_STREAM received */
 };

@@ -168,8 +168,10 @@ static int start(struct server *s, struct ruleset *rules, char *why, size_t why_
         return SERVER_ERROR;
     }
     status = server__setup(s, why, why_len);
-    if (status != 0)
+    if (status != 0) {
+        ruleset_drop(rules);
         return status;
+    }
     if (server__first_set(s, rules) != ERR_OK || server__watch(s) != ERR_OK) {
         snprintf(why, why_len, "cannot make the key manager");
         return SERVER_ERROR;
@@ -186,14 +188,18 @@ static void drop_tls(struct net_tls *tls)
 int server_run(const struct settings *settings, const struct server_source *source,
                const struct server_hooks *hooks, struct ruleset *rules, char *why, size_t why_len)
 {
-    struct server s = {
-        .settings = settings, .source = *source, .hooks = *hooks, .env = {.settings = settings}};
+    /* One a process, and static: a start that failed leaves it half made, with handles and threads
+     * that know it. */
+    static struct server s;
     int status;
+
+    s = (struct server){
+        .settings = settings, .source = *source, .hooks = *hooks, .env = {.settings = settings}};
 
     list_init(&s.sets);
     status = start(&s, rules, why, why_len);
     if (status != 0) {
-        /* The process ends and the system takes the rest back; but threads must not outlive s. */
+        /* The process ends and the system takes the rest back; threads end here. */
         for (size_t i = 0; i < s.worker_count; i++)
             worker_stop(s.workers[i].worker);
         return status;

@@ -96,8 +96,8 @@ void worker_give_tls(struct worker *w, struct net_tls *tls, struct net_tls *tls_
 void worker_drain(struct worker *w, uint64_t limit_ms);
 /* Frees a key set whose ring has left its manager: answered by WORKER_KEYSET_FREED. */
 void worker_free_keyset(struct worker *w, struct keyset *k);
-/* Ends the thread (after WORKER_DRAINED) and frees w and its key sets: their managers must be closed
- * before anything else happens on the control thread. */
+/* Ends the thread (after WORKER_DRAINED) and frees w and its key sets: their managers must be
+ * closed before anything else happens on the control thread. */
 void worker_stop(struct worker *w);
 
 /* --- on the worker's own thread --- */
