@@ -10,6 +10,9 @@
 
 #define MUST_CHECK __attribute__((warn_unused_result))
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
+/* Of a large local whose every byte that is read was written: the hardened build would clear all of
+ * it at every call. */
+#define NOT_CLEARED __attribute__((uninitialized))
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 #define CONTAINER_OF(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 

@@ -2,6 +2,7 @@
 #include "base/secret.h"
 
 #include <openssl/crypto.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
@@ -35,5 +36,5 @@ void secret_free(void *p, size_t n)
 
 void secret_wipe(void *p, size_t n)
 {
-    OPENSSL_cleanse(p, n);
+    explicit_bzero(p, n); /* as sure as OPENSSL_cleanse, and many times faster on a whole slab */
 }

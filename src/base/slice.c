@@ -13,7 +13,7 @@ void slab_pool_init(struct slab_pool *pool, uint32_t free_max)
     *pool = (struct slab_pool){.free_max = free_max};
 }
 
-static void slab_free(struct slab *slab)
+static void slab_release(struct slab *slab)
 {
     free(slab->data);
     free(slab);
@@ -36,7 +36,7 @@ void slab_pool_fini(struct slab_pool *pool)
         struct slab *slab = pool->free;
 
         pool->free = slab->next_free;
-        slab_free(slab);
+        slab_release(slab);
     }
     pool->free_count = 0;
     objects_fini(&pool->objects);
@@ -81,47 +81,21 @@ struct slab *slab_new(struct slab_pool *pool, size_t min_cap, uint32_t flags)
     return slab;
 }
 
-void slab_ref(struct slab *slab)
-{
-    if (!(slab->flags & SLAB_STATIC))
-        slab->refs++;
-}
-
-void slab_drop(struct slab *slab)
+/* The last reference is gone. */
+void slab__free(struct slab *slab)
 {
     struct slab_pool *pool = slab->pool;
 
-    if (slab->flags & SLAB_STATIC)
-        return;
-    DCHECK(slab->refs > 0);
-    if (--slab->refs > 0)
-        return;
     if (slab->flags & SLAB_SECRET)
         secret_wipe(slab->data, slab->fill < slab->cap ? slab->fill : slab->cap);
     pool->live_bytes -= slab->cap;
     if (slab->cap != LIMIT_SLAB_SIZE || pool->free_count >= pool->free_max) {
-        slab_free(slab);
+        slab_release(slab);
         return;
     }
     slab->next_free = pool->free;
     pool->free = slab;
     pool->free_count++;
-}
-
-struct slice slice_sub(struct slice s, uint32_t off, uint32_t len)
-{
-    DCHECK(off <= s.len && len <= s.len - off);
-    if (len == 0)
-        return SLICE_EMPTY;
-    slab_ref(s.slab);
-    return (struct slice){s.slab, s.off + off, len};
-}
-
-void slice_drop(struct slice *s)
-{
-    if (s->slab != NULL)
-        slab_drop(s->slab);
-    *s = SLICE_EMPTY;
 }
 
 struct slice slice_static(struct slab *slab, const uint8_t *data, uint32_t len)
@@ -138,7 +112,7 @@ struct slice slice_static(struct slab *slab, const uint8_t *data, uint32_t len)
 void chain_clear(struct chain *c)
 {
     for (uint32_t i = 0; i < c->count; i++)
-        slice_drop(&c->v[c->head + i]);
+        slice_drop(chain_at(c, i));
     c->head = c->count = 0;
     c->len = 0;
 }
@@ -150,26 +124,32 @@ void chain_fini(struct chain *c)
     *c = (struct chain){0};
 }
 
+static void slide_to_front(struct chain *c, struct slice *v)
+{
+    memmove(v, v + c->head, c->count * sizeof *v);
+    c->head = 0;
+}
+
 /* Makes room for one more slice at the end: slides to the front when half of the array is unused,
  * else doubles it. */
 static enum err chain_reserve(struct chain *c)
 {
-    uint32_t cap;
-    struct slice *v;
+    uint32_t cap = c->v != NULL ? c->cap : CHAIN_FEW;
+    struct slice *v = c->v != NULL ? c->v : c->few;
 
-    if (c->head + c->count < c->cap)
+    if (c->head + c->count < cap)
         return ERR_OK;
-    if (c->head > c->cap / 2) {
-        memmove(c->v, c->v + c->head, c->count * sizeof *c->v);
-        c->head = 0;
+    if (c->head > cap / 2 || (c->v == NULL && c->head > 0)) {
+        slide_to_front(c, v);
         return ERR_OK;
     }
-    cap = c->cap == 0 ? 4 : c->cap * 2;
-    v = realloc(c->v, cap * sizeof *v);
+    v = realloc(c->v, 2 * cap * sizeof *v);
     if (v == NULL)
         return ERR_NOMEM;
+    if (c->v == NULL)
+        memcpy(v, c->few, sizeof c->few);
     c->v = v;
-    c->cap = cap;
+    c->cap = 2 * cap;
     return ERR_OK;
 }
 
@@ -196,7 +176,8 @@ enum err chain_push(struct chain *c, struct slice *s)
         slice_drop(s);
         return e;
     }
-    c->v[c->head + c->count++] = *s;
+    c->count++;
+    *chain_at(c, c->count - 1) = *s;
     c->len += s->len;
     *s = SLICE_EMPTY;
     return ERR_OK;
@@ -332,11 +313,6 @@ enum err chain_push_copy(struct chain *c, struct slab_pool *pool, const void *p,
     return ERR_OK;
 }
 
-struct chain_pos chain_begin(const struct chain *c)
-{
-    return (struct chain_pos){c, 0, 0, 0};
-}
-
 struct chain_pos chain_seek(const struct chain *c, size_t off)
 {
     struct chain_pos pos = chain_begin(c);
@@ -345,9 +321,8 @@ struct chain_pos chain_seek(const struct chain *c, size_t off)
     return pos;
 }
 
-void chain_skip(struct chain_pos *pos, size_t n)
+void chain__skip_slices(struct chain_pos *pos, size_t n)
 {
-    DCHECK(n <= pos->chain->len - pos->at);
     pos->at += n;
     while (n > 0) {
         uint32_t left = chain_at(pos->chain, pos->index)->len - pos->off;
@@ -360,18 +335,6 @@ void chain_skip(struct chain_pos *pos, size_t n)
         pos->index++;
         pos->off = 0;
     }
-}
-
-struct bytes chain_peek(const struct chain_pos *pos, size_t max)
-{
-    struct slice s;
-    size_t n;
-
-    if (pos->index >= pos->chain->count || max == 0)
-        return bytes_of(NULL, 0);
-    s = *chain_at(pos->chain, pos->index);
-    n = s.len - pos->off;
-    return bytes_of(s.slab->data + s.off + pos->off, n < max ? n : max);
 }
 
 int chain_next(struct chain_pos *pos)

@@ -56,8 +56,20 @@ void slab_pool_settle(struct slab_pool *pool);
 /* A slab with one reference and cap >= min_cap: pooled when min_cap <= LIMIT_SLAB_SIZE, else made
  * to measure. NULL when memory is out or min_cap exceeds 1 GiB. flags: SLAB_SECRET or 0. */
 MUST_CHECK struct slab *slab_new(struct slab_pool *pool, size_t min_cap, uint32_t flags);
-void slab_ref(struct slab *slab);
-void slab_drop(struct slab *slab);
+static inline void slab_ref(struct slab *slab)
+{
+    if (!(slab->flags & SLAB_STATIC))
+        slab->refs++;
+}
+void slab__free(struct slab *slab);
+static inline void slab_drop(struct slab *slab)
+{
+    if (slab->flags & SLAB_STATIC)
+        return;
+    DCHECK(slab->refs > 0);
+    if (--slab->refs == 0)
+        slab__free(slab);
+}
 
 struct slice {
     struct slab *slab; /* NULL only when len is 0 */
@@ -78,23 +90,40 @@ static inline struct bytes slice_bytes(struct slice s)
 }
 
 /* A new reference to part [off, off + len) of s. */
-MUST_CHECK struct slice slice_sub(struct slice s, uint32_t off, uint32_t len);
+MUST_CHECK static inline struct slice slice_sub(struct slice s, uint32_t off, uint32_t len)
+{
+    DCHECK(off <= s.len && len <= s.len - off);
+    if (len == 0)
+        return SLICE_EMPTY;
+    slab_ref(s.slab);
+    return (struct slice){s.slab, s.off + off, len};
+}
 MUST_CHECK static inline struct slice slice_ref(struct slice s)
 {
     return slice_sub(s, 0, s.len);
 }
-void slice_drop(struct slice *s);
+static inline void slice_drop(struct slice *s)
+{
+    if (s->slab != NULL)
+        slab_drop(s->slab);
+    *s = SLICE_EMPTY;
+}
 /* A slice over constant memory that outlives the program's use of it. slab is caller's storage of
  * static lifetime, initialised here. */
 struct slice slice_static(struct slab *slab, const uint8_t *data, uint32_t len);
 
-/* A list of slices. Zero-initialised is empty and valid. Not to be copied by assignment. */
+/* Most chains of a call are this short, and cost no allocation. */
+#define CHAIN_FEW 2u
+
+/* A list of slices. Zero-initialised is empty and valid. Copied by assignment it is moved: the old
+ * one must be zeroed. */
 struct chain {
-    struct slice *v; /* heap; NULL while nothing was ever pushed */
-    uint32_t head;   /* first used index of v */
+    struct slice *v; /* heap; NULL: they are in few */
+    uint32_t head;   /* first used index */
     uint32_t count;
-    uint32_t cap;
-    size_t len; /* bytes in all */
+    uint32_t cap; /* of v */
+    size_t len;   /* bytes in all */
+    struct slice few[CHAIN_FEW];
 };
 
 /* Drops everything and frees the array; the chain is empty and valid again. */
@@ -103,8 +132,11 @@ void chain_fini(struct chain *c);
 void chain_clear(struct chain *c);
 static inline struct slice *chain_at(const struct chain *c, uint32_t i)
 {
+    const struct slice *v = c->v != NULL ? c->v : c->few;
+
     DCHECK(i < c->count);
-    return &c->v[c->head + i];
+    /* A const chain has a constant list; its slices are its owner's to change. */
+    return (struct slice *)(uintptr_t)&v[c->head + i];
 }
 /* Takes *s (also on error, when it is dropped). Adjacent slices of one slab are joined; empty ones
  * vanish. Errors: ERR_NOMEM. */
@@ -133,13 +165,38 @@ struct chain_pos {
     size_t at;      /* from the start of the chain */
 };
 
-struct chain_pos chain_begin(const struct chain *c);
+static inline struct chain_pos chain_begin(const struct chain *c)
+{
+    return (struct chain_pos){c, 0, 0, 0};
+}
 /* The position off bytes from the start; off <= c->len. Linear in slices: prefer chain_skip. */
 struct chain_pos chain_seek(const struct chain *c, size_t off);
-/* Moves n bytes on; they must exist. */
-void chain_skip(struct chain_pos *pos, size_t n);
 /* The contiguous bytes at pos, at most max; does not move. n == 0 only at the end or max == 0. */
-struct bytes chain_peek(const struct chain_pos *pos, size_t max);
+static inline struct bytes chain_peek(const struct chain_pos *pos, size_t max)
+{
+    const struct slice *s;
+    size_t n;
+
+    if (pos->index >= pos->chain->count || max == 0)
+        return bytes_of(NULL, 0);
+    s = chain_at(pos->chain, pos->index);
+    n = s->len - pos->off;
+    return bytes_of(s->slab->data + s->off + pos->off, n < max ? n : max);
+}
+void chain__skip_slices(struct chain_pos *pos, size_t n);
+/* Moves n bytes on; they must exist. */
+static inline void chain_skip(struct chain_pos *pos, size_t n)
+{
+    DCHECK(n <= pos->chain->len - pos->at);
+    if (n == 0)
+        return;
+    if (n < chain_at(pos->chain, pos->index)->len - pos->off) {
+        pos->at += n;
+        pos->off += (uint32_t)n;
+        return;
+    }
+    chain__skip_slices(pos, n);
+}
 /* The next byte, or -1 at the end; moves. */
 int chain_next(struct chain_pos *pos);
 

@@ -234,7 +234,6 @@ struct etcd__scan {
     enum etcd_content content;
     bool is_answer;
     size_t done; /* ops cover the message up to here */
-    struct etcd__frame frames[ETCD__DEPTH_MAX];
     uint32_t depth;
     bool has_edits;
     struct chain one; /* the value that is looked at: slices of the message */
@@ -260,6 +259,9 @@ struct etcd__scan {
     bool has_earlier;  /* one of an earlier revision was there */
     bool is_failing;   /* the plan ended with a FAIL */
     int64_t revision;  /* of the last event */
+
+    /* Last, for only the first depth of them are ever read and none is cleared. */
+    struct etcd__frame frames[ETCD__DEPTH_MAX];
 };
 
 void etcd__scan_init(struct etcd__scan *s, struct etcd_plan *p, enum etcd_content content,

@@ -16,7 +16,7 @@
 void etcd__scan_init(struct etcd__scan *s, struct etcd_plan *p, enum etcd_content content,
                      const struct etcd_rules *rules, struct etcd_ask *ask, bool is_answer)
 {
-    memset(s, 0, sizeof *s);
+    memset(s, 0, offsetof(struct etcd__scan, frames));
     s->p = p;
     s->content = content;
     s->rules = rules;
@@ -278,7 +278,7 @@ enum err etcd__walk(struct etcd__scan *s, const struct etcd__msg *m, struct pb_r
                     uint32_t depth)
 {
     const struct etcd__field *fd;
-    struct etcd__got got;
+    NOT_CLEARED struct etcd__got got;
     struct pb_field f;
     enum pb_result res;
 
@@ -506,7 +506,7 @@ enum etcd_verdict etcd_scan_request(struct etcd_plan *p, enum etcd_content conte
                                     struct etcd_ask *ask)
 {
     const struct etcd__msg *m = etcd__request_schema(content);
-    struct etcd__scan s;
+    NOT_CLEARED struct etcd__scan s;
 
     etcd_plan_reset(p);
     if (m == NULL) {

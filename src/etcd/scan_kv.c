@@ -319,7 +319,7 @@ enum etcd_verdict etcd_scan_answer(struct etcd_plan *p, enum etcd_content conten
                                    struct etcd_ask *ask)
 {
     const struct etcd__msg *m = etcd__answer_schema(content);
-    struct etcd__scan s;
+    NOT_CLEARED struct etcd__scan s;
 
     etcd_plan_reset(p);
     if (m == NULL) {

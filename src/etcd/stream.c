@@ -333,7 +333,7 @@ static enum err next(struct etcd_stream *st, struct etcd__scan *s, struct chain 
 enum etcd_stream_step etcd_stream_next(struct etcd_stream *st, struct chain *in,
                                        struct etcd_plan *p, struct chain *batch)
 {
-    struct etcd__scan s;
+    NOT_CLEARED struct etcd__scan s;
     bool has_batch = false;
 
     etcd_plan_reset(p);

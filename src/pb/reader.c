@@ -30,14 +30,12 @@ static size_t reader_left(const struct chain_pos *pos, size_t end)
     return limit - pos->at;
 }
 
-/* The next want bytes at pos: where they lie, or copied to buf. */
-static struct bytes window(struct chain_pos pos, size_t want, uint8_t *buf)
+/* The next want bytes at pos, which lie in several slices. */
+static struct bytes gather(struct chain_pos pos, size_t want, uint8_t *buf)
 {
-    struct bytes b = chain_peek(&pos, want);
+    struct bytes b;
     size_t have = 0;
 
-    if (b.n == want)
-        return b;
     while (have < want) {
         b = chain_peek(&pos, want - have);
         memcpy(buf + have, b.p, b.n);
@@ -49,10 +47,11 @@ static struct bytes window(struct chain_pos pos, size_t want, uint8_t *buf)
 
 static enum pb_result head_at(const struct chain_pos *pos, size_t end, struct pb__head *h)
 {
-    uint8_t buf[PB__HEAD_MAX];
+    NOT_CLEARED uint8_t buf[PB__HEAD_MAX];
     size_t left = reader_left(pos, end);
     size_t want = left < PB__HEAD_MAX ? left : PB__HEAD_MAX;
-    enum pb_result r = pb__head_decode(window(*pos, want, buf), h);
+    struct bytes b = chain_peek(pos, want);
+    enum pb_result r = pb__head_decode(b.n == want ? b : gather(*pos, want, buf), h);
 
     if (r == PB_MORE && pos->at + left == end)
         return PB_BAD;

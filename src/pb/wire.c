@@ -23,6 +23,16 @@ static enum pb_result varint_decode(struct bytes in, uint64_t *v, uint32_t *used
     return PB_BAD;
 }
 
+/* Nearly all tags and lengths are one byte. */
+static inline enum pb_result varint_short(struct bytes in, uint64_t *v, uint32_t *used)
+{
+    if (in.n == 0 || in.p[0] >= 0x80)
+        return varint_decode(in, v, used);
+    *v = in.p[0];
+    *used = 1;
+    return PB_FIELD;
+}
+
 static enum pb_result fixed_decode(struct bytes in, uint32_t width, uint64_t *v)
 {
     uint64_t value = 0;
@@ -38,7 +48,7 @@ static enum pb_result fixed_decode(struct bytes in, uint32_t width, uint64_t *v)
 static enum pb_result tag_decode(struct bytes in, struct pb__head *h)
 {
     uint64_t tag;
-    enum pb_result r = varint_decode(in, &tag, &h->tag_len);
+    enum pb_result r = varint_short(in, &tag, &h->tag_len);
 
     if (r != PB_FIELD)
         return r;
@@ -61,7 +71,7 @@ enum pb_result pb__head_decode(struct bytes in, struct pb__head *h)
     switch (h->wire) {
     case PB_VARINT:
     case PB_LEN:
-        r = varint_decode(in, &h->varint, &rest);
+        r = varint_short(in, &h->varint, &rest);
         break;
     case PB_FIXED64:
         rest = 8;

@@ -597,7 +597,7 @@ static bool is_passed_to_client(struct bytes name)
 /* Hands the headers of an answer with status 200 on without a copy: h2 makes its own. */
 static enum err respond(struct call *c, struct h2_fields h, bool end_stream)
 {
-    struct h2_field v[LIMIT_HEADER_FIELDS];
+    NOT_CLEARED struct h2_field v[LIMIT_HEADER_FIELDS];
     size_t n = 0;
 
     if (h.count >= ARRAY_LEN(v))
