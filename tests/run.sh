@@ -47,6 +47,11 @@ fi
 etcd_ready "$PWD/build/etcd"
 say "$("$etcd_dir/etcd" --version | head -n 1)"
 export ENVELOPE_ETCD_DIR=$etcd_dir
+if promtool_ready "$PWD/build/promtool"; then
+    export ENVELOPE_PROMTOOL=$promtool
+else
+    say "NOTICE: no promtool to be had, e2e/promtool is skipped"
+fi
 [ -z "$long" ] || export E2E_LONG=1
 ENVELOPE_COMPILER_LAUNCHER=$(command -v ccache || true)
 export ENVELOPE_COMPILER_LAUNCHER

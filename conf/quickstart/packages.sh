@@ -118,6 +118,22 @@ etcd_ready() {
     as_root apt-get -qq update >&2 && etcd_download "$dir" "$codename"
 }
 
+# promtool_ready DIR: promtool of Debian's prometheus, unpacked into DIR and not installed, so that no
+# service starts. Sets promtool.
+promtool_ready() {
+    local dir=$1 work
+    promtool=$(command -v promtool || echo "$dir/promtool")
+    [ ! -x "$promtool" ] || return 0
+    command -v apt-get >/dev/null || return 1
+    work=$(mktemp -d)
+    chmod 755 "$work"
+    (cd "$work" && { apt-get -qq download prometheus >&2 || { as_root apt-get -qq update >&2 &&
+        apt-get -qq download prometheus >&2; }; }) && dpkg -x "$work"/prometheus_*.deb "$work/root" &&
+        mkdir -p "$dir" && mv "$work/root/usr/bin/promtool" "$dir/"
+    rm -rf "$work"
+    [ -x "$promtool" ]
+}
+
 etcd_is_old() {
     "$1/etcd" --version | grep -qE '^etcd Version: (2\.|3\.[0-4]\.)'
 }

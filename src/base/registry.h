@@ -42,7 +42,7 @@ enum registry_type { REGISTRY_COUNTER, REGISTRY_GAUGE, REGISTRY_HISTOGRAM };
     X(V1_FILL, "apiserver_envelope_encryption_dek_cache_fill_percent", GAUGE, NONE, false, 0,      \
       "How much of the DEK cache of a KMS v1 provider is in use, from 0 to 1", NULL)               \
     X(V1_ARRIVAL, "apiserver_envelope_encryption_dek_cache_inter_arrival_time_seconds", HISTOGRAM, \
-      ARRIVAL, false, 0, "Time between two DEKs that came into the cache of a KMS v1 provider",    \
+      ARRIVAL, false, 0, "Time between two values that a KMS v1 provider sealed, or opened",       \
       "transformation_type")                                                                       \
     X(TRANSFORM_TIME, "apiserver_storage_transformation_duration_seconds", HISTOGRAM, TRANSFORM,   \
       false, 0, "Time that sealing or opening a value took", "transformation_type",                \

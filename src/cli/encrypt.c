@@ -148,7 +148,7 @@ static void tool_fini(struct tool *t)
 
 static bool is_kms(const struct provider *p)
 {
-    return p->kind == PROVIDER_KMS_V2;
+    return p->kind == PROVIDER_KMS_V2 || p->kind == PROVIDER_KMS_V1;
 }
 
 /* --- encrypt ---------------------------------------------------------------------------------- */

@@ -19,7 +19,7 @@ struct fetch {
     struct keyring *ring;
     struct provider provider; /* a copy with slot 0: there is just this plugin */
     struct kms_plugin_opts plugin;
-    const struct dek_id *id; /* NULL: the write DEK */
+    const struct dek_id *id; /* NULL: the write DEK; with KMS v1 a new one */
     struct key_wait wait;
     struct mail behind_news;
     enum err err;
@@ -95,12 +95,14 @@ static void on_behind_news(struct mail *self, bool delivered)
 
     if (!delivered)
         return;
-    if (f->id == NULL) {
+    f->wait = (struct key_wait){.on_done = on_key, .user = f};
+    if (f->id == NULL && f->provider.kind == PROVIDER_KMS_V1) {
+        e = keyring_wrap(f->ring, &f->provider, &f->wait);
+    } else if (f->id == NULL) {
         e = keyring_write_key(f->ring, &f->provider, &dek);
         if (e == ERR_OK)
             dek_ref(dek);
     } else {
-        f->wait = (struct key_wait){.on_done = on_key, .user = f};
         e = keyring_get(f->ring, &f->provider, f->id, &f->wait);
         dek = f->wait.dek;
     }

@@ -3,14 +3,15 @@
 
 enum err cli_rules_load(const struct settings *o, struct ruleset **out, char *why, size_t why_len)
 {
-    const struct enc_options enc = {.allow_kms_v1 = false,
-                                    .is_reload = o->encryption_provider_config_automatic_reload};
+    const struct enc_options enc = {.is_reload = o->encryption_provider_config_automatic_reload};
     const struct key_rules_opts keys = {.etcd_prefix = o->etcd_prefix,
                                         .resource_prefixes = o->resource_prefixes,
                                         .resource_prefix_count = o->resource_prefix_count,
                                         .protect_prefixes = o->protect_prefixes,
                                         .protect_prefix_count = o->protect_prefix_count};
-    const struct ruleset_opts set = {.allow_identity_writes = o->allow_identity_writes};
+    const struct ruleset_opts set = {.allow_identity_writes = o->allow_identity_writes,
+                                     .allow_kms_v1_writes = o->allow_kms_v1_writes,
+                                     .kms_v1_cbc_reads = o->kms_v1_cbc_reads};
     struct enc_config *config;
     struct key_rules *rules;
     enum err e;

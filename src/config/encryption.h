@@ -53,8 +53,7 @@ struct enc_config {
 };
 
 struct enc_options {
-    bool allow_kms_v1; /* false: a kms v1 entry is an error, as with the feature gate off */
-    bool is_reload;    /* kube-apiserver's stricter name rule under automatic reload */
+    bool is_reload; /* kube-apiserver's stricter name rule under automatic reload */
 };
 
 /* Parses and validates. On error why gets one or more lines "path: reason" with kube-apiserver's

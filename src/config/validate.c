@@ -396,24 +396,6 @@ static void check_entry(struct checker *ck, const struct node *entry, const char
 
 /* --- putting the lists together --- */
 
-static void check_v1_allowed(struct checker *ck, const struct node *entry, size_t index)
-{
-    const struct node *providers = config__get(entry, "providers");
-
-    for (size_t i = 0; i < providers->count && !ck->o->allow_kms_v1; i++) {
-        const struct node *kms = config__get(providers->items[i], "kms");
-        const char *version = config__get_text(kms, "apiVersion");
-        char path[CONFIG_PATH_MAX];
-
-        if (kms == NULL || strcmp(version, "v2") == 0)
-            continue;
-        snprintf(path, sizeof(path), "resources[%zu].providers[%zu].kms", index, i);
-        config__report(ck->r, path, "KMSv1 is deprecated and not enabled, use KMSv2 instead%s",
-                       version[0] == '\0' ? " (without apiVersion it is v1: set apiVersion: v2)"
-                                          : "");
-    }
-}
-
 /* "secrets." is shown as "secrets", "*." as it is. */
 static void show_name(struct group_resource gr, char *out, size_t cap)
 {
@@ -476,7 +458,6 @@ void config__validate(struct report *r, const struct node *root, const struct en
         check_entry(&ck, entries->items[i], path);
     }
     for (size_t i = 0; i < entries->count && config__report_result(r) == ERR_OK; i++) {
-        check_v1_allowed(&ck, entries->items[i], i);
         check_masks(&ck, entries, i);
     }
     if (ck.utf8 != (locale_t)0)

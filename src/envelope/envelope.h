@@ -44,6 +44,7 @@ struct provider {
     /* kms v1: a value whose AES-GCM fails is tried as AES-CBC, which servers before v1.25 wrote.
      * Then a damaged value may open as garbage, about once in 256 times: so only on demand. */
     bool cbc_reads;
+    uint32_t cache_size; /* kms v1: so many unwrapped DEKs are kept; 0: none */
     /* Local-key kinds: the keys in file order with their "NAME:" prefixes. A name may come twice,
      * and one prefix may begin with another (names may contain ':'). */
     const struct local_key *keys;

@@ -357,6 +357,8 @@ static enum err write_sealed(struct etcd__apply *a, const struct etcd_op *op)
     count_sealed(a, v, e);
     if (e != ERR_OK)
         return etcd__plan_fail(a->p, e, v->key);
+    if (v->write_need != ETCD__NONE)
+        a->p->needs[v->write_need].was_used = true;
     skip_in(a, op->len);
     a->p->sealed++;
     return ERR_OK;

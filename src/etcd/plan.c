@@ -117,6 +117,7 @@ void etcd_plan_count_missing(struct etcd_plan *p, enum err e)
         if (!c.is_write && !is_missing(p, v->need))
             continue;
         c.provider = p->needs[c.is_write ? v->write_need : v->need].provider;
+        p->bad_key = v->key;
         etcd__plan_count(p, &c);
         return;
     }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/secret.h"
+#include "kms_v1.pb-c.h"
 #include "kms_v2.pb-c.h"
 #include "pb/pb.h"
 
@@ -205,6 +206,34 @@ void codec_secret_fini(struct codec_secret *s)
     s->secret = (struct bytes){0};
 }
 
+enum err codec_v1_version_read(struct bytes body, struct codec_v1_answer *out)
+{
+    TRY(read_answer(&v1beta1__version_response__descriptor, body, 1u << 1 | 1u << 2 | 1u << 3, 0,
+                    &out->msg));
+    out->value = bytes_str(((V1beta1__VersionResponse *)out->msg)->version);
+    return ERR_OK;
+}
+
+enum err codec_v1_wrapped_read(struct bytes body, struct codec_v1_answer *out)
+{
+    TRY(read_answer(&v1beta1__encrypt_response__descriptor, body, 0, 0, &out->msg));
+    out->value = data_bytes(((V1beta1__EncryptResponse *)out->msg)->cipher);
+    return ERR_OK;
+}
+
+enum err codec_v1_secret_read(struct bytes body, struct codec_v1_answer *out)
+{
+    TRY(read_answer(&v1beta1__decrypt_response__descriptor, body, 0, 0, &out->msg));
+    out->value = data_bytes(((V1beta1__DecryptResponse *)out->msg)->plain);
+    return ERR_OK;
+}
+
+void codec_v1_answer_fini(struct codec_v1_answer *a)
+{
+    drop_msg(&a->msg);
+    a->value = (struct bytes){0};
+}
+
 /* --- requests --------------------------------------------------------------------------------- */
 
 static ProtobufCBinaryData binary(struct bytes b)
@@ -295,6 +324,34 @@ enum err codec_decrypt_write(const struct dek_id *id, const char *uid, struct co
     free(p.entries);
     free(p.text);
     return e;
+}
+
+static char v1_version[] = CODEC_V1_VERSION;
+
+enum err codec_v1_version_write(struct codec_request *out)
+{
+    V1beta1__VersionRequest m = V1BETA1__VERSION_REQUEST__INIT;
+
+    m.version = v1_version;
+    return pack(&m.base, false, out);
+}
+
+enum err codec_v1_encrypt_write(struct bytes secret, struct codec_request *out)
+{
+    V1beta1__EncryptRequest m = V1BETA1__ENCRYPT_REQUEST__INIT;
+
+    m.version = v1_version;
+    m.plain = binary(secret);
+    return pack(&m.base, true, out);
+}
+
+enum err codec_v1_decrypt_write(struct bytes wrapped, struct codec_request *out)
+{
+    V1beta1__DecryptRequest m = V1BETA1__DECRYPT_REQUEST__INIT;
+
+    m.version = v1_version;
+    m.cipher = binary(wrapped);
+    return pack(&m.base, false, out);
 }
 
 void codec_request_fini(struct codec_request *r)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Receives: KMS v2 answers, what to ask. Gives: their parts, request messages. Owns: unpacked
- * answers until their fini. Thread: any.
+/* Receives: KMS v2 and v1 answers, what to ask. Gives: their parts, request messages. Owns:
+ * unpacked answers until their fini. Thread: any.
  *
  * Memory of answers and requests is wiped when freed. Refused as malformed, beside what protobuf-c
  * refuses: strings that are not UTF-8 (as Go does) and strings with a NUL byte (a difference: Go
@@ -40,6 +40,23 @@ void codec_wrapped_fini(struct codec_wrapped *w);
 MUST_CHECK enum err codec_secret_read(struct bytes body, struct codec_secret *out);
 void codec_secret_fini(struct codec_secret *s);
 
+/* --- KMS v1 --- */
+
+/* What a v1 plugin answered with: of Version a text, of Encrypt the wrapped DEK, of Decrypt the
+ * secret. Borrowed from msg. */
+struct codec_v1_answer {
+    struct bytes value;
+    void *msg;
+};
+
+/* Errors: as above. */
+MUST_CHECK enum err codec_v1_version_read(struct bytes body, struct codec_v1_answer *out);
+MUST_CHECK enum err codec_v1_wrapped_read(struct bytes body, struct codec_v1_answer *out);
+MUST_CHECK enum err codec_v1_secret_read(struct bytes body, struct codec_v1_answer *out);
+void codec_v1_answer_fini(struct codec_v1_answer *a);
+
+/* --- requests --- */
+
 struct codec_request {
     uint8_t *p;
     size_t n;
@@ -51,6 +68,11 @@ MUST_CHECK enum err codec_encrypt_write(struct bytes seed, const char *uid,
                                         struct codec_request *out);
 MUST_CHECK enum err codec_decrypt_write(const struct dek_id *id, const char *uid,
                                         struct codec_request *out);
+/* The only version of KMS v1, in every request and in the answer of Version. */
+#define CODEC_V1_VERSION "v1beta1"
+MUST_CHECK enum err codec_v1_version_write(struct codec_request *out);
+MUST_CHECK enum err codec_v1_encrypt_write(struct bytes secret, struct codec_request *out);
+MUST_CHECK enum err codec_v1_decrypt_write(struct bytes wrapped, struct codec_request *out);
 void codec_request_fini(struct codec_request *r);
 static inline struct bytes codec_request_bytes(const struct codec_request *r)
 {

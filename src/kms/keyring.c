@@ -36,6 +36,7 @@ struct key_pending {
     struct list bucket;
     struct list waits;
     uint32_t slot;
+    bool is_wrap; /* has one wait, and never another */
     uint8_t digest[DEK_DIGEST_LEN];
 };
 
@@ -46,6 +47,7 @@ struct keyring {
     struct list buckets[PENDING_BUCKETS];
     struct list waits; /* oldest first: all wait equally long */
     struct loop_timer timer;
+    uint64_t wrap_count;
     uint32_t slot_count;
     struct slot slots[];
 };
@@ -209,7 +211,7 @@ static void on_timer(struct loop_timer *t)
 
         if (w->deadline_ms > loop_now_ms(r->loop))
             break;
-        err = r->slots[p->slot].write_dek == NULL ? ERR_NO_STATE : ERR_KMS_AWAY;
+        err = r->slots[p->slot].write_dek == NULL && !p->is_wrap ? ERR_NO_STATE : ERR_KMS_AWAY;
         list_remove(&w->node);
         if (list_is_empty(&p->waits))
             pending_free(p);
@@ -234,7 +236,8 @@ static void take_answer(struct keyring *r, struct kms_ask *a)
         return;
     }
     last_ms = LIST_ENTRY(p->waits.prev, struct key_wait, node)->deadline_ms;
-    if ((a->err == ERR_KMS_AWAY || a->err == ERR_NO_STATE) && last_ms > now + REASK_MIN_MS) {
+    if ((a->err == ERR_KMS_AWAY || a->err == ERR_NO_STATE) && !a->is_wrap &&
+        last_ms > now + REASK_MIN_MS) {
         ask_send(r, a, last_ms); /* the older waits are the timer's */
         return;
     }
@@ -366,7 +369,7 @@ static struct slot *slot_of(struct keyring *r, const struct provider *provider)
 
 /* The wait is for later: into its pending entry, which is made and asked for if it is the first. */
 static enum err wait_begin(struct keyring *r, uint32_t slot, const uint8_t *digest,
-                           const struct dek_id *id, struct key_wait *w)
+                           const struct dek_id *id, bool is_wrap, struct key_wait *w)
 {
     uint64_t deadline_ms = loop_now_ms(r->loop) + LIMIT_KEY_WAIT_MS;
     struct key_pending *p = pending_find(r, slot, digest);
@@ -384,6 +387,7 @@ static enum err wait_begin(struct keyring *r, uint32_t slot, const uint8_t *dige
             return ERR_NOMEM;
         }
         p->slot = slot;
+        p->is_wrap = a->is_wrap = is_wrap;
         memcpy(p->digest, digest, sizeof p->digest);
         list_init(&p->waits);
         list_push(bucket_of(r, digest), &p->bucket);
@@ -421,9 +425,30 @@ enum err keyring_get(struct keyring *r, const struct provider *provider, const s
     if (e == NULL)
         e = dek_cache_find(&s->refused, digest, now);
     if (e == NULL)
-        return wait_begin(r, provider->slot, digest, id, w);
+        return wait_begin(r, provider->slot, digest, id, false, w);
     w->dek = e->err == ERR_OK ? dek_ref(e->dek) : NULL;
     return e->err;
+}
+
+enum err keyring_wrap(struct keyring *r, const struct provider *provider, struct key_wait *w)
+{
+    const struct dek_id id = {.type = DEK_KMS_V1_KEY};
+    /* A number in place of a digest: no other wish is like it. */
+    uint8_t digest[DEK_DIGEST_LEN] = {0};
+    uint64_t number = ++r->wrap_count;
+
+    CHECK(provider->kind == PROVIDER_KMS_V1 && provider->slot < r->slot_count);
+    w->is_pending = false;
+    w->err = ERR_OK;
+    w->dek = NULL;
+    memcpy(digest, &number, sizeof number);
+    return wait_begin(r, provider->slot, digest, &id, true, w);
+}
+
+/* KMS v1's own bound, which may be less than a ring's. */
+static bool keeps_deks(const struct provider *p)
+{
+    return p->kind != PROVIDER_KMS_V1 || p->cache_size > 0;
 }
 
 void keyring_confirm(struct keyring *r, const struct provider *provider, struct dek *dek)
@@ -433,10 +458,12 @@ void keyring_confirm(struct keyring *r, const struct provider *provider, struct 
     struct kms_confirm *c;
     uint8_t digest[DEK_DIGEST_LEN];
 
-    if (s->write_dek == dek || dek_cache_has_recent(&s->cache, dek, now) ||
+    if (!keeps_deks(provider) || s->write_dek == dek || dek_cache_has_recent(&s->cache, dek, now) ||
         dek_id_digest(&dek->id, digest) != ERR_OK || dek_cache_find(&s->cache, digest, now) != NULL)
         return;
     cache_put(r, s, digest, dek);
+    if (provider->kind == PROVIDER_KMS_V1 && s->cache.count > provider->cache_size)
+        dek_cache_evict(&s->cache, s->cache.count - provider->cache_size);
     c = calloc(1, sizeof *c);
     if (c == NULL)
         return; /* the manager just does not keep it */

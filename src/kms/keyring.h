@@ -51,6 +51,11 @@ void keyring_confirm(struct keyring *r, const struct provider *provider, struct 
  * healthy, or the last good Status is more than 180 s ago). No call is ever made for it. */
 MUST_CHECK enum err keyring_write_key(struct keyring *r, const struct provider *provider,
                                       struct dek **out);
+/* KMS v1: a new DEK for one value, wrapped by the plugin. ERR_AGAIN: w is queued and on_done comes;
+ * ERR_NOMEM. Later, in w->err: ERR_KMS_AWAY, ERR_NO_STATE (within the plugin's timeout),
+ * ERR_NO_WRITE_KEY (it refuses), ERR_NOMEM, ERR_RANDOM, ERR_MEMORY_LIMIT. */
+MUST_CHECK enum err keyring_wrap(struct keyring *r, const struct provider *provider,
+                                 struct key_wait *w);
 /* The DEK that is or was last for writing, expired or not: what is stale is told by its key id.
  * Borrowed until the loop's next turn; NULL while the plugin was never healthy. */
 struct dek *keyring_state(const struct keyring *r, const struct provider *provider);

@@ -29,7 +29,8 @@ struct kms_ask {
     struct mailbox *to;
     struct ring_handle *ring; /* a reference */
     uint32_t slot;
-    uint8_t digest[DEK_DIGEST_LEN];
+    uint8_t digest[DEK_DIGEST_LEN]; /* of id; of a wrap: unlike any other's */
+    bool is_wrap;                   /* KMS v1: a new DEK for one value, wrapped */
     uint64_t deadline_ms;
     struct dek_id id; /* points behind this object */
     /* the answer */

@@ -236,6 +236,24 @@ void lifecycle_installed(struct lifecycle *lc, struct lifecycle_time now)
     end_check(lc, now);
 }
 
+void lifecycle_v1_reached(struct lifecycle *lc)
+{
+    CHECK(lc->phase == LIFECYCLE_ASKED);
+    lc->has_state = true;
+}
+
+void lifecycle_v1_end(struct lifecycle *lc, struct lifecycle_time now, const char *section,
+                      const char *text)
+{
+    CHECK(lc->phase == LIFECYCLE_ASKED);
+    lc->problem_count = text == NULL ? 0 : 1;
+    end_check(lc, now);
+    if (text != NULL)
+        snprintf(lc->why, sizeof lc->why,
+                 "failed to perform %s section of the healthz check for KMS Provider %s, error: %s",
+                 section, lc->name, text);
+}
+
 bool lifecycle_can_write(const struct lifecycle *lc, uint64_t now_ms)
 {
     return lc->has_state && now_ms <= lc->expiry.ms;

@@ -90,6 +90,16 @@ void lifecycle_on_wrap_error(struct lifecycle *lc, struct lifecycle_time now, co
 /* After INSTALL: the new DEK is in use. (Could it not be made: lifecycle_on_wrap_error.) */
 void lifecycle_installed(struct lifecycle *lc, struct lifecycle_time now);
 
+/* KMS v1 has no state: no key id, no DEK of its own, no expiry. A check is Version (until it was
+ * once answered right), Encrypt of a few bytes, Decrypt of what came. */
+
+/* The plugin's version is known and right: has_state from now on. */
+void lifecycle_v1_reached(struct lifecycle *lc);
+/* Ends the check that lifecycle_begin began. section: "encrypt" or "decrypt", the one that failed;
+ * text: why; NULL when all is well. */
+void lifecycle_v1_end(struct lifecycle *lc, struct lifecycle_time now, const char *section,
+                      const char *text);
+
 bool lifecycle_can_write(const struct lifecycle *lc, uint64_t now_ms);
 /* When the next check begins, by the time the last one began. */
 uint64_t lifecycle_next_ms(const struct lifecycle *lc);

@@ -194,8 +194,8 @@ static enum err member_init(struct kms_manager *m, const struct kms_plugin_opts 
     enum err e;
 
     CHECK(o->provider->slot == m->member_count);
-    if (o->provider->kind != PROVIDER_KMS_V2) {
-        LOG(ERROR, "only KMS v2 plugins are supported", "provider=\"%s\"", o->provider->name);
+    if (o->provider->kind != PROVIDER_KMS_V2 && o->provider->kind != PROVIDER_KMS_V1) {
+        LOG(ERROR, "not a KMS provider", "provider=\"%s\"", o->provider->name);
         return ERR_CONFIG;
     }
     e = plugin_init(&member->plugin, m->loop, m->pool, o);

@@ -28,7 +28,7 @@ struct kms_manager_opts {
     size_t plugin_count;
 };
 
-/* Errors: ERR_CONFIG (logged: an endpoint, or a provider that is not KMS v2), ERR_NOMEM,
+/* Errors: ERR_CONFIG (logged: an endpoint, or a provider that is no KMS), ERR_NOMEM,
  * ERR_SYSTEM. */
 MUST_CHECK enum err kms_manager_new(const struct kms_manager_opts *o, struct kms_manager **out);
 /* The mailbox to which key rings send their requests. */

@@ -23,8 +23,8 @@
 #include "kms/text.h"
 
 #define SERVICE "/v2.KeyManagementService/"
+#define V1_DECRYPT "/v1beta1.KeyManagementService/Decrypt"
 #define AUTHORITY "localhost"
-#define SEED_LEN 32u
 #define SUN_PATH_MAX 108u
 
 /* --- endpoint --------------------------------------------------------------------------------- */
@@ -112,7 +112,7 @@ static void note_status_key_id(const struct plugin *p, struct bytes key_id)
 
 /* --- checks ----------------------------------------------------------------------------------- */
 
-static struct lifecycle_time time_now(const struct plugin *p)
+struct lifecycle_time plugin_time(const struct plugin *p)
 {
     struct timespec wall;
 
@@ -122,7 +122,7 @@ static struct lifecycle_time time_now(const struct plugin *p)
 
 static void seed_drop(struct plugin *p)
 {
-    secret_free(p->seed, SEED_LEN);
+    secret_free(p->seed, PLUGIN_SECRET_LEN);
     p->seed = NULL;
 }
 
@@ -135,14 +135,20 @@ static void log_check(struct plugin *p)
     p->was_healthy = p->life.is_healthy;
 }
 
-static void end_check(struct plugin *p, bool has_changed)
+static bool is_v1(const struct plugin *p)
+{
+    return p->provider->kind == PROVIDER_KMS_V1;
+}
+
+void plugin_end_check(struct plugin *p, bool has_changed)
 {
     uint64_t now = loop_now_ms(p->loop), next = lifecycle_next_ms(&p->life);
 
     seed_drop(p);
     log_check(p);
     /* Cannot fail: the handle exists since plugin_init. */
-    CHECK(loop_timer_start(p->loop, &p->poll, next > now ? next - now : 1) == ERR_OK);
+    if (!is_v1(p) || !p->life.is_healthy)
+        CHECK(loop_timer_start(p->loop, &p->poll, next > now ? next - now : 1) == ERR_OK);
     p->on_checked(p, has_changed);
 }
 
@@ -158,8 +164,8 @@ static void set_dek(struct plugin *p, struct dek *dek)
 
 static void wrap_failed(struct plugin *p, const char *text)
 {
-    lifecycle_on_wrap_error(&p->life, time_now(p), text, p->uid);
-    end_check(p, false);
+    lifecycle_on_wrap_error(&p->life, plugin_time(p), text, p->uid);
+    plugin_end_check(p, false);
 }
 
 /* The answer of Encrypt was read: judge it. */
@@ -168,22 +174,22 @@ static void take_wrapped(struct plugin *p, const struct dek_id *id)
     struct dek *dek = NULL;
     enum err e;
 
-    if (lifecycle_on_wrapped(&p->life, time_now(p), id, p->uid) != LIFECYCLE_INSTALL) {
-        end_check(p, false);
+    if (lifecycle_on_wrapped(&p->life, plugin_time(p), id, p->uid) != LIFECYCLE_INSTALL) {
+        plugin_end_check(p, false);
         return;
     }
-    e = dek_new(id, bytes_of(p->seed, SEED_LEN), &dek);
+    e = dek_new(id, bytes_of(p->seed, PLUGIN_SECRET_LEN), &dek);
     if (e == ERR_NOMEM) {
         p->on_no_room(p);
-        e = dek_new(id, bytes_of(p->seed, SEED_LEN), &dek);
+        e = dek_new(id, bytes_of(p->seed, PLUGIN_SECRET_LEN), &dek);
     }
     if (e != ERR_OK) {
         wrap_failed(p, err_reason(e));
         return;
     }
-    lifecycle_installed(&p->life, time_now(p));
+    lifecycle_installed(&p->life, plugin_time(p));
     set_dek(p, dek);
-    end_check(p, true);
+    plugin_end_check(p, true);
 }
 
 static void on_encrypt(void *arg, const struct client_answer *a)
@@ -208,33 +214,47 @@ static void on_encrypt(void *arg, const struct client_answer *a)
     codec_wrapped_fini(&w);
 }
 
-static enum err make_seed(struct plugin *p)
+static enum err secret_new(struct plugin *p, uint8_t **out)
 {
-    p->seed = secret_alloc(SEED_LEN);
-    if (p->seed == NULL) {
-        p->on_no_room(p);
-        p->seed = secret_alloc(SEED_LEN);
-    }
-    if (p->seed == NULL)
-        return ERR_NOMEM;
-    return randpool_get(p->pool, p->seed, SEED_LEN);
-}
-
-static enum err ask_encrypt(struct plugin *p)
-{
-    uint64_t began_ns = loop_hrtime_ns();
-    struct codec_request req;
+    uint8_t *secret = secret_alloc(PLUGIN_SECRET_LEN);
     enum err e;
 
-    p->uid[0] = '\0';
-    e = make_seed(p);
+    if (secret == NULL) {
+        p->on_no_room(p);
+        secret = secret_alloc(PLUGIN_SECRET_LEN);
+    }
+    if (secret == NULL)
+        return ERR_NOMEM;
+    e = randpool_get(p->pool, secret, PLUGIN_SECRET_LEN);
+    if (e != ERR_OK) {
+        secret_free(secret, PLUGIN_SECRET_LEN);
+        return e;
+    }
+    *out = secret;
+    return ERR_OK;
+}
+
+enum err plugin_make_secret(struct plugin *p, uint8_t **out)
+{
+    uint64_t began_ns = loop_hrtime_ns();
+    enum err e = secret_new(p, out);
+
     if (e == ERR_OK)
         registry_observe(REGISTRY_KEY_TIME, NO_LABELS, (double)(loop_hrtime_ns() - began_ns) / 1e9);
     else
         registry_add(REGISTRY_KEY_FAILURES, NO_LABELS, 1);
-    TRY(e);
+    return e;
+}
+
+static enum err ask_encrypt(struct plugin *p)
+{
+    struct codec_request req;
+    enum err e;
+
+    p->uid[0] = '\0';
+    TRY(plugin_make_secret(p, &p->seed));
     TRY(randpool_uuid(p->pool, p->uid));
-    TRY(codec_encrypt_write(bytes_of(p->seed, SEED_LEN), p->uid, &req));
+    TRY(codec_encrypt_write(bytes_of(p->seed, PLUGIN_SECRET_LEN), p->uid, &req));
     p->call_began_ns = loop_hrtime_ns();
     e = client_call(p->client, SERVICE "Encrypt", codec_request_bytes(&req), p->timeout_ms,
                     on_encrypt, p, &p->call);
@@ -244,13 +264,13 @@ static enum err ask_encrypt(struct plugin *p)
 
 static void status_failed(struct plugin *p, const char *text)
 {
-    lifecycle_on_status_error(&p->life, time_now(p), text);
-    end_check(p, false);
+    lifecycle_on_status_error(&p->life, plugin_time(p), text);
+    plugin_end_check(p, false);
 }
 
 static void take_status(struct plugin *p, const struct lifecycle_status *s)
 {
-    enum lifecycle_do next = lifecycle_on_status(&p->life, time_now(p), s);
+    enum lifecycle_do next = lifecycle_on_status(&p->life, plugin_time(p), s);
 
     if (next == LIFECYCLE_WRAP) {
         enum err e = ask_encrypt(p);
@@ -259,7 +279,7 @@ static void take_status(struct plugin *p, const struct lifecycle_status *s)
             wrap_failed(p, err_reason(e));
         return;
     }
-    end_check(p, next == LIFECYCLE_EXTENDED);
+    plugin_end_check(p, next == LIFECYCLE_EXTENDED);
 }
 
 static void on_status(void *arg, const struct client_answer *a)
@@ -292,7 +312,11 @@ void plugin_check(struct plugin *p)
     if (p->life.phase != LIFECYCLE_IDLE)
         return;
     loop_timer_stop(&p->poll);
-    lifecycle_begin(&p->life, time_now(p));
+    lifecycle_begin(&p->life, plugin_time(p));
+    if (is_v1(p)) {
+        plugin_v1_check(p);
+        return;
+    }
     p->call_began_ns = loop_hrtime_ns();
     e = client_call(p->client, SERVICE "Status", (struct bytes){0}, p->timeout_ms, on_status, p,
                     &p->call);
@@ -307,7 +331,7 @@ static void on_poll(struct loop_timer *t)
 
 /* --- unwrapping ------------------------------------------------------------------------------- */
 
-static enum plugin_verdict judge(const struct client_answer *a)
+enum plugin_verdict plugin_judge(const struct client_answer *a)
 {
     switch (a->err) {
     case ERR_OK:
@@ -328,17 +352,28 @@ static enum plugin_verdict judge(const struct client_answer *a)
     return PLUGIN_REFUSES;
 }
 
+/* What Decrypt answered. A KMS v1 answer is kept in v1, any other in v2. */
+static enum err read_secret(const struct plugin *p, struct bytes body, struct codec_secret *v2,
+                            struct codec_v1_answer *v1, struct bytes *out)
+{
+    enum err e = is_v1(p) ? codec_v1_secret_read(body, v1) : codec_secret_read(body, v2);
+
+    *out = is_v1(p) ? v1->value : v2->secret;
+    return e;
+}
+
 static void on_decrypt(void *arg, const struct client_answer *a)
 {
     struct plugin_unwrap *u = arg;
-    struct plugin_answer out = {.verdict = judge(a)};
-    struct codec_secret secret = {0};
+    struct plugin_answer out = {.verdict = plugin_judge(a)};
+    struct codec_secret v2 = {0};
+    struct codec_v1_answer v1 = {0};
 
     u->call = NULL;
-    note_call(u->plugin, SERVICE "Decrypt", u->began_ns, a);
+    if (!is_v1(u->plugin)) /* kube-apiserver measures no others */
+        note_call(u->plugin, SERVICE "Decrypt", u->began_ns, a);
     if (out.verdict == PLUGIN_UNWRAPPED) {
-        out.err = codec_secret_read(a->body, &secret);
-        out.secret = secret.secret;
+        out.err = read_secret(u->plugin, a->body, &v2, &v1, &out.secret);
         if (out.err != ERR_OK) {
             out.verdict = out.err == ERR_NOMEM ? PLUGIN_FAILED : PLUGIN_REFUSES;
             snprintf(out.why, sizeof out.why, "malformed answer");
@@ -350,23 +385,33 @@ static void on_decrypt(void *arg, const struct client_answer *a)
     if (out.verdict != PLUGIN_UNWRAPPED)
         metric_add(METRIC_kms_unwrap_errors_total, 1);
     u->on_done(u, &out);
-    codec_secret_fini(&secret);
+    codec_secret_fini(&v2);
+    codec_v1_answer_fini(&v1);
+}
+
+static enum err write_decrypt(struct plugin *p, const struct dek_id *id, struct codec_request *req)
+{
+    char uid[37];
+
+    if (is_v1(p))
+        return codec_v1_decrypt_write(id->wrapped, req);
+    TRY(randpool_uuid(p->pool, uid));
+    return codec_decrypt_write(id, uid, req);
 }
 
 enum err plugin_unwrap(struct plugin *p, const struct dek_id *id, uint64_t max_ms,
                        struct plugin_unwrap *u)
 {
     uint64_t timeout_ms = max_ms < p->timeout_ms ? max_ms : p->timeout_ms;
+    const char *method = is_v1(p) ? V1_DECRYPT : SERVICE "Decrypt";
     struct codec_request req;
-    char uid[37];
     enum err e;
 
-    TRY(randpool_uuid(p->pool, uid));
-    TRY(codec_decrypt_write(id, uid, &req));
+    TRY(write_decrypt(p, id, &req));
     u->plugin = p;
     u->began_ns = loop_hrtime_ns();
-    e = client_call(p->client, SERVICE "Decrypt", codec_request_bytes(&req), timeout_ms, on_decrypt,
-                    u, &u->call);
+    e = client_call(p->client, method, codec_request_bytes(&req), timeout_ms, on_decrypt, u,
+                    &u->call);
     codec_request_fini(&req);
     if (e == ERR_OK)
         metric_add(METRIC_kms_unwraps_total, 1);
@@ -378,6 +423,8 @@ void plugin_unwrap_cancel(struct plugin_unwrap *u)
     if (u->call != NULL)
         client_cancel(u->call);
     u->call = NULL;
+    secret_free(u->secret, PLUGIN_SECRET_LEN);
+    u->secret = NULL;
 }
 
 /* --- life ------------------------------------------------------------------------------------- */

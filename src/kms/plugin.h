@@ -19,14 +19,15 @@ struct plugin {
     uint64_t timeout_ms;
     struct client *client;
     struct lifecycle life;
-    struct dek *dek; /* NULL while life.has_state is false */
+    struct dek *dek; /* NULL while life.has_state is false, and with KMS v1 */
     struct loop_timer poll;
     /* the check under way */
     struct client_call *call;
     uint64_t call_began_ns; /* for metrics */
     uint8_t *seed;          /* secret memory */
     char uid[37];
-    bool was_healthy; /* when the log was told last */
+    uint64_t check_ends_ms; /* KMS v1: deadline of the section under way */
+    bool was_healthy;       /* when the log was told last */
     /* A check is over. has_changed: the DEK or its expiry is new. */
     void (*on_checked)(struct plugin *p, bool has_changed);
     /* Secret memory is full: free some of it. */
@@ -42,7 +43,8 @@ MUST_CHECK enum err plugin_endpoint_parse(const char *endpoint, struct net_url *
 MUST_CHECK enum err plugin_init(struct plugin *p, struct loop *loop, struct randpool *pool,
                                 const struct kms_plugin_opts *o);
 void plugin_fini(struct plugin *p);
-/* Begins a check now, unless one is on its way. */
+/* Begins a check now, unless one is on its way. With KMS v1 one follows only when it failed or is
+ * asked for. */
 void plugin_check(struct plugin *p);
 
 enum plugin_verdict {
@@ -54,24 +56,41 @@ enum plugin_verdict {
 
 struct plugin_answer {
     enum plugin_verdict verdict;
-    enum err err;        /* PLUGIN_FAILED */
-    struct bytes secret; /* PLUGIN_UNWRAPPED; borrowed, wiped afterwards */
-    char why[256];       /* the others */
+    enum err err;         /* PLUGIN_FAILED */
+    struct bytes secret;  /* PLUGIN_UNWRAPPED; borrowed, wiped afterwards */
+    struct bytes wrapped; /* of plugin_wrap: the same, wrapped */
+    char why[256];        /* the others */
 };
 
-/* One Decrypt call; embedded in its owner. */
+/* One Decrypt call, or one Encrypt call for plugin_wrap; embedded in its owner. */
 struct plugin_unwrap {
     void (*on_done)(struct plugin_unwrap *self, const struct plugin_answer *a); /* from the loop */
     struct client_call *call; /* NULL while none is on its way */
     const struct plugin *plugin;
     uint64_t began_ns;
+    uint8_t *secret; /* plugin_wrap: the new DEK, in secret memory */
 };
 
 /* Begins the call, within the plugin's timeout or max_ms if that is less. Errors: ERR_NOMEM,
  * ERR_RANDOM, ERR_KMS_ERROR (the id cannot be said in a request). */
 MUST_CHECK enum err plugin_unwrap(struct plugin *p, const struct dek_id *id, uint64_t max_ms,
                                   struct plugin_unwrap *u);
+/* KMS v1: makes a DEK of 32 bytes for one value and has it wrapped. Within the same times; errors:
+ * ERR_NOMEM, ERR_RANDOM. */
+MUST_CHECK enum err plugin_wrap(struct plugin *p, uint64_t max_ms, struct plugin_unwrap *u);
 /* on_done will not be called any more. */
 void plugin_unwrap_cancel(struct plugin_unwrap *u);
+
+/* --- between plugin.c and plugin_v1.c --- */
+
+#define PLUGIN_SECRET_LEN 32u
+
+void plugin_v1_check(struct plugin *p);
+/* The life cycle has the result: tells the log and the manager, and sets the next poll. */
+void plugin_end_check(struct plugin *p, bool has_changed);
+struct lifecycle_time plugin_time(const struct plugin *p);
+/* PLUGIN_SECRET_LEN random bytes in secret memory. Errors: ERR_NOMEM, ERR_RANDOM. */
+MUST_CHECK enum err plugin_make_secret(struct plugin *p, uint8_t **out);
+enum plugin_verdict plugin_judge(const struct client_answer *a);
 
 #endif

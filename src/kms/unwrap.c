@@ -5,7 +5,9 @@
  *   3. else an unwrap of its own: parked while the plugin was never healthy, queued, called;
  *   4. the plugin's answer is the answer of all its wishes. It is kept only when a ring confirms
  * it. Failure modes: the plugin is away -> parked for a growing pause and called again, until the
- * deadline of the last wish, then ERR_KMS_AWAY (ERR_NO_STATE while never healthy). The plugin
+ * deadline of the last wish, then ERR_KMS_AWAY (ERR_NO_STATE while never healthy). A wrap (KMS v1:
+ * a new DEK for one value) is an unwrap that nobody joins, is called once, and has the plugin's
+ * timeout as its deadline: writers are told at once. The plugin
  * refuses, or gives a secret of the wrong size -> the wishes fail and the refusal is remembered.
  * Secret memory is full
  * -> the oldest confirmed DEKs make room. */
@@ -20,6 +22,7 @@
 #define BUCKETS 1024u
 #define TICK_MS 50u
 #define PAUSE_MIN_MS 50u
+#define RECHECK_MS 500u
 #define PAUSE_MAX_MS 1000u
 #define EVICT_FOR_ROOM 256u
 
@@ -36,6 +39,7 @@ struct unwrap {
     struct unwraps *owner;
     struct list asks; /* the first one's id is the unwrap's */
     struct plugin_unwrap call;
+    bool is_wrap;
     uint64_t deadline_ms;
     uint64_t again_ms; /* parked: not before */
     uint64_t pause_ms;
@@ -121,17 +125,62 @@ static void give_up(struct unwrap *w)
     finish(w, err, NULL, 0);
 }
 
+/* Makes the DEK; when secret memory is full, once more after the caches have made room. */
+static enum err make_dek(struct unwraps *u, const struct dek_id *id, struct bytes secret,
+                         struct dek **out)
+{
+    enum err e = dek_new(id, secret, out);
+
+    if (e != ERR_NOMEM)
+        return e;
+    u->plugin->on_no_room(u->plugin);
+    return dek_new(id, secret, out);
+}
+
+static void wrap_refused(struct unwrap *w, enum err err, const char *why)
+{
+    LOG_RATED(WARN, "KMS does not wrap a DEK", "provider=\"%s\" reason=%s why=\"%s\"",
+              w->owner->plugin->provider->name, err_reason(err), why);
+    finish(w, err, NULL, 0);
+}
+
+static void take_wrapped(struct unwrap *w, const struct plugin_answer *a)
+{
+    const struct dek_id id = {.type = DEK_KMS_V1_KEY, .wrapped = a->wrapped};
+    struct dek *dek = NULL;
+    enum err e = make_dek(w->owner, &id, a->secret, &dek);
+
+    if (e == ERR_DEK_SOURCE_TOO_LONG) {
+        wrap_refused(w, ERR_NO_WRITE_KEY, "the wrapped DEK is too long");
+        return;
+    }
+    finish(w, e, dek, 0);
+    dek_drop(dek);
+}
+
+static void on_wrap_answer(struct unwrap *w, const struct plugin_answer *a)
+{
+    switch (a->verdict) {
+    case PLUGIN_UNWRAPPED:
+        take_wrapped(w, a);
+        return;
+    case PLUGIN_AWAY:
+        wrap_refused(w, ERR_KMS_AWAY, a->why);
+        return;
+    case PLUGIN_FAILED:
+        finish(w, a->err, NULL, 0);
+        return;
+    case PLUGIN_REFUSES:
+        wrap_refused(w, ERR_NO_WRITE_KEY, a->why);
+        return;
+    }
+}
+
 static void take_secret(struct unwrap *w, struct bytes secret)
 {
-    struct unwraps *u = w->owner;
-    const struct dek_id *id = &first_ask(w)->id;
     struct dek *dek = NULL;
-    enum err e = dek_new(id, secret, &dek);
+    enum err e = make_dek(w->owner, &first_ask(w)->id, secret, &dek);
 
-    if (e == ERR_NOMEM) {
-        u->plugin->on_no_room(u->plugin);
-        e = dek_new(id, secret, &dek);
-    }
     if (e == ERR_BAD_DEK_SIZE) {
         refuse(w, e, "wrong size of the unwrapped secret");
         return;
@@ -157,6 +206,11 @@ static void on_answer(struct plugin_unwrap *call, const struct plugin_answer *a)
     struct unwrap *w = CONTAINER_OF(call, struct unwrap, call);
     struct unwraps *u = w->owner;
 
+    if (w->is_wrap) {
+        on_wrap_answer(w, a);
+        pump(u);
+        return;
+    }
     switch (a->verdict) {
     case PLUGIN_UNWRAPPED:
         take_secret(w, a->secret);
@@ -187,11 +241,24 @@ static void start(struct unwrap *w, uint64_t now)
         return;
     }
     set_state(w, UNWRAP_CALLING);
-    e = plugin_unwrap(w->owner->plugin, &first_ask(w)->id, w->deadline_ms - now, &w->call);
+    if (w->is_wrap)
+        e = plugin_wrap(w->owner->plugin, w->deadline_ms - now, &w->call);
+    else
+        e = plugin_unwrap(w->owner->plugin, &first_ask(w)->id, w->deadline_ms - now, &w->call);
     if (e == ERR_KMS_ERROR)
         refuse(w, e, "the key id holds a NUL byte");
     else if (e != ERR_OK)
         finish(w, e, NULL, 0);
+}
+
+/* KMS v1 is not polled: whoever waits for a plugin that was never reached has it checked. */
+static void check_if_waited_for(struct unwraps *u, uint64_t now)
+{
+    struct plugin *p = u->plugin;
+
+    if (p->provider->kind == PROVIDER_KMS_V1 && !p->life.has_state && !list_is_empty(&u->parked) &&
+        now >= p->life.ended_ms + RECHECK_MS)
+        plugin_check(p);
 }
 
 static void keep_ticking(struct unwraps *u)
@@ -231,6 +298,7 @@ static void on_tick(struct loop_timer *t)
         else if (u->plugin->life.has_state && w->again_ms <= now)
             set_state(w, UNWRAP_QUEUED);
     }
+    check_if_waited_for(u, now);
     pump(u);
 }
 
@@ -304,6 +372,7 @@ static size_t ask_len(const struct kms_ask *ask)
 
 static void begin(struct unwraps *u, struct kms_ask *ask)
 {
+    uint64_t now = loop_now_ms(u->loop);
     size_t held_bytes = ask_len(ask);
     struct unwrap *w;
 
@@ -320,7 +389,10 @@ static void begin(struct unwraps *u, struct kms_ask *ask)
     w->held_bytes = held_bytes;
     u->held_bytes += held_bytes;
     w->call.on_done = on_answer;
+    w->is_wrap = ask->is_wrap;
     w->deadline_ms = ask->deadline_ms;
+    if (w->is_wrap && w->deadline_ms > now + u->plugin->timeout_ms)
+        w->deadline_ms = now + u->plugin->timeout_ms;
     w->pause_ms = PAUSE_MIN_MS;
     list_init(&w->asks);
     list_init(&w->node);
@@ -334,9 +406,14 @@ void unwraps_ask(struct unwraps *u, struct kms_ask *ask)
 {
     struct unwrap *w;
 
+    if (ask->is_wrap) {
+        begin(u, ask);
+        return;
+    }
     if (answer_known(u, ask))
         return;
-    registry_add(REGISTRY_CACHE_MISSES, NO_LABELS, 1);
+    if (u->confirmed.max > 0)
+        registry_add(REGISTRY_CACHE_MISSES, NO_LABELS, 1);
     w = find(u, ask->digest);
     if (w != NULL)
         join(w, ask);
@@ -347,9 +424,15 @@ void unwraps_ask(struct unwraps *u, struct kms_ask *ask)
 void unwraps_confirm(struct unwraps *u, const uint8_t digest[static DEK_DIGEST_LEN],
                      struct dek *dek)
 {
+    const struct dek_cache *c = &u->confirmed;
+
+    if (c->max == 0) /* KMS v1 with its cache off */
+        return;
     dek_cache_put(&u->confirmed, digest, dek, ERR_OK, loop_now_ms(u->loop) + DEK_CACHE_TTL_MS);
-    registry_set(REGISTRY_DEK_SOURCES, LABELS(u->plugin->provider->name),
-                 (double)u->confirmed.count);
+    if (u->plugin->provider->kind == PROVIDER_KMS_V1)
+        registry_set(REGISTRY_V1_FILL, NO_LABELS, (double)c->count / (double)c->max);
+    else
+        registry_set(REGISTRY_DEK_SOURCES, LABELS(u->plugin->provider->name), (double)c->count);
 }
 
 void unwraps_make_room(struct unwraps *u)
@@ -359,11 +442,11 @@ void unwraps_make_room(struct unwraps *u)
 
 void unwraps_on_state(struct unwraps *u)
 {
-    struct dek *dek = u->plugin->dek;
+    struct dek *dek = u->plugin->dek; /* KMS v1 has none */
     uint8_t digest[DEK_DIGEST_LEN];
 
     /* Without a digest it is only not kept for the time after the next rotation. */
-    if (dek_id_digest(&dek->id, digest) == ERR_OK)
+    if (dek != NULL && dek_id_digest(&dek->id, digest) == ERR_OK)
         unwraps_confirm(u, digest, dek);
     LIST_FOREACH(it, &u->parked)
     {
@@ -377,6 +460,9 @@ void unwraps_on_state(struct unwraps *u)
 
 enum err unwraps_init(struct unwraps *u, struct loop *loop, struct plugin *plugin)
 {
+    const struct provider *provider = plugin->provider;
+    size_t cache_max = provider->kind == PROVIDER_KMS_V1 ? provider->cache_size : UNWRAP_CACHE_MAX;
+
     *u = (struct unwraps){.loop = loop, .plugin = plugin};
     list_init(&u->queued);
     list_init(&u->parked);
@@ -389,7 +475,7 @@ enum err unwraps_init(struct unwraps *u, struct loop *loop, struct plugin *plugi
         list_init(&u->buckets[i]);
     if (loop_timer_start(loop, &u->tick, TICK_MS) != ERR_OK)
         goto err_buckets;
-    if (dek_cache_init(&u->confirmed, UNWRAP_CACHE_MAX, true) != ERR_OK)
+    if (dek_cache_init(&u->confirmed, cache_max, true) != ERR_OK)
         goto err_tick;
     if (dek_cache_init(&u->refused, UNWRAP_REFUSED_MAX, false) != ERR_OK)
         goto err_confirmed;

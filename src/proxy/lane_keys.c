@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The third step of a lane. Every DEK that the plan names is asked for, all unknown ones at once; a
- * miss parks the lane, and the last answer of the key ring resumes it. Write keys come last, so
- * that a key's expiry is judged when it is used. */
+/* The third step of a lane. Every DEK that the plan names is asked for, all unknown ones at once,
+ * and with them the DEKs that KMS v1 makes for each value to be written; a miss parks the lane, and
+ * the last answer of the key ring resumes it. KMS v2's write keys come last, so that a key's expiry
+ * is judged when it is used. */
 #include <stdlib.h>
 
 #include "proxy/lane_int.h"
@@ -93,8 +94,20 @@ static bool bench_reserve_waits(struct lane_bench *b, size_t n)
     return true;
 }
 
+static bool is_for_later(const struct etcd_need *need)
+{
+    return need->is_write && need->provider->kind != PROVIDER_KMS_V1;
+}
+
+static enum err ask_ring(struct lane *l, const struct etcd_need *need, struct key_wait *wait)
+{
+    if (need->is_write)
+        return keyring_wrap(l->keys->ring, need->provider, wait);
+    return keyring_get(l->keys->ring, need->provider, &need->id, wait);
+}
+
 /* Asks for every DEK that values of the plan need, all at once. ERR_AGAIN: parked. */
-static enum err resolve_reads(struct lane *l)
+static enum err resolve_waits(struct lane *l)
 {
     struct lane_bench *b = l->bench;
     struct etcd_plan *p = &b->plan;
@@ -106,10 +119,10 @@ static enum err resolve_reads(struct lane *l)
         struct lane_wait *w = &b->waits[b->wait_count];
         enum err e;
 
-        if (need->is_write || need->dek != NULL)
+        if (is_for_later(need) || need->dek != NULL)
             continue;
         *w = (struct lane_wait){.wait = {.on_done = on_key, .user = l}, .need = i};
-        e = keyring_get(l->keys->ring, need->provider, &need->id, &w->wait);
+        e = ask_ring(l, need, &w->wait);
         if (e == ERR_AGAIN) {
             b->wait_count++;
             b->pending++;
@@ -147,7 +160,7 @@ static enum err resolve_writes(struct lane *l)
         struct etcd_need *need = &p->needs[i];
         struct dek *dek;
 
-        if (!need->is_write || need->dek != NULL)
+        if (!is_for_later(need) || need->dek != NULL)
             continue;
         TRY(keyring_write_key(l->keys->ring, need->provider, &dek));
         need->dek = dek_ref(dek);
@@ -191,7 +204,7 @@ static enum lane_step resolved(struct lane *l)
 
 enum lane_step lane__resolve(struct lane *l)
 {
-    enum err e = resolve_reads(l);
+    enum err e = resolve_waits(l);
 
     if (e == ERR_AGAIN) {
         l->state = LANE_PARKED;

@@ -51,24 +51,25 @@ static enum err local_make(const struct enc_provider *from, enum provider_kind k
     return ERR_OK;
 }
 
-static enum err kms_make(struct ruleset *r, const struct enc_provider *from, struct provider *p,
-                         char *why, size_t why_len)
+static enum err kms_make(struct ruleset *r, const struct enc_provider *from,
+                         const struct ruleset_opts *o, struct provider *p)
 {
-    if (from->kms_version != 2) {
-        snprintf(why, why_len, "provider kms v1 is not supported yet: use kms with apiVersion v2");
-        return ERR_CONFIG;
-    }
-    p->kind = PROVIDER_KMS_V2;
+    bool is_v1 = from->kms_version == 1;
+
+    p->kind = is_v1 ? PROVIDER_KMS_V1 : PROVIDER_KMS_V2;
     p->name = from->name;
     p->slot = (uint32_t)r->plugin_count;
-    TRY(provider_prefix("kms:v2:", from->name, &p->prefix));
+    p->cbc_reads = is_v1 && o->kms_v1_cbc_reads;
+    p->cache_size = from->cache_size > 0 ? (uint32_t)from->cache_size : 0;
+    TRY(provider_prefix(is_v1 ? "kms:v1:" : "kms:v2:", from->name, &p->prefix));
     r->plugins[r->plugin_count++] = (struct kms_plugin_opts){
         .provider = p, .endpoint = from->endpoint, .timeout_ms = from->timeout_ms};
     return ERR_OK;
 }
 
 static enum err provider_make(struct ruleset *r, const struct enc_provider *from,
-                              struct provider *p, char *why, size_t why_len)
+                              const struct ruleset_opts *o, struct provider *p, char *why,
+                              size_t why_len)
 {
     p->name = "";
     switch (from->kind) {
@@ -76,7 +77,7 @@ static enum err provider_make(struct ruleset *r, const struct enc_provider *from
         p->kind = PROVIDER_IDENTITY;
         return ERR_OK;
     case ENC_KMS:
-        return kms_make(r, from, p, why, why_len);
+        return kms_make(r, from, o, p);
     case ENC_AESGCM:
         return local_make(from, PROVIDER_AESGCM, "aesgcm:v1", p, why, why_len);
     case ENC_AESCBC:
@@ -89,7 +90,8 @@ static enum err provider_make(struct ruleset *r, const struct enc_provider *from
     }
 }
 
-static enum err make_providers(struct ruleset *r, char *why, size_t why_len)
+static enum err make_providers(struct ruleset *r, const struct ruleset_opts *o, char *why,
+                               size_t why_len)
 {
     size_t count = 0, at = 0;
 
@@ -104,7 +106,7 @@ static enum err make_providers(struct ruleset *r, char *why, size_t why_len)
 
         for (size_t j = 0; j < e->provider_count; j++) {
             r->provider_count++; /* what it has by then is dropped, also on an error */
-            TRY(provider_make(r, &e->providers[j], &r->providers[at++], why, why_len));
+            TRY(provider_make(r, &e->providers[j], o, &r->providers[at++], why, why_len));
         }
     }
     return ERR_OK;
@@ -156,6 +158,15 @@ static enum err make_list(struct ruleset *r, const struct key_rule *rule,
             rule->resource);
         return ERR_CONFIG;
     }
+    if (v[0]->kind == PROVIDER_KMS_V1 && !o->allow_kms_v1_writes) {
+        snprintf(
+            why, why_len,
+            "resource %s: KMS v1 is first, so it would seal new values, with a call of the "
+            "plugin for each; it is deprecated: put a KMS v2 provider (apiVersion: v2; without "
+            "apiVersion it is v1) before it, or give --allow-kms-v1-writes",
+            rule->resource);
+        return ERR_CONFIG;
+    }
     r->protected_count++;
     return ERR_OK;
 }
@@ -201,7 +212,7 @@ enum err ruleset_new(struct enc_config *config, struct key_rules *key_rules,
     r->config = config;
     r->key_rules = key_rules;
     snprintf(why, why_len, "out of memory");
-    e = make_providers(r, why, why_len);
+    e = make_providers(r, o, why, why_len);
     if (e == ERR_OK)
         e = make_rules(r, o, why, why_len);
     if (e == ERR_OK && r->protected_count == 0) {

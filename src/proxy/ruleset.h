@@ -18,17 +18,20 @@ struct ruleset {
     size_t provider_count;
     struct provider_list *lists; /* one per key rule, same index; count 0: not protected */
     struct etcd_rules *rules;
-    struct kms_plugin_opts *plugins; /* KMS v2 providers; index = slot */
+    struct kms_plugin_opts *plugins; /* KMS providers; index = slot */
     size_t plugin_count;
     size_t protected_count; /* key rules with a sealing provider list */
 };
 
 struct ruleset_opts {
     bool allow_identity_writes;
+    bool allow_kms_v1_writes;
+    bool kms_v1_cbc_reads;
 };
 
-/* Takes config and key_rules (also on error). Errors: ERR_CONFIG with why: kms v1, which is not
- * supported, identity first before others without allow_identity_writes, nothing protected. */
+/* Takes config and key_rules (also on error). Errors: ERR_CONFIG with why: identity first
+ * before others without allow_identity_writes, KMS v1 first without allow_kms_v1_writes, nothing
+ * protected. */
 MUST_CHECK enum err ruleset_new(struct enc_config *config, struct key_rules *key_rules,
                                 const struct ruleset_opts *o, struct ruleset **out, char *why,
                                 size_t why_len);

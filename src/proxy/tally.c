@@ -109,9 +109,29 @@ static void merge_value_as(const struct value_sum *v, const char *prefix)
         registry_merge(REGISTRY_TRANSFORM_TIME, LABELS(direction, prefix), &v->time);
 }
 
+/* KMS v1: kube-apiserver measures the time between two values. Those of one batch came together, as
+ * far as buckets of a minute and more can tell. */
+static void merge_arrivals(const struct value_sum *v)
+{
+    static uint64_t last_ns[2]; /* by direction; 0: none yet. The control thread's */
+    const char *const *labels = LABELS(direction_label(v->is_write));
+    uint64_t now_ns = loop_hrtime_ns();
+    struct histogram together = {0};
+
+    if (last_ns[v->is_write] != 0)
+        registry_observe(REGISTRY_V1_ARRIVAL, labels,
+                         (double)(now_ns - last_ns[v->is_write]) / 1e9);
+    last_ns[v->is_write] = now_ns;
+    histogram_observe(&together, REGISTRY_V1_ARRIVAL, 0, v->n - 1);
+    registry_merge(REGISTRY_V1_ARRIVAL, labels, &together);
+}
+
 static void merge_value(const struct value_sum *v)
 {
     char text[LABEL_TEXT];
+
+    if (v->provider != NULL && v->provider->kind == PROVIDER_KMS_V1)
+        merge_arrivals(v);
 
     merge_value_as(v, prefix_label(v, text));
     /* kube-apiserver counts a second time under the prefix of the key. */

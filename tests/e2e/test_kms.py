@@ -229,7 +229,7 @@ class Wrong(Kms):
         # Wrapped under another key than it says: the plugin cannot unwrap it.
         self.raw.put(bad, sealed.replace(b"key-2", b"key-3"))
         for _ in range(5):
-            self.assertStatus(Code.DATA_LOSS, proxy.client.get, bad)
+            self.assertStatus(Code.DATA_LOSS, proxy.client.get, bad, text=bad.decode())
         self.assertEqual(len([d for d in self.kms.decrypted if d[0] == "key-3"]), 1)
         self.assertEqual(proxy.client.value(good), VALUE)
         self.assertStatus(Code.DATA_LOSS, proxy.client.list, self.secret(""))

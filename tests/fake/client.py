@@ -47,6 +47,11 @@ class Client:
         # core, which moves its sockets only while a call waits, would take seconds to connect.
         return call(request, timeout=timeout, metadata=tuple(metadata), wait_for_ready=True)
 
+    def start(self, path, request, response=rpc.PutResponse, timeout=30):
+        """One call that goes on by itself: its future."""
+        call = self.channel.unary_unary(path, None, response.FromString)
+        return call.future(request.SerializeToString(), timeout=timeout, wait_for_ready=True)
+
     def unary_with_call(self, path, request, response, timeout=30, metadata=()):
         call = self.channel.unary_unary(path, None, response.FromString)
         return call.with_call(request.SerializeToString(), timeout=timeout, metadata=tuple(metadata),

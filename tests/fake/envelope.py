@@ -5,12 +5,15 @@ import hashlib
 import hmac
 import os
 
+from cryptography.hazmat.primitives import padding
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 import fake_kms
 from protos import obj
 
 MARK = b"k8s:enc:kms:v2:"
+MARK_V1 = b"k8s:enc:kms:v1:"
 
 
 def derive(seed, info):
@@ -29,6 +32,30 @@ def seal(key, value, key_id="key-1", provider="test", seed=None, annotations=Non
     return MARK + provider.encode() + b":" + obj.EncryptedObject(
         encrypted_data=data, key_id=key_id, encrypted_dek_source=fake_kms.wrap(key_id, seed),
         annotations=annotations or {}, encrypted_dek_source_type=source_type).SerializeToString()
+
+
+def seal_v1(key, value, provider="old", dek=None, cbc=False):
+    """A KMS v1 value: of today, or, cbc, of servers before v1.25."""
+    dek, nonce = dek or os.urandom(32), os.urandom(16 if cbc else 12)
+    wrapped = fake_kms.wrap(fake_kms.V1, dek)
+    if cbc:
+        pad = padding.PKCS7(128).padder()
+        cipher = Cipher(algorithms.AES(dek), modes.CBC(nonce)).encryptor()
+        data = nonce + cipher.update(pad.update(value) + pad.finalize()) + cipher.finalize()
+    else:
+        data = nonce + AESGCM(dek).encrypt(nonce, value, key)
+    return MARK_V1 + provider.encode() + b":" + len(wrapped).to_bytes(2, "big") + wrapped + data
+
+
+def unseal_v1(key, stored, provider="old"):
+    """Returns (plaintext, DEK). Raises InvalidTag or ValueError."""
+    head = MARK_V1 + provider.encode() + b":"
+    if not stored.startswith(head):
+        raise ValueError(f"no {head!r} at the front of {stored[:60]!r}")
+    body = stored[len(head):]
+    end = 2 + int.from_bytes(body[:2], "big")
+    dek = fake_kms.kek(fake_kms.V1).decrypt(body[2:14], body[14:end], None)
+    return AESGCM(dek).decrypt(body[end:end + 12], body[end + 12:], key), dek
 
 
 def parse(stored, provider="test"):

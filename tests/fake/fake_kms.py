@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A KMS v2 plugin for tests: right by default, and slow, wrong, gone or rotating when told to.
+"""A KMS plugin for tests (v2, and v1 on the same socket): right by default, and slow, wrong, gone or rotating when told to.
 
 Wrapping keeps no state, so any two of them with the same key id understand each other:
 nonce(12) || AES-256-GCM(SHA-256("etcd-envelope test kek:" + key_id), nonce, DEK, no AAD).
@@ -16,9 +16,11 @@ import grpc
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from protos import kms
+from protos import kms, kms1
 
 SERVICE = "v2.KeyManagementService"
+SERVICE_V1 = "v1beta1.KeyManagementService"
+V1 = "v1"  # what wraps for KMS v1, which has no key ids
 
 
 def kek(key_id):
@@ -37,8 +39,9 @@ class FakeKms:
         self.encrypt_key_id = None
         self.annotations = annotations or {}
         self.version = "v2"
+        self.v1_version = "v1beta1"
         self.healthz = "ok"
-        self.delay = collections.Counter()  # seconds before each answer, by method
+        self.delay = collections.Counter()  # seconds before each answer, by method; KMS v1's are "v1.Encrypt" and so on
         self.error = {}                     # method -> (grpc.StatusCode, text)
         self.wrong_dek = False              # Decrypt answers other bytes of the right length
         self.calls = collections.Counter()
@@ -61,6 +64,11 @@ class FakeKms:
             "Status": self.handler("Status", self.status, kms.StatusRequest, kms.StatusResponse),
             "Encrypt": self.handler("Encrypt", self.encrypt, kms.EncryptRequest, kms.EncryptResponse),
             "Decrypt": self.handler("Decrypt", self.decrypt, kms.DecryptRequest, kms.DecryptResponse),
+        }),))
+        self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_V1, {
+            "Version": self.handler("v1.Version", self.v1_about, kms1.VersionRequest, kms1.VersionResponse),
+            "Encrypt": self.handler("v1.Encrypt", self.v1_encrypt, kms1.EncryptRequest, kms1.EncryptResponse),
+            "Decrypt": self.handler("v1.Decrypt", self.v1_decrypt, kms1.DecryptRequest, kms1.DecryptResponse),
         }),))
         if self.server.add_insecure_port(f"unix:{self.path}") == 0:
             raise OSError(f"cannot listen on {self.path}")
@@ -103,13 +111,24 @@ class FakeKms:
     def decrypt(self, request, context):
         with self.lock:
             self.decrypted.append((request.key_id, request.ciphertext, dict(request.annotations)))
-        if len(request.ciphertext) < 28:
+        return kms.DecryptResponse(plaintext=self.unwrap(request.key_id, request.ciphertext, context))
+
+    def unwrap(self, key_id, wrapped, context):
+        if len(wrapped) < 28:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "wrapped key too short")
-        nonce, sealed = request.ciphertext[:12], request.ciphertext[12:]
         try:
-            dek = kek(request.key_id).decrypt(nonce, sealed, None)
+            dek = kek(key_id).decrypt(wrapped[:12], wrapped[12:], None)
         except InvalidTag:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "cannot unwrap")
-        if self.wrong_dek:
-            dek = bytes(b ^ 0xff for b in dek)
-        return kms.DecryptResponse(plaintext=dek)
+        return bytes(b ^ 0xff for b in dek) if self.wrong_dek else dek
+
+    # --- KMS v1 ---
+
+    def v1_about(self, _request, _context):
+        return kms1.VersionResponse(version=self.v1_version, runtime_name="fake", runtime_version="0")
+
+    def v1_encrypt(self, request, _context):
+        return kms1.EncryptResponse(cipher=wrap(V1, request.plain))
+
+    def v1_decrypt(self, request, context):
+        return kms1.DecryptResponse(plain=self.unwrap(V1, request.cipher, context))

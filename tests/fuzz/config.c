@@ -64,7 +64,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct bytes in = bytes_of(data, size);
     uint8_t options = fuzz_u8(&in);
-    struct enc_options o = {.allow_kms_v1 = (options & 1) != 0, .is_reload = (options & 2) != 0};
+    struct enc_options o = {.is_reload = (options & 2) != 0};
     struct enc_config *c = NULL;
     char why[512] = "";
 

@@ -21,7 +21,7 @@
 #define PROVIDERS(list) HEAD "- {resources: [secrets], providers: [" list "]}\n"
 #define KMS(fields) PROVIDERS("{kms: {" fields "}}")
 
-static const struct enc_options plain = {.allow_kms_v1 = true};
+static const struct enc_options plain = {.is_reload = false};
 
 static struct enc_config *accept(const char *text)
 {
@@ -189,22 +189,6 @@ static void test_several_errors(void **state)
            "\nresources[1].resources: Required value: at least one resources[1].resources");
 }
 
-static void test_kms_v1_gate(void **state)
-{
-    static const struct enc_options off = {.allow_kms_v1 = false};
-    struct enc_config *c;
-    char why[256];
-    const char *v2 = KMS("apiVersion: v2, name: a, endpoint: 'unix:///a'");
-
-    (void)state;
-    refuse_with(KMS("apiVersion: v1, name: a, endpoint: 'unix:///a'"), &off,
-                (const char *const[]){"resources[0].providers[0].kms: KMSv1 is deprecated", NULL});
-    refuse_with(KMS("name: a, endpoint: 'unix:///a'"), &off,
-                (const char *const[]){"set apiVersion: v2", NULL});
-    assert_int_equal(enc_config_parse(bytes_str(v2), &off, &c, why, sizeof(why)), ERR_OK);
-    enc_config_free(c);
-}
-
 static void test_capital_letters(void **state)
 {
     static const char *const small[] = {"\xc3\xa9", "\xd0\xb4", "\xe2\x82\xac", "\xc3\x9f", "a1"};
@@ -338,7 +322,6 @@ int main(void)
         cmocka_unit_test(test_nulls),
         cmocka_unit_test(test_types),
         cmocka_unit_test(test_several_errors),
-        cmocka_unit_test(test_kms_v1_gate),
         cmocka_unit_test(test_capital_letters),
         cmocka_unit_test(test_no_secret_in_errors),
         cmocka_unit_test(test_small_reason),

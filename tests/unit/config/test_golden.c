@@ -156,8 +156,7 @@ static void check_config(const char *file, const json_t *vector)
     const json_t *expect = json_object_get(vector, "expect");
     const char *id = text_of(vector, "id");
     const char *text = text_of(detail, "encryption_configuration");
-    struct enc_options o = {.allow_kms_v1 = true,
-                            .is_reload = json_is_true(json_object_get(detail, "reload"))};
+    struct enc_options o = {.is_reload = json_is_true(json_object_get(detail, "reload"))};
     bool is_wanted = json_is_true(json_object_get(expect, "ok"));
     struct enc_config *c;
     char why[2048];

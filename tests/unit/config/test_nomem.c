@@ -86,7 +86,7 @@ static const char json[] =
 
 static void run_out_while_parsing(const char *text)
 {
-    const struct enc_options o = {.allow_kms_v1 = true};
+    const struct enc_options o = {.is_reload = false};
     struct enc_config *c;
     char why[256];
     enum err e = ERR_NOMEM;
@@ -121,7 +121,7 @@ static void test_rules(void **state)
                                      .resource_prefix_count = 2,
                                      .protect_prefixes = protected,
                                      .protect_prefix_count = 1};
-    const struct enc_options options = {.allow_kms_v1 = true};
+    const struct enc_options options = {.is_reload = false};
     struct enc_config *c;
     struct key_rules *r;
     char why[256];

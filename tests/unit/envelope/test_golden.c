@@ -85,7 +85,7 @@ static bool is_configured(const struct enc_entry *entry, const char *resource)
  * resource that isn't in it has identity. */
 static void list_for(struct list_of *l, const json_t *file, const json_t *vector, bool cbc_reads)
 {
-    const struct enc_options o = {.allow_kms_v1 = true};
+    const struct enc_options o = {.is_reload = false};
     const json_t *detail = json_object_get(vector, "detail");
     const json_t *yaml = json_object_get(detail, "encryption_configuration");
     struct enc_provider identity = {.kind = ENC_IDENTITY};

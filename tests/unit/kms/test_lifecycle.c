@@ -339,6 +339,31 @@ static void an_invalid_version_is_never_the_remembered_one(void **state)
     assert_string_equal(lc.why, "");
 }
 
+/* KMS v1: no key of its own, only whether it was ever reached and how the last check went. */
+static void a_v1_plugin_is_reached_or_not(void **state)
+{
+    struct lifecycle lc;
+
+    (void)state;
+    lifecycle_init(&lc, "old");
+    lifecycle_begin(&lc, at(0));
+    lifecycle_v1_end(&lc, at(1), "encrypt", "no");
+    assert_false(lc.has_state);
+    assert_false(lc.is_healthy);
+    assert_string_equal(
+        lc.why, "failed to perform encrypt section of the healthz check for KMS Provider old, "
+                "error: no");
+    lifecycle_begin(&lc, at(11));
+    lifecycle_v1_reached(&lc);
+    lifecycle_v1_end(&lc, at(12), "decrypt", NULL);
+    assert_true(lc.has_state && lc.is_healthy);
+    assert_string_equal(lc.why, "");
+    lifecycle_begin(&lc, at(40));
+    lifecycle_v1_end(&lc, at(41), "decrypt", "no");
+    assert_true(lc.has_state);
+    assert_false(lc.is_healthy);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -349,6 +374,7 @@ int main(void)
         cmocka_unit_test(a_dek_that_cannot_be_made_changes_nothing),
         cmocka_unit_test(texts_of_a_peer_are_tamed_and_cut),
         cmocka_unit_test(an_invalid_version_is_never_the_remembered_one),
+        cmocka_unit_test(a_v1_plugin_is_reached_or_not),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

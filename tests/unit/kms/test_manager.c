@@ -740,14 +740,14 @@ static void without_state_for_10_s_reads_fail(void **state)
 
 static void unusable_options_are_refused(void **state)
 {
-    struct provider v1 = {.kind = PROVIDER_KMS_V1, .name = "v1"};
+    struct provider other = {.kind = PROVIDER_AESGCM, .name = "other"};
     struct kms_plugin_opts plugin = {.provider = &f.provider, .endpoint = "tcp://localhost:1"};
     struct kms_manager_opts o = {.loop = &f.loop, .plugins = &plugin, .plugin_count = 1};
     struct kms_manager *m;
 
     (void)state;
     assert_int_equal(kms_manager_new(&o, &m), ERR_CONFIG);
-    plugin = (struct kms_plugin_opts){.provider = &v1, .endpoint = "unix:///run/x"};
+    plugin = (struct kms_plugin_opts){.provider = &other, .endpoint = "unix:///run/x"};
     assert_int_equal(kms_manager_new(&o, &m), ERR_CONFIG);
 }
 

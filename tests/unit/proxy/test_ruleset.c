@@ -23,17 +23,23 @@
 
 static char why[512];
 
-static enum err rules_of(const char *yaml, bool allow_identity_writes, struct ruleset **out)
+static enum err rules_with(const char *yaml, const struct ruleset_opts *o, struct ruleset **out)
 {
-    const struct enc_options enc = {.allow_kms_v1 = true};
+    const struct enc_options enc = {.is_reload = false};
     const struct key_rules_opts keys = {.etcd_prefix = "/registry"};
-    const struct ruleset_opts o = {.allow_identity_writes = allow_identity_writes};
     struct enc_config *config;
     struct key_rules *rules;
 
     assert_int_equal(enc_config_parse(bytes_str(yaml), &enc, &config, why, sizeof why), ERR_OK);
     assert_int_equal(key_rules_build(config, &keys, &rules, why, sizeof why), ERR_OK);
-    return ruleset_new(config, rules, &o, out, why, sizeof why);
+    return ruleset_new(config, rules, o, out, why, sizeof why);
+}
+
+static enum err rules_of(const char *yaml, bool allow_identity_writes, struct ruleset **out)
+{
+    const struct ruleset_opts o = {.allow_identity_writes = allow_identity_writes};
+
+    return rules_with(yaml, &o, out);
 }
 
 static void check_text(struct bytes got, const char *want)
@@ -118,9 +124,9 @@ static void refusals(void **state)
     } cases[] = {
         {HEAD "- resources: [secrets]\n"
               "  providers:\n"
-              "  - aesgcm: {keys: [{name: g, secret: " SECRET32 "}]}\n"
-              "  - kms: {apiVersion: v1, name: old, endpoint: unix:///s}\n",
-         "kms v1"},
+              "  - kms: {name: old, endpoint: unix:///s}\n"
+              "  - aesgcm: {keys: [{name: g, secret: " SECRET32 "}]}\n",
+         "--allow-kms-v1-writes"},
         {HEAD "- resources: [secrets]\n"
               "  providers:\n"
               "  - identity: {}\n"
@@ -145,6 +151,38 @@ static void refusals(void **state)
     ruleset_drop(r);
 }
 
+/* Read always; first in a list, or with AES-CBC payloads, only on demand. */
+static void kms_v1(void **state)
+{
+    static const char first[] =
+        HEAD "- resources: [secrets]\n"
+             "  providers:\n"
+             "  - kms: {apiVersion: v1, name: old, endpoint: unix:///s, cachesize: 7}\n";
+    static const char second[] =
+        HEAD "- resources: [secrets]\n"
+             "  providers:\n"
+             "  - kms: {apiVersion: v2, name: new, endpoint: unix:///s}\n"
+             "  - kms: {apiVersion: v1, name: \"a:b\", endpoint: unix:///s, cachesize: -1}\n";
+    const struct ruleset_opts writes = {.allow_kms_v1_writes = true, .kms_v1_cbc_reads = true};
+    struct ruleset *r;
+
+    (void)state;
+    assert_int_equal(rules_of(first, false, &r), ERR_CONFIG);
+    assert_int_equal(rules_with(first, &writes, &r), ERR_OK);
+    assert_int_equal(r->providers[0].kind, PROVIDER_KMS_V1);
+    assert_int_equal(r->providers[0].cache_size, 7);
+    assert_true(r->providers[0].cbc_reads);
+    check_text(r->providers[0].prefix, "k8s:enc:kms:v1:old:");
+    ruleset_drop(r);
+    assert_int_equal(rules_of(second, false, &r), ERR_OK);
+    assert_int_equal(r->plugin_count, 2);
+    assert_int_equal(r->providers[1].slot, 1);
+    assert_int_equal(r->providers[1].cache_size, 0);
+    assert_false(r->providers[1].cbc_reads);
+    check_text(r->providers[1].prefix, "k8s:enc:kms:v1:a:b:");
+    ruleset_drop(r);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -157,6 +195,7 @@ int main(void)
         cmocka_unit_test(every_kind),
         cmocka_unit_test(local_keys_alone),
         cmocka_unit_test(refusals),
+        cmocka_unit_test(kms_v1),
     };
 
     return cmocka_run_group_tests(tests, setup, NULL);
