@@ -89,6 +89,8 @@ void config__validate(struct report *r, const struct node *root, const struct en
 
 /* --- files --- */
 
+/* The mode of the file when it gives others than owner and group any right; else 0. */
+unsigned config__open_mode(const char *path);
 /* Reads a file of at most CONFIG_MAX_FILE bytes; text is the caller's to wipe and free. Errors:
  * ERR_CONFIG with a reason that continues 'file "x" ...', ERR_NOMEM likewise. */
 MUST_CHECK enum err config__read_file(const char *path, uint8_t **text, size_t *len, char *reason,

@@ -228,6 +228,8 @@ enum err enc_config_load(const char *path, const struct enc_options *o, struct e
         return e;
     }
     e = enc_config_parse(bytes_of(text, len), o, out, why, why_len);
+    if (e == ERR_OK)
+        (*out)->open_mode = config__open_mode(path);
     secret_wipe(text, len);
     free(text);
     return e;

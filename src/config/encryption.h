@@ -49,6 +49,8 @@ struct enc_config {
     struct enc_entry *entries;
     size_t entry_count;
     char hash[72];           /* "sha256:<hex>" of the file */
+    unsigned open_mode;      /* the file's mode when others than its owner and group have a right to
+                                it: it may hold keys, so say so; else 0 */
     bool has_more_documents; /* as with kube-apiserver only the first document counts: say so */
 };
 

@@ -84,14 +84,30 @@ enum err plugin_endpoint_parse(const char *endpoint, struct net_url *out)
 
 /* --- metrics ---------------------------------------------------------------------------------- */
 
+enum grpc_status plugin_call_status(const struct client_answer *a)
+{
+    return a->err == ERR_UPSTREAM_AWAY ? GRPC_DEADLINE_EXCEEDED : a->status;
+}
+
+const char *plugin_call_text(const struct client_answer *a, char *out, size_t cap)
+{
+    char text[192];
+
+    if (a->err != ERR_UPSTREAM_AWAY)
+        return kms_rpc_text(a->status, a->message, out, cap);
+    snprintf(text, sizeof text, "context deadline exceeded, last connection error: %s", a->message);
+    return kms_rpc_text(plugin_call_status(a), text, out, cap);
+}
+
 static void note_call(const struct plugin *p, const char *method, uint64_t began_ns,
                       const struct client_answer *a)
 {
     char code[32];
 
-    registry_observe(REGISTRY_KMS_LATENCY,
-                     LABELS(kms_code_text(a->status, code, sizeof code), method, p->provider->name),
-                     (double)(loop_hrtime_ns() - began_ns) / 1e9);
+    registry_observe(
+        REGISTRY_KMS_LATENCY,
+        LABELS(kms_code_text(plugin_call_status(a), code, sizeof code), method, p->provider->name),
+        (double)(loop_hrtime_ns() - began_ns) / 1e9);
 }
 
 static void note_status_key_id(const struct plugin *p, struct bytes key_id)
@@ -202,7 +218,7 @@ static void on_encrypt(void *arg, const struct client_answer *a)
     p->call = NULL;
     note_call(p, SERVICE "Encrypt", p->call_began_ns, a);
     if (a->err != ERR_OK || a->status != GRPC_OK) {
-        wrap_failed(p, kms_rpc_text(a->status, a->message, text, sizeof text));
+        wrap_failed(p, plugin_call_text(a, text, sizeof text));
         return;
     }
     e = codec_wrapped_read(a->body, &w);
@@ -292,7 +308,7 @@ static void on_status(void *arg, const struct client_answer *a)
     p->call = NULL;
     note_call(p, SERVICE "Status", p->call_began_ns, a);
     if (a->err != ERR_OK || a->status != GRPC_OK) {
-        status_failed(p, kms_rpc_text(a->status, a->message, text, sizeof text));
+        status_failed(p, plugin_call_text(a, text, sizeof text));
         return;
     }
     e = codec_status_read(a->body, &s);
@@ -380,7 +396,7 @@ static void on_decrypt(void *arg, const struct client_answer *a)
         }
     } else {
         out.err = a->err == ERR_NOMEM ? ERR_NOMEM : ERR_KMS_ERROR;
-        kms_rpc_text(a->status, a->message, out.why, sizeof out.why);
+        plugin_call_text(a, out.why, sizeof out.why);
     }
     if (out.verdict != PLUGIN_UNWRAPPED)
         metric_add(METRIC_kms_unwrap_errors_total, 1);

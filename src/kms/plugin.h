@@ -91,6 +91,11 @@ void plugin_end_check(struct plugin *p, bool has_changed);
 struct lifecycle_time plugin_time(const struct plugin *p);
 /* PLUGIN_SECRET_LEN random bytes in secret memory. Errors: ERR_NOMEM, ERR_RANDOM. */
 MUST_CHECK enum err plugin_make_secret(struct plugin *p, uint8_t **out);
+/* What kube-apiserver would have got. Its calls wait for a connection: without one their deadline
+ * passes. */
+enum grpc_status plugin_call_status(const struct client_answer *a);
+/* The error of a failed call, in Go's words. Returns out. */
+const char *plugin_call_text(const struct client_answer *a, char *out, size_t cap);
 enum plugin_verdict plugin_judge(const struct client_answer *a);
 
 #endif

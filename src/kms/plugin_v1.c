@@ -22,11 +22,6 @@ static void end_check(struct plugin *p, const char *section, const char *text, b
     plugin_end_check(p, is_reached);
 }
 
-static const char *call_text(const struct client_answer *a, char *out, size_t cap)
-{
-    return kms_rpc_text(a->status, a->message, out, cap);
-}
-
 static bool has_failed(const struct client_answer *a)
 {
     return a->err != ERR_OK || a->status != GRPC_OK;
@@ -53,7 +48,7 @@ static void take_decrypted(struct plugin *p, const struct client_answer *a)
     enum err e;
 
     if (has_failed(a)) {
-        end_check(p, "decrypt", call_text(a, text, sizeof text), false);
+        end_check(p, "decrypt", plugin_call_text(a, text, sizeof text), false);
         return;
     }
     e = codec_v1_secret_read(a->body, &plain);
@@ -92,7 +87,7 @@ static void on_encrypted(void *arg, const struct client_answer *a)
 
     p->call = NULL;
     if (has_failed(a)) {
-        end_check(p, "encrypt", call_text(a, text, sizeof text), false);
+        end_check(p, "encrypt", plugin_call_text(a, text, sizeof text), false);
         return;
     }
     e = codec_v1_wrapped_read(a->body, &wrapped);
@@ -124,7 +119,7 @@ static bool is_wrong_version(const struct client_answer *a, char *text, size_t c
 
     if (has_failed(a)) {
         snprintf(text, cap, "failed get version from remote KMS provider: %s",
-                 call_text(a, call, sizeof call));
+                 plugin_call_text(a, call, sizeof call));
         return true;
     }
     if (codec_v1_version_read(a->body, &version) != ERR_OK) {
@@ -189,7 +184,7 @@ static void on_wrapped(void *arg, const struct client_answer *a)
         }
     } else {
         out.err = a->err == ERR_NOMEM ? ERR_NOMEM : ERR_NO_WRITE_KEY;
-        call_text(a, out.why, sizeof out.why);
+        plugin_call_text(a, out.why, sizeof out.why);
     }
     u->on_done(u, &out); /* may free u */
     codec_v1_answer_fini(&wrapped);

@@ -168,6 +168,10 @@ static void say_protected(const struct ruleset *r)
     }
     if (r->config->has_more_documents)
         LOG(WARN, "configuration", "%s", "only the first YAML document of the file counts");
+    if (r->config->open_mode != 0)
+        LOG(WARN, "configuration",
+            "the file is open to others (mode %04o): it may hold keys, chmod 600 it",
+            r->config->open_mode);
     for (size_t i = 0; i < r->key_rules->warning_count; i++)
         LOG(WARN, "configuration", "%s", r->key_rules->warnings[i]);
 }

@@ -185,7 +185,10 @@ class States(Admin):
         self.kms.stop()
         proxy = self.start_proxy(wait=False)
         self.assertFails(proxy, "kms-providers", "failed to perform status section of the healthz check for KMS "
-                         "Provider test, error: rpc error: code = ", "connect: No such file")
+                         "Provider test, error: rpc error: code = DeadlineExceeded", "connect: No such file")
+        self.assertIn("the file is open to others (mode 0644)", proxy.process.log())
+        self.assertGreater(self.sample("apiserver_envelope_encryption_kms_operations_latency_seconds_count", proxy,
+                                       grpc_status_code="DeadlineExceeded"), 0)
         self.assertEqual(self.sample("etcd_envelope_kms_healthy", proxy), 0)
         self.kms.start()
         # A bad result counts for 3 s, then a probe alone finds out, before the next poll, and readies the key.

@@ -297,6 +297,15 @@ static void test_files(void **state)
     assert_non_null(strstr(why, "is empty"));
     assert_true(write(fd, text, strlen(text)) == (ssize_t)strlen(text));
     assert_int_equal(enc_config_load(path, &plain, &c, why, sizeof(why)), ERR_OK);
+    assert_int_equal(c->open_mode, 0);
+    enc_config_free(c);
+    assert_int_equal(fchmod(fd, 0640), 0);
+    assert_int_equal(enc_config_load(path, &plain, &c, why, sizeof(why)), ERR_OK);
+    assert_int_equal(c->open_mode, 0);
+    enc_config_free(c);
+    assert_int_equal(fchmod(fd, 0644), 0);
+    assert_int_equal(enc_config_load(path, &plain, &c, why, sizeof(why)), ERR_OK);
+    assert_int_equal(c->open_mode, 0644);
     enc_config_free(c);
     assert_int_equal(ftruncate(fd, CONFIG_MAX_FILE + 1), 0);
     assert_int_equal(enc_config_load(path, &plain, &c, why, sizeof(why)), ERR_CONFIG);
