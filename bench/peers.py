@@ -8,6 +8,7 @@ import dataclasses
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 
 WORKERS = 2
@@ -178,7 +179,7 @@ def versions(files):
     }
     said = {}
     for name, command in ask.items():
-        if command[0] is None:
+        if command[0] is None or not shutil.which(command[0]):
             continue
         run = subprocess.run(command, capture_output=True, text=True, env=files.env, check=False)
         lines = (run.stdout + run.stderr).strip().splitlines()

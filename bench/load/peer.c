@@ -349,7 +349,7 @@ static void flush(struct peer *p)
 {
     bool more = true;
 
-    if (p->is_dead || !p->is_ready || !write_out(p))
+    if (p->is_dead || !handshake(p) || !write_out(p)) /* a client speaks first */
         return;
     while (more && !p->is_dead) {
         more = gather(p);
