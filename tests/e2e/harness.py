@@ -45,7 +45,8 @@ Code = grpc.StatusCode
 BUILD = pathlib.Path(os.environ.get("ENVELOPE_BUILD", ROOT / "build" / "dev"))
 DIRECT = bool(os.environ.get("E2E_DIRECT"))
 LONG = bool(os.environ.get("E2E_LONG"))
-SANITIZED = bool(os.environ.get("E2E_SANITIZED"))
+SANITIZED = bool(os.environ.get("E2E_SANITIZED"))  # "address,undefined" or "thread"
+TSAN = os.environ.get("E2E_SANITIZED") == "thread"
 PLUGIN = "test"  # the provider's name in the configurations below
 
 

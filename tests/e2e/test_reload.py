@@ -540,7 +540,9 @@ class Load(Base):
     def test_end_while_reloading(self):
         """SIGTERM right behind SIGHUP, with key rings that have waited for keys."""
         files = self.files()
-        for delay in (0, 0, 0.001, 0.003, 0.01, 0.03):
+        # ThreadSanitizer's runtime runs one signal's handler inside another's, which sa_mask forbids, and libuv's then
+        # waits for itself: under it the first one gets the time to be over.
+        for delay in (0.1, 0.2) if harness.TSAN else (0, 0, 0.001, 0.003, 0.01, 0.03):
             proxy = self.start_proxy(files[1], name=f"proxy{delay}")
             cold = self.secret("cold")
             self.raw.put(cold, envelope.seal(cold, b"asks the plugin", key_id=f"key-{delay}"))
