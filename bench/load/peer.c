@@ -13,6 +13,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -51,6 +52,7 @@ void peer_loop_init(struct peer_loop *loop, void (*on_dead)(struct peer *p))
     loop->in = malloc(IN_MAX);
     if (loop->epoll < 0 || loop->in == NULL)
         die("no loop: %s", strerror(errno));
+    signal(SIGPIPE, SIG_IGN); /* OpenSSL writes without MSG_NOSIGNAL */
     loop->now = peer_clock();
 }
 
