@@ -59,7 +59,7 @@ def envelope(s):
 
 def nghttpx(s):
     frontend = f"127.0.0.1,{s.port}" + ("" if s.tls else ";no-tls")
-    backend = f"127.0.0.1,{s.upstream};;proto=h2" + (";tls" if s.tls else "")
+    backend = f"127.0.0.1,{s.upstream};;proto=h2" + (";tls;sni=localhost" if s.tls else "")
     command = [s.files.program("nghttpx"), "--conf=/dev/null", f"--frontend={frontend}", f"--backend={backend}",
                f"--workers={WORKERS}", "--accesslog-file=", "--no-via", "--no-add-x-forwarded-proto",
                f"--frontend-http2-window-size={WINDOW}", f"--backend-http2-window-size={WINDOW}",

@@ -42,6 +42,17 @@ void slab_pool_fini(struct slab_pool *pool)
     objects_fini(&pool->objects);
 }
 
+void slab_pool_trim(struct slab_pool *pool, uint32_t keep)
+{
+    while (pool->free_count > keep) {
+        struct slab *slab = pool->free;
+
+        pool->free = slab->next_free;
+        pool->free_count--;
+        slab_release(slab);
+    }
+}
+
 static struct slab *slab_alloc(size_t cap)
 {
     struct slab *slab = malloc(sizeof *slab);

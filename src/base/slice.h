@@ -53,6 +53,8 @@ MUST_CHECK struct slab *slab_gather(struct slab_pool *pool, size_t n, uint32_t f
 /* Lets go of the open slabs, so that what lies in them is wiped with its last reference: when idle.
  */
 void slab_pool_settle(struct slab_pool *pool);
+/* Frees free slabs but for this many: when there was a burst. */
+void slab_pool_trim(struct slab_pool *pool, uint32_t keep);
 /* A slab with one reference and cap >= min_cap: pooled when min_cap <= LIMIT_SLAB_SIZE, else made
  * to measure. NULL when memory is out or min_cap exceeds 1 GiB. flags: SLAB_SECRET or 0. */
 MUST_CHECK struct slab *slab_new(struct slab_pool *pool, size_t min_cap, uint32_t flags);

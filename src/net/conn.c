@@ -28,7 +28,7 @@
 
 #define READS_PER_TURN 4
 #define READ_ROOM_MIN 4096u /* less than this left in a slab: take a new one */
-#define TRIM_MS 500
+#define TRIM_MS 250
 
 static void conn_set_state(struct net_conn *c, enum net__state to)
 {

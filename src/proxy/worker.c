@@ -5,6 +5,7 @@
  * (the old one stays in force). */
 #include "proxy/worker.h"
 
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -13,8 +14,11 @@
 #include "proxy/lane.h"
 #include "proxy/link.h"
 
-#define FREE_SLABS 64 /* 4 MiB of idle slabs a worker keeps */
-#define WIPE_MS 200   /* cipher contexts are wiped this long after first use */
+#define FREE_SLABS 64  /* 4 MiB of idle slabs a worker keeps */
+#define IDLE_SLABS 8   /* of them are left when connections have settled */
+#define SETTLE_MS 700  /* after one came or went, and */
+#define SETTLE_TIMES 4 /* so often: net/ has let go of its buffers by then */
+#define WIPE_MS 200    /* cipher contexts are wiped this long after first use */
 #define DRAIN_TICK_MS 50
 #define DRAIN_SETTLE_MS 100  /* for calls that were on their way when GOAWAY was sent */
 #define DRAIN_STREAMS_MS 500 /* then watches and the like end: they never do by themselves */
@@ -237,6 +241,27 @@ void worker_give_tls(struct worker *w, struct net_tls *tls, struct net_tls *tls_
 
 /* --- sockets --------------------------------------------------------------------------------- */
 
+/* The handshakes of many connections leave freed memory all over the heap, which libc would keep:
+ * with hundreds of idle links it is most of what they cost. */
+static void on_settle(struct loop_timer *t)
+{
+    struct worker *w = CONTAINER_OF(t, struct worker, settle_timer);
+
+    slab_pool_trim(&w->pool, IDLE_SLABS);
+    malloc_trim(0);
+    /* Handshakes that wait for this thread may end long after their sockets came. */
+    if (--w->settle_count > 0)
+        (void)!loop_timer_start(&w->loop, t, SETTLE_MS);
+}
+
+/* A timer that cannot be started only means that memory goes back later. */
+static void settle_later(struct worker *w)
+{
+    w->settle_count = SETTLE_TIMES;
+    if (!loop_timer_is_active(&w->settle_timer))
+        (void)!loop_timer_start(&w->loop, &w->settle_timer, SETTLE_MS);
+}
+
 struct socket_mail {
     struct mail mail;
     struct worker *worker;
@@ -250,6 +275,7 @@ static void socket_deliver(struct mail *mail, bool delivered)
 
     if (delivered && !m->worker->is_draining) {
         m->worker->link_count++;
+        settle_later(m->worker);
         link_open(m->worker, m->fd, m->tls);
     } else {
         close(m->fd);
@@ -279,6 +305,7 @@ void worker_give_socket(struct worker *w, int fd, struct net_tls *tls)
 void worker_link_closed(struct worker *w)
 {
     w->link_count--;
+    settle_later(w);
     report(w, WORKER_LINK_CLOSED, NULL);
     if (w->is_draining && w->link_count == 0)
         report(w, WORKER_DRAINED, NULL);
@@ -366,6 +393,7 @@ static void stop_deliver(struct mail *mail, bool delivered)
         keyset_free(LIST_FIRST(&w->keysets, struct keyset, node));
     loop_timer_fini(&w->drain_timer);
     loop_timer_fini(&w->wipe_timer);
+    loop_timer_fini(&w->settle_timer);
     tally_free(w->tally);
     mailbox_close(&w->mailbox);
     loop_stop(&w->loop);
@@ -441,6 +469,7 @@ enum err worker_start(const struct proxy_env *env, unsigned number, struct mailb
     slab_pool_init(&w->pool, FREE_SLABS);
     loop_timer_init(&w->drain_timer, on_drain_tick);
     loop_timer_init(&w->wipe_timer, on_wipe);
+    loop_timer_init(&w->settle_timer, on_settle);
     TRY(envelope_ctx_new(random_from_pool, &w->random, &w->envelope));
     TRY(loop_init(&w->loop));
     TRY(mailbox_init(&w->mailbox, &w->loop));

@@ -71,6 +71,8 @@ struct worker {
     uint64_t drain_limit_ms;
     struct loop_timer drain_timer;
     struct loop_timer wipe_timer;
+    struct loop_timer settle_timer; /* connections came or went: memory goes back */
+    unsigned settle_count;
     struct lane_bench *benches; /* idle ones */
     struct tally *tally;        /* what the metrics will say */
 };
