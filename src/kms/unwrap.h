@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Receives: the rings' wishes for DEKs of one plugin. Gives: each its answer. Owns: the wishes
- * until they are answered, the caches of confirmed and of refused DEKs. Thread: control. */
+/* Receives: the rings' wishes for DEKs of one plugin, to be unwrapped or (KMS v1) made. Gives: each
+ * its answer. Owns: the wishes until they are answered, the caches of confirmed and of refused
+ * DEKs. Thread: control. */
 #ifndef KMS_UNWRAP_H
 #define KMS_UNWRAP_H
 
