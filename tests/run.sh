@@ -56,6 +56,10 @@ fi
 ENVELOPE_COMPILER_LAUNCHER=$(command -v ccache || true)
 export ENVELOPE_COMPILER_LAUNCHER
 
+# Some tests have bounds on time. On CI's shared machines one that fails is run a second time; ctest shows both.
+again=()
+[ -z "${CI:-}" ] || again=(--repeat until-pass:2)
+
 failed=()
 summary=()
 
@@ -72,7 +76,7 @@ check() {
         return 0
     fi
     say "$preset: built in $((SECONDS - started)) s; tests"
-    ctest --preset "$preset" --no-tests=error -j "$jobs" ${filter:+-R "$filter"} "$@" 2>&1 | tee "$log" ||
+    ctest --preset "$preset" --no-tests=error -j "$jobs" "${again[@]}" ${filter:+-R "$filter"} "$@" 2>&1 | tee "$log" ||
         failed+=("$preset")
     summary+=("$preset: $(grep 'tests passed' "$log" || echo 'no test ran'), $((SECONDS - started)) s with the build")
     rm -f "$log"
@@ -89,6 +93,8 @@ if [ "$sanitizers" = yes ]; then
     for sanitizer in asan tsan; do
         if [ -n "$long" ]; then
             check "$sanitizer" -L 'unit|e2e'
+        elif [ "$sanitizer" = tsan ]; then # functions of one thread have nothing to race with
+            check "$sanitizer" -L 'unit|short' -E '^unit/(pb|grpc|envelope|etcd|config|http1)/'
         else
             check "$sanitizer" -L 'unit|short'
         fi
