@@ -267,9 +267,18 @@ class Tools(harness.E2E):
         self.assertIn("--allow-identity-writes", self.encrypt(first, b"plain", status=ERROR))
         allow = ["--allow-identity-writes"]
         self.assertEqual(self.encrypt(first, b"plain", flags=allow), b"plain")
-        self.assertEqual(self.decrypt(first, self.encrypt(mixed, b"sealed"), flags=allow), b"sealed")
+        self.assertEqual(self.decrypt(first, self.encrypt(mixed, b"sealed")), b"sealed")  # reading needs no leave to write
         for config in mixed, first:  # never an envelope in an envelope, nor a plaintext that looks like one
             self.assertIn("sealed already", self.encrypt(config, b"k8s:enc:x", flags=allow, status=ERROR))
+
+    def test_kms_v1(self):
+        plugin = self.env.kms("v1")
+        config = self.configure([f"kms: {{apiVersion: v1, name: old, endpoint: 'unix://{plugin.path}'}}"], "v1")
+        self.assertIn("--allow-kms-v1-writes", self.encrypt(config, b"plain", status=ERROR))
+        stored = self.encrypt(config, b"plain", flags=["--allow-kms-v1-writes"])
+        self.assertEqual(envelope.unseal_v1(KEY.encode(), stored)[0], b"plain")
+        self.assertEqual(self.decrypt(config, stored), b"plain")
+        self.assertIn("auth_failed", self.decrypt(config, stored, key=KEY + b"x", status=UNREADABLE))
 
     # --- inspect ---
 
