@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """KMS v1, where every value has a DEK of its own that the plugin wraps: a write waits for the plugin, and is refused
 when it does not come; old values are read; the way from v1 to v2."""
+import signal
 import time
 
 import harness  # first: it sets the path to tests/fake
@@ -228,10 +229,27 @@ class Reads(KmsV1):
         events = watch.events(5)
         self.assertEqual([e.kv.value for e in events], [b"0", b"1", b"2", b"3", b"4"])
         self.assertEqual(events[-1].prev_kv.value, b"3")
+        self.plant(self.secret("other"), None, stored=envelope.seal_v1(self.secret("elsewhere"), VALUE))
+        answer = watch.next()
+        self.assertTrue(answer.canceled)
+        self.assertIn(self.secret("other").decode(), answer.cancel_reason)
+        self.assertEqual(len(answer.events), 0)
         watch.cancel()
 
 
 class Plugin(KmsV1):
+    def test_reload_does_not_put_it_first(self):
+        """The old set stays in force, and the log names the flag."""
+        proxy = self.start_proxy(self.entry("new", "v2"), self.entry())
+        text = proxy.config.read_text()
+        v2, v1 = [line for line in text.splitlines() if "kms:" in line]
+        proxy.config.write_text(text.replace(v2, "X").replace(v1, v2).replace("X", v1))
+        proxy.process.signal(signal.SIGHUP)
+        wait_until(lambda: "reload failed" in proxy.process.log(), 5, "refusal")
+        self.assertIn("--allow-kms-v1-writes", proxy.process.log())
+        proxy.client.put(self.secret(), VALUE)
+        self.assertSealed(self.secret(), VALUE, provider="new")
+
     def test_comes_later(self):
         """Not there at the start: what waits is answered soon after it comes, without a poll."""
         self.plant(self.secret(), None, stored=envelope.seal_v1(self.secret(), VALUE))

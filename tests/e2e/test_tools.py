@@ -278,7 +278,7 @@ class Tools(harness.E2E):
         stored = self.encrypt(config, b"plain", flags=["--allow-kms-v1-writes"])
         self.assertEqual(envelope.unseal_v1(KEY.encode(), stored)[0], b"plain")
         self.assertEqual(self.decrypt(config, stored), b"plain")
-        self.assertIn("auth_failed", self.decrypt(config, stored, key=KEY + b"x", status=UNREADABLE))
+        self.assertIn("auth_failed", self.decrypt(config, stored, key=KEY + "x", status=UNREADABLE))
 
     # --- inspect ---
 
