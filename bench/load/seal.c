@@ -67,7 +67,7 @@ void seal_value(struct bytes key, struct bytes value, uint32_t number, struct bu
     if (n > sizeof sealed)
         die("a value of %zu bytes", value.n);
     must(chain_push_copy(&in, &seal.pool, value.p, value.n, 0));
-    must(envelope_seal(seal.ctx, &seal.provider, seal.dek, key, &in, 0, value.n, sealed));
+    must(envelope_seal(seal.ctx, &seal.provider, seal.dek, key, chain_begin(&in), value.n, sealed));
     chain_fini(&in);
     buf_field(out, number, bytes_of(sealed, n));
 }

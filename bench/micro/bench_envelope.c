@@ -21,8 +21,8 @@ static void seal_run(void *arg, size_t i)
     struct values *v = arg;
 
     (void)i;
-    micro_must(envelope_seal(v->m->ctx, &v->m->provider, v->m->dek, BYTES_LIT(MICRO_KEY), &v->plain,
-                             0, v->plain.len, v->out));
+    micro_must(envelope_seal(v->m->ctx, &v->m->provider, v->m->dek, BYTES_LIT(MICRO_KEY),
+                             chain_begin(&v->plain), v->plain.len, v->out));
 }
 
 static void open_prepare(void *arg, size_t i)
@@ -33,8 +33,8 @@ static void open_prepare(void *arg, size_t i)
         arena_reset(&v->arena);
     chain_clear(&v->sealed[i]);
     micro_must(chain_push_copy(&v->sealed[i], &v->m->pool, v->out, v->sealed_len, 0));
-    micro_must(
-        envelope_identify(&v->m->list, &v->sealed[i], 0, v->sealed_len, &v->arena, &v->found[i]));
+    micro_must(envelope_identify(&v->m->list, chain_begin(&v->sealed[i]), v->sealed_len, &v->arena,
+                                 NULL, &v->found[i]));
 }
 
 static void open_run(void *arg, size_t i)
@@ -53,7 +53,8 @@ static void identify_run(void *arg, size_t i)
 
     if (i == 0)
         arena_reset(&v->arena);
-    micro_must(envelope_identify(&v->m->list, &v->sealed[0], 0, v->sealed_len, &v->arena, &found));
+    micro_must(envelope_identify(&v->m->list, chain_begin(&v->sealed[0]), v->sealed_len, &v->arena,
+                                 NULL, &found));
 }
 
 static void measure_size(struct micro *m, struct values *v, size_t size)

@@ -25,7 +25,7 @@ static void seal_field(struct bytes key, struct bytes value, uint32_t number, st
     micro_must(envelope_sealed_len(&m.provider, m.dek, value.n, &n));
     micro_must(n <= sizeof sealed ? ERR_OK : ERR_MESSAGE_TOO_LARGE);
     micro_must(chain_push_copy(&in, &m.pool, value.p, value.n, 0));
-    micro_must(envelope_seal(m.ctx, &m.provider, m.dek, key, &in, 0, value.n, sealed));
+    micro_must(envelope_seal(m.ctx, &m.provider, m.dek, key, chain_begin(&in), value.n, sealed));
     chain_fini(&in);
     buf_field(out, number, bytes_of(sealed, n));
 }

@@ -275,15 +275,7 @@ void chain_copy(const struct chain *c, size_t off, size_t n, uint8_t *dst)
 {
     struct chain_pos pos = chain_seek(c, off);
 
-    while (n > 0) {
-        struct bytes b = chain_peek(&pos, n);
-
-        CHECK(b.n > 0);
-        memcpy(dst, b.p, b.n);
-        chain_skip(&pos, b.n);
-        dst += b.n;
-        n -= b.n;
-    }
+    chain_take(&pos, dst, n);
 }
 
 struct slab *slab_gather(struct slab_pool *pool, size_t n, uint32_t flags)
@@ -345,6 +337,19 @@ void chain__skip_slices(struct chain_pos *pos, size_t n)
         n -= left;
         pos->index++;
         pos->off = 0;
+    }
+}
+
+void chain_take(struct chain_pos *pos, uint8_t *to, size_t n)
+{
+    while (n > 0) {
+        struct bytes b = chain_peek(pos, n);
+
+        CHECK(b.n > 0);
+        memcpy(to, b.p, b.n);
+        chain_skip(pos, b.n);
+        to += b.n;
+        n -= b.n;
     }
 }
 

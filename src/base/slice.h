@@ -199,6 +199,8 @@ static inline void chain_skip(struct chain_pos *pos, size_t n)
     }
     chain__skip_slices(pos, n);
 }
+/* Copies the next n bytes, which must exist, and moves behind them. */
+void chain_take(struct chain_pos *pos, uint8_t *to, size_t n);
 /* The next byte, or -1 at the end; moves. */
 int chain_next(struct chain_pos *pos);
 

@@ -164,7 +164,8 @@ static enum err seal(struct tool *t, const struct provider *p, const struct dek 
         return ERR_NOMEM;
     slab->fill = (uint32_t)n;
     t->out = (struct slice){slab, 0, (uint32_t)n};
-    return envelope_seal(t->ctx, p, dek, bytes_str(t->key), &t->in, 0, t->in.len, slab->data);
+    return envelope_seal(t->ctx, p, dek, bytes_str(t->key), chain_begin(&t->in), t->in.len,
+                         slab->data);
 }
 
 static int encrypt(struct tool *t)
@@ -228,7 +229,7 @@ static int decrypt(struct tool *t)
 {
     struct arena arena = {0};
     struct envelope_value v;
-    enum err e = envelope_identify(t->list, &t->in, 0, t->in.len, &arena, &v);
+    enum err e = envelope_identify(t->list, chain_begin(&t->in), t->in.len, &arena, NULL, &v);
     int status;
 
     if (e != ERR_OK)

@@ -60,7 +60,7 @@ static enum err judge(const struct cli__facts *f, size_t len)
     enum err e = chain_push(&chain, &slice);
 
     if (e == ERR_OK)
-        e = envelope_identify(&list, &chain, 0, len, &arena, &v);
+        e = envelope_identify(&list, chain_begin(&chain), len, &arena, NULL, &v);
     arena_fini(&arena);
     chain_fini(&chain);
     return e;

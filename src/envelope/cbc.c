@@ -84,7 +84,7 @@ enum err envelope__cbc_open(struct envelope_ctx *ctx, struct bytes key, struct c
     size_t pad;
 
     TRY(envelope__cbc_check(len));
-    envelope__take(&data, iv, sizeof iv);
+    chain_take(&data, iv, sizeof iv);
     len -= sizeof iv;
     TRY(envelope__cbc_open_start(ctx, key, iv, &c));
     TRY(open_pieces(c, data, len, out));

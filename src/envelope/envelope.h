@@ -155,13 +155,13 @@ void envelope_ctx_wipe(struct envelope_ctx *ctx);
  * does not seal; identity values are stored by not sealing them). */
 MUST_CHECK enum err envelope_sealed_len(const struct provider *provider, const struct dek *dek,
                                         size_t plain_len, size_t *out);
-/* Seals bytes [off, off + len) of in. Writes exactly envelope_sealed_len bytes at out, which does
+/* Seals the len bytes at in. Writes exactly envelope_sealed_len bytes at out, which does
  * not overlap with in. aad is the etcd key. Takes its random bytes at once: 44 for kms v2 (info,
  * then nonce), 12 for kms v1 and aesgcm, 16 for aescbc, 24 for secretbox.
  * Errors: ERR_CRYPTO, ERR_RANDOM and those of envelope_sealed_len; then out is of no use. */
 MUST_CHECK enum err envelope_seal(struct envelope_ctx *ctx, const struct provider *provider,
-                                  const struct dek *dek, struct bytes aad, const struct chain *in,
-                                  size_t off, size_t len, uint8_t *out);
+                                  const struct dek *dek, struct bytes aad, struct chain_pos in,
+                                  size_t len, uint8_t *out);
 
 /* --- reading --------------------------------------------------------------------------------- */
 
@@ -188,26 +188,41 @@ struct envelope_value {
     size_t data_at;                  /* chain offset of the data: encryptedData, or nonce and on */
     size_t data_len;
     size_t plain_len; /* ENVELOPE_PLAIN, ENVELOPE_IN_PLACE */
+    size_t plain_at;  /* ENVELOPE_IN_PLACE: where in the data the plaintext comes to lie */
     struct dek_id id;
+    struct bytes tail; /* kms v2: the bytes that id was read from; borrowed like id */
 };
 
-/* Looks at the stored value in bytes [off, off + len) of in: finds the candidates in list, parses
- * and validates the envelope. Small parts that lie across slices are gathered in arena; the value
- * itself is not changed, and copied only when its fields come in an order that no writer produces
- * (then it is ENVELOPE_SCRATCH). Errors: the stored-value classes of base/err.h, ERR_NOMEM;
+/* Looks at the stored value of len bytes at pos: finds the candidates in list, parses and validates
+ * the envelope. Small parts that lie across slices are gathered in arena; the value itself is not
+ * changed, and copied only when its fields come in an order that no writer produces (then it is
+ * ENVELOPE_SCRATCH). like: NULL, or what was said of another value with the same arena, of a chain
+ * that is still there: where the two name their DEK by the same bytes these are not read again.
+ * Errors: the stored-value classes of base/err.h, ERR_NOMEM;
  * ERR_CONFIG for a provider kind that we can't read. */
-MUST_CHECK enum err envelope_identify(const struct provider_list *list, const struct chain *in,
-                                      size_t off, size_t len, struct arena *arena,
+MUST_CHECK enum err envelope_identify(const struct provider_list *list, struct chain_pos pos,
+                                      size_t len, struct arena *arena,
+                                      const struct envelope_value *like,
                                       struct envelope_value *out);
 
-/* ENVELOPE_IN_PLACE, which all authenticate: decrypts where the value lies, piece by piece
- * (out == in), and verifies the tag. On success the plaintext is bytes [*plain_at, *plain_at +
- * v->plain_len) of in; the slabs are marked SLAB_SECRET; nobody else may be reading these bytes. On
- * error the bytes are garbage and must not be used: ERR_AUTH_FAILED, ERR_TOO_SHORT, ERR_CRYPTO,
- * v->earlier. dek: what v->id names; NULL when !v->needs_dek. */
-MUST_CHECK enum err envelope_open_in_place(struct envelope_ctx *ctx, const struct envelope_value *v,
-                                           const struct dek *dek, struct bytes aad,
-                                           struct chain *in, size_t *plain_at);
+/* ENVELOPE_IN_PLACE, which all authenticate: decrypts and verifies the tag. data: the position of
+ * v->data_at. out: room for v->plain_len bytes that overlaps with nothing of the value; or NULL, to
+ * decrypt where the value lies, piece by piece: then the plaintext is the v->plain_len bytes from
+ * v->plain_at of the data on, the slabs are marked SLAB_SECRET, and nobody else may be reading
+ * these bytes. On error what was written is garbage and must not be used: ERR_AUTH_FAILED,
+ * ERR_TOO_SHORT, ERR_CRYPTO, v->earlier. dek: what v->id names; NULL when !v->needs_dek. */
+MUST_CHECK enum err envelope_open(struct envelope_ctx *ctx, const struct envelope_value *v,
+                                  const struct dek *dek, struct bytes aad, struct chain_pos data,
+                                  uint8_t *out);
+/* The same in place, for a value of a chain: *plain_at is the chain offset of the plaintext. */
+MUST_CHECK static inline enum err envelope_open_in_place(struct envelope_ctx *ctx,
+                                                         const struct envelope_value *v,
+                                                         const struct dek *dek, struct bytes aad,
+                                                         struct chain *in, size_t *plain_at)
+{
+    *plain_at = v->data_at + v->plain_at;
+    return envelope_open(ctx, v, dek, aad, chain_seek(in, v->data_at), NULL);
+}
 
 /* What is known of a value once it was opened. */
 struct envelope_opened {

@@ -116,13 +116,13 @@ struct envelope__job {
 
 /* What a kind of provider can do. A member that is NULL is refused. */
 struct envelope__kind {
-    /* Fills form, needs_dek, data_at, data_len, plain_len and id of out; the local-key kinds also
-     * key_index, is_stale and earlier. */
+    /* Fills form, needs_dek, data_at, data_len, plain_len, plain_at and id of out; the local-key
+     * kinds also key_index, is_stale and earlier; kms v2 also tail. like: as for envelope_identify.
+     */
     enum err (*identify)(const struct envelope__candidate *c, struct arena *arena,
-                         struct envelope_value *out);
-    enum err (*open_in_place)(struct envelope_ctx *ctx, const struct envelope_value *v,
-                              const struct dek *dek, struct bytes aad, struct chain *in,
-                              size_t *plain_at);
+                         const struct envelope_value *like, struct envelope_value *out);
+    enum err (*open)(struct envelope_ctx *ctx, const struct envelope_value *v,
+                     const struct dek *dek, struct bytes aad, struct chain_pos data, uint8_t *out);
     /* *opened comes in as zero; its stale is or-ed with what the list index says. */
     enum err (*open_scratch)(struct envelope_ctx *ctx, const struct envelope__candidate *c,
                              const struct envelope__job *job, struct slice *out,
@@ -153,8 +153,6 @@ MUST_CHECK enum err envelope__contiguous(struct chain_pos pos, size_t len, struc
                                          struct bytes *out);
 /* Whether the len bytes at pos begin with prefix. */
 MUST_CHECK bool envelope__begins_with(struct chain_pos pos, size_t len, struct bytes prefix);
-/* Copies n bytes, which must exist, and moves pos behind them. */
-void envelope__take(struct chain_pos *pos, uint8_t *to, size_t n);
 /* Where the bytes at pos may be overwritten. What comes there is plaintext: marks the slab. */
 uint8_t *envelope__for_writing(const struct chain_pos *pos);
 /* Room for n bytes of plaintext, small ones beside each other: a list may hold thousands of values,
@@ -236,21 +234,6 @@ MUST_CHECK enum err envelope__kmsv2_gcm_seal(struct envelope_ctx *ctx, const str
                                              uint8_t *out);
 /* Opens the encryptedData of len bytes at data. The plaintext goes to out, or, when out is NULL,
  * takes the place of the ciphertext, slice by slice. */
-MUST_CHECK enum err envelope__kmsv2_gcm_open(struct envelope_ctx *ctx, const struct dek *dek,
-                                             struct bytes aad, struct chain_pos data, size_t len,
-                                             uint8_t *out);
-
-/* --- kmsv2.c, kmsv2_gcm.c -------------------------------------------------------------------- */
-
-extern const struct envelope__kind envelope__kmsv2;
-
-/* encryptedData around the plaintext. */
-size_t envelope__kmsv2_overhead(uint32_t type);
-/* Writes info, nonce, ciphertext and tag. dek is of type 1. */
-MUST_CHECK enum err envelope__kmsv2_gcm_seal(struct envelope_ctx *ctx, const struct dek *dek,
-                                             struct bytes aad, struct chain_pos in, size_t len,
-                                             uint8_t *out);
-/* Opens the encryptedData of len bytes at data; out as for envelope__gcm_open. */
 MUST_CHECK enum err envelope__kmsv2_gcm_open(struct envelope_ctx *ctx, const struct dek *dek,
                                              struct bytes aad, struct chain_pos data, size_t len,
                                              uint8_t *out);

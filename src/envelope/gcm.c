@@ -78,7 +78,7 @@ enum err envelope__gcm_open(struct envelope_ctx *ctx, struct bytes key,
         return ERR_AUTH_FAILED;
     TRY(envelope__gcm_open_start(ctx, key, nonce, aad, &c));
     TRY(open_pieces(c, &data, len - ENVELOPE__TAG_LEN, out));
-    envelope__take(&data, tag, sizeof tag);
+    chain_take(&data, tag, sizeof tag);
     return verify(c, tag);
 }
 
@@ -96,6 +96,6 @@ enum err envelope__gcm_open_nonce(struct envelope_ctx *ctx, struct bytes key, st
 
     if (len < sizeof nonce)
         return ERR_TOO_SHORT;
-    envelope__take(&data, nonce, sizeof nonce);
+    chain_take(&data, nonce, sizeof nonce);
     return envelope__gcm_open(ctx, key, nonce, aad, data, len - sizeof nonce, out);
 }

@@ -11,15 +11,16 @@
 #define LENGTH_LEN 2u
 
 static enum err kmsv1_identify(const struct envelope__candidate *c, struct arena *arena,
-                               struct envelope_value *out)
+                               const struct envelope_value *like, struct envelope_value *out)
 {
     struct chain_pos pos = c->body;
     uint8_t be[LENGTH_LEN];
     size_t wrapped_len;
 
+    (void)like; /* every value has a DEK of its own */
     if (c->body_len < LENGTH_LEN)
         return ERR_V1_BAD_LENGTH_PREFIX;
-    envelope__take(&pos, be, sizeof be);
+    chain_take(&pos, be, sizeof be);
     wrapped_len = (size_t)be[0] << 8 | be[1];
     if (wrapped_len > ENVELOPE__V1_WRAPPED_MAX || wrapped_len > c->body_len - LENGTH_LEN)
         return ERR_V1_BAD_LENGTH_PREFIX;
@@ -29,6 +30,7 @@ static enum err kmsv1_identify(const struct envelope__candidate *c, struct arena
     out->form = c->provider->cbc_reads ? ENVELOPE_SCRATCH : ENVELOPE_IN_PLACE;
     out->data_at = pos.at + wrapped_len;
     out->data_len = c->body_len - LENGTH_LEN - wrapped_len;
+    out->plain_at = ENVELOPE__NONCE_LEN;
     /* A payload that is too short is found out when it is opened: the plugin is asked first, as by
      * Go. */
     if (out->data_len > ENVELOPE__GCM_OVERHEAD)
@@ -36,15 +38,12 @@ static enum err kmsv1_identify(const struct envelope__candidate *c, struct arena
     return ERR_OK;
 }
 
-static enum err kmsv1_open_in_place(struct envelope_ctx *ctx, const struct envelope_value *v,
-                                    const struct dek *dek, struct bytes aad, struct chain *in,
-                                    size_t *plain_at)
+static enum err kmsv1_open(struct envelope_ctx *ctx, const struct envelope_value *v,
+                           const struct dek *dek, struct bytes aad, struct chain_pos data,
+                           uint8_t *out)
 {
     CHECK(dek != NULL && dek->id.type == DEK_KMS_V1_KEY);
-    TRY(envelope__gcm_open_nonce(ctx, envelope__dek_key(dek), aad, chain_seek(in, v->data_at),
-                                 v->data_len, NULL));
-    *plain_at = v->data_at + ENVELOPE__NONCE_LEN;
-    return ERR_OK;
+    return envelope__gcm_open_nonce(ctx, envelope__dek_key(dek), aad, data, v->data_len, out);
 }
 
 static enum err open_gcm(struct envelope_ctx *ctx, const struct envelope__job *job,
@@ -123,7 +122,7 @@ static enum err kmsv1_seal(struct envelope_ctx *ctx, const struct provider *prov
 
 const struct envelope__kind envelope__kmsv1 = {
     .identify = kmsv1_identify,
-    .open_in_place = kmsv1_open_in_place,
+    .open = kmsv1_open,
     .open_scratch = kmsv1_open_scratch,
     .sealed_len = kmsv1_sealed_len,
     .seal = kmsv1_seal,

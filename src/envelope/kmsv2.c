@@ -10,9 +10,16 @@
 
 #define TAG_DATA 0x0a
 
+/* A list's values mostly have the same tail. */
+static bool is_like(const struct envelope_value *like, const struct provider *p, struct bytes tail)
+{
+    return like != NULL && like->provider == p && like->tail.n > 0 && bytes_eq(like->tail, tail);
+}
+
 /* Field 1 first and only once. Sets *is_usual to false, and nothing else, when it isn't so. */
 static enum err parse_usual(const struct envelope__candidate *c, struct arena *arena,
-                            struct envelope__object *o, struct envelope_value *out, bool *is_usual)
+                            const struct envelope_value *like, struct envelope__object *o,
+                            struct envelope_value *out, bool *is_usual)
 {
     struct pb_reader r = {c->body, c->body.at + c->body_len};
     struct pb_field f;
@@ -25,10 +32,16 @@ static enum err parse_usual(const struct envelope__candidate *c, struct arena *a
     if (res == PB_END || f.number != 1 || f.wire != PB_LEN)
         return ERR_OK;
     TRY(envelope__contiguous(r.pos, r.end - r.pos.at, arena, &tail));
-    TRY(envelope__object_parse(tail, arena, o));
+    if (is_like(like, c->provider, tail)) {
+        *o = (struct envelope__object){.id = like->id};
+        tail = like->tail;
+    } else {
+        TRY(envelope__object_parse(tail, arena, o));
+    }
     if (o->has_data)
         return ERR_OK;
     *is_usual = true;
+    out->tail = tail;
     out->data_at = f.value_at;
     out->data_len = f.value_len;
     return ERR_OK;
@@ -59,16 +72,19 @@ static enum err object_validate(const struct envelope__object *o, size_t data_le
 }
 
 static enum err kmsv2_identify(const struct envelope__candidate *c, struct arena *arena,
-                               struct envelope_value *out)
+                               const struct envelope_value *like, struct envelope_value *out)
 {
     struct envelope__object o;
     size_t overhead;
     bool is_usual;
 
-    TRY(parse_usual(c, arena, &o, out, &is_usual));
+    TRY(parse_usual(c, arena, like, &o, out, &is_usual));
     if (!is_usual)
         TRY(parse_any(c, arena, &o, out));
-    TRY(object_validate(&o, out->data_len));
+    if (!is_usual || like == NULL || out->tail.p != like->tail.p)
+        TRY(object_validate(&o, out->data_len));
+    else if (out->data_len == 0) /* the rest was found valid before */
+        return ERR_ENCRYPTED_DATA_EMPTY;
     out->form = is_usual ? ENVELOPE_IN_PLACE : ENVELOPE_SCRATCH;
     out->needs_dek = true;
     out->id = o.id;
@@ -76,17 +92,16 @@ static enum err kmsv2_identify(const struct envelope__candidate *c, struct arena
      */
     overhead = envelope__kmsv2_overhead(o.id.type);
     out->plain_len = out->data_len > overhead ? out->data_len - overhead : 0;
+    out->plain_at = overhead - ENVELOPE__TAG_LEN;
     return ERR_OK;
 }
 
-static enum err kmsv2_open_in_place(struct envelope_ctx *ctx, const struct envelope_value *v,
-                                    const struct dek *dek, struct bytes aad, struct chain *in,
-                                    size_t *plain_at)
+static enum err kmsv2_open(struct envelope_ctx *ctx, const struct envelope_value *v,
+                           const struct dek *dek, struct bytes aad, struct chain_pos data,
+                           uint8_t *out)
 {
     CHECK(dek != NULL && dek->id.type == v->id.type);
-    TRY(envelope__kmsv2_gcm_open(ctx, dek, aad, chain_seek(in, v->data_at), v->data_len, NULL));
-    *plain_at = v->data_at + envelope__kmsv2_overhead(v->id.type) - ENVELOPE__TAG_LEN;
-    return ERR_OK;
+    return envelope__kmsv2_gcm_open(ctx, dek, aad, data, v->data_len, out);
 }
 
 static enum err kmsv2_open_scratch(struct envelope_ctx *ctx, const struct envelope__candidate *c,
@@ -143,7 +158,7 @@ static enum err kmsv2_seal(struct envelope_ctx *ctx, const struct provider *prov
 
 const struct envelope__kind envelope__kmsv2 = {
     .identify = kmsv2_identify,
-    .open_in_place = kmsv2_open_in_place,
+    .open = kmsv2_open,
     .open_scratch = kmsv2_open_scratch,
     .sealed_len = kmsv2_sealed_len,
     .seal = kmsv2_seal,

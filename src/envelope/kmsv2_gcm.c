@@ -53,7 +53,7 @@ enum err envelope__kmsv2_gcm_open(struct envelope_ctx *ctx, const struct dek *de
 
     if (len < head)
         return ERR_TOO_SHORT;
-    envelope__take(&data, in, head);
+    chain_take(&data, in, head);
     key = value_key(dek, in, buf);
     e = envelope__gcm_open(ctx, key, in + head - ENVELOPE__NONCE_LEN, aad, data, len - head, out);
     secret_wipe(buf, sizeof buf);

@@ -152,12 +152,13 @@ static void keep_first(enum err *first, enum err e)
 }
 
 static enum err local_identify(const struct envelope__candidate *c, struct arena *arena,
-                               struct envelope_value *out)
+                               const struct envelope_value *like, struct envelope_value *out)
 {
     const struct cipher *cipher = cipher_of(c->provider);
     enum err first = ERR_OK;
 
     (void)arena;
+    (void)like;
     for (uint32_t i = 0; i < c->provider->key_count; i++) {
         struct chain_pos data;
         size_t len;
@@ -176,6 +177,7 @@ static enum err local_identify(const struct envelope__candidate *c, struct arena
             out->data_at = data.at;
             out->data_len = len;
             out->plain_len = cipher->is_authentic ? len - cipher->overhead : 0;
+            out->plain_at = cipher->plain_at;
         } else {
             out->form = ENVELOPE_SCRATCH;
         }
@@ -185,19 +187,17 @@ static enum err local_identify(const struct envelope__candidate *c, struct arena
     return first != ERR_OK ? first : ERR_NO_MATCHING_KEY;
 }
 
-static enum err local_open_in_place(struct envelope_ctx *ctx, const struct envelope_value *v,
-                                    const struct dek *dek, struct bytes aad, struct chain *in,
-                                    size_t *plain_at)
+static enum err local_open(struct envelope_ctx *ctx, const struct envelope_value *v,
+                           const struct dek *dek, struct bytes aad, struct chain_pos data,
+                           uint8_t *out)
 {
     const struct cipher *cipher = cipher_of(v->provider);
     size_t plain_len = v->plain_len;
 
     (void)dek;
     CHECK(cipher->is_authentic && v->key_index < v->provider->key_count);
-    TRY(cipher->open(ctx, envelope__dek_key(v->provider->keys[v->key_index].dek), aad,
-                     chain_seek(in, v->data_at), v->data_len, NULL, &plain_len));
-    *plain_at = v->data_at + cipher->plain_at;
-    return ERR_OK;
+    return cipher->open(ctx, envelope__dek_key(v->provider->keys[v->key_index].dek), aad, data,
+                        v->data_len, out, &plain_len);
 }
 
 static enum err open_with(struct envelope_ctx *ctx, const struct cipher *cipher,
@@ -275,7 +275,7 @@ static enum err local_seal(struct envelope_ctx *ctx, const struct provider *prov
 
 const struct envelope__kind envelope__local = {
     .identify = local_identify,
-    .open_in_place = local_open_in_place,
+    .open = local_open,
     .open_scratch = local_open_scratch,
     .sealed_len = local_sealed_len,
     .seal = local_seal,

@@ -9,14 +9,14 @@
 
 /* The candidate fits the value as far as can be told without a key. */
 static enum err consider(const struct envelope__candidate *c, struct arena *arena,
-                         struct envelope_value *out)
+                         const struct envelope_value *like, struct envelope_value *out)
 {
     const struct envelope__kind *kind = envelope__kind(c->provider);
     struct envelope_value v = {0};
 
     if (kind->identify == NULL)
         return ERR_CONFIG;
-    TRY(kind->identify(c, arena, &v));
+    TRY(kind->identify(c, arena, like, &v));
     if (out->form == ENVELOPE_NONE) {
         v.provider = c->provider;
         *out = v;
@@ -26,10 +26,10 @@ static enum err consider(const struct envelope__candidate *c, struct arena *aren
     return ERR_OK;
 }
 
-enum err envelope_identify(const struct provider_list *list, const struct chain *in, size_t off,
-                           size_t len, struct arena *arena, struct envelope_value *out)
+enum err envelope_identify(const struct provider_list *list, struct chain_pos pos, size_t len,
+                           struct arena *arena, const struct envelope_value *like,
+                           struct envelope_value *out)
 {
-    struct chain_pos start = chain_seek(in, off);
     struct envelope_value found = {0};
     enum err first = ERR_OK;
 
@@ -40,9 +40,9 @@ enum err envelope_identify(const struct provider_list *list, const struct chain 
         struct envelope__candidate c;
         enum err e;
 
-        if (!envelope__candidate(p, &start, len, &c))
+        if (!envelope__candidate(p, &pos, len, &c))
             continue;
-        e = consider(&c, arena, &found);
+        e = consider(&c, arena, like, &found);
         if (envelope__ends_the_search(e))
             return e;
         if (e == ERR_OK && is_first) {
@@ -60,18 +60,17 @@ enum err envelope_identify(const struct provider_list *list, const struct chain 
     return ERR_OK;
 }
 
-enum err envelope_open_in_place(struct envelope_ctx *ctx, const struct envelope_value *v,
-                                const struct dek *dek, struct bytes aad, struct chain *in,
-                                size_t *plain_at)
+enum err envelope_open(struct envelope_ctx *ctx, const struct envelope_value *v,
+                       const struct dek *dek, struct bytes aad, struct chain_pos data, uint8_t *out)
 {
     const struct envelope__kind *kind;
     enum err e;
 
     CHECK(v->form == ENVELOPE_IN_PLACE);
     kind = envelope__kind(v->provider);
-    if (kind->open_in_place == NULL)
+    if (kind->open == NULL)
         return ERR_CONFIG;
-    e = kind->open_in_place(ctx, v, dek, aad, in, plain_at);
+    e = kind->open(ctx, v, dek, aad, data, out);
     return e == ERR_OK || v->earlier == ERR_OK || envelope__ends_the_search(e) ? e : v->earlier;
 }
 

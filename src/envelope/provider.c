@@ -37,19 +37,6 @@ enum err envelope__contiguous(struct chain_pos pos, size_t len, struct arena *ar
     return ERR_OK;
 }
 
-void envelope__take(struct chain_pos *pos, uint8_t *to, size_t n)
-{
-    while (n > 0) {
-        struct bytes b = chain_peek(pos, n);
-
-        CHECK(b.n > 0);
-        memcpy(to, b.p, b.n);
-        chain_skip(pos, b.n);
-        to += b.n;
-        n -= b.n;
-    }
-}
-
 uint8_t *envelope__for_writing(const struct chain_pos *pos)
 {
     struct slice *s = chain_at(pos->chain, pos->index);
@@ -104,9 +91,10 @@ bool envelope__candidate(const struct provider *p, const struct chain_pos *pos, 
 }
 
 static enum err identity_identify(const struct envelope__candidate *c, struct arena *arena,
-                                  struct envelope_value *out)
+                                  const struct envelope_value *like, struct envelope_value *out)
 {
     (void)arena;
+    (void)like;
     if (envelope__begins_with(c->body, c->body_len, BYTES_LIT(ENVELOPE_MARK)))
         return ERR_IDENTITY_SAW_ENCRYPTED;
     out->form = ENVELOPE_PLAIN;

@@ -10,13 +10,13 @@ enum err envelope_sealed_len(const struct provider *provider, const struct dek *
 }
 
 enum err envelope_seal(struct envelope_ctx *ctx, const struct provider *provider,
-                       const struct dek *dek, struct bytes aad, const struct chain *in, size_t off,
-                       size_t len, uint8_t *out)
+                       const struct dek *dek, struct bytes aad, struct chain_pos in, size_t len,
+                       uint8_t *out)
 {
     size_t sealed_len;
 
     TRY(envelope_sealed_len(provider, dek, len, &sealed_len));
     if (envelope__kind(provider)->seal == NULL)
         return ERR_CONFIG;
-    return envelope__kind(provider)->seal(ctx, provider, dek, aad, chain_seek(in, off), len, out);
+    return envelope__kind(provider)->seal(ctx, provider, dek, aad, in, len, out);
 }

@@ -160,8 +160,8 @@ enum err envelope__box_open(struct bytes key, struct chain_pos data, size_t len,
     if (len < ENVELOPE__BOX_OVERHEAD)
         return ERR_TOO_SHORT;
     len -= ENVELOPE__BOX_OVERHEAD;
-    envelope__take(&data, nonce, sizeof nonce);
-    envelope__take(&data, tag, sizeof tag);
+    chain_take(&data, nonce, sizeof nonce);
+    chain_take(&data, tag, sizeof tag);
     box_init(&b, key, nonce);
     e = verify(&b, data, len, tag);
     if (e == ERR_OK)

@@ -3,19 +3,23 @@
  *
  *   open_aside  what has to be opened into scratch is opened, for its length is not known before
  *   measure     the lengths, from the last operation to the first: a LEN comes after all that lies
- * in it write       from the first to the last, while the message is consumed from its head
+ *               in it
+ *   write       from the first to the last
  *
- *   msg   |#### gone ####|  op  |  later ops  |        base: bytes that are gone
- *   out   |.... kept slices, pieces of our slab, opened values where they lie ....|
+ *   msg   |    done    |  op  |  later ops  |        a->pos: where the op begins
+ *   out   |.... pieces of our slab, and large ones of the message's slabs ....|
  *
- * Kept spans and opened values are references to the message's slabs; pieces below LIMIT_SMALL_COPY
- * are copied instead into the slab where tags, lengths and sealed values gather, for a reference
- * costs more than the copy.
+ * Tags, lengths, sealed values and opened ones are written into the slab where output gathers, one
+ * behind the other, so that a list of thousands of values leaves in a few large pieces. Referenced
+ * is what would be long to write again: kept spans above LIMIT_SMALL_COPY, and values above
+ * OPEN_ASIDE, which are opened where they lie.
  *
  * A value that fails stops the run; callers cut off what was written. */
 #include "etcd/plan_int.h"
 
 #include "base/metrics.h"
+
+#define OPEN_ASIDE (16u * 1024) /* plaintext above this stays where it was opened */
 
 /* --- output ---------------------------------------------------------------------------------- */
 
@@ -36,13 +40,30 @@ void etcd__chain_cut(struct chain *c, size_t len)
     }
 }
 
+/* Are the next n bytes of the open slab those behind the end of out? The common case by far. */
+static bool extends_out(const struct chain *out, const struct slab *slab, size_t n)
+{
+    const struct slice *tail;
+
+    if (slab == NULL || out->count == 0 || slab->cap - slab->fill < n)
+        return false;
+    tail = chain_at(out, out->count - 1);
+    return tail->slab == slab && tail->off + tail->len == slab->fill;
+}
+
 /* n bytes (not 0) at the end of out, contiguous. NULL: no memory. */
 static uint8_t *room(struct etcd__apply *a, size_t n)
 {
     uint32_t flags = a->is_request ? 0 : SLAB_SECRET;
-    struct slab *slab;
+    struct slab *slab = a->pool->gather[a->is_request ? 0 : 1];
     struct slice s;
 
+    if (extends_out(a->out, slab, n)) {
+        a->out->len += n;
+        chain_at(a->out, a->out->count - 1)->len += (uint32_t)n;
+        slab->fill += (uint32_t)n;
+        return slab->data + slab->fill - n;
+    }
     if (n > LIMIT_SLAB_SIZE) { /* made to measure */
         slab = slab_new(a->pool, n, flags);
     } else {
@@ -87,10 +108,9 @@ static enum err write_head(struct etcd__apply *a, uint32_t number, size_t len)
     return ERR_OK;
 }
 
-static void skip_in(struct etcd__apply *a, size_t n)
+static void skip_to(struct etcd__apply *a, size_t at)
 {
-    chain_consume(a->msg, n);
-    a->base += n;
+    chain_skip(&a->pos, at - a->pos.at);
 }
 
 /* The next n bytes of the message go out. */
@@ -98,16 +118,14 @@ static enum err write_in(struct etcd__apply *a, size_t n)
 {
     uint8_t *to;
 
+    if (n > LIMIT_SMALL_COPY)
+        return etcd__share_at(a->out, &a->pos, n);
     if (n == 0)
         return ERR_OK;
-    a->base += n;
-    if (n > LIMIT_SMALL_COPY)
-        return chain_move(a->out, a->msg, n);
     to = room(a, n);
     if (to == NULL)
         return ERR_NOMEM;
-    chain_copy(a->msg, 0, n, to);
-    chain_consume(a->msg, n);
+    chain_take(&a->pos, to, n);
     a->copied += n;
     return ERR_OK;
 }
@@ -347,38 +365,59 @@ static enum err write_sealed(struct etcd__apply *a, const struct etcd_op *op)
 
         e = chain_push(&scratch, &v->scratch);
         if (e == ERR_OK)
-            e = envelope_seal(a->ctx, v->list->v[0], dek, v->key, &scratch, 0, len, to);
+            e = envelope_seal(a->ctx, v->list->v[0], dek, v->key, chain_begin(&scratch), len, to);
         chain_fini(&scratch);
     } else {
-        size_t off = op->len == 0 ? 0 : v->at - a->base;
-
-        e = envelope_seal(a->ctx, v->list->v[0], dek, v->key, a->msg, off, v->len, to);
+        if (op->len > 0)
+            skip_to(a, v->at);
+        e = envelope_seal(a->ctx, v->list->v[0], dek, v->key, a->pos, v->len, to);
     }
     count_sealed(a, v, e);
     if (e != ERR_OK)
         return etcd__plan_fail(a->p, e, v->key);
     if (v->write_need != ETCD__NONE)
         a->p->needs[v->write_need].was_used = true;
-    skip_in(a, op->len);
+    skip_to(a, op->at + op->len);
     a->p->sealed++;
     return ERR_OK;
 }
 
-static enum err write_opened_here(struct etcd__apply *a, struct etcd__value *v)
+/* Where it lies. a->pos stands at the value's data. */
+static enum err open_here(struct etcd__apply *a, const struct etcd__value *v, const struct dek *dek)
 {
-    struct envelope_value ev = v->v;
+    TRY(envelope_open(a->ctx, &v->v, dek, v->key, a->pos, NULL));
+    chain_skip(&a->pos, v->v.plain_at);
+    TRY(write_head(a, v->number, v->new_len));
+    return etcd__share_at(a->out, &a->pos, v->new_len);
+}
+
+/* Straight into the output; if the tag is wrong, the caller cuts that off. */
+static enum err open_to_out(struct etcd__apply *a, const struct etcd__value *v,
+                            const struct dek *dek)
+{
+    uint8_t none, *to = &none;
+
+    if (v->new_len > 0) {
+        size_t head = head_len(v->number, v->new_len);
+
+        to = room(a, head + v->new_len);
+        if (to == NULL)
+            return ERR_NOMEM;
+        put_head(to, v->number, v->new_len);
+        to += head;
+    }
+    return envelope_open(a->ctx, &v->v, dek, v->key, a->pos, to);
+}
+
+static enum err write_opened_value(struct etcd__apply *a, struct etcd__value *v)
+{
     struct dek *dek;
-    size_t plain_at;
 
     TRY(read_dek(a, v, &dek));
-    ev.data_at += v->at - a->base;
-    TRY(envelope_open_in_place(a->ctx, &ev, dek, v->key, a->msg, &plain_at));
+    skip_to(a, v->at + v->v.data_at);
+    TRY(v->new_len > OPEN_ASIDE ? open_here(a, v, dek) : open_to_out(a, v, dek));
     note_used(a, v);
-    skip_in(a, plain_at);
-    if (v->new_len == 0)
-        return ERR_OK;
-    TRY(write_head(a, v->number, v->new_len));
-    return write_in(a, v->new_len);
+    return ERR_OK;
 }
 
 static enum err write_opened(struct etcd__apply *a, const struct etcd_op *op)
@@ -392,21 +431,21 @@ static enum err write_opened(struct etcd__apply *a, const struct etcd_op *op)
         if (e == ERR_OK)
             e = write_slice(a, &v->scratch);
     } else if (e == ERR_OK) {
-        e = write_opened_here(a, v);
+        e = write_opened_value(a, v);
     }
     count_opened(a, v, e);
     if (e != ERR_OK) {
         a->has_value_failed = is_value_error(e);
         return etcd__plan_fail(a->p, e, v->key);
     }
-    skip_in(a, op->at + op->len - a->base);
+    skip_to(a, op->at + op->len);
     a->p->opened++;
     return ERR_OK;
 }
 
 static enum err write_len(struct etcd__apply *a, const struct etcd_op *op)
 {
-    skip_in(a, op->len);
+    skip_to(a, op->at + op->len);
     return write_head(a, op->u.sub.number, op->u.sub.body_len);
 }
 
@@ -443,7 +482,7 @@ static enum err write_filler(struct etcd__apply *a)
 
 static enum err write_op(struct etcd__apply *a, const struct etcd_op *op)
 {
-    DCHECK(op->at == a->base);
+    DCHECK(op->at == a->pos.at);
     if (op->parent == ETCD__NONE)
         a->saved = (size_t)((ptrdiff_t)a->saved - op->grow);
     switch (op->kind) {
@@ -471,6 +510,7 @@ static enum err run(struct etcd__apply *a)
 {
     TRY(open_aside(a));
     TRY(measure(a));
+    a->pos = chain_begin(a->msg);
     for (size_t i = 0; i < a->p->op_count; i++)
         TRY(write_op(a, &a->p->ops[i]));
     return ERR_OK;
@@ -507,7 +547,6 @@ enum err etcd_apply_request(struct etcd_plan *p, struct envelope_ctx *ctx, struc
         .p = p, .is_request = true, .ctx = ctx, .pool = pool, .msg = msg, .out = &out->body};
     enum err e;
 
-    out->body = (struct chain){0};
     e = etcd__apply_run(&a);
     if (e != ERR_OK)
         chain_fini(&out->body);

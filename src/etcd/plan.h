@@ -115,8 +115,8 @@ struct sealed_msg {
 };
 void sealed_msg_fini(struct sealed_msg *m);
 
-/* ETCD_EDIT of a request: every need has its dek. Takes msg. All or nothing. Errors: ERR_CRYPTO,
- * ERR_RANDOM, ERR_NOMEM, ERR_REQ_SEALED_VALUE; then out is empty. */
+/* ETCD_EDIT of a request: every need has its dek. Takes msg; appends to out->body. All or nothing.
+ * Errors: ERR_CRYPTO, ERR_RANDOM, ERR_NOMEM, ERR_REQ_SEALED_VALUE; then out is empty. */
 MUST_CHECK enum err etcd_apply_request(struct etcd_plan *p, struct envelope_ctx *ctx,
                                        struct slab_pool *pool, struct chain *msg,
                                        struct sealed_msg *out);

@@ -236,7 +236,8 @@ struct etcd__scan {
     size_t done; /* ops cover the message up to here */
     uint32_t depth;
     bool has_edits;
-    struct chain one; /* the value that is looked at: slices of the message */
+    const struct envelope_value *like; /* the last one that was identified; in the arena */
+    const struct etcd_rule *near;      /* the last one that a KeyValue's key matched */
     const struct chain *msg;
     uint32_t sub_index; /* of the sub-message that was entered last, in its parent's schema */
     struct pb_field sub_field;
@@ -266,7 +267,6 @@ struct etcd__scan {
 
 void etcd__scan_init(struct etcd__scan *s, struct etcd_plan *p, enum etcd_content content,
                      const struct etcd_rules *rules, struct etcd_ask *ask, bool is_answer);
-void etcd__scan_fini(struct etcd__scan *s);
 /* Looks a field up and applies the rules on doubled members and wire types. *fd is NULL for one
  * that we don't know or that has another wire type (requests only). */
 MUST_CHECK enum err etcd__check_field(struct etcd__scan *s, const struct etcd__msg *m,
@@ -283,8 +283,6 @@ MUST_CHECK enum err etcd__gather(struct etcd_plan *p, struct chain_pos pos, size
                                  struct bytes *out);
 /* Adds references to n bytes at pos and moves pos behind them. */
 MUST_CHECK enum err etcd__share_at(struct chain *to, struct chain_pos *pos, size_t n);
-/* Makes s->one the n bytes at pos. */
-MUST_CHECK enum err etcd__take_one(struct etcd__scan *s, struct chain_pos pos, size_t n);
 /* Ops up to at are kept, and every open sub-message gets its LEN. */
 MUST_CHECK enum err etcd__keep_to(struct etcd__scan *s, size_t at);
 /* An operation on the value field at [at, at + len). */
@@ -320,7 +318,7 @@ struct etcd__apply {
     struct envelope_ctx *ctx;
     struct slab_pool *pool;
     struct chain *msg;
-    size_t base; /* bytes of msg that are gone */
+    struct chain_pos pos; /* in msg: where the present operation begins */
     struct chain *out;
     size_t copied;
     size_t saved;          /* bytes saved and not yet paid back */

@@ -8,6 +8,7 @@
 struct etcd_rules {
     size_t count;
     size_t prefix_max; /* length of the longest prefix */
+    bool *is_last;     /* by rule, behind v: no longer prefix lies within this one */
     struct etcd_rule v[];
 };
 
@@ -19,15 +20,30 @@ static int rule_cmp(const void *a, const void *b)
     return c != 0 ? c : (int)x->is_dotless - (int)y->is_dotless;
 }
 
+static bool is_within(struct bytes key, struct bytes prefix)
+{
+    return bytes_has_prefix(key, prefix) && (key.n == prefix.n || key.p[prefix.n] == '/');
+}
+
+static bool has_longer(const struct etcd_rules *r, const struct etcd_rule *rule)
+{
+    for (size_t i = 0; i < r->count; i++) {
+        if (r->v[i].prefix.n > rule->prefix.n && is_within(r->v[i].prefix, rule->prefix))
+            return true;
+    }
+    return false;
+}
+
 enum err etcd_rules_new(const struct etcd_rule *rules, size_t count, struct etcd_rules **out)
 {
-    struct etcd_rules *r = malloc(sizeof *r + count * sizeof *rules);
+    struct etcd_rules *r = malloc(sizeof *r + count * (sizeof *rules + sizeof *r->is_last));
 
     *out = NULL;
     if (r == NULL)
         return ERR_NOMEM;
     r->count = count;
     r->prefix_max = 0;
+    r->is_last = (bool *)(r->v + count);
     for (size_t i = 0; i < count; i++) {
         r->v[i] = rules[i];
         if (rules[i].prefix.n > r->prefix_max)
@@ -35,6 +51,8 @@ enum err etcd_rules_new(const struct etcd_rule *rules, size_t count, struct etcd
     }
     if (count > 0)
         qsort(r->v, count, sizeof *r->v, rule_cmp);
+    for (size_t i = 0; i < count; i++)
+        r->is_last[i] = !has_longer(r, &r->v[i]);
     *out = r;
     return ERR_OK;
 }
@@ -85,7 +103,7 @@ static const struct etcd_rule *rules_match(const struct etcd_rules *r, struct by
     return NULL;
 }
 
-const struct provider_list *etcd_rules_find(const struct etcd_rules *r, struct bytes key)
+static const struct etcd_rule *rules_find(const struct etcd_rules *r, struct bytes key)
 {
     size_t n = key.n < r->prefix_max ? key.n : r->prefix_max;
 
@@ -94,11 +112,29 @@ const struct provider_list *etcd_rules_find(const struct etcd_rules *r, struct b
 
         if (n == key.n || key.p[n] == '/')
             rule = rules_match(r, key, n);
-        if (rule != NULL)
-            return rule->list;
-        if (n == 0)
-            return NULL;
+        if (rule != NULL || n == 0)
+            return rule;
     }
+}
+
+const struct provider_list *etcd_rules_find(const struct etcd_rules *r, struct bytes key)
+{
+    const struct etcd_rule *rule = rules_find(r, key);
+
+    return rule == NULL ? NULL : rule->list;
+}
+
+const struct provider_list *etcd_rules_find_near(const struct etcd_rules *r, struct bytes key,
+                                                 const struct etcd_rule **near)
+{
+    const struct etcd_rule *rule = *near;
+
+    /* Of equal prefixes the one that is not dotless comes first, so nothing else can match. */
+    if (rule != NULL && r->is_last[rule - r->v] && !rule->is_dotless &&
+        is_within(key, rule->prefix))
+        return rule->list;
+    *near = rule = rules_find(r, key);
+    return rule == NULL ? NULL : rule->list;
 }
 
 /* Compares key with prefix followed by the byte c: the ends of the interval of a rule. */

@@ -21,6 +21,10 @@ MUST_CHECK enum err etcd_rules_new(const struct etcd_rule *rules, size_t count,
 void etcd_rules_free(struct etcd_rules *r);
 /* NULL: the key is not protected. */
 const struct provider_list *etcd_rules_find(const struct etcd_rules *r, struct bytes key);
+/* The same for one of many keys that mostly match the same rule: *near is that of the last key,
+ * NULL at first. */
+const struct provider_list *etcd_rules_find_near(const struct etcd_rules *r, struct bytes key,
+                                                 const struct etcd_rule **near);
 /* Can a key of the range be protected? end empty: the one key; end "\0": everything from key on.
  * When in doubt, yes. */
 bool etcd_rules_touch(const struct etcd_rules *r, struct bytes key, struct bytes end);

@@ -24,11 +24,6 @@ void etcd__scan_init(struct etcd__scan *s, struct etcd_plan *p, enum etcd_conten
     s->is_answer = is_answer;
 }
 
-void etcd__scan_fini(struct etcd__scan *s)
-{
-    chain_fini(&s->one);
-}
-
 enum err etcd__gather(struct etcd_plan *p, struct chain_pos pos, size_t n, struct bytes *out)
 {
     struct bytes b = chain_peek(&pos, n);
@@ -65,12 +60,6 @@ enum err etcd__share_at(struct chain *to, struct chain_pos *pos, size_t n)
         n -= len;
     }
     return ERR_OK;
-}
-
-enum err etcd__take_one(struct etcd__scan *s, struct chain_pos pos, size_t n)
-{
-    chain_clear(&s->one);
-    return etcd__share_at(&s->one, &pos, n);
 }
 
 /* --- operations ------------------------------------------------------------------------------ */
@@ -172,6 +161,10 @@ static enum err hard(struct etcd__scan *s, enum err request, enum err answer, ui
 
 static const struct etcd__field *field_find(const struct etcd__msg *m, uint32_t number)
 {
+    uint32_t guess = number - 1; /* most schemas have their fields in order and without gaps */
+
+    if (guess < m->count && m->fields[guess].number == number)
+        return &m->fields[guess];
     for (uint32_t i = 0; i < m->count; i++) {
         if (m->fields[i].number == number)
             return &m->fields[i];
@@ -355,8 +348,7 @@ static enum err put_sealed(struct etcd__scan *s, const struct pb_field *f, struc
 {
     enum err e;
 
-    TRY(etcd__take_one(s, f->value, f->value_len));
-    e = envelope_identify(v->list, &s->one, 0, f->value_len, &s->p->arena, &v->v);
+    e = envelope_identify(v->list, f->value, f->value_len, &s->p->arena, NULL, &v->v);
     if (e == ERR_NOMEM)
         return e;
     if (e != ERR_OK || (v->v.form != ENVELOPE_IN_PLACE && v->v.form != ENVELOPE_SCRATCH))
@@ -365,6 +357,7 @@ static enum err put_sealed(struct etcd__scan *s, const struct pb_field *f, struc
         TRY(etcd__plan_need(s->p, v->v.provider, &v->v.id, &v->need));
     if (!is_always_authentic(v->v.provider) && v->list->v[0]->kind != PROVIDER_IDENTITY)
         TRY(need_write(s, v));
+    v->v.data_at -= f->value_at;
     v->at = f->value_at;
     v->len = f->value_len;
     return etcd__edit(s, ETCD__CHECK, f->at, f->value_at + f->value_len - f->at, v);
@@ -517,7 +510,6 @@ enum etcd_verdict etcd_scan_request(struct etcd_plan *p, enum etcd_content conte
     }
     etcd__scan_init(&s, p, content, rules, ask, false);
     p->err = scan_root(&s, m, msg);
-    etcd__scan_fini(&s);
     if (p->err != ERR_OK)
         return ETCD_REJECT;
     return s.has_edits ? ETCD_EDIT : ETCD_AS_IS;

@@ -33,15 +33,16 @@ static void count(struct etcd__scan *s, const struct provider_list *list,
                                .list = list, .provider = provider, .need = ETCD__NONE, .err = e});
 }
 
-/* The value in s->one cannot be opened: counted for the first provider whose prefix it has. */
-static void count_bad(struct etcd__scan *s, const struct provider_list *list, enum err e)
+/* The value cannot be opened: counted for the first provider whose prefix it has. */
+static void count_bad(struct etcd__scan *s, const struct pb_field *value,
+                      const struct provider_list *list, enum err e)
 {
     for (uint32_t i = 0; i < list->count; i++) {
         struct bytes prefix = list->v[i]->prefix;
-        struct chain_pos pos = chain_begin(&s->one);
+        struct chain_pos pos = value->value;
         size_t same = 0;
 
-        while (same < prefix.n && chain_next(&pos) == prefix.p[same])
+        while (same < prefix.n && same < value->value_len && chain_next(&pos) == prefix.p[same])
             same++;
         if (prefix.n > 0 && same == prefix.n) {
             count(s, list, list->v[i], e);
@@ -59,10 +60,9 @@ static enum err judge_value(struct etcd__scan *s, const struct etcd__kv *kv,
     struct etcd__value *value;
     enum err e;
 
-    TRY(etcd__take_one(s, f->value, f->value_len));
-    e = envelope_identify(list, &s->one, 0, f->value_len, &s->p->arena, &v);
+    e = envelope_identify(list, f->value, f->value_len, &s->p->arena, s->like, &v);
     if (e != ERR_OK) {
-        count_bad(s, list, e);
+        count_bad(s, f, list, e);
         return e;
     }
     switch (v.form) {
@@ -78,8 +78,10 @@ static enum err judge_value(struct etcd__scan *s, const struct etcd__kv *kv,
     }
     TRY(etcd__value_new(s, 5, kv->key, list, &value));
     value->v = v;
+    value->v.data_at -= f->value_at;
     value->at = f->value_at;
     value->len = f->value_len;
+    s->like = &value->v;
     if (v.needs_dek)
         TRY(etcd__plan_need(s->p, v.provider, &v.id, &value->need));
     return etcd__edit(s, ETCD__OPEN, f->at, f->value_at + f->value_len - f->at, value);
@@ -93,7 +95,7 @@ static enum err judge(struct etcd__scan *s, const struct etcd__kv *kv, bool may_
     enum err e = judge_key(s, kv, &keys_only);
 
     if (e == ERR_OK)
-        list = etcd_rules_find(s->rules, kv->key);
+        list = etcd_rules_find_near(s->rules, kv->key, &s->near);
     if (list != NULL && !(kv->value.value_len == 0 && (may_be_empty || keys_only)))
         e = judge_value(s, kv, list);
     return e == ERR_OK || e == ERR_NOMEM ? e : etcd__plan_fail(s->p, e, kv->key);
@@ -103,6 +105,7 @@ enum err etcd__on_kv(struct etcd__scan *s, const struct etcd__got *got)
 {
     struct etcd__kv kv = {.is_there = true, .key = got->key, .self = s->sub_field};
 
+    kv.value.value = s->sub_field.value; /* an absent one is looked at, too: no bytes, somewhere */
     if (etcd__has(got, KV_VALUE))
         kv.value = got->f[KV_VALUE];
     if (!s->is_in_event)
@@ -330,7 +333,6 @@ enum etcd_verdict etcd_scan_answer(struct etcd_plan *p, enum etcd_content conten
     }
     etcd__scan_init(&s, p, content, rules, ask, true);
     p->err = scan_root(&s, m, msg);
-    etcd__scan_fini(&s);
     if (p->err != ERR_OK)
         return ETCD_REJECT;
     return s.has_edits ? ETCD_EDIT : ETCD_AS_IS;

@@ -342,7 +342,6 @@ enum etcd_stream_step etcd_stream_next(struct etcd_stream *st, struct chain *in,
         return ETCD_STREAM_DONE;
     etcd__scan_init(&s, p, st->content, st->rules, st->ask, true);
     p->err = next(st, &s, in, batch, &has_batch);
-    etcd__scan_fini(&s);
     p->watch = st->info;
     if (p->err != ERR_OK)
         return ETCD_STREAM_BAD;

@@ -122,7 +122,7 @@ static enum pb_result field_head(struct chain_pos *pos, size_t end, struct pb__h
     return PB_FIELD;
 }
 
-enum pb_result pb_next(struct pb_reader *r, struct pb_field *f)
+static enum pb_result next_general(struct pb_reader *r, struct pb_field *f)
 {
     struct chain_pos pos = r->pos;
     struct pb__head h;
@@ -140,6 +140,61 @@ enum pb_result pb_next(struct pb_reader *r, struct pb_field *f)
         f->value_len = pos.at - f->value_at;
     r->pos = pos;
     return PB_FIELD;
+}
+
+/* A varint whose bytes all lie in [p, end). Returns how many they are; 0 when the general way has
+ * to judge. */
+static inline uint32_t varint_here(const uint8_t *p, const uint8_t *end, uint64_t *v)
+{
+    uint64_t value = 0;
+
+    for (uint32_t i = 0; i < PB_VARINT_MAX - 1 && p + i < end; i++) {
+        value |= (uint64_t)(p[i] & 0x7f) << (7 * i);
+        if (p[i] < 0x80) {
+            *v = value;
+            return i + 1;
+        }
+    }
+    return 0;
+}
+
+/* The common field: a tag of one byte, a varint or bytes behind it, and its head in one slice.
+ * False: it is another one, malformed, or not all there, and nothing has changed. */
+static inline bool next_here(struct pb_reader *r, struct pb_field *f)
+{
+    struct bytes b = chain_peek(&r->pos, r->end - r->pos.at);
+    uint32_t used, head, wire;
+    uint64_t v;
+
+    if (b.n < 2 || b.p[0] >= 0x80 || b.p[0] < 8)
+        return false;
+    wire = b.p[0] & 7;
+    if (wire != PB_VARINT && wire != PB_LEN)
+        return false;
+    used = varint_here(b.p + 1, b.p + b.n, &v);
+    if (used == 0)
+        return false;
+    head = 1 + used;
+    if (wire == PB_LEN && v > reader_left(&r->pos, r->end) - head)
+        return false;
+    f->number = b.p[0] >> 3;
+    f->wire = (enum pb_wire)wire;
+    f->at = r->pos.at;
+    f->value = r->pos;
+    chain_skip(&f->value, wire == PB_LEN ? head : 1);
+    f->value_at = f->value.at;
+    f->value_len = wire == PB_LEN ? (size_t)v : used;
+    f->varint = wire == PB_LEN ? 0 : v;
+    r->pos = f->value;
+    chain_skip(&r->pos, f->value_len);
+    return true;
+}
+
+enum pb_result pb_next(struct pb_reader *r, struct pb_field *f)
+{
+    if (next_here(r, f))
+        return PB_FIELD;
+    return next_general(r, f);
 }
 
 enum pb_result pb_next_head(struct pb_reader *r, struct pb_field *f)

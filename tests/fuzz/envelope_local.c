@@ -65,7 +65,7 @@ static struct buf seal(struct kit *k, const struct provider *p, struct bytes key
     CHECK(envelope_sealed_len(p, all.v1, plain.n, &b.n) == ERR_OK);
     b.p = malloc(b.n);
     CHECK(b.p != NULL);
-    CHECK(envelope_seal(k->ctx, p, all.v1, key, &in, 0, plain.n, b.p) == ERR_OK);
+    CHECK(envelope_seal(k->ctx, p, all.v1, key, chain_begin(&in), plain.n, b.p) == ERR_OK);
     chain_fini(&in);
     return b;
 }
@@ -117,7 +117,7 @@ static void run(struct kit *k, const struct provider_list *list, struct bytes ke
     enum err e;
 
     kit_chain(k, stored, 1 + kit_random(k, 10), &in);
-    e = envelope_identify(list, &in, 0, in.len, &arena, &v);
+    e = envelope_identify(list, chain_begin(&in), in.len, &arena, NULL, &v);
     CHECK(!is_whole || e == ERR_OK);
     if (e == ERR_OK) {
         CHECK(v.form == ENVELOPE_IN_PLACE || v.form == ENVELOPE_SCRATCH);

@@ -66,7 +66,7 @@ static void run(struct kit *k, const struct provider_list *list, struct bytes ke
     struct dek *dek;
 
     kit_chain(k, stored, 1 + kit_random(k, 10), &in);
-    if (envelope_identify(list, &in, 0, in.len, &arena, &v) == ERR_OK) {
+    if (envelope_identify(list, chain_begin(&in), in.len, &arena, NULL, &v) == ERR_OK) {
         CHECK(v.form != ENVELOPE_NONE);
         dek = v.needs_dek ? kit_dek(k, &v.id) : NULL;
         CHECK(v.form != ENVELOPE_PLAIN || list != &k->secrets);

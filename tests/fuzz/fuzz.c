@@ -254,7 +254,7 @@ struct buf kit_seal(struct kit *k, const struct dek *dek, struct bytes key, stru
     kit_chain(k, plain, 1, &in);
     CHECK(envelope_sealed_len(&k->kms, dek, plain.n, &b.n) == ERR_OK);
     b.p = must(malloc(b.n));
-    CHECK(envelope_seal(k->ctx, &k->kms, dek, key, &in, 0, plain.n, b.p) == ERR_OK);
+    CHECK(envelope_seal(k->ctx, &k->kms, dek, key, chain_begin(&in), plain.n, b.p) == ERR_OK);
     chain_fini(&in);
     return b;
 }
@@ -267,7 +267,8 @@ static bool open_chain(struct kit *k, struct bytes key, const struct chain *in, 
     struct slice out;
     struct envelope_opened opened;
 
-    if (list == NULL || envelope_identify(list, in, 0, in->len, arena, &v) != ERR_OK)
+    if (list == NULL ||
+        envelope_identify(list, chain_begin(in), in->len, arena, NULL, &v) != ERR_OK)
         return false;
     if (v.form == ENVELOPE_PLAIN)
         return false;

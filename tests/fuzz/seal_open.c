@@ -17,7 +17,7 @@ static struct buf seal(struct kit *k, const struct dek *dek, struct bytes key, s
     b.p = malloc(b.n);
     CHECK(b.p != NULL);
     k->random = seed; /* whatever the cuts took */
-    CHECK(envelope_seal(k->ctx, &k->kms, dek, key, &in, 0, plain.n, b.p) == ERR_OK);
+    CHECK(envelope_seal(k->ctx, &k->kms, dek, key, chain_begin(&in), plain.n, b.p) == ERR_OK);
     chain_fini(&in);
     return b;
 }
@@ -34,7 +34,7 @@ static enum err open_in_place(struct kit *k, const struct dek *dek, struct bytes
     enum err e;
 
     kit_chain(k, stored, pieces, &in);
-    CHECK(envelope_identify(&k->secrets, &in, 0, in.len, &arena, &v) == ERR_OK);
+    CHECK(envelope_identify(&k->secrets, chain_begin(&in), in.len, &arena, NULL, &v) == ERR_OK);
     CHECK(v.form == ENVELOPE_IN_PLACE && v.needs_dek && v.plain_len == plain.n && !v.is_stale);
     CHECK(dek_id_eq(&v.id, &dek->id));
     *data_at = v.data_at;

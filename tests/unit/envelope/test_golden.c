@@ -237,7 +237,7 @@ static enum err read_chain(struct reading *r, struct chain *c)
     struct arena arena = {0};
     struct envelope_value v;
     bool stale = false;
-    enum err e = envelope_identify(r->list, c, 0, c->len, &arena, &v);
+    enum err e = envelope_identify(r->list, chain_begin(c), c->len, &arena, NULL, &v);
 
     if (e != ERR_OK) {
         assert_int_equal(v.form, ENVELOPE_NONE);
@@ -556,7 +556,7 @@ static struct buf seal_cut(const struct provider *p, const struct dek *dek, stru
     assert_int_equal(envelope_sealed_len(p, dek, plain.n, &len), ERR_OK);
     out = buf_new(len);
     test_random_left = random;
-    assert_int_equal(envelope_seal(ctx, p, dek, aad, &c, 0, plain.n, out.p), ERR_OK);
+    assert_int_equal(envelope_seal(ctx, p, dek, aad, chain_begin(&c), plain.n, out.p), ERR_OK);
     assert_int_equal(test_random_left.n, 0);
     chain_fini(&c);
     return out;

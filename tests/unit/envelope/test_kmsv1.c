@@ -38,7 +38,7 @@ static struct sealed seal(const struct provider *p, const struct dek *dek, const
 
     test_slice_up(&c, bytes_str(plain), 3);
     assert_int_equal(envelope_sealed_len(p, dek, strlen(plain), &s.n), ERR_OK);
-    assert_int_equal(envelope_seal(ctx, p, dek, AAD, &c, 0, strlen(plain), s.p), ERR_OK);
+    assert_int_equal(envelope_seal(ctx, p, dek, AAD, chain_begin(&c), strlen(plain), s.p), ERR_OK);
     chain_fini(&c);
     return s;
 }
@@ -83,7 +83,7 @@ static struct outcome open_list(const struct provider *const *v, uint32_t count,
     size_t at;
 
     test_slice_up(&c, bytes_of(s->p, s->n), step);
-    o.err = envelope_identify(&list, &c, 0, c.len, &arena, &value);
+    o.err = envelope_identify(&list, chain_begin(&c), c.len, &arena, NULL, &value);
     o.form = value.form;
     o.index = value.provider_index;
     if (o.err == ERR_OK && !dek_id_eq(&value.id, &dek->id))
@@ -251,7 +251,7 @@ static void wrapped_lengths(void **state)
         b[head] = (uint8_t)(n >> 8);
         b[head + 1] = (uint8_t)n;
         test_slice_up(&c, bytes_of(b, head + 2 + n), 1000);
-        assert_int_equal(envelope_identify(&list, &c, 0, c.len, &arena, &value),
+        assert_int_equal(envelope_identify(&list, chain_begin(&c), c.len, &arena, NULL, &value),
                          n < 0x2000 ? ERR_OK : ERR_V1_BAD_LENGTH_PREFIX);
         if (n < 0x2000)
             assert_int_equal(value.id.wrapped.n, n);

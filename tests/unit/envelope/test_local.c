@@ -69,7 +69,7 @@ static struct sealed seal_by(const struct ring *r, uint32_t index, size_t plain_
     assert_int_equal(envelope_sealed_len(&p, NULL, plain_len, &s.n), ERR_OK);
     assert_in_range(s.n, 1, sizeof s.p);
     memset(s.p, 'X', sizeof s.p);
-    assert_int_equal(envelope_seal(ctx, &p, NULL, AAD, &c, 0, plain_len, s.p), ERR_OK);
+    assert_int_equal(envelope_seal(ctx, &p, NULL, AAD, chain_begin(&c), plain_len, s.p), ERR_OK);
     for (size_t i = s.n; i < sizeof s.p; i++)
         assert_int_equal(s.p[i], 'X');
     chain_fini(&c);
@@ -135,7 +135,7 @@ static struct outcome open_step(const struct provider *const *v, uint32_t count,
 
     test_push(&c, (const uint8_t *)"seven..", 7);
     test_slice_up(&c, stored, step);
-    o.err = envelope_identify(&list, &c, 7, stored.n, &arena, &value);
+    o.err = envelope_identify(&list, chain_seek(&c, 7), stored.n, &arena, NULL, &value);
     o.form = value.form;
     if (o.err == ERR_OK) {
         assert_false(value.needs_dek);
@@ -464,7 +464,8 @@ static void small_values_share_slabs(void **state)
 
         s.p[s.n - 1] ^= (uint8_t)(i % 2); /* every second one fails */
         test_push(&c, s.p, s.n);
-        assert_int_equal(envelope_identify(&list, &c, 0, s.n, &arena, &value), ERR_OK);
+        assert_int_equal(envelope_identify(&list, chain_begin(&c), s.n, &arena, NULL, &value),
+                         ERR_OK);
         if (envelope_open_scratch(ctx, &list, &value, NULL, AAD, &c, 0, s.n, &test_pool, &plain[i],
                                   &opened) == ERR_OK &&
             i % 2 == 0)

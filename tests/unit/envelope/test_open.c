@@ -35,7 +35,7 @@ static struct sealed seal(const struct dek *dek, size_t plain_len)
     assert_int_equal(envelope_sealed_len(&kms, dek, plain_len, &s.n), ERR_OK);
     s.p = malloc(s.n);
     assert_non_null(s.p);
-    assert_int_equal(envelope_seal(ctx, &kms, dek, AAD, &c, 0, plain_len, s.p), ERR_OK);
+    assert_int_equal(envelope_seal(ctx, &kms, dek, AAD, chain_begin(&c), plain_len, s.p), ERR_OK);
     chain_fini(&c);
     free(plain);
     return s;
@@ -62,7 +62,39 @@ static void check_slices_are_secret(const struct chain *c, size_t at, size_t n)
     }
 }
 
-/* A value that lies at [off, off + len) of c, both ways. */
+/* What is known of one value tells of another only what it would have told itself. */
+static void check_like(const struct provider_list *list, const struct chain *c, size_t off,
+                       size_t len, struct arena *arena, const struct envelope_value *v)
+{
+    struct envelope_value other = *v, again;
+
+    assert_int_equal(envelope_identify(list, chain_seek(c, off), len, arena, v, &again), ERR_OK);
+    assert_true(again.form == v->form && again.needs_dek && dek_id_eq(&again.id, &v->id));
+    assert_true(again.data_at == v->data_at && again.data_len == v->data_len);
+    if (v->tail.n == 0)
+        return;
+    other.tail.n--;
+    other.id.key_id = BYTES_LIT("another");
+    assert_int_equal(envelope_identify(list, chain_seek(c, off), len, arena, &other, &again),
+                     ERR_OK);
+    assert_true(dek_id_eq(&again.id, &v->id));
+}
+
+/* Out of place: the value stays as it is. */
+static void check_opens_to(const struct envelope_value *v, const struct dek *dek, struct chain *c)
+{
+    uint8_t *plain = malloc(v->plain_len + 1);
+
+    assert_non_null(plain);
+    plain[v->plain_len] = 0x5a;
+    assert_int_equal(envelope_open(ctx, v, dek, AAD, chain_seek(c, v->data_at), plain), ERR_OK);
+    for (size_t i = 0; i < v->plain_len; i++)
+        assert_int_equal(plain[i], plain_byte(i));
+    assert_int_equal(plain[v->plain_len], 0x5a);
+    free(plain);
+}
+
+/* A value that lies at [off, off + len) of c, all three ways. */
 static void check_opens(const struct provider_list *list, const struct dek *dek, struct chain *c,
                         size_t off, size_t len, size_t plain_len)
 {
@@ -73,8 +105,9 @@ static void check_opens(const struct provider_list *list, const struct dek *dek,
     struct envelope_opened opened;
     size_t at;
 
-    assert_int_equal(envelope_identify(list, c, off, len, &arena, &v), ERR_OK);
+    assert_int_equal(envelope_identify(list, chain_seek(c, off), len, &arena, NULL, &v), ERR_OK);
     assert_true(dek_id_eq(&v.id, &dek->id));
+    check_like(list, c, off, len, &arena, &v);
     assert_int_equal(
         envelope_open_scratch(ctx, list, &v, dek, AAD, c, off, len, &test_pool, &s, &opened),
         ERR_OK);
@@ -86,6 +119,7 @@ static void check_opens(const struct provider_list *list, const struct dek *dek,
     chain_fini(&scratch);
     if (v.form == ENVELOPE_IN_PLACE) {
         assert_int_equal(v.plain_len, plain_len);
+        check_opens_to(&v, dek, c);
         assert_int_equal(envelope_open_in_place(ctx, &v, dek, AAD, c, &at), ERR_OK);
         check_plain(c, at, plain_len);
         check_slices_are_secret(c, at, plain_len);
@@ -178,7 +212,7 @@ static enum err try_open(struct bytes value, const struct dek *dek, struct bytes
 
     *other_id = false;
     test_slice_up(&c, value, 50);
-    e = envelope_identify(&kms_list, &c, 0, c.len, &arena, &v);
+    e = envelope_identify(&kms_list, chain_begin(&c), c.len, &arena, NULL, &v);
     if (e == ERR_OK && !dek_id_eq(&v.id, &dek->id)) {
         *other_id = true; /* another key will be asked for */
         e = ERR_KMS_ERROR;
@@ -304,7 +338,7 @@ static enum err identify(const struct provider *const *v, uint32_t count, struct
     enum err e;
 
     test_slice_up(&c, value, 3);
-    e = envelope_identify(&list, &c, 0, c.len, &arena, out);
+    e = envelope_identify(&list, chain_begin(&c), c.len, &arena, NULL, out);
     out->id = (struct dek_id){0}; /* borrows from what goes now */
     chain_fini(&c);
     arena_fini(&arena);

@@ -32,8 +32,8 @@ static void cuts_and_offsets_do_not_matter(void **state)
         assert_non_null(out);
         test_slice_up(&c, bytes_of(plain, sizeof plain), steps[i]);
         test_random_left = bytes_of(random44, 44);
-        assert_int_equal(envelope_seal(ctx, kms(), dek, BYTES_LIT("/k"), &c, off, len, out),
-                         ERR_OK);
+        assert_int_equal(
+            envelope_seal(ctx, kms(), dek, BYTES_LIT("/k"), chain_seek(&c, off), len, out), ERR_OK);
         assert_int_equal(test_random_left.n, 0);
         chain_fini(&c);
         if (first == NULL) {
@@ -61,7 +61,8 @@ static void layout(void **state)
     assert_int_equal(envelope_sealed_len(kms(), dek, 5, &n), ERR_OK);
     assert_int_equal(n, sizeof head - 1 + 65 + dek->tail.n);
     memset(out, 'X', sizeof out);
-    assert_int_equal(envelope_seal(ctx, kms(), dek, BYTES_LIT("/k"), &c, 0, 5, out), ERR_OK);
+    assert_int_equal(envelope_seal(ctx, kms(), dek, BYTES_LIT("/k"), chain_begin(&c), 5, out),
+                     ERR_OK);
     assert_memory_equal(out, head, sizeof head - 1);
     assert_memory_equal(out + sizeof head - 1, random44, 44);
     assert_memory_equal(out + n - dek->tail.n, dek->tail.p, dek->tail.n);
@@ -99,7 +100,7 @@ static void refuses(const struct provider *p, const struct dek *dek, enum err wa
     test_push(&c, plain, 5);
     memset(out, 0, sizeof out);
     assert_int_equal(envelope_sealed_len(p, dek, 5, &n), want);
-    assert_int_equal(envelope_seal(ctx, p, dek, BYTES_LIT("/k"), &c, 0, 5, out), want);
+    assert_int_equal(envelope_seal(ctx, p, dek, BYTES_LIT("/k"), chain_begin(&c), 5, out), want);
     for (size_t i = 0; i < sizeof out; i++)
         assert_int_equal(out[i], 0);
     chain_fini(&c);
@@ -135,7 +136,8 @@ static void no_randomness_no_value(void **state)
     (void)state;
     test_push(&c, plain, 5);
     test_random_left = bytes_of(random44, 43);
-    assert_int_equal(envelope_seal(ctx, kms(), dek, BYTES_LIT("/k"), &c, 0, 5, out), ERR_RANDOM);
+    assert_int_equal(envelope_seal(ctx, kms(), dek, BYTES_LIT("/k"), chain_begin(&c), 5, out),
+                     ERR_RANDOM);
     chain_fini(&c);
     dek_drop(dek);
 }

@@ -227,7 +227,8 @@ static struct buf seal(struct fix *f, const struct provider *p, const struct dek
     assert_int_equal(envelope_sealed_len(p, dek, n, &b.n), ERR_OK);
     b.p = malloc(b.n);
     assert_non_null(b.p);
-    assert_int_equal(envelope_seal(f->ctx, p, dek, bytes_str(key), &in, 0, n, b.p), ERR_OK);
+    assert_int_equal(envelope_seal(f->ctx, p, dek, bytes_str(key), chain_begin(&in), n, b.p),
+                     ERR_OK);
     chain_fini(&in);
     return b;
 }
@@ -252,7 +253,7 @@ struct buf fix_open(struct fix *f, const char *key, const void *value, size_t n)
     struct envelope_opened opened;
 
     fix_chain(f, value, n, NULL, 0, &in);
-    assert_int_equal(envelope_identify(&f->secrets, &in, 0, n, &arena, &v), ERR_OK);
+    assert_int_equal(envelope_identify(&f->secrets, chain_begin(&in), n, &arena, NULL, &v), ERR_OK);
     assert_true(v.needs_dek);
     assert_true(dek_id_eq(&v.id, &f->deks[0]->id));
     assert_int_equal(envelope_open_scratch(f->ctx, &f->secrets, &v, f->deks[0], bytes_str(key), &in,

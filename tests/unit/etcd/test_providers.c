@@ -102,7 +102,8 @@ static struct buf seal(const struct provider *p, const char *key, size_t n)
     b.p = malloc(len);
     b.n = len;
     assert_non_null(b.p);
-    assert_int_equal(envelope_seal(fix.ctx, p, NULL, bytes_str(key), &in, 0, n, b.p), ERR_OK);
+    assert_int_equal(envelope_seal(fix.ctx, p, NULL, bytes_str(key), chain_begin(&in), n, b.p),
+                     ERR_OK);
     chain_fini(&in);
     buf_free(&plain);
     return b;
@@ -119,7 +120,7 @@ static void check_opens_by(const struct provider *p, const char *key, const uint
     struct chain in;
 
     fix_chain(&fix, value, n, NULL, 0, &in);
-    assert_int_equal(envelope_identify(&list, &in, 0, n, &arena, &v), ERR_OK);
+    assert_int_equal(envelope_identify(&list, chain_begin(&in), n, &arena, NULL, &v), ERR_OK);
     assert_int_equal(envelope_open_scratch(fix.ctx, &list, &v, NULL, bytes_str(key), &in, 0, n,
                                            &fix.pool, &plain, &opened),
                      ERR_OK);

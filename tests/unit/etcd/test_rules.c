@@ -176,12 +176,42 @@ static void test_touch_never_misses(void **state)
     etcd_rules_free(r);
 }
 
+/* Whatever key came before, the answer is that of a look-up alone: all short keys. */
+static void test_near(void **state)
+{
+    const struct etcd_rule v[] = {
+        {BYTES_LIT("/a"), false, &list_a},      {BYTES_LIT("/a/b"), false, NULL},
+        {BYTES_LIT("/a/b/a"), true, &list_b},   {BYTES_LIT("/b"), true, &list_a},
+        {BYTES_LIT("/b"), false, &list_all},    {BYTES_LIT("/bb"), true, &list_b},
+        {BYTES_LIT("/ab/a"), false, &list_all}, {BYTES_LIT("/ab.a"), false, &list_b},
+    };
+    static const char alphabet[] = {'.', '/', 'a', 'b'};
+    struct etcd_rules *r = make(v, ARRAY_LEN(v));
+    const struct etcd_rule *near = NULL;
+    uint32_t random = 1;
+    char key[6];
+
+    (void)state;
+    for (unsigned i = 0; i < 200000; i++) {
+        struct bytes k = bytes_of(key, 1 + i % sizeof key);
+
+        for (unsigned j = 0; j < k.n; j++) {
+            random = random * 1103515245u + 12345u;
+            key[j] = alphabet[random >> 29 & 3];
+        }
+        key[0] = '/';
+        assert_ptr_equal(etcd_rules_find_near(r, k, &near), etcd_rules_find(r, k));
+    }
+    etcd_rules_free(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_whole_segments), cmocka_unit_test(test_longest_wins),
         cmocka_unit_test(test_dotless),        cmocka_unit_test(test_empty),
         cmocka_unit_test(test_touch),          cmocka_unit_test(test_touch_never_misses),
+        cmocka_unit_test(test_near),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
