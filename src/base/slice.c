@@ -271,6 +271,16 @@ void chain_consume(struct chain *c, size_t n)
     }
 }
 
+void chain_unconsume(struct chain *c, size_t n)
+{
+    struct slice *s = chain_at(c, 0);
+
+    CHECK(n <= s->off);
+    s->off -= (uint32_t)n;
+    s->len += (uint32_t)n;
+    c->len += n;
+}
+
 void chain_copy(const struct chain *c, size_t off, size_t n, uint8_t *dst)
 {
     struct chain_pos pos = chain_seek(c, off);

@@ -152,6 +152,9 @@ MUST_CHECK enum err chain_move(struct chain *dst, struct chain *src, size_t n);
 MUST_CHECK enum err chain_share(struct chain *dst, const struct chain *src, size_t off, size_t n);
 /* Drops the first n bytes; n <= c->len. */
 void chain_consume(struct chain *c, size_t n);
+/* Takes back the n bytes that chain_consume dropped last, if it dropped them from the slice that is
+ * the first now. */
+void chain_unconsume(struct chain *c, size_t n);
 /* Copies bytes [off, off + n) to dst; they must exist. */
 void chain_copy(const struct chain *c, size_t off, size_t n, uint8_t *dst);
 /* Copies n bytes of p to the end, into the pool's open slab of that kind (slab_gather). Counts as

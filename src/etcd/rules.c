@@ -106,15 +106,19 @@ static const struct etcd_rule *rules_match(const struct etcd_rules *r, struct by
 static const struct etcd_rule *rules_find(const struct etcd_rules *r, struct bytes key)
 {
     size_t n = key.n < r->prefix_max ? key.n : r->prefix_max;
+    const struct etcd_rule *rule = NULL;
 
-    for (;; n--) {
-        const struct etcd_rule *rule = NULL;
+    if (n == key.n || key.p[n] == '/')
+        rule = rules_match(r, key, n);
+    while (rule == NULL && n > 0) {
+        const uint8_t *slash = memrchr(key.p, '/', n);
 
-        if (n == key.n || key.p[n] == '/')
-            rule = rules_match(r, key, n);
-        if (rule != NULL || n == 0)
-            return rule;
+        if (slash == NULL)
+            return NULL;
+        n = (size_t)(slash - key.p);
+        rule = rules_match(r, key, n);
     }
+    return rule;
 }
 
 const struct provider_list *etcd_rules_find(const struct etcd_rules *r, struct bytes key)

@@ -22,7 +22,6 @@ enum err etcd_watch_cancel_request(int64_t watch_id, struct slab_pool *pool, str
 
     n += pb_put_varint(msg + n, body_len);
     memcpy(msg + n, body, body_len);
-    out->body = (struct chain){0};
     e = chain_push_copy(&out->body, pool, msg, n + body_len, 0);
     if (e != ERR_OK)
         chain_fini(&out->body);

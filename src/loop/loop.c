@@ -18,6 +18,7 @@ static void update_idle(struct loop *l);
 static void run_flushes(struct loop *l)
 {
     l->pass++;
+    l->turn_ns = 0;
     l->is_flushing = true;
     while (!list_is_empty(&l->flushes)) {
         struct loop_flush *f = LIST_FIRST(&l->flushes, struct loop_flush, node);
@@ -118,6 +119,13 @@ void loop_fini(struct loop *l)
     drop_nodes(&l->flushes);
     drop_nodes(&l->tasks);
     CHECK(uv_loop_close(&l->uv) == 0);
+}
+
+uint64_t loop_turn_ns(struct loop *l)
+{
+    if (l->turn_ns == 0)
+        l->turn_ns = loop_hrtime_ns();
+    return l->turn_ns;
 }
 
 uint64_t loop_now_ms(const struct loop *l)

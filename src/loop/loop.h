@@ -25,6 +25,7 @@ struct loop {
     struct list flushes_later; /* ran in this pass and were asked for again: next pass */
     struct list tasks;
     uint64_t pass;
+    uint64_t turn_ns; /* 0: not looked at in this turn */
     bool is_flushing;
     bool is_running;
     bool is_stopping;
@@ -40,6 +41,9 @@ void loop_stop(struct loop *l);
 void loop_fini(struct loop *l);
 /* Milliseconds on CLOCK_MONOTONIC, as of this turn. */
 uint64_t loop_now_ms(const struct loop *l);
+/* Nanoseconds on CLOCK_MONOTONIC at the first call of this turn: about when what is being worked on
+ * arrived. One look at the clock costs as much as walking a small message. */
+uint64_t loop_turn_ns(struct loop *l);
 /* Nanoseconds on CLOCK_MONOTONIC, now. */
 uint64_t loop_hrtime_ns(void);
 

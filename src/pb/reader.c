@@ -158,6 +158,12 @@ static inline uint32_t varint_here(const uint8_t *p, const uint8_t *end, uint64_
     return 0;
 }
 
+/* n bytes on from pos, which is in the same slice. */
+static inline struct chain_pos at_offset(const struct chain_pos *pos, uint32_t n)
+{
+    return (struct chain_pos){pos->chain, pos->index, pos->off + n, pos->at + n};
+}
+
 /* The common field: a tag of one byte, a varint or bytes behind it, and its head in one slice.
  * False: it is another one, malformed, or not all there, and nothing has changed. */
 static inline bool next_here(struct pb_reader *r, struct pb_field *f)
@@ -175,16 +181,26 @@ static inline bool next_here(struct pb_reader *r, struct pb_field *f)
     if (used == 0)
         return false;
     head = 1 + used;
-    if (wire == PB_LEN && v > reader_left(&r->pos, r->end) - head)
-        return false;
     f->number = b.p[0] >> 3;
     f->wire = (enum pb_wire)wire;
     f->at = r->pos.at;
-    f->value = r->pos;
-    chain_skip(&f->value, wire == PB_LEN ? head : 1);
+    if (wire == PB_VARINT) {
+        f->value = at_offset(&r->pos, 1);
+        f->value_len = used;
+        f->varint = v;
+    } else {
+        if (head == b.n || v > b.n - head) { /* the value goes on in other slices, or is missing */
+            if (v > reader_left(&r->pos, r->end) - head)
+                return false;
+            f->value = r->pos;
+            chain_skip(&f->value, head);
+        } else {
+            f->value = at_offset(&r->pos, head);
+        }
+        f->value_len = (size_t)v;
+        f->varint = 0;
+    }
     f->value_at = f->value.at;
-    f->value_len = wire == PB_LEN ? (size_t)v : used;
-    f->varint = wire == PB_LEN ? 0 : v;
     r->pos = f->value;
     chain_skip(&r->pos, f->value_len);
     return true;

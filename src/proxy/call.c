@@ -81,7 +81,7 @@ static void call_free_if_over(struct call *c)
 static void request_is_whole(struct call *c)
 {
     c->client_has_ended = true;
-    c->request_whole_ns = loop_hrtime_ns();
+    c->request_whole_ns = loop_turn_ns(&c->worker->loop);
 }
 
 static void request_is_sent(struct call *c)
@@ -92,20 +92,23 @@ static void request_is_sent(struct call *c)
 
 static void answer_begin(struct call *c)
 {
+    uint64_t turn_ns = loop_turn_ns(&c->worker->loop);
+
     if (c->answer_since_ns == 0)
-        c->answer_since_ns = loop_hrtime_ns();
+        c->answer_since_ns = turn_ns > c->answer_until_ns ? turn_ns : c->answer_until_ns;
 }
 
 static void answer_done(struct call *c)
 {
-    if (c->answer_since_ns != 0)
-        c->added_ns += loop_hrtime_ns() - c->answer_since_ns;
+    if (c->answer_since_ns == 0)
+        return;
+    c->answer_until_ns = loop_hrtime_ns();
+    c->added_ns += c->answer_until_ns - c->answer_since_ns;
     c->answer_since_ns = 0;
 }
 
-static void count_answered(struct call *c, struct h2_fields trailers)
+static void count_answered(struct call *c, struct bytes code)
 {
-    struct bytes code = fields_find(trailers, BYTES_LIT("grpc-status"));
     unsigned status = 0;
 
     for (size_t i = 0; i < code.n && i < 3; i++)
@@ -218,6 +221,8 @@ void call_fail_err(struct call *c, enum err e)
 
 void call_finish(struct call *c)
 {
+    NOT_CLEARED struct fields_head head;
+
     if (c->state != CALL_OPEN)
         return;
     if (c->trailers.count == 0) { /* END_STREAM without trailers: an answer that was cut */
@@ -225,7 +230,8 @@ void call_finish(struct call *c)
         return;
     }
     call_set_state(c, CALL_ANSWERED);
-    count_answered(c, fields_view(&c->trailers));
+    fields_look(fields_view(&c->trailers), &head);
+    count_answered(c, head.grpc_status);
     if (c->down == NULL)
         return;
     if (h2_stream_trailers(c->down, fields_view(&c->trailers)) != ERR_OK)
@@ -253,10 +259,11 @@ static void call_gone(struct call *c)
 static bool add_timeout(struct call *c)
 {
     char text[GRPC_TIMEOUT_MAX];
-    uint64_t now = loop_hrtime_ns();
+    uint64_t now;
 
     if (c->deadline_ns == 0)
         return true;
+    now = loop_hrtime_ns();
     if (now >= c->deadline_ns)
         return false;
     grpc_timeout_format(c->deadline_ns - now, text);
@@ -297,17 +304,8 @@ static bool call_open_up(struct call *c)
 
 static bool send_sealed(struct call *c, struct sealed_msg *msg, bool end)
 {
-    uint8_t prefix[GRPC_PREFIX_LEN];
-    struct chain out = {0};
-    enum err e;
+    enum err e = h2_stream_send(c->up, &msg->body, end);
 
-    grpc_prefix_put(prefix, (uint32_t)msg->body.len);
-    e = chain_push_copy(&out, &c->worker->pool, prefix, sizeof prefix, 0);
-    if (e == ERR_OK)
-        e = chain_move(&out, &msg->body, msg->body.len);
-    if (e == ERR_OK)
-        e = h2_stream_send(c->up, &out, end);
-    chain_fini(&out);
     if (e == ERR_OK) {
         c->up_has_ended = c->up_has_ended || end;
         if (end)
@@ -376,55 +374,19 @@ bool call_send_down(struct call *c, struct chain *bytes)
 
 /* --- the client's stream --------------------------------------------------------------------- */
 
-static bool is_one_of(struct bytes name, const struct bytes *set, size_t count)
+static enum err copy_request_headers(struct call *c, struct h2_fields h,
+                                     const struct fields_head *head)
 {
-    for (size_t i = 0; i < count; i++)
-        if (bytes_eq(name, set[i]))
-            return true;
-    return false;
-}
-
-#define NAME(s)                                                                                    \
-    {                                                                                              \
-        (const uint8_t *)(s), sizeof(s) - 1                                                        \
-    }
-
-/* All but headers that end at a proxy, or that the proxy sets itself. */
-static bool is_passed_to_etcd(struct bytes name)
-{
-    static const struct bytes own[] = {NAME("grpc-timeout"),
-                                       NAME("grpc-encoding"),
-                                       NAME("grpc-accept-encoding"),
-                                       NAME("connection"),
-                                       NAME("host"),
-                                       NAME("keep-alive"),
-                                       NAME("proxy-connection"),
-                                       NAME("te"),
-                                       NAME("transfer-encoding"),
-                                       NAME("upgrade"),
-                                       NAME("content-length")};
-
-    return name.n > 0 && name.p[0] != ':' && !is_one_of(name, own, ARRAY_LEN(own));
-}
-
-static enum err copy_request_headers(struct call *c, struct h2_fields h)
-{
-    struct bytes authority = fields_find(h, BYTES_LIT(":authority"));
+    struct bytes authority = head->authority.n > 0 ? head->authority : BYTES_LIT("localhost");
     struct fields *f = &c->headers;
-    const struct h2_field pseudo[] = {
-        {BYTES_LIT(":method"), BYTES_LIT("POST")},
-        {BYTES_LIT(":scheme"), BYTES_LIT("http")},
-        {BYTES_LIT(":path"), bytes_str(c->method->path)},
-        {BYTES_LIT(":authority"), authority.n > 0 ? authority : BYTES_LIT("localhost")}};
-    size_t rest = 0;
 
-    for (size_t i = 0; i < h.count; i++)
-        rest += h.v[i].name.n + h.v[i].value.n;
-    TRY(fields_copy(f, &c->worker->pool.objects, (struct h2_fields){pseudo, ARRAY_LEN(pseudo)},
-                    NULL, h.count + 3, rest + sizeof "grpc-timeout" + GRPC_TIMEOUT_MAX));
-    for (size_t i = 0; i < h.count; i++)
-        if (is_passed_to_etcd(h.v[i].name))
-            fields_add(f, h.v[i].name, h.v[i].value);
+    TRY(fields_new(f, &c->worker->pool.objects, h.count + 7,
+                   fields_bytes(h) + authority.n + sizeof "grpc-timeout" + GRPC_TIMEOUT_MAX));
+    fields_add_static(f, BYTES_LIT(":method"), BYTES_LIT("POST"));
+    fields_add_static(f, BYTES_LIT(":scheme"), BYTES_LIT("http"));
+    fields_add_static(f, BYTES_LIT(":path"), bytes_of(c->method->path, c->method->path_len));
+    fields_add(f, BYTES_LIT(":authority"), authority);
+    fields_add_passed(f, h);
     fields_add_static(f, BYTES_LIT("te"), BYTES_LIT("trailers"));
     fields_add_static(f, BYTES_LIT("grpc-accept-encoding"), BYTES_LIT("identity"));
     return ERR_OK;
@@ -454,40 +416,38 @@ static void refuse_encoding(struct call *c, struct bytes encoding)
 }
 
 /* True when the request may go on; else it has been answered. */
-static bool admit(struct call *c, struct h2_fields h)
+static bool admit(struct call *c, const struct fields_head *head)
 {
-    struct bytes path = fields_find(h, BYTES_LIT(":path"));
-    struct bytes encoding = fields_find(h, BYTES_LIT("grpc-encoding"));
-    struct bytes timeout = fields_find(h, BYTES_LIT("grpc-timeout"));
     uint64_t ns;
 
-    if (!bytes_eq(fields_find(h, BYTES_LIT(":method")), BYTES_LIT("POST"))) {
+    if (!bytes_eq(head->method, BYTES_LIT("POST"))) {
         refuse_http(c, "405");
         return false;
     }
-    if (!grpc_content_type_ok(fields_find(h, BYTES_LIT("content-type")))) {
+    if (!grpc_content_type_ok(head->content_type)) {
         refuse_http(c, "415");
         return false;
     }
-    c->method = etcd_method_find(path);
+    c->method = etcd_method_find(head->path);
     if (c->method == NULL) {
         struct failure f;
 
         call_failure_init(c, ERR_UNKNOWN_METHOD, &f);
-        f.path = path;
+        f.path = head->path;
         call_fail(c, &f);
         return false;
     }
-    if (encoding.n > 0 && !bytes_eq(encoding, BYTES_LIT("identity"))) {
-        refuse_encoding(c, encoding);
+    if (head->encoding.n > 0 && !bytes_eq(head->encoding, BYTES_LIT("identity"))) {
+        refuse_encoding(c, head->encoding);
         return false;
     }
-    if (timeout.p != NULL) {
-        if (!grpc_timeout_parse(timeout, &ns)) {
+    if (head->timeout.p != NULL) {
+        if (!grpc_timeout_parse(head->timeout, &ns)) {
             refuse_http(c, "400");
             return false;
         }
-        c->deadline_ns = loop_hrtime_ns() + (ns < UINT64_MAX / 2 ? ns : UINT64_MAX / 2);
+        c->deadline_ns =
+            loop_turn_ns(&c->worker->loop) + (ns < UINT64_MAX / 2 ? ns : UINT64_MAX / 2);
     }
     if (worker_is_over_limit(c->worker)) {
         call_fail_err(c, ERR_MEMORY_LIMIT);
@@ -500,6 +460,7 @@ void call_open(struct link *l, struct h2_stream *down, struct h2_fields h, bool 
 {
     struct worker *w = link_worker(l);
     struct call *c = objects_calloc(&w->pool.objects, 1, sizeof *c);
+    NOT_CLEARED struct fields_head head;
 
     if (c == NULL) {
         h2_stream_reset(down, H2_REFUSED_STREAM);
@@ -518,9 +479,10 @@ void call_open(struct link *l, struct h2_stream *down, struct h2_fields h, bool 
     if (end_stream)
         request_is_whole(c);
     metric_add(METRIC_calls_total, 1);
-    if (!admit(c, h))
+    fields_look(h, &head);
+    if (!admit(c, &head))
         return;
-    if (copy_request_headers(c, h) != ERR_OK) {
+    if (copy_request_headers(c, h, &head) != ERR_OK) {
         call_fail_err(c, ERR_NOMEM);
         return;
     }
@@ -583,17 +545,6 @@ void call_on_down_close(struct h2_stream *s, enum h2_code code, bool is_complete
 
 /* --- etcd's stream --------------------------------------------------------------------------- */
 
-/* All but what ends at a proxy, and no pseudo-header. */
-static bool is_passed_to_client(struct bytes name)
-{
-    static const struct bytes own[] = {NAME("grpc-accept-encoding"), NAME("grpc-encoding"),
-                                       NAME("connection"),           NAME("keep-alive"),
-                                       NAME("proxy-connection"),     NAME("upgrade"),
-                                       NAME("transfer-encoding"),    NAME("content-length")};
-
-    return name.n > 0 && name.p[0] != ':' && !is_one_of(name, own, ARRAY_LEN(own));
-}
-
 /* Hands the headers of an answer with status 200 on without a copy: h2 makes its own. */
 static enum err respond(struct call *c, struct h2_fields h, bool end_stream)
 {
@@ -604,7 +555,7 @@ static enum err respond(struct call *c, struct h2_fields h, bool end_stream)
         return ERR_MEMORY_LIMIT;
     v[n++] = (struct h2_field){BYTES_LIT(":status"), BYTES_LIT("200")};
     for (size_t i = 0; i < h.count; i++)
-        if (is_passed_to_client(h.v[i].name))
+        if (fields_is_passed(h.v[i].name))
             v[n++] = h.v[i];
     return h2_respond(c->down, (struct h2_fields){v, n}, end_stream);
 }
@@ -631,18 +582,17 @@ static uint64_t decimal(struct bytes text)
 void call_on_up_response(struct h2_stream *s, struct h2_fields h, bool end_stream)
 {
     struct call *c = h2_stream_user(s);
-    struct bytes encoding = fields_find(h, BYTES_LIT("grpc-encoding"));
-    struct bytes status = fields_find(h, BYTES_LIT(":status"));
+    NOT_CLEARED struct fields_head head;
     enum err e;
 
     if (c->state != CALL_OPEN || c->down == NULL)
         return;
-    if (!bytes_eq(status, BYTES_LIT("200")) ||
-        !grpc_content_type_ok(fields_find(h, BYTES_LIT("content-type")))) {
-        fail_with_code(c, ERR_ANS_HTTP, decimal(status));
+    fields_look(h, &head);
+    if (!bytes_eq(head.status, BYTES_LIT("200")) || !grpc_content_type_ok(head.content_type)) {
+        fail_with_code(c, ERR_ANS_HTTP, decimal(head.status));
         return;
     }
-    if (encoding.n > 0 && !bytes_eq(encoding, BYTES_LIT("identity"))) {
+    if (head.encoding.n > 0 && !bytes_eq(head.encoding, BYTES_LIT("identity"))) {
         call_fail_err(c, ERR_ANS_COMPRESSED);
         return;
     }
@@ -654,7 +604,7 @@ void call_on_up_response(struct h2_stream *s, struct h2_fields h, bool end_strea
     c->down_has_headers = true;
     if (end_stream) { /* trailers-only */
         call_set_state(c, CALL_ANSWERED);
-        count_answered(c, h);
+        count_answered(c, head.grpc_status);
         lane_kill(&c->request);
         lane_kill(&c->answer);
         down_ended(c);
@@ -677,8 +627,7 @@ void call_on_up_trailers(struct h2_stream *s, struct h2_fields h)
 
     if (c->state != CALL_OPEN)
         return;
-    if (fields_copy(&c->trailers, &c->worker->pool.objects, h, is_passed_to_client, 0, 0) !=
-        ERR_OK) {
+    if (fields_copy(&c->trailers, &c->worker->pool.objects, h) != ERR_OK) {
         call_fail_err(c, ERR_NOMEM);
         return;
     }

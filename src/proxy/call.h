@@ -49,6 +49,7 @@ struct call {
     /* What the proxy adds to a unary call, on the monotonic clock. */
     uint64_t request_whole_ns; /* when its last byte was here */
     uint64_t answer_since_ns;  /* bytes of the answer are being worked on; 0: none are */
+    uint64_t answer_until_ns;  /* when the last of them were done with */
     uint64_t added_ns;
     struct loop_timer reap; /* an answered stream whose client never ends its side */
 };
@@ -67,8 +68,8 @@ struct call *call_of_link_node(struct list *node);
 
 /* --- for lane.c --- */
 
-/* Sends a message to etcd: the only way there. Opens the upstream stream of a unary call. end:
- * nothing follows. Takes msg. False: the call has failed. */
+/* Sends a message, which has its gRPC prefix, to etcd: the only way there. Opens the upstream
+ * stream of a unary call. end: nothing follows. Takes msg. False: the call has failed. */
 bool call_send_up(struct call *c, struct sealed_msg *msg, bool end);
 /* Ends our side of the upstream stream of a streaming call. */
 void call_end_up(struct call *c);

@@ -7,23 +7,143 @@ void fields_fini(struct fields *f, struct objects *o)
     *f = (struct fields){0};
 }
 
-enum err fields_copy(struct fields *f, struct objects *o, struct h2_fields h, fields_filter keep,
-                     size_t extra, size_t extra_bytes)
-{
-    size_t bytes = extra_bytes;
+/* --- names ----------------------------------------------------------------------------------- */
 
-    for (size_t i = 0; i < h.count; i++)
-        bytes += h.v[i].name.n + h.v[i].value.n;
-    f->cap = h.count + extra;
-    f->v = objects_alloc(o, f->cap * sizeof *f->v + bytes);
+enum name {
+    NAME_OTHER,
+    NAME_METHOD,
+    NAME_PATH,
+    NAME_AUTHORITY,
+    NAME_STATUS,
+    NAME_PSEUDO, /* any other */
+    NAME_CONTENT_TYPE,
+    NAME_ENCODING,
+    NAME_TIMEOUT,
+    NAME_GRPC_STATUS,
+    NAME_OWN, /* ends at a proxy */
+};
+
+static bool is(struct bytes name, const char *text)
+{
+    return memcmp(name.p, text, name.n) == 0;
+}
+
+static enum name pseudo_of(struct bytes n)
+{
+    switch (n.n) {
+    case 5:
+        return is(n, ":path") ? NAME_PATH : NAME_PSEUDO;
+    case 7:
+        return is(n, ":method") ? NAME_METHOD : is(n, ":status") ? NAME_STATUS : NAME_PSEUDO;
+    case 10:
+        return is(n, ":authority") ? NAME_AUTHORITY : NAME_PSEUDO;
+    default:
+        return NAME_PSEUDO;
+    }
+}
+
+static enum name own_if(bool is_own)
+{
+    return is_own ? NAME_OWN : NAME_OTHER;
+}
+
+static enum name name_of(struct bytes n)
+{
+    if (n.n == 0)
+        return NAME_OWN;
+    if (n.p[0] == ':')
+        return pseudo_of(n);
+    switch (n.n) { /* most names fit no case, and are not compared at all */
+    case 2:
+        return own_if(is(n, "te"));
+    case 4:
+        return own_if(is(n, "host"));
+    case 7:
+        return own_if(is(n, "upgrade"));
+    case 10:
+        return own_if(is(n, "connection") || is(n, "keep-alive"));
+    case 11:
+        return is(n, "grpc-status") ? NAME_GRPC_STATUS : NAME_OTHER;
+    case 12:
+        return is(n, "content-type")   ? NAME_CONTENT_TYPE
+               : is(n, "grpc-timeout") ? NAME_TIMEOUT
+                                       : NAME_OTHER;
+    case 13:
+        return is(n, "grpc-encoding") ? NAME_ENCODING : NAME_OTHER;
+    case 14:
+        return own_if(is(n, "content-length"));
+    case 16:
+        return own_if(is(n, "proxy-connection"));
+    case 17:
+        return own_if(is(n, "transfer-encoding"));
+    case 20:
+        return own_if(is(n, "grpc-accept-encoding"));
+    default:
+        return NAME_OTHER;
+    }
+}
+
+void fields_look(struct h2_fields h, struct fields_head *out)
+{
+    struct bytes first[NAME_OWN + 1] = {{NULL, 0}};
+
+    for (size_t i = 0; i < h.count; i++) {
+        struct bytes *at = &first[name_of(h.v[i].name)];
+
+        if (at->p == NULL)
+            *at = h.v[i].value;
+    }
+    *out = (struct fields_head){.method = first[NAME_METHOD],
+                                .path = first[NAME_PATH],
+                                .authority = first[NAME_AUTHORITY],
+                                .status = first[NAME_STATUS],
+                                .content_type = first[NAME_CONTENT_TYPE],
+                                .encoding = first[NAME_ENCODING],
+                                .timeout = first[NAME_TIMEOUT],
+                                .grpc_status = first[NAME_GRPC_STATUS]};
+}
+
+bool fields_is_passed(struct bytes name)
+{
+    enum name n = name_of(name);
+
+    return n == NAME_OTHER || n == NAME_CONTENT_TYPE || n == NAME_GRPC_STATUS;
+}
+
+/* --- copies ---------------------------------------------------------------------------------- */
+
+enum err fields_new(struct fields *f, struct objects *o, size_t count, size_t bytes)
+{
+    f->v = objects_alloc(o, count * sizeof *f->v + bytes);
     if (f->v == NULL)
         return ERR_NOMEM;
+    f->cap = count;
     f->count = 0;
-    f->bytes = (uint8_t *)(f->v + f->cap);
+    f->bytes = (uint8_t *)(f->v + count);
     f->bytes_left = bytes;
+    return ERR_OK;
+}
+
+size_t fields_bytes(struct h2_fields h)
+{
+    size_t n = 0;
+
     for (size_t i = 0; i < h.count; i++)
-        if (keep == NULL || keep(h.v[i].name))
+        n += h.v[i].name.n + h.v[i].value.n;
+    return n;
+}
+
+void fields_add_passed(struct fields *f, struct h2_fields h)
+{
+    for (size_t i = 0; i < h.count; i++)
+        if (fields_is_passed(h.v[i].name))
             fields_add(f, h.v[i].name, h.v[i].value);
+}
+
+enum err fields_copy(struct fields *f, struct objects *o, struct h2_fields h)
+{
+    TRY(fields_new(f, o, h.count, fields_bytes(h)));
+    fields_add_passed(f, h);
     return ERR_OK;
 }
 
@@ -53,12 +173,4 @@ void fields_add_static(struct fields *f, struct bytes name, struct bytes value)
 struct h2_fields fields_view(const struct fields *f)
 {
     return (struct h2_fields){f->v, f->count};
-}
-
-struct bytes fields_find(struct h2_fields h, struct bytes name)
-{
-    for (size_t i = 0; i < h.count; i++)
-        if (bytes_eq(h.v[i].name, name))
-            return h.v[i].value;
-    return bytes_of(NULL, 0);
 }

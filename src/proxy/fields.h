@@ -14,21 +14,33 @@ struct fields {
     size_t bytes_left;
 };
 
-/* Which fields of a list are copied. */
-typedef bool (*fields_filter)(struct bytes name);
+/* What a call looks at in a field list: of each the first, {NULL, 0} when there is none. Borrowed.
+ */
+struct fields_head {
+    struct bytes method, path, authority, status; /* pseudo-header fields */
+    struct bytes content_type, encoding, timeout, grpc_status;
+};
 
-/* Makes f (empty) a copy of the fields of h that keep lets through (NULL: all), with room for extra
- * more fields of extra_bytes bytes in all. Names and values are copied, so that a short header
- * cannot pin a read slab. Errors: ERR_NOMEM. */
-MUST_CHECK enum err fields_copy(struct fields *f, struct objects *o, struct h2_fields h,
-                                fields_filter keep, size_t extra, size_t extra_bytes);
+/* All of them in one walk. */
+void fields_look(struct h2_fields h, struct fields_head *out);
+/* Does the field go on to the other side? Not those that end at a proxy (RFC 9110 section 7.6.1),
+ * those that it sets itself, and pseudo-header fields. */
+bool fields_is_passed(struct bytes name);
+
+/* Makes f (empty) a block with room for count fields of bytes bytes in all. Errors: ERR_NOMEM. */
+MUST_CHECK enum err fields_new(struct fields *f, struct objects *o, size_t count, size_t bytes);
+/* Makes f (empty) a copy of the fields of h that are passed on. Names and values are copied, so
+ * that a short header cannot pin a read slab. Errors: ERR_NOMEM. */
+MUST_CHECK enum err fields_copy(struct fields *f, struct objects *o, struct h2_fields h);
+/* Adds those fields into the room that was asked for. */
+void fields_add_passed(struct fields *f, struct h2_fields h);
 /* Adds a field into the room that was asked for: more is our bug. */
 void fields_add(struct fields *f, struct bytes name, struct bytes value);
 /* Adds a field whose bytes outlive f: constants. */
 void fields_add_static(struct fields *f, struct bytes name, struct bytes value);
 void fields_fini(struct fields *f, struct objects *o);
 struct h2_fields fields_view(const struct fields *f);
-/* The value of the first field with that name; {NULL, 0} when there is none. */
-struct bytes fields_find(struct h2_fields h, struct bytes name);
+/* Bytes of all names and values. */
+size_t fields_bytes(struct h2_fields h);
 
 #endif

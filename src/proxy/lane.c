@@ -63,7 +63,10 @@ static enum lane_step relay_step(struct lane *l)
 /* Moves the body of the message in front, which is whole, to l->msg. */
 static bool take_message(struct lane *l, uint32_t length)
 {
+    l->has_prefix = length > 0 && chain_at(&l->in, 0)->len > GRPC_PREFIX_LEN;
     chain_consume(&l->in, GRPC_PREFIX_LEN);
+    if (l->in.len == length)
+        return chain_append(&l->msg, &l->in) == ERR_OK;
     return chain_move(&l->msg, &l->in, length) == ERR_OK;
 }
 

@@ -34,6 +34,7 @@ struct lane {
     size_t uncredited;          /* received, stream window not yet given back */
     size_t relay_left;          /* opaque answer: bytes of the present message still to pass */
     struct chain msg;           /* the message (or batch) in work */
+    bool has_prefix;            /* its gRPC prefix lies right before it: chain_unconsume */
     struct lane_bench *bench;   /* while a message is in work */
     struct keyset *keys;        /* the rule set that its plan is made with */
     struct etcd_stream *stream; /* a large answer in work */

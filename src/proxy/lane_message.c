@@ -27,26 +27,50 @@ bool lane__message_begin(struct lane *l)
     return l->keys != NULL;
 }
 
-/* Puts the gRPC prefix before body and sends it to the client. Takes body. */
-static bool send_answer(struct lane *l, struct chain *body)
-{
-    struct call *c = l->call;
-    uint8_t prefix[GRPC_PREFIX_LEN];
-    struct chain out = {0};
-    enum err e;
-    bool ok;
+/* --- gRPC prefixes --------------------------------------------------------------------------- */
 
-    grpc_prefix_put(prefix, (uint32_t)body->len);
-    e = chain_push_copy(&out, &c->worker->pool, prefix, sizeof prefix, SLAB_SECRET);
-    if (e == ERR_OK)
-        e = chain_move(&out, body, body->len);
-    if (e != ERR_OK) {
-        chain_fini(&out);
-        call_fail_err(c, e);
-        return false;
+/* Room for a prefix at the end of out, where the message will gather behind it. NULL: no memory. */
+static uint8_t *prefix_reserve(const struct lane *l, struct chain *out)
+{
+    static const uint8_t none[GRPC_PREFIX_LEN];
+    struct slice *s;
+
+    if (chain_push_copy(out, &l->call->worker->pool, none, sizeof none,
+                        l->is_answer ? SLAB_SECRET : 0) != ERR_OK)
+        return NULL;
+    s = chain_at(out, out->count - 1);
+    return slice_data(*s) + s->len - sizeof none;
+}
+
+/* out is the prefix and its message. */
+static void prefix_fill(uint8_t *prefix, const struct chain *out)
+{
+    grpc_prefix_put(prefix, (uint32_t)(out->len - GRPC_PREFIX_LEN));
+}
+
+/* Puts the present message, which goes on byte for byte, behind its prefix: as it came. */
+static enum err prefix_restore(struct lane *l, struct chain *msg, struct chain *out)
+{
+    uint8_t *prefix;
+
+    if (l->has_prefix) {
+        chain_unconsume(msg, GRPC_PREFIX_LEN);
+        return chain_append(out, msg);
     }
-    ok = call_send_down(c, &out);
-    chain_fini(&out);
+    prefix = prefix_reserve(l, out);
+    TRY(prefix == NULL ? ERR_NOMEM : chain_append(out, msg));
+    prefix_fill(prefix, out);
+    return ERR_OK;
+}
+
+/* Sends a message with its prefix to the client, or fails the call with e. Takes out. */
+static bool send_answer(struct lane *l, enum err e, struct chain *out)
+{
+    bool ok = e == ERR_OK && call_send_down(l->call, out);
+
+    chain_fini(out);
+    if (e != ERR_OK)
+        call_fail_err(l->call, e);
     return ok;
 }
 
@@ -73,6 +97,16 @@ static bool is_value_error(enum err e)
            e != ERR_ANS_PREV_KEY && e != ERR_ANS_UNKNOWN_WATCH;
 }
 
+static enum err make_cancel(struct lane *l, int64_t watch_id, struct sealed_msg *out)
+{
+    uint8_t *prefix = prefix_reserve(&l->call->request, &out->body);
+
+    TRY(prefix == NULL ? ERR_NOMEM
+                       : etcd_watch_cancel_request(watch_id, &l->call->worker->pool, out));
+    prefix_fill(prefix, &out->body);
+    return ERR_OK;
+}
+
 /* A value of a watch does not open: that watch alone ends. Upstream is asked to cancel it, the
  * client is told, and what etcd still sends for it is swallowed. out: whole responses that go
  * before. */
@@ -85,8 +119,8 @@ static enum lane_step watch_cancel(struct lane *l, enum err e)
     struct chain response = {0};
     struct failure f;
     char text[STATUS_TEXT_MAX];
+    uint8_t *prefix;
     enum err made;
-    bool is_sent;
 
     if (c->up_has_ended || c->up == NULL || watch == NULL || c->watch_header_len == 0)
         return lane__fail(l, e);
@@ -96,23 +130,25 @@ static enum lane_step watch_cancel(struct lane *l, enum err e)
     metric_refused(e);
     LOG_RATED(WARN, "watch cancelled", "call=%llu watch=%lld reason=%s text=\"%s\"",
               (unsigned long long)c->id, (long long)watch->id, err_reason(e), text);
-    made = etcd_watch_cancel_request(watch->id, &c->worker->pool, &cancel);
+    made = make_cancel(l, watch->id, &cancel);
+    prefix = made == ERR_OK ? prefix_reserve(l, &response) : NULL;
     if (made == ERR_OK)
-        made = etcd_watch_canceled_response(bytes_of(c->watch_header, c->watch_header_len),
-                                            watch->id, text, &c->worker->pool, &response);
+        made = prefix == NULL
+                   ? ERR_NOMEM
+                   : etcd_watch_canceled_response(bytes_of(c->watch_header, c->watch_header_len),
+                                                  watch->id, text, &c->worker->pool, &response);
     if (made != ERR_OK) {
         sealed_msg_fini(&cancel);
         chain_fini(&response);
         return lane__fail(l, made);
     }
+    prefix_fill(prefix, &response);
     watch->state = ETCD_WATCH_SWALLOW;
     if (!call_send_up(c, &cancel, false)) {
         chain_fini(&response);
         return STEP_WAIT;
     }
-    is_sent = send_answer(l, &response);
-    chain_fini(&response);
-    if (!is_sent)
+    if (!send_answer(l, ERR_OK, &response))
         return STEP_WAIT;
     lane__message_over(l);
     return STEP_AGAIN;
@@ -130,12 +166,16 @@ static enum lane_step apply_request(struct lane *l)
     struct call *c = l->call;
     uint64_t began_ns = loop_hrtime_ns();
     struct sealed_msg out = {{0}};
+    uint8_t *prefix = prefix_reserve(l, &out.body);
     enum err e;
 
+    if (prefix == NULL)
+        return lane__fail(l, ERR_NOMEM);
     e = etcd_apply_request(&l->bench->plan, c->worker->envelope, &c->worker->pool, &l->msg, &out);
     lane__tally(l, loop_hrtime_ns() - began_ns);
     if (e != ERR_OK)
         return lane__fail(l, e);
+    prefix_fill(prefix, &out.body);
     lane__confirm_keys(l);
     if (!call_send_up(c, &out, c->method->shape != ETCD_BIDI))
         return STEP_WAIT;
@@ -148,9 +188,14 @@ static enum lane_step apply_answer(struct lane *l)
     struct call *c = l->call;
     uint64_t began_ns = loop_hrtime_ns();
     struct chain out = {0};
+    bool is_part = l->stream != NULL && lane__is_fill(l); /* of a message that has its prefix */
+    uint8_t *prefix = is_part ? NULL : prefix_reserve(l, &out);
+    size_t head = out.len;
     enum err e;
     bool ok = true;
 
+    if (!is_part && prefix == NULL)
+        return lane__fail(l, ERR_NOMEM);
     if (l->stream != NULL)
         e = etcd_stream_apply(l->stream, &l->bench->plan, c->worker->envelope, &c->worker->pool,
                               &l->msg, &out);
@@ -160,13 +205,10 @@ static enum lane_step apply_answer(struct lane *l)
     lane__tally(l, loop_hrtime_ns() - began_ns);
     if (e == ERR_OK)
         lane__confirm_keys(l);
-    if (out.len > 0 || (e == ERR_OK && l->stream == NULL)) {
-        if (l->stream != NULL && c->method->content != ETCD_RANGE_STREAM &&
-            c->method->content != ETCD_WATCH)
-            ok = call_send_down(c, &out);
-        else
-            ok = send_answer(l, &out);
-    }
+    if (prefix != NULL)
+        prefix_fill(prefix, &out);
+    if (out.len > head || (e == ERR_OK && l->stream == NULL))
+        ok = call_send_down(c, &out);
     chain_fini(&out);
     if (!ok)
         return STEP_WAIT;
@@ -193,7 +235,9 @@ enum lane_step lane__request(struct lane *l)
 {
     struct call *c = l->call;
     struct sealed_msg out = {{0}};
+    struct chain whole = {0};
     enum etcd_verdict verdict = ETCD_AS_IS;
+    enum err e;
 
     if (!lane__message_begin(l))
         return lane__fail(l, ERR_NOMEM);
@@ -205,7 +249,12 @@ enum lane_step lane__request(struct lane *l)
     case ETCD_EDIT:
         return lane__resolve(l);
     case ETCD_AS_IS:
-        etcd_passthrough(verdict, &l->msg, &out);
+        e = prefix_restore(l, &l->msg, &whole);
+        if (e != ERR_OK) {
+            chain_fini(&whole);
+            return lane__fail(l, e);
+        }
+        etcd_passthrough(verdict, &whole, &out);
         if (!call_send_up(c, &out, c->method->shape != ETCD_BIDI))
             return STEP_WAIT;
         lane__message_over(l);
@@ -220,17 +269,18 @@ static enum lane_step members_answer(struct lane *l)
 {
     struct call *c = l->call;
     struct chain out = {0};
-    enum err e = etcd_members_rewrite(c->method->content, &c->worker->env->advertise,
-                                      &c->worker->pool, &l->msg, &out);
-    bool ok;
+    uint8_t *prefix = prefix_reserve(l, &out);
+    enum err e = prefix == NULL
+                     ? ERR_NOMEM
+                     : etcd_members_rewrite(c->method->content, &c->worker->env->advertise,
+                                            &c->worker->pool, &l->msg, &out);
 
     if (e != ERR_OK) {
         chain_fini(&out);
         return lane__fail(l, e == ERR_CONFIG ? ERR_NO_ADVERTISE_URL : e);
     }
-    ok = send_answer(l, &out);
-    chain_fini(&out);
-    if (!ok)
+    prefix_fill(prefix, &out);
+    if (!send_answer(l, ERR_OK, &out))
         return STEP_WAIT;
     lane__message_over(l);
     return STEP_AGAIN;
@@ -267,6 +317,8 @@ enum lane_step lane__answer(struct lane *l)
 {
     struct call *c = l->call;
     enum etcd_verdict verdict;
+    struct chain out = {0};
+    enum err e;
 
     if (!lane__message_begin(l))
         return lane__fail(l, ERR_NOMEM);
@@ -285,7 +337,8 @@ enum lane_step lane__answer(struct lane *l)
     case ETCD_EDIT:
         return lane__resolve(l);
     case ETCD_AS_IS:
-        if (!send_answer(l, &l->msg))
+        e = prefix_restore(l, &l->msg, &out);
+        if (!send_answer(l, e, &out))
             return STEP_WAIT;
         lane__message_over(l);
         return STEP_AGAIN;

@@ -13,7 +13,7 @@ static void test_cancel_request(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(ids); i++) {
         Etcdserverpb__WatchRequest *m;
-        struct sealed_msg msg;
+        struct sealed_msg msg = {{0}};
         struct buf b;
 
         assert_int_equal(etcd_watch_cancel_request(ids[i], &pool, &msg), ERR_OK);
