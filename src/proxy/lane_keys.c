@@ -126,10 +126,11 @@ static enum err resolve_waits(struct lane *l)
         if (e == ERR_AGAIN) {
             b->wait_count++;
             b->pending++;
-        } else if (e != ERR_OK) {
-            return e;
-        } else {
+        } else if (e == ERR_OK) {
             need->dek = w->wait.dek;
+        } else {
+            need->err = e;
+            return e;
         }
     }
     return b->pending > 0 ? ERR_AGAIN : ERR_OK;
@@ -146,6 +147,7 @@ static enum err collect_waits(struct lane_bench *b)
         if (w->wait.err != ERR_OK && first == ERR_OK)
             first = w->wait.err;
         b->plan.needs[w->need].dek = w->wait.dek;
+        b->plan.needs[w->need].err = w->wait.err;
         w->wait.dek = NULL;
     }
     return first;
@@ -162,7 +164,8 @@ static enum err resolve_writes(struct lane *l)
 
         if (!is_for_later(need) || need->dek != NULL)
             continue;
-        TRY(keyring_write_key(l->keys->ring, need->provider, &dek));
+        need->err = keyring_write_key(l->keys->ring, need->provider, &dek);
+        TRY(need->err);
         need->dek = dek_ref(dek);
     }
     return ERR_OK;

@@ -237,6 +237,15 @@ class Wrong(Kms):
         self.assertStatus(Code.DATA_LOSS, proxy.client.get, bad)
         self.assertEqual(len([d for d in self.kms.decrypted if d[0] == "key-3"]), 2)
 
+    def test_the_refused_key_is_named(self):
+        """Also when the refusal is remembered while another value still waits for its DEK."""
+        proxy = self.start_proxy()
+        cold, bad = self.secret("a-cold"), self.secret("b-bad")
+        self.raw.put(cold, envelope.seal(cold, VALUE))
+        self.raw.put(bad, envelope.seal(bad, VALUE, key_id="key-2").replace(b"key-2", b"key-3"))
+        self.assertStatus(Code.DATA_LOSS, proxy.client.get, bad, text=bad.decode())
+        self.assertStatus(Code.DATA_LOSS, proxy.client.list, self.secret(""), text=bad.decode())
+
     def test_wrong_dek(self):
         """The value does not open and the DEK is not kept: when the plugin is right again so is the value."""
         proxy = self.start_proxy()
