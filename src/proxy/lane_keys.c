@@ -106,6 +106,13 @@ static enum err ask_ring(struct lane *l, const struct etcd_need *need, struct ke
     return keyring_get(l->keys->ring, need->provider, &need->id, wait);
 }
 
+/* Does e end only the value that it concerns? Of a Watch the events of earlier revisions still go
+ * out: apply stops at that value. */
+static bool fails_alone(const struct lane *l, enum err e)
+{
+    return l->is_answer && l->call->method->content == ETCD_WATCH && err_fault(e) == FAULT_KMS;
+}
+
 /* Asks for every DEK that values of the plan need, all at once. ERR_AGAIN: parked. */
 static enum err resolve_waits(struct lane *l)
 {
@@ -130,7 +137,8 @@ static enum err resolve_waits(struct lane *l)
             need->dek = w->wait.dek;
         } else {
             need->err = e;
-            return e;
+            if (!fails_alone(l, e))
+                return e;
         }
     }
     return b->pending > 0 ? ERR_AGAIN : ERR_OK;
@@ -196,7 +204,7 @@ static enum lane_step resolved(struct lane *l)
 {
     enum err e = collect_waits(l->bench);
 
-    if (e == ERR_OK)
+    if (e == ERR_OK || fails_alone(l, e))
         e = resolve_writes(l);
     if (e != ERR_OK) {
         return keys_failed(l, e);

@@ -351,6 +351,27 @@ class Watching(Kms):
         if answer is not None:
             self.assertEqual(len(answer.events), 0)
 
+    def test_events_before_a_refused_key_are_delivered(self):
+        """Whether the plugin is asked or its refusal is remembered."""
+        proxy = self.start_proxy()
+        prefix = self.secret("")
+        keys = [self.secret(name) for name in ("a", "b", "c")]
+        start = None
+        for key in keys:
+            answer = self.raw.put(key, envelope.seal(key, VALUE))
+            start = start or answer.header.revision
+        bad = self.secret("bad")
+        self.raw.put(bad, envelope.seal(bad, VALUE, key_id="key-2").replace(b"key-2", b"key-3"))
+        for _ in range(2):
+            watch = proxy.client.watch(prefix, prefix_end(prefix), start_revision=start)
+            self.addCleanup(watch.cancel)
+            seen, answer = [], watch.next()
+            while not answer.canceled:
+                seen += [e.kv.key for e in answer.events]
+                answer = watch.next()
+            self.assertEqual(seen, keys)
+            self.assertIn(bad.decode(), answer.cancel_reason)
+
     def test_key_that_does_not_come(self):
         """At most 10 s, then the stream says FAILED_PRECONDITION."""
         proxy = self.start_proxy()
