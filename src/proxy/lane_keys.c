@@ -195,6 +195,9 @@ static enum lane_step keys_failed(struct lane *l, enum err e)
 {
     etcd_plan_count_missing(&l->bench->plan, e);
     lane__tally(l, 0);
+    /* What a request wants opened is a value that arrived sealed: nothing stored is lost. */
+    if (!l->is_answer && err_status(e) == GRPC_DATA_LOSS)
+        e = ERR_REQ_SEALED_VALUE;
     l->bench->plan.err = e;
     return lane__apply_failed(l, e);
 }

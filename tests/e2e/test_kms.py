@@ -246,6 +246,15 @@ class Wrong(Kms):
         self.assertStatus(Code.DATA_LOSS, proxy.client.get, bad, text=bad.decode())
         self.assertStatus(Code.DATA_LOSS, proxy.client.list, self.secret(""), text=bad.decode())
 
+    def test_sealed_value_of_a_refused_dek_is_not_written(self):
+        """It opens under no key: the writer's fault, and nothing stored is lost."""
+        proxy = self.start_proxy()
+        key = self.secret()
+        sealed = envelope.seal(key, VALUE, key_id="key-2").replace(b"key-2", b"key-3")
+        for _ in range(2):  # asked, then remembered
+            self.assertStatus(Code.INVALID_ARGUMENT, proxy.client.put, key, sealed)
+        self.assertIsNone(self.raw.value(key))
+
     def test_wrong_dek(self):
         """The value does not open and the DEK is not kept: when the plugin is right again so is the value."""
         proxy = self.start_proxy()
