@@ -15,6 +15,8 @@
 #define LIMIT_ANSWER_UNIT (64u * 1024 * 1024)       /* one KeyValue, or one revision of a Watch */
 #define LIMIT_ANSWER_SMALL (1024u * 1024)           /* an unstreamed part of a streamed answer */
 
+#define LIMIT_WATCHED (16u * 1024 * 1024) /* keys of a stream's watches: some 100,000 of them */
+
 /* --- protobuf --- */
 #define LIMIT_DEPTH 16u     /* nesting of a request or answer */
 #define LIMIT_TXN_OPS 4096u /* operations of one Txn, all levels; etcd's default is 128 */

@@ -14,6 +14,9 @@
  * take it, and so does what kube-apiserver never transforms. The prefixes of built-in kinds belong
  * to the table alone: "services.serving.example" must not reach P/services.
  *
+ * What identity alone excludes is excluded only where it surely is: a custom foos.group not at
+ * P/foos, which is another kind's, a built-in group's wildcard not from the dotless rule.
+ *
  * Failure modes: a prefix of the command line that is no path, or that lies in what is never
  * transformed; a protected prefix whose resource nothing selects, or that a rule with other entries
  * has already. */
@@ -51,6 +54,19 @@ static void select_only(struct builder *b, struct group_resource gr)
     b->count = config__select_exact(b->c, gr, b->indexes, b->c->entry_count);
 }
 
+/* The selected entries have no provider but identity: they exclude their resource. */
+static bool is_excluded(const struct builder *b)
+{
+    for (size_t i = 0; i < b->count; i++) {
+        const struct enc_entry *e = &b->c->entries[b->indexes[i]];
+
+        for (size_t k = 0; k < e->provider_count; k++)
+            if (e->providers[k].kind != ENC_IDENTITY)
+                return false;
+    }
+    return true;
+}
+
 /* --- small helpers --- */
 
 static enum err PRINTF_LIKE(2, 3) fail(struct builder *b, const char *fmt, ...)
@@ -77,6 +93,14 @@ static enum err PRINTF_LIKE(2, 3) warn(struct builder *b, const char *fmt, ...)
 static bool is_wildcard(struct group_resource gr)
 {
     return bytes_eq(gr.plural, BYTES_LIT("*"));
+}
+
+/* A group that a newer Kubernetes might have for built-in kinds. */
+static bool is_kubernetes_name(struct bytes group)
+{
+    struct bytes end = BYTES_LIT(".k8s.io");
+
+    return group.n > end.n && memcmp(group.p + group.n - end.n, end.p, end.n) == 0;
 }
 
 static bool has_dot(struct bytes group)
@@ -283,7 +307,7 @@ static enum err add_unknown(struct builder *b, const char *name, struct group_re
             b, KEY_RULE_PREFIX,
             under_root(b, "/%.*s/%.*s", (int)gr.group.n, gr.group.p, (int)gr.plural.n, gr.plural.p),
             gr));
-    if (is_plural_free)
+    if (is_plural_free && !(is_custom && !is_kubernetes_name(gr.group) && is_excluded(b)))
         TRY(take_rule(b, KEY_RULE_PREFIX, under_root(b, "/%.*s", (int)gr.plural.n, gr.plural.p),
                       gr));
     return ERR_OK;
@@ -299,6 +323,8 @@ static bool has_all(const struct builder *b)
 /* Plurals that the table does not know. "*.*" takes them where it is configured. */
 static enum err add_dotless(struct builder *b, const char *name, struct group_resource gr)
 {
+    if (is_excluded(b))
+        return ERR_OK;
     b->has_catch_all = true;
     if (has_all(b))
         return ERR_OK;
@@ -329,7 +355,7 @@ static enum err add_wildcard(struct builder *b, const char *name, struct group_r
         TRY(warn(b, "wildcard \"%.*s\" names a group that is not known", NAME_SHOWN, name));
         return add_dotless(b, name, gr);
     }
-    if (gr.group.n > 7 && memcmp(gr.group.p + gr.group.n - 7, ".k8s.io", 7) == 0)
+    if (is_kubernetes_name(gr.group))
         return warn(
             b,
             "wildcard \"%.*s\" names no built-in group that is known: it protects keys under "

@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#include "base/limits.h"
+
 static bool is_from_key(struct bytes end)
 {
     return end.n == 1 && end.p[0] == 0;
@@ -35,6 +37,18 @@ static void range_fini(struct etcd_range *r)
 {
     free((void *)(uintptr_t)r->key.p);
     *r = (struct etcd_range){0};
+}
+
+static size_t range_cost(const struct etcd_range *r)
+{
+    return r->key.n + r->end.n + sizeof(struct etcd_watch);
+}
+
+/* A create or a watch is over. */
+static void drop_watched(struct etcd_ask *a, struct etcd_range *r)
+{
+    a->watched -= range_cost(r);
+    range_fini(r);
 }
 
 void etcd_ask_fini(struct etcd_ask *a)
@@ -82,6 +96,8 @@ enum err etcd_ask_create(struct etcd_ask *a, const struct etcd_range *r)
 {
     void *v;
 
+    if (a->watched + range_cost(r) > LIMIT_WATCHED)
+        return ERR_MEMORY_LIMIT;
     if (a->create_head > 0 && a->create_head + a->create_count == a->create_cap) {
         memmove(a->creates, a->creates + a->create_head, a->create_count * sizeof *a->creates);
         a->create_head = 0;
@@ -90,6 +106,7 @@ enum err etcd_ask_create(struct etcd_ask *a, const struct etcd_range *r)
     TRY(reserve(&v, a->create_count, &a->create_cap, sizeof *a->creates));
     a->creates = v;
     TRY(range_copy(r, &a->creates[a->create_head + a->create_count]));
+    a->watched += range_cost(r);
     a->create_count++;
     return ERR_OK;
 }
@@ -135,11 +152,11 @@ enum err etcd_ask_created(struct etcd_ask *a, int64_t id, bool is_canceled)
     if (a->create_count == 0)
         a->create_head = 0;
     if (is_canceled) { /* refused: an older watch of this id lives on */
-        range_fini(&range);
+        drop_watched(a, &range);
         return ERR_OK;
     }
     if (w != NULL)
-        range_fini(&w->range);
+        drop_watched(a, &w->range);
     else
         w = &a->watches[a->watch_count++];
     *w = (struct etcd_watch){id, ETCD_WATCH_OPEN, range};
@@ -152,6 +169,6 @@ void etcd_ask_canceled(struct etcd_ask *a, int64_t id)
 
     if (w == NULL)
         return;
-    range_fini(&w->range);
+    drop_watched(a, &w->range);
     *w = a->watches[--a->watch_count];
 }

@@ -36,10 +36,12 @@ struct etcd_ask {
     size_t create_head, create_count, create_cap;
     struct etcd_watch *watches;
     size_t watch_count, watch_cap;
+    size_t watched; /* bytes of creates and watches */
 };
 
 void etcd_ask_fini(struct etcd_ask *a);
-/* Copies the keys. Errors: ERR_NOMEM. */
+/* Copies the keys. Errors: ERR_NOMEM. etcd_ask_create: ERR_MEMORY_LIMIT when those of the stream's
+ * watches are more than LIMIT_WATCHED, for they stay as long as it. */
 MUST_CHECK enum err etcd_ask_add(struct etcd_ask *a, const struct etcd_range *r);
 MUST_CHECK enum err etcd_ask_create(struct etcd_ask *a, const struct etcd_range *r);
 /* Does key lie in one of the ranges? *keys_only: in one that asked keys only. */

@@ -176,7 +176,7 @@ static enum err write_all(struct rewrite *w, struct bytes in)
             put(w, bytes_of(at.p, at.n - in.n));
         at = in;
     }
-    return w->kept > 0 ? ERR_OK : ERR_CONFIG;
+    return w->kept > 0 || w->content != ETCD_MEMBERS ? ERR_OK : ERR_CONFIG;
 }
 
 static enum err rewrite(struct rewrite *w, struct bytes in, struct slab_pool *pool,
@@ -188,7 +188,7 @@ static enum err rewrite(struct rewrite *w, struct bytes in, struct slab_pool *po
     TRY(scan(w, in));
     TRY(write_all(w, in));
     len = w->out_len;
-    w->out = malloc(len);
+    w->out = malloc(len + 1);
     if (w->out == NULL)
         return ERR_NOMEM;
     e = write_all(w, in);
@@ -208,7 +208,7 @@ enum err etcd_members_rewrite(enum etcd_content content, const struct etcd_adver
     uint8_t *flat = malloc(len + 1);
     enum err e = ERR_NOMEM;
 
-    CHECK(content == ETCD_MEMBERS || content == ETCD_MEMBER_ADD);
+    CHECK(etcd_content_is_members(content));
     if (flat != NULL) {
         chain_copy(msg, 0, len, flat);
         e = rewrite(&w, bytes_of(flat, len), pool, &made);

@@ -17,8 +17,10 @@ struct etcd_advertise {
     size_t count; /* 0: nothing to advertise */
 };
 
-/* content: ETCD_MEMBERS or ETCD_MEMBER_ADD. Errors: ERR_ANS_MALFORMED, ERR_ANS_DOUBLED, ERR_NOMEM,
- * and ERR_CONFIG when no member would keep a URL (answered FAILED_PRECONDITION). Takes msg. */
+/* content: one of a member list. Errors: ERR_ANS_MALFORMED, ERR_ANS_DOUBLED, ERR_NOMEM, and for
+ * ETCD_MEMBERS ERR_CONFIG when no member would keep a URL (answered FAILED_PRECONDITION): a client
+ * that takes its endpoints from there would be left with none. The others answer a change that is
+ * made, which must not look like an error. Takes msg. */
 MUST_CHECK enum err etcd_members_rewrite(enum etcd_content content,
                                          const struct etcd_advertise *adv, struct slab_pool *pool,
                                          struct chain *msg, struct chain *out);

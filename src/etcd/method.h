@@ -18,9 +18,15 @@ enum etcd_content {
     ETCD_DELETE_RANGE,
     ETCD_TXN,
     ETCD_WATCH,
-    ETCD_MEMBERS,    /* MemberList, -Remove, -Update, -Promote: members in field 2 */
-    ETCD_MEMBER_ADD, /* member in 2, members in 3 */
+    ETCD_MEMBERS,         /* MemberList: members in field 2 */
+    ETCD_MEMBERS_CHANGED, /* MemberRemove, -Update, -Promote: the same */
+    ETCD_MEMBER_ADD,      /* member in 2, members in 3 */
 };
+
+static inline bool etcd_content_is_members(enum etcd_content content)
+{
+    return content == ETCD_MEMBERS || content == ETCD_MEMBERS_CHANGED || content == ETCD_MEMBER_ADD;
+}
 
 struct etcd_method {
     const char *path; /* "/etcdserverpb.KV/Range" */

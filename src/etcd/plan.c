@@ -98,9 +98,9 @@ void etcd__plan_count(struct etcd_plan *p, const struct etcd_count *c)
     p->counts[p->count_count++].n = 1;
 }
 
-static bool is_missing(const struct etcd_plan *p, uint32_t need)
+static bool is_missing(const struct etcd_plan *p, uint32_t need, enum err e)
 {
-    return need != ETCD__NONE && p->needs[need].dek == NULL;
+    return need != ETCD__NONE && p->needs[need].err == e;
 }
 
 void etcd_plan_count_missing(struct etcd_plan *p, enum err e)
@@ -113,8 +113,8 @@ void etcd_plan_count_missing(struct etcd_plan *p, enum err e)
         if (!op_has_value(op) || op->kind == ETCD__FAIL)
             continue;
         c.list = v->list;
-        c.is_write = is_missing(p, v->write_need);
-        if (!c.is_write && !is_missing(p, v->need))
+        c.is_write = is_missing(p, v->write_need, e);
+        if (!c.is_write && !is_missing(p, v->need, e))
             continue;
         c.provider = p->needs[c.is_write ? v->write_need : v->need].provider;
         p->bad_key = v->key;

@@ -89,13 +89,12 @@ struct etcd_plan {
 /* Drops references and forgets the last message; keeps memory. */
 void etcd_plan_reset(struct etcd_plan *p);
 void etcd_plan_fini(struct etcd_plan *p);
-/* Counts the first value whose DEK the lane could not get as failed with e, and names its key in
- * bad_key. */
+/* Counts the first value whose need failed with e as failed, and names its key in bad_key. */
 void etcd_plan_count_missing(struct etcd_plan *p, enum err e);
 
 /* Scans a request (p is reset first). Adds to ask what it asks for (Watch: a create). content
  * OPAQUE and MEMBERS need no scan. On ETCD_REJECT p->err is one of ERR_PROTOBUF, ERR_REQ_*,
- * ERR_NOMEM. */
+ * ERR_NOMEM, ERR_MEMORY_LIMIT (too many watches). */
 MUST_CHECK enum etcd_verdict etcd_scan_request(struct etcd_plan *p, enum etcd_content content,
                                                const struct etcd_rules *rules,
                                                const struct chain *msg, struct etcd_ask *ask);

@@ -503,7 +503,7 @@ enum etcd_verdict etcd_scan_request(struct etcd_plan *p, enum etcd_content conte
 
     etcd_plan_reset(p);
     if (m == NULL) {
-        if (content == ETCD_OPAQUE || content == ETCD_MEMBERS || content == ETCD_MEMBER_ADD)
+        if (content == ETCD_OPAQUE || etcd_content_is_members(content))
             return ETCD_AS_IS;
         p->err = ERR_UNKNOWN_METHOD;
         return ETCD_REJECT;

@@ -174,7 +174,8 @@ static enum lane_step lane_step(struct lane *l)
 /* --- flow ------------------------------------------------------------------------------------ */
 
 /* Credit goes back while a unit is being collected and while the other side's queue is short; a
- * parked lane and one that still has work of its own hold it back. */
+ * parked lane, one that still has work of its own, and messages that wait for etcd's redial hold it
+ * back. */
 static void lane_credit(struct lane *l)
 {
     struct call *c = l->call;
@@ -184,6 +185,8 @@ static void lane_credit(struct lane *l)
     if (l->uncredited == 0 || from == NULL || l->state == LANE_PARKED)
         return;
     if (l->state == LANE_OPEN && to != NULL && h2_stream_queued(to) >= LIMIT_STREAM_OUT)
+        return;
+    if (c->state == CALL_WAITING && l->in.len >= LIMIT_STREAM_OUT)
         return;
     h2_stream_credit(from, l->uncredited);
     l->uncredited = 0;

@@ -106,6 +106,13 @@ static enum err ask_ring(struct lane *l, const struct etcd_need *need, struct ke
     return keyring_get(l->keys->ring, need->provider, &need->id, wait);
 }
 
+/* Does e end only the value that it concerns? Of a Watch the events of earlier revisions still go
+ * out: apply stops at that value. */
+static bool fails_alone(const struct lane *l, enum err e)
+{
+    return l->is_answer && l->call->method->content == ETCD_WATCH && err_fault(e) == FAULT_KMS;
+}
+
 /* Asks for every DEK that values of the plan need, all at once. ERR_AGAIN: parked. */
 static enum err resolve_waits(struct lane *l)
 {
@@ -126,10 +133,12 @@ static enum err resolve_waits(struct lane *l)
         if (e == ERR_AGAIN) {
             b->wait_count++;
             b->pending++;
-        } else if (e != ERR_OK) {
-            return e;
-        } else {
+        } else if (e == ERR_OK) {
             need->dek = w->wait.dek;
+        } else {
+            need->err = e;
+            if (!fails_alone(l, e))
+                return e;
         }
     }
     return b->pending > 0 ? ERR_AGAIN : ERR_OK;
@@ -146,6 +155,7 @@ static enum err collect_waits(struct lane_bench *b)
         if (w->wait.err != ERR_OK && first == ERR_OK)
             first = w->wait.err;
         b->plan.needs[w->need].dek = w->wait.dek;
+        b->plan.needs[w->need].err = w->wait.err;
         w->wait.dek = NULL;
     }
     return first;
@@ -162,7 +172,8 @@ static enum err resolve_writes(struct lane *l)
 
         if (!is_for_later(need) || need->dek != NULL)
             continue;
-        TRY(keyring_write_key(l->keys->ring, need->provider, &dek));
+        need->err = keyring_write_key(l->keys->ring, need->provider, &dek);
+        TRY(need->err);
         need->dek = dek_ref(dek);
     }
     return ERR_OK;
@@ -184,6 +195,9 @@ static enum lane_step keys_failed(struct lane *l, enum err e)
 {
     etcd_plan_count_missing(&l->bench->plan, e);
     lane__tally(l, 0);
+    /* What a request wants opened is a value that arrived sealed: nothing stored is lost. */
+    if (!l->is_answer && err_status(e) == GRPC_DATA_LOSS)
+        e = ERR_REQ_SEALED_VALUE;
     l->bench->plan.err = e;
     return lane__apply_failed(l, e);
 }
@@ -193,7 +207,7 @@ static enum lane_step resolved(struct lane *l)
 {
     enum err e = collect_waits(l->bench);
 
-    if (e == ERR_OK)
+    if (e == ERR_OK || fails_alone(l, e))
         e = resolve_writes(l);
     if (e != ERR_OK) {
         return keys_failed(l, e);

@@ -227,7 +227,7 @@ enum lane_step lane__apply(struct lane *l)
 
 bool lane__has_values(enum etcd_content content)
 {
-    return content != ETCD_OPAQUE && content != ETCD_MEMBERS && content != ETCD_MEMBER_ADD;
+    return content != ETCD_OPAQUE && !etcd_content_is_members(content);
 }
 
 /* l->msg holds one whole request message. */

@@ -17,6 +17,15 @@ from protos import more, rpc
 NEVER = (Code.CANCELLED, Code.DEADLINE_EXCEEDED)
 
 
+class LateEtcd(fake_etcd.FakeEtcd):
+    """Says nothing on a new connection for a while."""
+    delay = 0
+
+    def serve(self, sock):
+        time.sleep(self.delay)
+        super().serve(sock)
+
+
 class Faults(harness.E2E):
     needs_proxy = True
 
@@ -365,6 +374,27 @@ class Connections(Faults):
         self.assertTrue(frame is None, frame)
         client.close()
         proxy.stop()
+
+    def test_messages_that_wait_for_the_redial(self):
+        """A stream that begins while etcd is redialled is not read without end, and goes on afterwards."""
+        fake = LateEtcd()
+        self.addCleanup(fake.stop)
+        proxy = self.env.proxy([fake.url], self.config, name="late")
+        self.addCleanup(proxy.stop)
+        raw = h2raw.Client(proxy.address)
+        self.addCleanup(raw.close)
+        raw.call(KV + "Range", rpc.RangeRequest(key=b"x").SerializeToString())
+        fake.delay = 0.5
+        fake.drop_connections()
+        time.sleep(0.1)
+        sid = raw.open(WATCH)
+        create = rpc.WatchCreateRequest(key=b"k" * 500000)
+        for _ in range(20):
+            raw.send_data(sid, h2raw.grpc_message(rpc.WatchRequest(create_request=create).SerializeToString()))
+        while raw.read(0.15) is not None:
+            pass
+        self.assertGreater(sum(len(item[0]) for item in raw.stream(sid).queue), 8000000)
+        raw.wait_for(lambda: len(h2raw.split_messages(raw.stream(sid).data)[0]) == 20, 10, "20 created answers")
 
     def test_keepalive_finds_a_silent_etcd(self):
         if not harness.LONG:

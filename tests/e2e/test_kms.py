@@ -237,6 +237,24 @@ class Wrong(Kms):
         self.assertStatus(Code.DATA_LOSS, proxy.client.get, bad)
         self.assertEqual(len([d for d in self.kms.decrypted if d[0] == "key-3"]), 2)
 
+    def test_the_refused_key_is_named(self):
+        """Also when the refusal is remembered while another value still waits for its DEK."""
+        proxy = self.start_proxy()
+        cold, bad = self.secret("a-cold"), self.secret("b-bad")
+        self.raw.put(cold, envelope.seal(cold, VALUE))
+        self.raw.put(bad, envelope.seal(bad, VALUE, key_id="key-2").replace(b"key-2", b"key-3"))
+        self.assertStatus(Code.DATA_LOSS, proxy.client.get, bad, text=bad.decode())
+        self.assertStatus(Code.DATA_LOSS, proxy.client.list, self.secret(""), text=bad.decode())
+
+    def test_sealed_value_of_a_refused_dek_is_not_written(self):
+        """It opens under no key: the writer's fault, and nothing stored is lost."""
+        proxy = self.start_proxy()
+        key = self.secret()
+        sealed = envelope.seal(key, VALUE, key_id="key-2").replace(b"key-2", b"key-3")
+        for _ in range(2):  # asked, then remembered
+            self.assertStatus(Code.INVALID_ARGUMENT, proxy.client.put, key, sealed)
+        self.assertIsNone(self.raw.value(key))
+
     def test_wrong_dek(self):
         """The value does not open and the DEK is not kept: when the plugin is right again so is the value."""
         proxy = self.start_proxy()
@@ -341,6 +359,27 @@ class Watching(Kms):
         answer = watch.next(5) if not watch.quiet(0.5) else None
         if answer is not None:
             self.assertEqual(len(answer.events), 0)
+
+    def test_events_before_a_refused_key_are_delivered(self):
+        """Whether the plugin is asked or its refusal is remembered."""
+        proxy = self.start_proxy()
+        prefix = self.secret("")
+        keys = [self.secret(name) for name in ("a", "b", "c")]
+        start = None
+        for key in keys:
+            answer = self.raw.put(key, envelope.seal(key, VALUE))
+            start = start or answer.header.revision
+        bad = self.secret("bad")
+        self.raw.put(bad, envelope.seal(bad, VALUE, key_id="key-2").replace(b"key-2", b"key-3"))
+        for _ in range(2):
+            watch = proxy.client.watch(prefix, prefix_end(prefix), start_revision=start)
+            self.addCleanup(watch.cancel)
+            seen, answer = [], watch.next()
+            while not answer.canceled:
+                seen += [e.kv.key for e in answer.events]
+                answer = watch.next()
+            self.assertEqual(seen, keys)
+            self.assertIn(bad.decode(), answer.cancel_reason)
 
     def test_key_that_does_not_come(self):
         """At most 10 s, then the stream says FAILED_PRECONDITION."""

@@ -94,6 +94,13 @@ class Cluster(harness.E2E):
         client = self.env.client(f"127.0.0.1:{port}")
         wait_until(lambda: client.get(b"x"), what="answer")
         self.assertStatus(Code.FAILED_PRECONDITION, self.members, client)
+        # A change is made when its answer comes: it is not an error, and leads nobody past the proxy.
+        added = client.unary(CLUSTER + "MemberAdd", more.MemberAddRequest(
+            peerURLs=["http://127.0.0.1:2"], isLearner=True), rpc.MemberAddResponse)
+        left = client.unary(CLUSTER + "MemberRemove", more.MemberRemoveRequest(ID=added.member.ID),
+                            rpc.MemberListResponse)
+        self.assertEqual((len(added.members), len(left.members)), (2, 1))
+        self.assertEqual([u for m in list(added.members) + list(left.members) for u in m.clientURLs], [])
         anywhere.stop()
 
 

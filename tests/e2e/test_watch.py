@@ -223,6 +223,20 @@ class Watch(harness.E2E):
                 return float(line.split()[1])
         self.fail("no such metric")
 
+    def test_creates_without_end(self):
+        """The keys of a stream's watches are held to the answers, so they are bounded."""
+        if DIRECT:
+            self.skipTest("needs the proxy")
+        stream = self.client.watch_stream()
+        self.addCleanup(stream.cancel)
+        with self.assertRaises(harness.grpc.RpcError) as caught:
+            for i in range(64):
+                stream.create(self.plain(str(i)) + b"k" * (1 << 20))
+                stream.created()
+        self.assertEqual(caught.exception.code(), Code.RESOURCE_EXHAUSTED)
+        self.assertGreater(i, 10)
+        self.client.watch(self.plain()).cancel()
+
     def test_many_streams(self):
         watches = [self.mine() for _ in range(50)]
         self.client.put(self.secret(), b"for all")

@@ -40,6 +40,7 @@ const ProtobufCMessageDescriptor *oracle_answer(enum etcd_content content)
     case ETCD_WATCH:
         return &etcdserverpb__watch_response__descriptor;
     case ETCD_MEMBERS:
+    case ETCD_MEMBERS_CHANGED:
         return &etcdserverpb__member_list_response__descriptor;
     case ETCD_MEMBER_ADD:
         return &etcdserverpb__member_add_response__descriptor;

@@ -12,7 +12,10 @@
 #include "config/resources.h"
 
 #define HEAD "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n"
-#define ENTRY(names) "- {resources: [" names "], providers: [{identity: {}}]}\n"
+#define SECRET "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+#define ENTRY(names)                                                                               \
+    "- {resources: [" names "], providers: [{aesgcm: {keys: [{name: k, secret: " SECRET "}]}}]}\n"
+#define EXCLUDED(names) "- {resources: [" names "], providers: [{identity: {}}]}\n"
 
 static struct enc_config *parse(const char *text)
 {
@@ -173,6 +176,32 @@ static void test_custom_resources(void **state)
     assert_false(warns(r, "pandas"));
     assert_false(warns(r, "serving"));
     assert_true(warns(r, "foos.apps"));
+    key_rules_free(r);
+}
+
+/* A custom resource that is excluded excludes no built-in kind of its name, which is another's. */
+static void test_excluded_custom_resources(void **state)
+{
+    struct key_rules *r = build(HEAD EXCLUDED("pandas.bears.example") ENTRY("pandas.zoo.example"));
+
+    (void)state;
+    assert_int_equal(find(r, "/registry/pandas/ns/a")->entry_count, 1);
+    assert_protected(r, "/registry/pandas/ns/a", "pandas.zoo.example", 1);
+    assert_protected(r, "/registry/zoo.example/pandas/ns/a", "pandas.zoo.example", 1);
+    assert_int_equal(find(r, "/registry/bears.example/pandas/a")->entry_indexes[0], 0);
+    key_rules_free(r);
+    r = build(HEAD EXCLUDED("pandas.bears.example, foos.apps") ENTRY("'*.*'"));
+    assert_protected(r, "/registry/pandas/ns/a", "*.*", 1);
+    assert_int_equal(find(r, "/registry/bears.example/pandas/a")->entry_indexes[0], 0);
+    /* one of a built-in group can only be that kind */
+    assert_int_equal(find(r, "/registry/foos/ns/a")->entry_indexes[0], 0);
+    key_rules_free(r);
+    /* nor does a group's wildcard exclude plurals that may be of another group */
+    r = build(HEAD EXCLUDED("'*.apps'") ENTRY("'*.'"));
+    assert_int_equal(find(r, "/registry/unknowns/a")->entry_count, 1);
+    assert_protected(r, "/registry/unknowns/a", "*.", 1);
+    assert_int_equal(find(r, "/registry/deployments/a")->entry_indexes[0], 0);
+    assert_false(warns(r, "\"*.apps\" also protects"));
     key_rules_free(r);
 }
 
@@ -451,6 +480,7 @@ int main(void)
         cmocka_unit_test(test_named_builtins),
         cmocka_unit_test(test_appended_lists),
         cmocka_unit_test(test_custom_resources),
+        cmocka_unit_test(test_excluded_custom_resources),
         cmocka_unit_test(test_names_that_match_nothing),
         cmocka_unit_test(test_everything),
         cmocka_unit_test(test_core_wildcard),

@@ -4,9 +4,11 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
+#include "base/limits.h"
 #include "etcd/ask.h"
 
 static struct etcd_range range(const char *key, const char *end)
@@ -119,6 +121,32 @@ static void test_refused_create_keeps_other(void **state)
     etcd_ask_fini(&a);
 }
 
+/* The keys of watches stay as long as the stream: they are bounded, and room comes back. */
+static void test_watched_bytes_are_bounded(void **state)
+{
+    size_t n = LIMIT_WATCHED / 8;
+    struct etcd_ask a = {0};
+    struct etcd_range large = {.key = bytes_of(calloc(1, n), n)};
+    int64_t id = 0;
+
+    (void)state;
+    assert_non_null(large.key.p);
+    for (int i = 0; i < 3; i++) {
+        while (id < 7) {
+            assert_int_equal(etcd_ask_create(&a, &large), ERR_OK);
+            assert_int_equal(etcd_ask_created(&a, id++, false), ERR_OK);
+        }
+        assert_int_equal(etcd_ask_create(&a, &large), ERR_MEMORY_LIMIT);
+        etcd_ask_canceled(&a, --id);
+        assert_int_equal(etcd_ask_create(&a, &large), ERR_OK);
+        assert_int_equal(etcd_ask_created(&a, 5, true), ERR_OK);
+        assert_int_equal(etcd_ask_create(&a, &large), ERR_OK);
+        assert_int_equal(etcd_ask_created(&a, 5, false), ERR_OK); /* in place of another */
+    }
+    etcd_ask_fini(&a);
+    free((void *)(uintptr_t)large.key.p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -126,6 +154,7 @@ int main(void)
         cmocka_unit_test(test_ask_copies_keys),
         cmocka_unit_test(test_watches),
         cmocka_unit_test(test_refused_create_keeps_other),
+        cmocka_unit_test(test_watched_bytes_are_bounded),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -128,6 +128,41 @@ static void test_no_url_left(void **state)
     refused(&one, ETCD_MEMBERS, foreign, ERR_CONFIG);
 }
 
+/* The change is made when etcd answers: a member that took itself out, or a proxy that advertises
+ * nothing, must not turn that into an error. */
+static void test_no_url_left_of_a_change(void **state)
+{
+    static const struct etcd_advertise *const advs[] = {&none, &unknown, &one};
+    Etcdserverpb__MemberListResponse *m;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(advs); i++) {
+        struct buf in = {0}, out;
+
+        add_header(&in, 55);
+        add_member(&in, 2, 0, "https://etcd-0:2379", NULL);
+        assert_int_equal(rewrite(ETCD_MEMBERS_CHANGED, advs[i], &in, &out), ERR_OK);
+        m = etcdserverpb__member_list_response__unpack(NULL, out.n, out.p);
+        assert_non_null(m);
+        assert_int_equal(m->n_members, 1);
+        assert_int_equal(m->members[0]->n_clienturls, 0);
+        etcdserverpb__member_list_response__free_unpacked(m, NULL);
+        buf_free(&in);
+        buf_free(&out);
+        add_header(&in, 55);
+        add_member(&in, 2, 2, NULL, NULL);
+        add_member(&in, 3, 0, "https://etcd-0:2379", NULL);
+        assert_int_equal(rewrite(ETCD_MEMBER_ADD, advs[i], &in, &out), ERR_OK);
+        assert_false(bytes_contain(out.p, out.n, "etcd-0"));
+        buf_free(&in);
+        buf_free(&out);
+        in = (struct buf){0};
+        assert_int_equal(rewrite(ETCD_MEMBERS_CHANGED, advs[i], &in, &out), ERR_OK);
+        assert_int_equal(out.n, 0);
+        buf_free(&out);
+    }
+}
+
 static void test_member_add(void **state)
 {
     struct buf in = {0}, out;
@@ -182,6 +217,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_urls),
         cmocka_unit_test(test_no_url_left),
+        cmocka_unit_test(test_no_url_left_of_a_change),
         cmocka_unit_test(test_member_add),
         cmocka_unit_test(test_broken),
     };

@@ -34,9 +34,9 @@ static void test_contents(void **state)
     expect("/etcdserverpb.Maintenance/Downgrade", ETCD_UNARY, ETCD_OPAQUE);
     expect("/etcdserverpb.Cluster/MemberList", ETCD_UNARY, ETCD_MEMBERS);
     expect("/etcdserverpb.Cluster/MemberAdd", ETCD_UNARY, ETCD_MEMBER_ADD);
-    expect("/etcdserverpb.Cluster/MemberRemove", ETCD_UNARY, ETCD_MEMBERS);
-    expect("/etcdserverpb.Cluster/MemberUpdate", ETCD_UNARY, ETCD_MEMBERS);
-    expect("/etcdserverpb.Cluster/MemberPromote", ETCD_UNARY, ETCD_MEMBERS);
+    expect("/etcdserverpb.Cluster/MemberRemove", ETCD_UNARY, ETCD_MEMBERS_CHANGED);
+    expect("/etcdserverpb.Cluster/MemberUpdate", ETCD_UNARY, ETCD_MEMBERS_CHANGED);
+    expect("/etcdserverpb.Cluster/MemberPromote", ETCD_UNARY, ETCD_MEMBERS_CHANGED);
     expect("/etcdserverpb.Auth/Authenticate", ETCD_UNARY, ETCD_OPAQUE);
     expect("/grpc.health.v1.Health/Check", ETCD_UNARY, ETCD_OPAQUE);
     expect("/grpc.health.v1.Health/Watch", ETCD_SERVER_STREAM, ETCD_OPAQUE);
