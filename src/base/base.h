@@ -9,6 +9,8 @@
 #include <stdint.h>
 
 #define MUST_CHECK __attribute__((warn_unused_result))
+/* Keeps what is seldom needed out of a hot function, whose prologue it would make dear. */
+#define NEVER_INLINE __attribute__((noinline))
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
 /* Of a large local whose every byte that is read was written: the hardened build would clear all of
  * it at every call. */

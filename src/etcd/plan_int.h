@@ -223,6 +223,8 @@ struct etcd__kv {
     struct bytes key;
     struct pb_field value; /* zero when absent */
     struct pb_field self;  /* the KeyValue, in its event */
+    bool has_revision;
+    int64_t revision; /* when it was last written */
 };
 
 #define ETCD__DEPTH_MAX (LIMIT_DEPTH + 4)
@@ -236,8 +238,8 @@ struct etcd__scan {
     size_t done; /* ops cover the message up to here */
     uint32_t depth;
     bool has_edits;
-    const struct envelope_value *like; /* the last one that was identified; in the arena */
-    const struct etcd_rule *near;      /* the last one that a KeyValue's key matched */
+    const struct etcd__value *like; /* the last one that was identified; in the arena */
+    const struct etcd_rule *near;   /* the last one that a KeyValue's key matched */
     const struct chain *msg;
     uint32_t sub_index; /* of the sub-message that was entered last, in its parent's schema */
     struct pb_field sub_field;
@@ -260,6 +262,8 @@ struct etcd__scan {
     bool has_earlier;  /* one of an earlier revision was there */
     bool is_failing;   /* the plan ended with a FAIL */
     int64_t revision;  /* of the last event */
+    /* What stays of the plan when the present event fails: its mark and what lies before it. */
+    size_t kept_ops, kept_to;
 
     /* Last, for only the first depth of them are ever read and none is cleared. */
     struct etcd__frame frames[ETCD__DEPTH_MAX];

@@ -56,11 +56,13 @@ static enum err judge_value(struct etcd__scan *s, const struct etcd__kv *kv,
                             const struct provider_list *list)
 {
     const struct pb_field *f = &kv->value;
-    struct envelope_value v;
+    const struct etcd__value *like = s->like;
+    NOT_CLEARED struct envelope_value v;
     struct etcd__value *value;
     enum err e;
 
-    e = envelope_identify(list, f->value, f->value_len, &s->p->arena, s->like, &v);
+    e = envelope_identify(list, f->value, f->value_len, &s->p->arena,
+                          like == NULL ? NULL : &like->v, &v);
     if (e != ERR_OK) {
         count_bad(s, f, list, e);
         return e;
@@ -81,8 +83,10 @@ static enum err judge_value(struct etcd__scan *s, const struct etcd__kv *kv,
     value->v.data_at -= f->value_at;
     value->at = f->value_at;
     value->len = f->value_len;
-    s->like = &value->v;
-    if (v.needs_dek)
+    s->like = value;
+    if (v.tail.n > 0 && like != NULL && v.tail.p == like->v.tail.p)
+        value->need = like->need;
+    else if (v.needs_dek)
         TRY(etcd__plan_need(s->p, v.provider, &v.id, &value->need));
     return etcd__edit(s, ETCD__OPEN, f->at, f->value_at + f->value_len - f->at, value);
 }
@@ -108,6 +112,8 @@ enum err etcd__on_kv(struct etcd__scan *s, const struct etcd__got *got)
     kv.value.value = s->sub_field.value; /* an absent one is looked at, too: no bytes, somewhere */
     if (etcd__has(got, KV_VALUE))
         kv.value = got->f[KV_VALUE];
+    kv.has_revision = etcd__has(got, KV_MOD_REVISION);
+    kv.revision = (int64_t)etcd__varint(got, KV_MOD_REVISION);
     if (!s->is_in_event)
         return judge(s, &kv, false);
     s->event_kv[s->sub_index == EVENT_KV ? 0 : 1] = kv;
@@ -132,12 +138,32 @@ static enum err judge_in_event(struct etcd__scan *s, uint32_t i, bool is_delete)
     return e;
 }
 
+/* The plan gets a mark in front of the event, which is the only message that is open. */
+static enum err mark_event(struct etcd__scan *s, const struct etcd__kv *kv)
+{
+    enum err e;
+
+    if (!s->has_marks || !kv->is_there || !kv->has_revision)
+        return ERR_OK;
+    CHECK(s->depth == 1);
+    s->depth = 0;
+    e = etcd__mark(s, ETCD__EVENT, s->frames[0].at, kv->revision);
+    s->depth = 1;
+    s->kept_ops = s->p->op_count;
+    s->kept_to = s->done;
+    s->has_earlier = s->has_earlier || (s->has_revision && kv->revision > s->revision);
+    s->has_revision = true;
+    s->revision = kv->revision;
+    return e;
+}
+
 enum err etcd__on_event(struct etcd__scan *s, const struct etcd__got *got)
 {
     const struct etcd__kv *kv = &s->event_kv[0], *prev = &s->event_kv[1];
     bool is_delete = etcd__enum(got, EVENT_TYPE) == 1;
     uint32_t first;
 
+    TRY(mark_event(s, kv));
     if (prev->is_there && (!kv->is_there || !bytes_eq(kv->key, prev->key)))
         return etcd__plan_fail(s->p, ERR_ANS_PREV_KEY, prev->key);
     first = kv->is_there && prev->is_there && prev->self.at < kv->self.at ? 1 : 0;
@@ -168,16 +194,15 @@ bool etcd__event_revision(const struct pb_field *event, int64_t *out)
 }
 
 /* Instead of refusing the message: forgets what the event has added to the plan and ends it. */
-static enum err fail_later(struct etcd__scan *s, const struct pb_field *f, size_t op_count,
-                           size_t done, enum err e)
+static enum err fail_later(struct etcd__scan *s, const struct pb_field *f, enum err e)
 {
     struct etcd__value *v;
 
     TRY(etcd__value_new(s, f->number, s->p->bad_key, NULL, &v));
     v->err = e;
-    s->p->op_count = op_count;
+    s->p->op_count = s->kept_ops;
     s->p->bad_key = bytes_of(NULL, 0);
-    s->done = done;
+    s->done = s->kept_to;
     s->is_failing = true;
     return etcd__edit(s, ETCD__FAIL, f->at, f->value_at + f->value_len - f->at, v);
 }
@@ -185,27 +210,19 @@ static enum err fail_later(struct etcd__scan *s, const struct pb_field *f, size_
 enum err etcd__scan_event(struct etcd__scan *s, const struct pb_field *f)
 {
     const struct etcd__msg *m = etcd__answer_schema(ETCD_WATCH)->fields[WATCH_EVENTS].sub;
-    int64_t revision = s->revision;
-    size_t op_count, done;
     enum err e;
 
     if (s->is_failing)
         return ERR_OK;
-    if (s->has_marks && etcd__event_revision(f, &revision)) {
-        TRY(etcd__mark(s, ETCD__EVENT, f->at, revision));
-        s->has_earlier = s->has_earlier || (s->has_revision && revision > s->revision);
-        s->has_revision = true;
-        s->revision = revision;
-    }
-    op_count = s->p->op_count;
-    done = s->done; /* before f->at when this event has no mark */
+    s->kept_ops = s->p->op_count;
+    s->kept_to = s->done;
     memset(s->event_kv, 0, sizeof s->event_kv);
     s->is_in_event = true;
     e = etcd__walk_sub(s, m, f, 1);
     s->is_in_event = false;
     if (e == ERR_OK || e == ERR_NOMEM || !s->has_earlier)
         return e;
-    return fail_later(s, f, op_count, done, e);
+    return fail_later(s, f, e);
 }
 
 enum err etcd__watch_begin(struct etcd__scan *s, const struct etcd_watch_info *info,

@@ -122,7 +122,7 @@ static enum pb_result field_head(struct chain_pos *pos, size_t end, struct pb__h
     return PB_FIELD;
 }
 
-static enum pb_result next_general(struct pb_reader *r, struct pb_field *f)
+NEVER_INLINE static enum pb_result next_general(struct pb_reader *r, struct pb_field *f)
 {
     struct chain_pos pos = r->pos;
     struct pb__head h;
@@ -158,18 +158,14 @@ static inline uint32_t varint_here(const uint8_t *p, const uint8_t *end, uint64_
     return 0;
 }
 
-/* n bytes on from pos, which is in the same slice. */
-static inline struct chain_pos at_offset(const struct chain_pos *pos, uint32_t n)
-{
-    return (struct chain_pos){pos->chain, pos->index, pos->off + n, pos->at + n};
-}
-
 /* The common field: a tag of one byte, a varint or bytes behind it, and its head in one slice.
- * False: it is another one, malformed, or not all there, and nothing has changed. */
+ * False: it is another one, malformed, or not all there, and nothing has changed. Positions are
+ * written field by field: copies of what was just written stall. */
 static inline bool next_here(struct pb_reader *r, struct pb_field *f)
 {
     struct bytes b = chain_peek(&r->pos, r->end - r->pos.at);
-    uint32_t used, head, wire;
+    uint32_t used, wire, head = 1;
+    size_t len;
     uint64_t v;
 
     if (b.n < 2 || b.p[0] >= 0x80 || b.p[0] < 8)
@@ -180,29 +176,32 @@ static inline bool next_here(struct pb_reader *r, struct pb_field *f)
     used = varint_here(b.p + 1, b.p + b.n, &v);
     if (used == 0)
         return false;
-    head = 1 + used;
+    len = used;
+    f->varint = v;
+    if (wire == PB_LEN) {
+        head += used;
+        if (v > b.n - head && v > reader_left(&r->pos, r->end) - head)
+            return false;
+        len = (size_t)v;
+        f->varint = 0;
+    }
     f->number = b.p[0] >> 3;
     f->wire = (enum pb_wire)wire;
     f->at = r->pos.at;
-    if (wire == PB_VARINT) {
-        f->value = at_offset(&r->pos, 1);
-        f->value_len = used;
-        f->varint = v;
+    f->value_len = len;
+    if (len + head >= b.n) { /* it reaches the end of the slice, or goes on in others */
+        chain_skip(&r->pos, head);
+        f->value = r->pos;
+        chain_skip(&r->pos, len);
     } else {
-        if (head == b.n || v > b.n - head) { /* the value goes on in other slices, or is missing */
-            if (v > reader_left(&r->pos, r->end) - head)
-                return false;
-            f->value = r->pos;
-            chain_skip(&f->value, head);
-        } else {
-            f->value = at_offset(&r->pos, head);
-        }
-        f->value_len = (size_t)v;
-        f->varint = 0;
+        f->value.chain = r->pos.chain;
+        f->value.index = r->pos.index;
+        f->value.off = r->pos.off + head;
+        f->value.at = r->pos.at + head;
+        r->pos.off += head + (uint32_t)len;
+        r->pos.at += head + len;
     }
-    f->value_at = f->value.at;
-    r->pos = f->value;
-    chain_skip(&r->pos, f->value_len);
+    f->value_at = f->at + head;
     return true;
 }
 
