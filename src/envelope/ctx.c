@@ -73,6 +73,7 @@ void envelope_ctx_free(struct envelope_ctx *ctx)
 {
     if (ctx == NULL)
         return;
+    envelope__memo_wipe(ctx);
     for (size_t mode = 0; mode < ENVELOPE__MODE_COUNT; mode++)
         for (size_t i = 0; i < ENVELOPE__AES_COUNT; i++)
             cipher_fini(&ctx->aes[mode][i]);
@@ -81,6 +82,7 @@ void envelope_ctx_free(struct envelope_ctx *ctx)
 
 void envelope_ctx_wipe(struct envelope_ctx *ctx)
 {
+    envelope__memo_wipe(ctx);
     for (size_t mode = 0; mode < ENVELOPE__MODE_COUNT; mode++)
         for (size_t i = 0; i < ENVELOPE__AES_COUNT; i++)
             cipher_wipe(&ctx->aes[mode][i]);

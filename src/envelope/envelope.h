@@ -143,7 +143,8 @@ typedef enum err (*envelope_random_fn)(void *arg, void *out, size_t n);
 MUST_CHECK enum err envelope_ctx_new(envelope_random_fn random, void *random_arg,
                                      struct envelope_ctx **out);
 void envelope_ctx_free(struct envelope_ctx *ctx);
-/* Resets the cipher contexts so that no key schedule stays in them: after a burst. */
+/* Resets the cipher contexts so that no key schedule stays in them, and forgets the values that
+ * came again: after a burst. */
 void envelope_ctx_wipe(struct envelope_ctx *ctx);
 
 /* --- writing --------------------------------------------------------------------------------- */
@@ -214,6 +215,12 @@ MUST_CHECK enum err envelope_identify(const struct provider_list *list, struct c
 MUST_CHECK enum err envelope_open(struct envelope_ctx *ctx, const struct envelope_value *v,
                                   const struct dek *dek, struct bytes aad, struct chain_pos data,
                                   uint8_t *out);
+/* The same out of place, for a value that may come again soon, byte for byte: one with many
+ * watchers. A few small ones stay in ctx, with what they say and a reference to dek, until others
+ * take their place or envelope_ctx_wipe. */
+MUST_CHECK enum err envelope_open_again(struct envelope_ctx *ctx, const struct envelope_value *v,
+                                        struct dek *dek, struct bytes aad, struct chain_pos data,
+                                        uint8_t *out);
 /* The same in place, for a value of a chain: *plain_at is the chain offset of the plaintext. */
 MUST_CHECK static inline enum err envelope_open_in_place(struct envelope_ctx *ctx,
                                                          const struct envelope_value *v,

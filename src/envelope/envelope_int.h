@@ -47,6 +47,7 @@ struct envelope_ctx {
     envelope_random_fn random;
     void *random_arg;
     struct envelope__cipher aes[ENVELOPE__MODE_COUNT][ENVELOPE__AES_COUNT];
+    struct envelope__memo *memo; /* NULL until a value may come again */
 };
 
 /* Contexts ready for EncryptUpdate or DecryptUpdate under key and nonce, with the AAD taken.
@@ -162,6 +163,11 @@ MUST_CHECK uint8_t *envelope__scratch_new(struct slab_pool *pool, size_t n, stru
  * wiped and given back. Returns e. */
 MUST_CHECK enum err envelope__scratch_done(struct slice *room, enum err e, size_t len,
                                            struct slice *out);
+
+/* --- memo.c ---------------------------------------------------------------------------------- */
+
+/* Wipes and frees what is kept. */
+void envelope__memo_wipe(struct envelope_ctx *ctx);
 
 /* --- gcm.c ----------------------------------------------------------------------------------- */
 

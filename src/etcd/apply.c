@@ -392,8 +392,7 @@ static enum err open_here(struct etcd__apply *a, const struct etcd__value *v, co
 }
 
 /* Straight into the output; if the tag is wrong, the caller cuts that off. */
-static enum err open_to_out(struct etcd__apply *a, const struct etcd__value *v,
-                            const struct dek *dek)
+static enum err open_to_out(struct etcd__apply *a, const struct etcd__value *v, struct dek *dek)
 {
     uint8_t none, *to = &none;
 
@@ -406,6 +405,8 @@ static enum err open_to_out(struct etcd__apply *a, const struct etcd__value *v,
         put_head(to, v->number, v->new_len);
         to += head;
     }
+    if (a->p->watch.has_events) /* other watchers are told the same */
+        return envelope_open_again(a->ctx, &v->v, dek, v->key, a->pos, to);
     return envelope_open(a->ctx, &v->v, dek, v->key, a->pos, to);
 }
 
