@@ -5,7 +5,8 @@
  * with every endpoint tried: DEAD;
  *   - an endpoint that accepts but does not answer: its attempt is cut (3 s, or 1 s with more than
  * one);
- *   - the ready connection is lost: its streams have had their on_close, dialling begins again;
+ *   - the ready connection is lost: its streams have had their on_close, dialling begins again, at
+ * once if it lived for longer than 50 ms;
  *   - GOAWAY: the connection goes on for its streams while the next one is dialled. */
 #include "proxy/upstream.h"
 
@@ -191,14 +192,21 @@ static void h2_on_ready(struct h2_conn *h)
     }
     uc->is_attempt = false;
     u->current = h;
+    u->ready_ms = loop_now_ms(&u->worker->loop);
     set_state(u, UPSTREAM_READY);
 }
 
 static void redial(struct upstream *u)
 {
+    uint64_t lived_ms = loop_now_ms(&u->worker->loop) - u->ready_ms;
+
     u->current = NULL;
     set_state(u, UPSTREAM_DIALLING);
-    dial_next(u);
+    /* One that greets and leaves would be dialled a thousand times a second. */
+    if (lived_ms >= LIMIT_REDIAL_MS)
+        dial_next(u);
+    else if (loop_timer_start(&u->worker->loop, &u->timer, LIMIT_REDIAL_MS) != ERR_OK)
+        set_state(u, UPSTREAM_DEAD);
 }
 
 static void h2_on_goaway(struct h2_conn *h, enum h2_code code)

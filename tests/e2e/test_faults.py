@@ -346,6 +346,31 @@ class Connections(Faults):
         self.assertEqual(watch.events(1)[0].kv.value, b"x")
         watch.cancel()
 
+    def test_etcd_that_greets_and_leaves(self):
+        """By GOAWAY or by closing: it is dialled again and again, but with 50 ms between."""
+        for leave in (lambda s: s.sendall(h2raw.pack_frame(h2raw.GOAWAY, 0, 0, bytes(8))), lambda s: s.close()):
+            fake = fake_etcd.FakeEtcd()
+            self.addCleanup(fake.stop)
+            proxy = self.env.proxy([fake.url], self.config, name="leaving")
+            self.addCleanup(proxy.stop)
+            raw = h2raw.Client(proxy.address)
+            self.addCleanup(raw.close)
+            self.assertEqual(raw.call(KV + "Range", rpc.RangeRequest(key=b"x").SerializeToString()).status, 0)
+            proxy.client.close()
+            dials = []
+
+            def serve(sock):
+                dials.append(sock)
+                self.addCleanup(sock.close)
+                sock.sendall(h2raw.pack_frame(h2raw.SETTINGS, 0, 0))
+                leave(sock)
+            fake.serve = serve
+            fake.drop_connections()
+            wait_until(lambda: len(dials) >= 4, 5, "dials")
+            before = len(dials)
+            time.sleep(1)
+            self.assertLess(len(dials) - before, 60)
+
     def test_etcd_away(self):
         """A call waits at most about a second, then UNAVAILABLE; the link closes, clients look elsewhere."""
         fake = fake_etcd.FakeEtcd()
