@@ -346,6 +346,24 @@ class Connections(Faults):
         self.assertEqual(watch.events(1)[0].kv.value, b"x")
         watch.cancel()
 
+    def test_trailers_need_no_window(self):
+        """A message that fills the client's window to the byte, and the status a moment later."""
+        for settings, size in (({h2raw.INITIAL_WINDOW_SIZE: 1000}, 1000), ({h2raw.INITIAL_WINDOW_SIZE: 1 << 20}, 65535)):
+            message = rpc.RangeResponse(header=self.fake.header())
+            message.kvs.add(key=self.plain(), value=b"v" * (size - 200))
+            message.kvs[0].value += b"v" * (size - 5 - message.ByteSize())
+            self.assertEqual(message.ByteSize() + 5, size)
+
+            def answer(call):
+                call.message(message)
+                threading.Timer(0.2, call.trailers).start()
+            self.script(KV + "Range", answer, times=1)
+            raw = h2raw.Client(self.address, settings)
+            self.addCleanup(raw.close)
+            raw.auto_credit = raw.credit_conn = False
+            stream = raw.call(KV + "Range", rpc.RangeRequest(key=self.plain()).SerializeToString(), timeout=5)
+            self.assertEqual((stream.status, len(stream.data)), (0, size))
+
     def test_etcd_that_greets_and_leaves(self):
         """By GOAWAY or by closing: it is dialled again and again, but with 50 ms between."""
         for leave in (lambda s: s.sendall(h2raw.pack_frame(h2raw.GOAWAY, 0, 0, bytes(8))), lambda s: s.close()):
