@@ -64,6 +64,10 @@ void call_fail(struct call *c, const struct failure *f);
 void call_fail_err(struct call *c, enum err e);
 bool call_is_unary(const struct call *c);
 bool call_is_live(const struct call *c);
+/* Bytes that the call keeps in memory: messages, headers, and what the streams have queued. */
+size_t call_held(const struct call *c);
+/* Ends the call because memory is short, and lets go of all that it holds at once. */
+void call_shed(struct call *c);
 struct call *call_of_link_node(struct list *node);
 
 /* --- for lane.c --- */

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "kms/manager.h"
-#include "proxy/lane.h"
+#include "proxy/call.h"
 #include "proxy/link.h"
 
 #define FREE_SLABS 64  /* 4 MiB of idle slabs a worker keeps */
@@ -313,7 +313,47 @@ void worker_link_closed(struct worker *w)
 
 bool worker_is_over_limit(const struct worker *w)
 {
-    return w->pool.live_bytes > w->env->worker_memory_limit;
+    return w->pool.live_bytes + w->header_bytes > w->env->worker_memory_limit;
+}
+
+static const struct call *oldest_holder(const struct worker *w)
+{
+    LIST_FOREACH(it, &w->calls)
+    {
+        const struct call *c = LIST_ENTRY(it, struct call, age_node);
+
+        if (call_held(c) > 0)
+            return c;
+    }
+    return NULL;
+}
+
+/* NULL: nobody holds anything but the call that stays. */
+static struct link *heaviest_link(const struct worker *w, const struct call *stays)
+{
+    struct link *heaviest = NULL;
+    size_t most = 0;
+
+    LIST_FOREACH(it, &w->links)
+    {
+        struct link *l = link_of_node(it);
+        size_t held = link_held(l, stays);
+
+        if (held > most) {
+            most = held;
+            heaviest = l;
+        }
+    }
+    return heaviest;
+}
+
+void worker_relieve(struct worker *w)
+{
+    const struct call *stays = oldest_holder(w);
+    struct link *l;
+
+    while (worker_is_over_limit(w) && (l = heaviest_link(w, stays)) != NULL)
+        link_shed(l, stays);
 }
 
 /* --- the end --------------------------------------------------------------------------------- */

@@ -198,6 +198,50 @@ class Flow(harness.E2E):
             client.close()
         harness.wait_until(lambda: self.puts(proxy), 10, "a Put after all that")
 
+    def small_proxy(self):
+        """One worker with 16 MiB for messages."""
+        proxy = self.env.proxy(self.etcd, self.config, name="small", flags=[
+            "--workers", "1", "--max-request-bytes", str(4 * MIB), "--memory-limit", str(16 * MIB)])
+        self.addCleanup(proxy.stop)
+        return proxy
+
+    def test_stuck_readers_are_not_paid_by_others(self):
+        """One connection without windows asks for more than the process may hold: it loses, the others do not."""
+        proxy = self.small_proxy()
+        key, other = self.secret(), self.secret("other")
+        proxy.client.put(key, bulk.value_of(key, 400 << 10))
+        stuck = h2raw.Client(proxy.address, {h2raw.INITIAL_WINDOW_SIZE: 0})
+        self.addCleanup(stuck.close)
+        request = h2raw.grpc_message(rpc.RangeRequest(key=key).SerializeToString())
+        ids = [stuck.start(bulk.RANGE, request) for _ in range(100)]
+        stuck.wait_for(lambda: all(stuck.stream(i).headers or stuck.stream(i).done for i in ids), 30, "headers")
+        for _ in range(20):
+            proxy.client.put(other, b"x", timeout=5)
+            self.assertEqual(proxy.client.value(key, timeout=5), bulk.value_of(key, 400 << 10))
+        while stuck.read(0.2):
+            pass
+        ends = {(s.status, s.reset) for s in map(stuck.stream, ids) if s.done}
+        self.assertTrue(ends, "nobody paid")
+        self.assertLessEqual(ends, {(8, None), (8, h2raw.NO_ERROR), (None, h2raw.ENHANCE_YOUR_CALM)})
+
+    def test_waiting_headers_are_bounded(self):
+        """Calls that begin with large headers and never go on; HPACK makes them small on the wire."""
+        proxy = self.small_proxy()
+        before, clients = proxy.process.rss_mib(), []
+        for _ in range(4):
+            client = h2raw.Client(proxy.address)
+            self.addCleanup(client.close)
+            for _ in range(900):
+                client.open(PUT, [("x-a", "v" * 3500)] * 4)
+            clients.append(client)
+            while client.read(0.2):
+                pass
+        done = [s for c in clients for s in c.streams.values() if s.done]
+        self.assertEqual({s.status for s in done}, {8})
+        if not SANITIZED:
+            self.assertLess(proxy.process.rss_mib() - before, 32)
+        proxy.client.put(self.secret(), b"x", timeout=5)
+
     def puts(self, proxy):
         try:
             proxy.client.put(self.secret("after"), b"x", timeout=2)
