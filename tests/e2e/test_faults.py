@@ -3,6 +3,7 @@
 """An etcd that fails in ways that a real one seldom does: answers cut in the middle, GOAWAY, REFUSED_STREAM, odd
 statuses and trailers, compressed answers, silence. No fault may turn into a success, a half value, or a status
 that makes clients repeat writes."""
+import socket
 import threading
 import time
 
@@ -363,6 +364,26 @@ class Connections(Faults):
             raw.auto_credit = raw.credit_conn = False
             stream = raw.call(KV + "Range", rpc.RangeRequest(key=self.plain()).SerializeToString(), timeout=5)
             self.assertEqual((stream.status, len(stream.data)), (0, size))
+
+    def test_etcd_that_comes_back_silent(self):
+        """Calls wait a second for it, however much they send; then UNAVAILABLE."""
+        fake = fake_etcd.FakeEtcd()
+        proxy = self.env.proxy([fake.url], self.config, name="silent")
+        self.addCleanup(proxy.stop)
+        raw = h2raw.Client(proxy.address)
+        self.addCleanup(raw.close)
+        self.assertEqual(raw.call(KV + "Range", rpc.RangeRequest(key=b"x").SerializeToString()).status, 0)
+        fake.stop()
+        with socket.create_server(("127.0.0.1", fake.port)):
+            wait_until(lambda: "connection to etcd lost" in proxy.process.log(), what="loss")
+            started = time.monotonic()
+            stream = raw.stream(raw.open(WATCH))
+            raw.send_data(stream.id, h2raw.grpc_message(bytes(15 << 20)))
+            raw.wait(stream.id, 5)
+            took, sent = time.monotonic() - started, (15 << 20) - sum(len(data) for data, _, _ in stream.queue)
+        self.assertEqual(stream.status, Code.UNAVAILABLE.value[0], (stream.message, stream.reset))
+        self.assertLess(sent, 4 << 20)
+        self.assertLess(took, 1.5)
 
     def test_etcd_that_greets_and_leaves(self):
         """By GOAWAY or by closing: it is dialled again and again, but with 50 ms between."""
