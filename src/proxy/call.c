@@ -616,7 +616,7 @@ void call_on_up_response(struct h2_stream *s, struct h2_fields h, bool end_strea
     if (c->state != CALL_OPEN || c->down == NULL)
         return;
     fields_look(h, &head);
-    if (!bytes_eq(head.status, BYTES_LIT("200")) || !grpc_content_type_ok(head.content_type)) {
+    if (!bytes_eq(head.status, BYTES_LIT("200")) || !grpc_answer_type_ok(head.content_type)) {
         fail_with_code(c, ERR_ANS_HTTP, decimal(head.status));
         return;
     }
