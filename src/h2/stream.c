@@ -216,6 +216,11 @@ size_t h2_stream_queued(const struct h2_stream *s)
     return s->out.len;
 }
 
+size_t h2_stream_pinned(const struct h2_stream *s)
+{
+    return chain_pinned(&s->out);
+}
+
 void h2_stream_credit(struct h2_stream *s, size_t n)
 {
     struct h2_conn *c = s->c;

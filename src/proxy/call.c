@@ -64,9 +64,9 @@ static void headers_drop(struct call *c)
 
 size_t call_held(const struct call *c)
 {
-    return c->headers.size + c->pending.body.len + lane_held(&c->request) + lane_held(&c->answer) +
-           (c->down == NULL ? 0 : h2_stream_queued(c->down)) +
-           (c->up == NULL ? 0 : h2_stream_queued(c->up));
+    return c->headers.size + chain_pinned(&c->pending.body) + lane_held(&c->request) +
+           lane_held(&c->answer) + (c->down == NULL ? 0 : h2_stream_pinned(c->down)) +
+           (c->up == NULL ? 0 : h2_stream_pinned(c->up));
 }
 
 static void call_free_if_over(struct call *c)

@@ -64,7 +64,8 @@ void call_fail(struct call *c, const struct failure *f);
 void call_fail_err(struct call *c, enum err e);
 bool call_is_unary(const struct call *c);
 bool call_is_live(const struct call *c);
-/* Bytes that the call keeps in memory: messages, headers, and what the streams have queued. */
+/* Memory that the call keeps from being freed: by messages, headers, and what the streams have
+ * queued. A byte counts as the slab that it was read into. */
 size_t call_held(const struct call *c);
 /* Ends the call because memory is short, and lets go of all that it holds at once. */
 void call_shed(struct call *c);

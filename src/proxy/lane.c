@@ -195,12 +195,12 @@ static void lane_credit(struct lane *l)
 
 size_t lane_held(const struct lane *l)
 {
-    return l->in.len + l->msg.len + l->stream_in.len;
+    return chain_pinned(&l->in) + chain_pinned(&l->msg) + chain_pinned(&l->stream_in);
 }
 
 bool lane_is_holding(const struct lane *l)
 {
-    return lane_held(l) > 0;
+    return l->in.len > 0 || l->msg.len > 0 || l->stream_in.len > 0;
 }
 
 void lane__run(struct lane *l)

@@ -42,9 +42,9 @@ void link_call_removed(struct link *l);
 
 /* --- for worker.c, when memory is short --- */
 
-/* Bytes that the calls hold, all but one (which may be another link's). */
+/* Memory that the calls hold, all but one (which may be another link's). */
 size_t link_held(const struct link *l, const struct call *but);
-/* Ends calls that hold bytes, newest first and never that one, until the worker is below its limit
+/* Ends calls that hold any, newest first and never that one, until the worker is below its limit
  * or none is left. */
 void link_shed(struct link *l, const struct call *but);
 

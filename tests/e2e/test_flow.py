@@ -224,6 +224,28 @@ class Flow(harness.E2E):
         self.assertTrue(ends, "nobody paid")
         self.assertLessEqual(ends, {(8, None), (8, h2raw.NO_ERROR), (None, h2raw.ENHANCE_YOUR_CALM)})
 
+    def test_pinned_memory_counts(self):
+        """One byte of a message can keep 64 KiB that were read with it: who does that a lot pays first."""
+        proxy = self.small_proxy()
+        evil, fair = h2raw.Client(proxy.address), h2raw.Client(proxy.address)
+        self.addCleanup(evil.close)
+        self.addCleanup(fair.close)
+        evil.send_data(evil.open(PUT), b"\0")  # the oldest
+        body = h2raw.grpc_message(rpc.PutRequest(key=self.secret(), value=bytes(1 << 20)).SerializeToString())
+        sid = fair.open(PUT)
+        fair.send_data(sid, body[:-1])
+        fair.wait_for(lambda: not fair.stream(sid).queue, 5, "room for the request")
+        unknown = h2raw.pack_frame(99, 0, 0, bytes(15 << 10)) * 4
+        for _ in range(400):
+            evil.send_data(evil.open(PUT), b"\0")
+            evil.send_raw(unknown)
+            while evil.read(0.001):
+                pass
+        fair.send_data(sid, body[-1:], True)
+        stream = fair.wait(sid)
+        self.assertEqual(stream.status, 0, stream.message)
+        self.assertSealed(self.secret(), bytes(1 << 20))
+
     def test_waiting_headers_are_bounded(self):
         """Calls that begin with large headers and never go on; HPACK makes them small on the wire."""
         proxy = self.small_proxy()
