@@ -58,15 +58,30 @@ static void call_set_state(struct call *c, enum call_state to)
 
 static void headers_drop(struct call *c)
 {
-    c->worker->header_bytes -= c->headers.size;
     fields_fini(&c->headers, &c->worker->pool.objects);
+    call_count_kept(c);
+}
+
+void call_count_kept(struct call *c)
+{
+    size_t now = c->headers.size + c->ask.watched;
+
+    c->worker->kept_bytes += now;
+    c->worker->kept_bytes -= c->kept_bytes;
+    c->kept_bytes = now;
 }
 
 size_t call_held(const struct call *c)
 {
-    return c->headers.size + chain_pinned(&c->pending.body) + lane_held(&c->request) +
+    return c->kept_bytes + chain_pinned(&c->pending.body) + lane_held(&c->request) +
            lane_held(&c->answer) + (c->down == NULL ? 0 : h2_stream_pinned(c->down)) +
            (c->up == NULL ? 0 : h2_stream_pinned(c->up));
+}
+
+bool call_is_holding(const struct call *c)
+{
+    return (lane_is_holding(&c->request) || lane_is_holding(&c->answer)) &&
+           c->kept_bytes < c->worker->env->worker_memory_limit / 2;
 }
 
 static void call_free_if_over(struct call *c)
@@ -239,6 +254,8 @@ void call_shed(struct call *c)
 
     lane_kill(&c->answer); /* a large answer is not completed with filler */
     call_fail_err(c, ERR_MEMORY_LIMIT);
+    etcd_ask_fini(&c->ask);
+    call_count_kept(c);
     /* The status would wait behind what is queued. To gRPC clients this code is the same one. */
     if (is_stuck)
         h2_stream_reset(c->down, H2_ENHANCE_YOUR_CALM);
@@ -407,7 +424,7 @@ static enum err copy_request_headers(struct call *c, struct h2_fields h,
 
     TRY(fields_new(f, &c->worker->pool.objects, h.count + 7,
                    fields_bytes(h) + authority.n + sizeof "grpc-timeout" + GRPC_TIMEOUT_MAX));
-    c->worker->header_bytes += f->size;
+    call_count_kept(c);
     fields_add_static(f, BYTES_LIT(":method"), BYTES_LIT("POST"));
     fields_add_static(f, BYTES_LIT(":scheme"), BYTES_LIT("http"));
     fields_add_static(f, BYTES_LIT(":path"), bytes_of(c->method->path, c->method->path_len));

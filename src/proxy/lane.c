@@ -217,7 +217,7 @@ void lane__run(struct lane *l)
     }
     if (l->state == LANE_DEAD)
         return;
-    if (lane_is_holding(l) && worker_is_over_limit(l->call->worker)) {
+    if (worker_is_over_limit(l->call->worker)) {
         worker_relieve(l->call->worker);
         if (l->state == LANE_DEAD)
             return;

@@ -311,9 +311,14 @@ void worker_link_closed(struct worker *w)
         report(w, WORKER_DRAINED, NULL);
 }
 
+static uint64_t held_bytes(const struct worker *w)
+{
+    return w->pool.live_bytes + w->kept_bytes;
+}
+
 bool worker_is_over_limit(const struct worker *w)
 {
-    return w->pool.live_bytes + w->header_bytes > w->env->worker_memory_limit;
+    return held_bytes(w) > w->env->worker_memory_limit;
 }
 
 static const struct call *oldest_holder(const struct worker *w)
@@ -322,7 +327,7 @@ static const struct call *oldest_holder(const struct worker *w)
     {
         const struct call *c = LIST_ENTRY(it, struct call, age_node);
 
-        if (call_held(c) > 0)
+        if (call_is_holding(c))
             return c;
     }
     return NULL;
@@ -350,10 +355,16 @@ static struct link *heaviest_link(const struct worker *w, const struct call *sta
 void worker_relieve(struct worker *w)
 {
     const struct call *stays = oldest_holder(w);
-    struct link *l;
+    uint64_t before = UINT64_MAX;
 
-    while (worker_is_over_limit(w) && (l = heaviest_link(w, stays)) != NULL)
-        link_shed(l, stays);
+    /* What a connection holds that is closed already goes with the next turn of the loop. */
+    while (worker_is_over_limit(w) && held_bytes(w) < before) {
+        struct link *l = heaviest_link(w, stays);
+
+        before = held_bytes(w);
+        if (l != NULL)
+            link_shed(l, stays);
+    }
 }
 
 /* --- the end --------------------------------------------------------------------------------- */

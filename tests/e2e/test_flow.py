@@ -33,6 +33,11 @@ class Flow(harness.E2E):
         self.addCleanup(client.close)
         return client
 
+    def connect_to(self, proxy):
+        client = h2raw.Client(proxy.address)
+        self.addCleanup(client.close)
+        return client
+
     def gets(self, client, count=40, pause=0.02, meanwhile=None):
         """Times of `count` Gets on this raw connection, in seconds."""
         request = h2raw.grpc_message(rpc.RangeRequest(key=self.keys[0]).SerializeToString())
@@ -245,6 +250,22 @@ class Flow(harness.E2E):
         stream = fair.wait(sid)
         self.assertEqual(stream.status, 0, stream.message)
         self.assertSealed(self.secret(), bytes(1 << 20))
+
+    def test_watched_keys_count(self):
+        """The keys of watches stay as long as these: of many streams they are more than the process may hold."""
+        proxy = self.small_proxy()
+        client = self.connect_to(proxy)
+        create = rpc.WatchRequest(create_request=rpc.WatchCreateRequest(key=self.secret("k" * 400000)))
+        ids = [client.open(WATCH) for _ in range(60)]
+        for sid in ids:
+            client.send_data(sid, h2raw.grpc_message(create.SerializeToString()))
+            while client.read(0.01):
+                pass
+        client.wait_for(lambda: all(client.stream(i).data or client.stream(i).done for i in ids), 20, "answers")
+        ends = {client.stream(i).status for i in ids if client.stream(i).done}
+        self.assertEqual(ends, {8})
+        self.assertGreater(sum(not client.stream(i).done for i in ids), 20)
+        proxy.client.put(self.secret(), b"x", timeout=5)
 
     def test_waiting_headers_are_bounded(self):
         """Calls that begin with large headers and never go on; HPACK makes them small on the wire."""
