@@ -372,12 +372,12 @@ size_t link_held(const struct link *l, const struct call *but)
     return n;
 }
 
-void link_shed(struct link *l, const struct call *but)
+void link_shed(struct link *l, const struct call *but, uint64_t low)
 {
     for (struct list *it = l->calls.prev; it != &l->calls; it = it->prev) {
         struct call *c = call_of_link_node(it);
 
-        if (!worker_is_over_limit(l->worker))
+        if (worker_held(l->worker) <= low)
             return;
         if (c != but && call_held(c) > 0)
             call_shed(c);

@@ -20,6 +20,7 @@
 #define SETTLE_TIMES 4 /* so often: net/ has let go of its buffers by then */
 #define WIPE_MS 200    /* cipher contexts are wiped this long after first use */
 #define DRAIN_TICK_MS 50
+#define RELIEF_PART 16 /* of the memory limit is set free at a time: the search costs something */
 #define DRAIN_SETTLE_MS 100  /* for calls that were on their way when GOAWAY was sent */
 #define DRAIN_STREAMS_MS 500 /* then watches and the like end: they never do by themselves */
 #define DRAIN_LAST_MS 500    /* for the last bytes, after the limit */
@@ -311,14 +312,14 @@ void worker_link_closed(struct worker *w)
         report(w, WORKER_DRAINED, NULL);
 }
 
-static uint64_t held_bytes(const struct worker *w)
+uint64_t worker_held(const struct worker *w)
 {
     return w->pool.live_bytes + w->kept_bytes;
 }
 
 bool worker_is_over_limit(const struct worker *w)
 {
-    return held_bytes(w) > w->env->worker_memory_limit;
+    return worker_held(w) > w->env->worker_memory_limit;
 }
 
 static const struct call *oldest_holder(const struct worker *w)
@@ -354,16 +355,19 @@ static struct link *heaviest_link(const struct worker *w, const struct call *sta
 
 void worker_relieve(struct worker *w)
 {
+    uint64_t low = w->env->worker_memory_limit - w->env->worker_memory_limit / RELIEF_PART;
     const struct call *stays = oldest_holder(w);
     uint64_t before = UINT64_MAX;
 
+    if (!worker_is_over_limit(w))
+        return;
     /* What a connection holds that is closed already goes with the next turn of the loop. */
-    while (worker_is_over_limit(w) && held_bytes(w) < before) {
+    while (worker_held(w) > low && worker_held(w) < before) {
         struct link *l = heaviest_link(w, stays);
 
-        before = held_bytes(w);
+        before = worker_held(w);
         if (l != NULL)
-            link_shed(l, stays);
+            link_shed(l, stays, low);
     }
 }
 

@@ -110,8 +110,10 @@ struct keyset *worker_keys_ref(struct worker *w);
 void keyset_drop(struct keyset *k);
 /* The worker's calls hold more than its share of --memory-limit. */
 bool worker_is_over_limit(const struct worker *w);
-/* While it is over: ends calls of the link that holds the most, newest first. A client that reads
- * nothing must not keep the others from being served. The oldest call that holds anything stays. */
+uint64_t worker_held(const struct worker *w);
+/* When it is over: ends calls of the link that holds the most, newest first, until it is well
+ * below. A client that reads nothing must not keep the others from being served. The oldest call
+ * that holds a message stays. */
 void worker_relieve(struct worker *w);
 /* The cipher contexts have been used: they are wiped when the burst is over. */
 void worker_contexts_used(struct worker *w);
