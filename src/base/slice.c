@@ -7,6 +7,7 @@
 #include "base/secret.h"
 
 #define SLAB_MAX (1024u * 1024 * 1024)
+#define PINNED_SAMPLE 1024u /* slices that chain_pinned looks at */
 
 void slab_pool_init(struct slab_pool *pool, uint32_t free_max)
 {
@@ -279,6 +280,22 @@ void chain_unconsume(struct chain *c, size_t n)
     s->off -= (uint32_t)n;
     s->len += (uint32_t)n;
     c->len += n;
+}
+
+size_t chain_pinned(const struct chain *c)
+{
+    uint32_t seen = c->count < PINNED_SAMPLE ? c->count : PINNED_SAMPLE;
+    const struct slab *last = NULL;
+    size_t n = 0;
+
+    for (uint32_t i = 0; i < seen; i++) {
+        const struct slab *slab = chain_at(c, i)->slab;
+
+        if (slab != last && (slab->flags & SLAB_STATIC) == 0)
+            n += slab->cap;
+        last = slab;
+    }
+    return seen == c->count ? n : n / seen * c->count;
 }
 
 void chain_copy(const struct chain *c, size_t off, size_t n, uint8_t *dst)

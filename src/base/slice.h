@@ -155,6 +155,9 @@ void chain_consume(struct chain *c, size_t n);
 /* Takes back the n bytes that chain_consume dropped last, if it dropped them from the slice that is
  * the first now. */
 void chain_unconsume(struct chain *c, size_t n);
+/* The memory that c keeps from being freed: its slabs whole, constant ones aside. Neighbours that
+ * share a slab count once. Of a very long chain an estimate. */
+size_t chain_pinned(const struct chain *c);
 /* Copies bytes [off, off + n) to dst; they must exist. */
 void chain_copy(const struct chain *c, size_t off, size_t n, uint8_t *dst);
 /* Copies n bytes of p to the end, into the pool's open slab of that kind (slab_gather). Counts as

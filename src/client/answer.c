@@ -134,15 +134,15 @@ void client__on_response(struct h2_stream *s, struct h2_fields f, bool end)
     struct client_call *call = h2_stream_user(s);
     const struct h2_field *http = field_find(f, BYTES_LIT(":status"));
     const struct h2_field *type = field_find(f, BYTES_LIT("content-type"));
+    struct bytes code = http == NULL ? BYTES_LIT("none") : http->value;
     char text[64];
 
     if (call == NULL)
         return;
-    /* nghttp2 lets no answer without :status pass. */
-    if (http != NULL && !bytes_eq(http->value, BYTES_LIT("200"))) {
+    if (!bytes_eq(code, BYTES_LIT("200"))) {
         (void)snprintf(text, sizeof text, "unexpected HTTP status %.*s",
-                       (int)(http->value.n < 16 ? http->value.n : 16), (const char *)http->value.p);
-        client__call_status(call, status_of_http(http->value), text);
+                       (int)(code.n < 16 ? code.n : 16), (const char *)code.p);
+        client__call_status(call, status_of_http(code), text);
         return;
     }
     if (type == NULL || !grpc_content_type_ok(type->value)) {

@@ -98,12 +98,13 @@ enum err etcd_ask_create(struct etcd_ask *a, const struct etcd_range *r)
 
     if (a->watched + range_cost(r) > LIMIT_WATCHED)
         return ERR_MEMORY_LIMIT;
-    if (a->create_head > 0 && a->create_head + a->create_count == a->create_cap) {
+    /* Only when half of the array is free, so that many creates do not move each other. */
+    if (a->create_head > a->create_cap / 2) {
         memmove(a->creates, a->creates + a->create_head, a->create_count * sizeof *a->creates);
         a->create_head = 0;
     }
     v = a->creates;
-    TRY(reserve(&v, a->create_count, &a->create_cap, sizeof *a->creates));
+    TRY(reserve(&v, a->create_head + a->create_count, &a->create_cap, sizeof *a->creates));
     a->creates = v;
     TRY(range_copy(r, &a->creates[a->create_head + a->create_count]));
     a->watched += range_cost(r);
@@ -125,13 +126,35 @@ bool etcd_ask_holds(const struct etcd_ask *a, struct bytes key, bool *keys_only)
     return is_held;
 }
 
+/* Where the watch of this id is, or would be. etcd counts ids up: most often at the end. */
+static size_t watch_place(const struct etcd_ask *a, int64_t id)
+{
+    size_t low = 0, high = a->watch_count;
+
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+
+        if (a->watches[mid].id < id)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
 struct etcd_watch *etcd_ask_watch(struct etcd_ask *a, int64_t id)
 {
-    for (size_t i = 0; i < a->watch_count; i++) {
-        if (a->watches[i].id == id)
-            return &a->watches[i];
-    }
-    return NULL;
+    size_t i = watch_place(a, id);
+
+    return i < a->watch_count && a->watches[i].id == id ? &a->watches[i] : NULL;
+}
+
+/* Makes a gap at i; there is room. */
+static struct etcd_watch *watch_insert(struct etcd_ask *a, size_t i)
+{
+    memmove(a->watches + i + 1, a->watches + i, (a->watch_count - i) * sizeof *a->watches);
+    a->watch_count++;
+    return &a->watches[i];
 }
 
 enum err etcd_ask_created(struct etcd_ask *a, int64_t id, bool is_canceled)
@@ -158,7 +181,7 @@ enum err etcd_ask_created(struct etcd_ask *a, int64_t id, bool is_canceled)
     if (w != NULL)
         drop_watched(a, &w->range);
     else
-        w = &a->watches[a->watch_count++];
+        w = watch_insert(a, watch_place(a, id));
     *w = (struct etcd_watch){id, ETCD_WATCH_OPEN, range};
     return ERR_OK;
 }
@@ -170,5 +193,6 @@ void etcd_ask_canceled(struct etcd_ask *a, int64_t id)
     if (w == NULL)
         return;
     drop_watched(a, &w->range);
-    *w = a->watches[--a->watch_count];
+    a->watch_count--;
+    memmove(w, w + 1, (size_t)(a->watches + a->watch_count - w) * sizeof *w);
 }

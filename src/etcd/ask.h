@@ -34,7 +34,7 @@ struct etcd_ask {
     size_t range_count, range_cap;
     struct etcd_range *creates; /* Watch: create requests without an answer yet, oldest first */
     size_t create_head, create_count, create_cap;
-    struct etcd_watch *watches;
+    struct etcd_watch *watches; /* by id, upwards */
     size_t watch_count, watch_cap;
     size_t watched; /* bytes of creates and watches */
 };
@@ -47,6 +47,7 @@ MUST_CHECK enum err etcd_ask_create(struct etcd_ask *a, const struct etcd_range 
 /* Does key lie in one of the ranges? *keys_only: in one that asked keys only. */
 bool etcd_ask_holds(const struct etcd_ask *a, struct bytes key, bool *keys_only);
 
+/* Good until the next call with a. NULL: no such watch. */
 struct etcd_watch *etcd_ask_watch(struct etcd_ask *a, int64_t id);
 /* A created answer: the oldest create gets its id; a canceled one (refused by etcd) only uses it
  * up. Errors: ERR_ANS_UNKNOWN_WATCH (nothing was asked for), ERR_NOMEM. */

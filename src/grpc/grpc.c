@@ -143,3 +143,12 @@ bool grpc_content_type_ok(struct bytes value)
         rest = bytes_of(rest.p + 6, rest.n - 6);
     return rest.n == 0 || rest.p[0] == ';';
 }
+
+bool grpc_answer_type_ok(struct bytes value)
+{
+    static const struct bytes base = BYTES_LIT("application/grpc");
+
+    if (!bytes_has_prefix(value, base))
+        return false;
+    return value.n == base.n || value.p[base.n] == '+' || value.p[base.n] == ';';
+}

@@ -33,5 +33,8 @@ size_t grpc_message_decode(struct bytes text, char *out, size_t cap);
 
 /* content-type: "application/grpc", or with "+proto" or ";..." behind it. */
 bool grpc_content_type_ok(struct bytes value);
+/* The same of an answer, which may have any "+...": grpc-go answers "application/grpc;x" with
+ * "application/grpc+x". */
+bool grpc_answer_type_ok(struct bytes value);
 
 #endif

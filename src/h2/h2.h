@@ -125,6 +125,8 @@ MUST_CHECK enum err h2_stream_send(struct h2_stream *s, struct chain *data, bool
 MUST_CHECK enum err h2_stream_trailers(struct h2_stream *s, struct h2_fields trailers);
 /* Bytes queued on the stream, not yet in frames. */
 size_t h2_stream_queued(const struct h2_stream *s);
+/* The memory that they keep from being freed. */
+size_t h2_stream_pinned(const struct h2_stream *s);
 /* Gives the peer n bytes of stream window back. */
 void h2_stream_credit(struct h2_stream *s, size_t n);
 /* RST_STREAM; queued data is dropped. on_close follows from the loop. Idempotent; a stream that

@@ -138,6 +138,7 @@ struct h2_stream {
     bool is_broken;     /* client: the answer broke the order of frames, RST_STREAM is on its way */
     bool is_deferred;   /* nghttp2 waits for h2__stream_resume */
     bool is_end_queued; /* END_STREAM or trailers behind out */
+    bool is_trailed;    /* trailers were given to nghttp2 without waiting for a window */
     bool is_local_ended;  /* END_STREAM framed */
     bool is_remote_ended; /* END_STREAM received */
 };

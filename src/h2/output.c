@@ -94,6 +94,8 @@ static ssize_t read_data(nghttp2_session *session, int32_t id, uint8_t *buf, siz
     (void)source;
     if (s == NULL)
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    if (s->is_trailed)
+        return NGHTTP2_ERR_DEFERRED;
     if (out_is_full(c)) {
         c->is_blocked = true;
         return NGHTTP2_ERR_PAUSE;

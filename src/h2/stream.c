@@ -4,7 +4,7 @@
  *   request or respond -> send ... -> end or trailers
  *
  * Bytes wait in s->out until nghttp2 asks for them (session.c); when it finds nothing, it puts the
- * stream aside and the next send resumes it. Trailers wait behind the bytes.
+ * stream aside and the next send resumes it. Trailers wait behind the bytes, if there are any.
  *
  * A stream ends in one of two ways. By nghttp2 (both sides done, RST_STREAM, GOAWAY): on_close
  * comes from inside its input or output processing, which runs from the loop. By the owner
@@ -180,6 +180,20 @@ static struct h2__fields_copy *fields_copy(struct h2_conn *c, const nghttp2_nv *
     return copy;
 }
 
+/* Nothing is queued before them, so they need no DATA frame: nghttp2 would ask for that only when
+ * the peer's windows are open, but trailers are not flow-controlled (RFC 9113 section 5.2.1). */
+static enum err send_trailers_now(struct h2_stream *s, size_t count)
+{
+    struct h2_conn *c = s->c;
+    int rv = nghttp2_submit_trailer(c->session, s->id, c->nv, count);
+
+    if (rv != 0)
+        return rv == NGHTTP2_ERR_NOMEM ? ERR_NOMEM : ERR_CLOSED;
+    s->is_trailed = s->is_end_queued = true;
+    h2__conn_want_flush(c);
+    return ERR_OK;
+}
+
 enum err h2_stream_trailers(struct h2_stream *s, struct h2_fields trailers)
 {
     CHECK(s->c->opts.is_server);
@@ -187,6 +201,8 @@ enum err h2_stream_trailers(struct h2_stream *s, struct h2_fields trailers)
         return ERR_CLOSED;
     CHECK(s->is_responded);
     TRY(h2__session_nv(s->c, trailers));
+    if (s->out.len == 0)
+        return send_trailers_now(s, trailers.count);
     s->trailers = fields_copy(s->c, s->c->nv, trailers.count);
     if (s->trailers == NULL)
         return ERR_NOMEM;
@@ -198,6 +214,11 @@ enum err h2_stream_trailers(struct h2_stream *s, struct h2_fields trailers)
 size_t h2_stream_queued(const struct h2_stream *s)
 {
     return s->out.len;
+}
+
+size_t h2_stream_pinned(const struct h2_stream *s)
+{
+    return chain_pinned(&s->out);
 }
 
 void h2_stream_credit(struct h2_stream *s, size_t n)

@@ -56,6 +56,34 @@ static void call_set_state(struct call *c, enum call_state to)
     c->state = to;
 }
 
+static void headers_drop(struct call *c)
+{
+    fields_fini(&c->headers, &c->worker->pool.objects);
+    call_count_kept(c);
+}
+
+void call_count_kept(struct call *c)
+{
+    size_t now = c->headers.size + c->ask.watched;
+
+    c->worker->kept_bytes += now;
+    c->worker->kept_bytes -= c->kept_bytes;
+    c->kept_bytes = now;
+}
+
+size_t call_held(const struct call *c)
+{
+    return c->kept_bytes + chain_pinned(&c->pending.body) + lane_held(&c->request) +
+           lane_held(&c->answer) + (c->down == NULL ? 0 : h2_stream_pinned(c->down)) +
+           (c->up == NULL ? 0 : h2_stream_pinned(c->up));
+}
+
+bool call_is_holding(const struct call *c)
+{
+    return (lane_is_holding(&c->request) || lane_is_holding(&c->answer)) &&
+           c->kept_bytes < c->worker->env->worker_memory_limit / 2;
+}
+
 static void call_free_if_over(struct call *c)
 {
     struct link *link;
@@ -66,7 +94,7 @@ static void call_free_if_over(struct call *c)
     lane_kill(&c->answer);
     loop_timer_fini(&c->reap);
     etcd_ask_fini(&c->ask);
-    fields_fini(&c->headers, &c->worker->pool.objects);
+    headers_drop(c);
     fields_fini(&c->trailers, &c->worker->pool.objects);
     sealed_msg_fini(&c->pending);
     list_remove(&c->link_node);
@@ -208,6 +236,7 @@ void call_fail(struct call *c, const struct failure *f)
     lane_kill(&c->request);
     lane_kill(&c->answer);
     sealed_msg_fini(&c->pending);
+    headers_drop(c);
     answer_status(c, status, text, f->err == ERR_MESSAGE_COMPRESSED);
 }
 
@@ -217,6 +246,19 @@ void call_fail_err(struct call *c, enum err e)
 
     call_failure_init(c, e, &f);
     call_fail(c, &f);
+}
+
+void call_shed(struct call *c)
+{
+    bool is_stuck = c->down != NULL && h2_stream_queued(c->down) > 0;
+
+    lane_kill(&c->answer); /* a large answer is not completed with filler */
+    call_fail_err(c, ERR_MEMORY_LIMIT);
+    etcd_ask_fini(&c->ask);
+    call_count_kept(c);
+    /* The status would wait behind what is queued. To gRPC clients this code is the same one. */
+    if (is_stuck)
+        h2_stream_reset(c->down, H2_ENHANCE_YOUR_CALM);
 }
 
 void call_finish(struct call *c)
@@ -293,7 +335,7 @@ static bool call_open_up(struct call *c)
     }
     c->headers.v[SCHEME_INDEX].value = bytes_str(link_scheme(c->link));
     e = h2_request(conn, fields_view(&c->headers), false, c, &c->up);
-    fields_fini(&c->headers, &c->worker->pool.objects);
+    headers_drop(c);
     if (e != ERR_OK) {
         call_fail_err(c, e == ERR_CLOSED ? ERR_UPSTREAM_AWAY : e);
         return false;
@@ -382,6 +424,7 @@ static enum err copy_request_headers(struct call *c, struct h2_fields h,
 
     TRY(fields_new(f, &c->worker->pool.objects, h.count + 7,
                    fields_bytes(h) + authority.n + sizeof "grpc-timeout" + GRPC_TIMEOUT_MAX));
+    call_count_kept(c);
     fields_add_static(f, BYTES_LIT(":method"), BYTES_LIT("POST"));
     fields_add_static(f, BYTES_LIT(":scheme"), BYTES_LIT("http"));
     fields_add_static(f, BYTES_LIT(":path"), bytes_of(c->method->path, c->method->path_len));
@@ -449,6 +492,8 @@ static bool admit(struct call *c, const struct fields_head *head)
         c->deadline_ns =
             loop_turn_ns(&c->worker->loop) + (ns < UINT64_MAX / 2 ? ns : UINT64_MAX / 2);
     }
+    if (worker_is_over_limit(c->worker))
+        worker_relieve(c->worker);
     if (worker_is_over_limit(c->worker)) {
         call_fail_err(c, ERR_MEMORY_LIMIT);
         return false;
@@ -588,7 +633,7 @@ void call_on_up_response(struct h2_stream *s, struct h2_fields h, bool end_strea
     if (c->state != CALL_OPEN || c->down == NULL)
         return;
     fields_look(h, &head);
-    if (!bytes_eq(head.status, BYTES_LIT("200")) || !grpc_content_type_ok(head.content_type)) {
+    if (!bytes_eq(head.status, BYTES_LIT("200")) || !grpc_answer_type_ok(head.content_type)) {
         fail_with_code(c, ERR_ANS_HTTP, decimal(head.status));
         return;
     }

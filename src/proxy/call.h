@@ -36,6 +36,7 @@ struct call {
     struct h2_stream *up;   /* NULL before it is opened and after its on_close */
     struct lane request, answer;
     struct etcd_ask ask;
+    size_t kept_bytes;         /* of headers and watches, as counted in worker.kept_bytes */
     struct fields headers;     /* to etcd; freed once sent */
     struct fields trailers;    /* of etcd, until the answer lane is done */
     uint64_t deadline_ns;      /* CLOCK_MONOTONIC; 0: none */
@@ -64,6 +65,15 @@ void call_fail(struct call *c, const struct failure *f);
 void call_fail_err(struct call *c, enum err e);
 bool call_is_unary(const struct call *c);
 bool call_is_live(const struct call *c);
+/* Memory that the call keeps from being freed: by messages, headers, and what the streams have
+ * queued. A byte counts as the slab that it was read into. */
+size_t call_held(const struct call *c);
+/* It holds bytes of messages, and not more than that of anything else. */
+bool call_is_holding(const struct call *c);
+/* Its headers or watches have changed: their memory counts. */
+void call_count_kept(struct call *c);
+/* Ends the call because memory is short, and lets go of all that it holds at once. */
+void call_shed(struct call *c);
 struct call *call_of_link_node(struct list *node);
 
 /* --- for lane.c --- */

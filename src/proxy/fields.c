@@ -118,6 +118,7 @@ enum err fields_new(struct fields *f, struct objects *o, size_t count, size_t by
     if (f->v == NULL)
         return ERR_NOMEM;
     f->cap = count;
+    f->size = count * sizeof *f->v + bytes;
     f->count = 0;
     f->bytes = (uint8_t *)(f->v + count);
     f->bytes_left = bytes;

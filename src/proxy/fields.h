@@ -12,6 +12,7 @@ struct fields {
     size_t count, cap;
     uint8_t *bytes; /* unused rest of the block */
     size_t bytes_left;
+    size_t size; /* of the block */
 };
 
 /* What a call looks at in a field list: of each the first, {NULL, 0} when there is none. Borrowed.

@@ -11,7 +11,8 @@
  *     loses only the watch concerned (watch_cancel);
  *   - the call ends while the lane is parked or waits for its turn: lane_kill cancels both;
  *   - the other side does not read: no credit, so the sender stops;
- *   - the worker is over its memory share: calls that hold bytes fail, the oldest excepted. */
+ *   - the worker is over its memory share: calls of the client that holds the most end, the oldest
+ *     of all excepted (worker_relieve). */
 #include "proxy/lane_int.h"
 
 #include "grpc/grpc.h"
@@ -192,21 +193,14 @@ static void lane_credit(struct lane *l)
     l->uncredited = 0;
 }
 
+size_t lane_held(const struct lane *l)
+{
+    return chain_pinned(&l->in) + chain_pinned(&l->msg) + chain_pinned(&l->stream_in);
+}
+
 bool lane_is_holding(const struct lane *l)
 {
     return l->in.len > 0 || l->msg.len > 0 || l->stream_in.len > 0;
-}
-
-static bool is_oldest_holder(const struct call *c)
-{
-    LIST_FOREACH(it, &c->worker->calls)
-    {
-        const struct call *other = LIST_ENTRY(it, struct call, age_node);
-
-        if (lane_is_holding(&other->request) || lane_is_holding(&other->answer))
-            return other == c;
-    }
-    return true;
 }
 
 void lane__run(struct lane *l)
@@ -223,9 +217,10 @@ void lane__run(struct lane *l)
     }
     if (l->state == LANE_DEAD)
         return;
-    if (lane_is_holding(l) && worker_is_over_limit(l->call->worker) && !is_oldest_holder(l->call)) {
-        lane__fail(l, ERR_MEMORY_LIMIT);
-        return;
+    if (worker_is_over_limit(l->call->worker)) {
+        worker_relieve(l->call->worker);
+        if (l->state == LANE_DEAD)
+            return;
     }
     lane_credit(l);
 }

@@ -58,6 +58,8 @@ void lane_kick(struct lane *l);
 void lane_break_off(struct lane *l);
 /* Holds bytes of messages that are not complete or not handed on. */
 bool lane_is_holding(const struct lane *l);
+/* The memory that they keep from being freed. */
+size_t lane_held(const struct lane *l);
 /* Frees the worker's idle benches. */
 void lane_benches_free(struct worker *w);
 

@@ -80,6 +80,7 @@ void lane__tally(struct lane *l, uint64_t ns)
 {
     struct etcd_plan *p = &l->bench->plan;
 
+    call_count_kept(l->call);
     if (p->sealed > 0)
         metric_add(METRIC_values_sealed_total, p->sealed);
     if (p->opened > 0)

@@ -359,6 +359,31 @@ void link_call_removed(struct link *l)
         link_free_if_over(l);
 }
 
+size_t link_held(const struct link *l, const struct call *but)
+{
+    size_t n = 0;
+
+    LIST_FOREACH(it, &l->calls)
+    {
+        const struct call *c = call_of_link_node(it);
+
+        n += c == but ? 0 : call_held(c);
+    }
+    return n;
+}
+
+void link_shed(struct link *l, const struct call *but, uint64_t low)
+{
+    for (struct list *it = l->calls.prev; it != &l->calls; it = it->prev) {
+        struct call *c = call_of_link_node(it);
+
+        if (worker_held(l->worker) <= low)
+            return;
+        if (c != but && call_held(c) > 0)
+            call_shed(c);
+    }
+}
+
 void link_drain(struct link *l)
 {
     if (l->state != LINK_OPEN) {

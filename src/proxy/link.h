@@ -40,6 +40,14 @@ void link_call_added(struct link *l, struct list *node);
 /* A call is gone. */
 void link_call_removed(struct link *l);
 
+/* --- for worker.c, when memory is short --- */
+
+/* Memory that the calls hold, all but one (which may be another link's). */
+size_t link_held(const struct link *l, const struct call *but);
+/* Ends calls that hold any, newest first and never that one, until the worker holds no more than
+ * low or none is left. */
+void link_shed(struct link *l, const struct call *but, uint64_t low);
+
 /* The link that owns node (in worker.links). */
 struct link *link_of_node(struct list *node);
 

@@ -4,8 +4,9 @@
  *   - refused, unreachable, TLS failure: next endpoint at once, 50 ms after each round; after 1 s
  * with every endpoint tried: DEAD;
  *   - an endpoint that accepts but does not answer: its attempt is cut (3 s, or 1 s with more than
- * one);
- *   - the ready connection is lost: its streams have had their on_close, dialling begins again;
+ * one; when a lost connection is redialled, its part of the time that calls wait);
+ *   - the ready connection is lost: its streams have had their on_close, dialling begins again, at
+ * once if it lived for longer than 50 ms;
  *   - GOAWAY: the connection goes on for its streams while the next one is dialled. */
 #include "proxy/upstream.h"
 
@@ -16,6 +17,7 @@
 
 #define ATTEMPT_ALONE_MS 3000
 #define ATTEMPT_OF_MANY_MS 1000
+#define ATTEMPT_AGAIN_MS 250 /* at least, when calls may wait for it */
 /* etcd's TLS port sends frames up to what we announce: fewer headers on large answers. */
 #define UPSTREAM_FRAME_SIZE (1024 * 1024)
 
@@ -153,15 +155,25 @@ static const struct net_conn_ops dial_ops = {
     .on_closed = net_on_closed,
 };
 
+static uint64_t attempt_limit_ms(const struct upstream *u)
+{
+    size_t count = u->worker->env->etcd_url_count;
+    uint64_t part = LIMIT_UPSTREAM_WAIT_MS / count;
+
+    if (u->ready_ms == 0) /* the client waits for our SETTINGS, not for an answer */
+        return count > 1 ? ATTEMPT_OF_MANY_MS : ATTEMPT_ALONE_MS;
+    return part > ATTEMPT_AGAIN_MS ? part : ATTEMPT_AGAIN_MS;
+}
+
 static void dial_next(struct upstream *u)
 {
     const struct proxy_env *env = u->worker->env;
     const struct net_url *url = &env->etcd_urls[u->server];
     struct upstream_conn *uc = calloc(1, sizeof *uc);
-    uint64_t limit = env->etcd_url_count > 1 ? ATTEMPT_OF_MANY_MS : ATTEMPT_ALONE_MS;
 
     u->attempts++;
-    if (uc == NULL || loop_timer_start(&u->worker->loop, &u->timer, limit) != ERR_OK) {
+    if (uc == NULL ||
+        loop_timer_start(&u->worker->loop, &u->timer, attempt_limit_ms(u)) != ERR_OK) {
         free(uc);
         set_state(u, UPSTREAM_DEAD);
         return;
@@ -191,14 +203,21 @@ static void h2_on_ready(struct h2_conn *h)
     }
     uc->is_attempt = false;
     u->current = h;
+    u->ready_ms = loop_now_ms(&u->worker->loop);
     set_state(u, UPSTREAM_READY);
 }
 
 static void redial(struct upstream *u)
 {
+    uint64_t lived_ms = loop_now_ms(&u->worker->loop) - u->ready_ms;
+
     u->current = NULL;
     set_state(u, UPSTREAM_DIALLING);
-    dial_next(u);
+    /* One that greets and leaves would be dialled a thousand times a second. */
+    if (lived_ms >= LIMIT_REDIAL_MS)
+        dial_next(u);
+    else if (loop_timer_start(&u->worker->loop, &u->timer, LIMIT_REDIAL_MS) != ERR_OK)
+        set_state(u, UPSTREAM_DEAD);
 }
 
 static void h2_on_goaway(struct h2_conn *h, enum h2_code code)

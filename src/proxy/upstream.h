@@ -4,8 +4,9 @@
  *
  *   DIALLING ─ SETTINGS of etcd ─► READY ─ lost or GOAWAY ─► DIALLING ...
  *        └─ 1 s of failures ─► DEAD
- * Endpoints are tried in turn, with 50 ms between rounds. A connection that got GOAWAY goes on
- * until its streams are over, while the next one is dialled. */
+ * Endpoints are tried in turn, with 50 ms between rounds, and behind a connection that was lost as
+ * soon as it was ready. A connection that got GOAWAY goes on until its streams are over, while the
+ * next one is dialled. */
 #ifndef PROXY_UPSTREAM_H
 #define PROXY_UPSTREAM_H
 
@@ -23,6 +24,7 @@ struct upstream {
     size_t server;        /* index into env->etcd_urls of the present or next attempt */
     size_t attempts;      /* since dialling began */
     uint64_t deadline_ms; /* DIALLING: then DEAD */
+    uint64_t ready_ms;    /* when the last connection became ready */
     struct list conns;    /* every struct upstream_conn, dialling, ready, draining */
     struct loop_timer timer;
     bool is_closing;

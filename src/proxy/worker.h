@@ -63,7 +63,8 @@ struct worker {
     struct net_tls *etcd_tls, *etcd_tls_http1; /* for dialling; NULL: no https URL */
     struct list links;
     size_t link_count;
-    struct list calls; /* by age, oldest first: the oldest holder of memory always gets credit */
+    struct list calls;   /* by age, oldest first: the oldest holder of memory always gets credit */
+    uint64_t kept_bytes; /* not in slabs: headers that wait for their message, keys of watches */
     uint64_t next_call_id;
     size_t next_server; /* where the next link begins in env->etcd_urls */
     bool is_draining;
@@ -107,8 +108,13 @@ void worker_stop(struct worker *w);
 /* The present set, with one more user. NULL: no rules yet. */
 struct keyset *worker_keys_ref(struct worker *w);
 void keyset_drop(struct keyset *k);
-/* The worker's slabs hold more than its share of --memory-limit. */
+/* The worker's calls hold more than its share of --memory-limit. */
 bool worker_is_over_limit(const struct worker *w);
+uint64_t worker_held(const struct worker *w);
+/* When it is over: ends calls of the link that holds the most, newest first, until it is well
+ * below. A client that reads nothing must not keep the others from being served. The oldest call
+ * that holds a message stays. */
+void worker_relieve(struct worker *w);
 /* The cipher contexts have been used: they are wiped when the burst is over. */
 void worker_contexts_used(struct worker *w);
 void worker_link_closed(struct worker *w);

@@ -3,6 +3,7 @@
 """An etcd that fails in ways that a real one seldom does: answers cut in the middle, GOAWAY, REFUSED_STREAM, odd
 statuses and trailers, compressed answers, silence. No fault may turn into a success, a half value, or a status
 that makes clients repeat writes."""
+import socket
 import threading
 import time
 
@@ -345,6 +346,69 @@ class Connections(Faults):
         self.client.put(self.secret(), b"x")
         self.assertEqual(watch.events(1)[0].kv.value, b"x")
         watch.cancel()
+
+    def test_trailers_need_no_window(self):
+        """A message that fills the client's window to the byte, and the status a moment later."""
+        for settings, size in (({h2raw.INITIAL_WINDOW_SIZE: 1000}, 1000), ({h2raw.INITIAL_WINDOW_SIZE: 1 << 20}, 65535)):
+            message = rpc.RangeResponse(header=self.fake.header())
+            message.kvs.add(key=self.plain(), value=b"v" * (size - 200))
+            message.kvs[0].value += b"v" * (size - 5 - message.ByteSize())
+            self.assertEqual(message.ByteSize() + 5, size)
+
+            def answer(call):
+                call.message(message)
+                threading.Timer(0.2, call.trailers).start()
+            self.script(KV + "Range", answer, times=1)
+            raw = h2raw.Client(self.address, settings)
+            self.addCleanup(raw.close)
+            raw.auto_credit = raw.credit_conn = False
+            stream = raw.call(KV + "Range", rpc.RangeRequest(key=self.plain()).SerializeToString(), timeout=5)
+            self.assertEqual((stream.status, len(stream.data)), (0, size))
+
+    def test_etcd_that_comes_back_silent(self):
+        """Calls wait a second for it, however much they send; then UNAVAILABLE."""
+        fake = fake_etcd.FakeEtcd()
+        proxy = self.env.proxy([fake.url], self.config, name="silent")
+        self.addCleanup(proxy.stop)
+        raw = h2raw.Client(proxy.address)
+        self.addCleanup(raw.close)
+        self.assertEqual(raw.call(KV + "Range", rpc.RangeRequest(key=b"x").SerializeToString()).status, 0)
+        fake.stop()
+        with socket.create_server(("127.0.0.1", fake.port)):
+            wait_until(lambda: "connection to etcd lost" in proxy.process.log(), what="loss")
+            started = time.monotonic()
+            stream = raw.stream(raw.open(WATCH))
+            raw.send_data(stream.id, h2raw.grpc_message(bytes(15 << 20)))
+            raw.wait(stream.id, 5)
+            took, sent = time.monotonic() - started, (15 << 20) - sum(len(data) for data, _, _ in stream.queue)
+        self.assertEqual(stream.status, Code.UNAVAILABLE.value[0], (stream.message, stream.reset))
+        self.assertLess(sent, 4 << 20)
+        self.assertLess(took, 1.5)
+
+    def test_etcd_that_greets_and_leaves(self):
+        """By GOAWAY or by closing: it is dialled again and again, but with 50 ms between."""
+        for leave in (lambda s: s.sendall(h2raw.pack_frame(h2raw.GOAWAY, 0, 0, bytes(8))), lambda s: s.close()):
+            fake = fake_etcd.FakeEtcd()
+            self.addCleanup(fake.stop)
+            proxy = self.env.proxy([fake.url], self.config, name="leaving")
+            self.addCleanup(proxy.stop)
+            raw = h2raw.Client(proxy.address)
+            self.addCleanup(raw.close)
+            self.assertEqual(raw.call(KV + "Range", rpc.RangeRequest(key=b"x").SerializeToString()).status, 0)
+            proxy.client.close()
+            dials = []
+
+            def serve(sock):
+                dials.append(sock)
+                self.addCleanup(sock.close)
+                sock.sendall(h2raw.pack_frame(h2raw.SETTINGS, 0, 0))
+                leave(sock)
+            fake.serve = serve
+            fake.drop_connections()
+            wait_until(lambda: len(dials) >= 4, 5, "dials")
+            before = len(dials)
+            time.sleep(1)
+            self.assertLess(len(dials) - before, 60)
 
     def test_etcd_away(self):
         """A call waits at most about a second, then UNAVAILABLE; the link closes, clients look elsewhere."""

@@ -33,6 +33,11 @@ class Flow(harness.E2E):
         self.addCleanup(client.close)
         return client
 
+    def connect_to(self, proxy):
+        client = h2raw.Client(proxy.address)
+        self.addCleanup(client.close)
+        return client
+
     def gets(self, client, count=40, pause=0.02, meanwhile=None):
         """Times of `count` Gets on this raw connection, in seconds."""
         request = h2raw.grpc_message(rpc.RangeRequest(key=self.keys[0]).SerializeToString())
@@ -197,6 +202,88 @@ class Flow(harness.E2E):
         for client in clients:
             client.close()
         harness.wait_until(lambda: self.puts(proxy), 10, "a Put after all that")
+
+    def small_proxy(self):
+        """One worker with 16 MiB for messages."""
+        proxy = self.env.proxy(self.etcd, self.config, name="small", flags=[
+            "--workers", "1", "--max-request-bytes", str(4 * MIB), "--memory-limit", str(16 * MIB)])
+        self.addCleanup(proxy.stop)
+        return proxy
+
+    def test_stuck_readers_are_not_paid_by_others(self):
+        """One connection without windows asks for more than the process may hold: it loses, the others do not."""
+        proxy = self.small_proxy()
+        key, other = self.secret(), self.secret("other")
+        proxy.client.put(key, bulk.value_of(key, 400 << 10))
+        stuck = h2raw.Client(proxy.address, {h2raw.INITIAL_WINDOW_SIZE: 0})
+        self.addCleanup(stuck.close)
+        request = h2raw.grpc_message(rpc.RangeRequest(key=key).SerializeToString())
+        ids = [stuck.start(bulk.RANGE, request) for _ in range(100)]
+        stuck.wait_for(lambda: all(stuck.stream(i).headers or stuck.stream(i).done for i in ids), 30, "headers")
+        for _ in range(20):
+            proxy.client.put(other, b"x", timeout=5)
+            self.assertEqual(proxy.client.value(key, timeout=5), bulk.value_of(key, 400 << 10))
+        while stuck.read(0.2):
+            pass
+        ends = {(s.status, s.reset) for s in map(stuck.stream, ids) if s.done}
+        self.assertTrue(ends, "nobody paid")
+        self.assertLessEqual(ends, {(8, None), (8, h2raw.NO_ERROR), (None, h2raw.ENHANCE_YOUR_CALM)})
+
+    def test_pinned_memory_counts(self):
+        """One byte of a message can keep 64 KiB that were read with it: who does that a lot pays first."""
+        proxy = self.small_proxy()
+        evil, fair = h2raw.Client(proxy.address), h2raw.Client(proxy.address)
+        self.addCleanup(evil.close)
+        self.addCleanup(fair.close)
+        evil.send_data(evil.open(PUT), b"\0")  # the oldest
+        body = h2raw.grpc_message(rpc.PutRequest(key=self.secret(), value=bytes(1 << 20)).SerializeToString())
+        sid = fair.open(PUT)
+        fair.send_data(sid, body[:-1])
+        fair.wait_for(lambda: not fair.stream(sid).queue, 5, "room for the request")
+        unknown = h2raw.pack_frame(99, 0, 0, bytes(15 << 10)) * 4
+        for _ in range(400):
+            evil.send_data(evil.open(PUT), b"\0")
+            evil.send_raw(unknown)
+            while evil.read(0.001):
+                pass
+        fair.send_data(sid, body[-1:], True)
+        stream = fair.wait(sid)
+        self.assertEqual(stream.status, 0, stream.message)
+        self.assertSealed(self.secret(), bytes(1 << 20))
+
+    def test_watched_keys_count(self):
+        """The keys of watches stay as long as these: of many streams they are more than the process may hold."""
+        proxy = self.small_proxy()
+        client = self.connect_to(proxy)
+        create = rpc.WatchRequest(create_request=rpc.WatchCreateRequest(key=self.secret("k" * 400000)))
+        ids = [client.open(WATCH) for _ in range(60)]
+        for sid in ids:
+            client.send_data(sid, h2raw.grpc_message(create.SerializeToString()))
+            while client.read(0.01):
+                pass
+        client.wait_for(lambda: all(client.stream(i).data or client.stream(i).done for i in ids), 20, "answers")
+        ends = {client.stream(i).status for i in ids if client.stream(i).done}
+        self.assertEqual(ends, {8})
+        self.assertGreater(sum(not client.stream(i).done for i in ids), 20)
+        proxy.client.put(self.secret(), b"x", timeout=5)
+
+    def test_waiting_headers_are_bounded(self):
+        """Calls that begin with large headers and never go on; HPACK makes them small on the wire."""
+        proxy = self.small_proxy()
+        before, clients = proxy.process.rss_mib(), []
+        for _ in range(4):
+            client = h2raw.Client(proxy.address)
+            self.addCleanup(client.close)
+            for _ in range(900):
+                client.open(PUT, [("x-a", "v" * 3500)] * 4)
+            clients.append(client)
+            while client.read(0.2):
+                pass
+        done = [s for c in clients for s in c.streams.values() if s.done]
+        self.assertEqual({s.status for s in done}, {8})
+        if not SANITIZED:
+            self.assertLess(proxy.process.rss_mib() - before, 32)
+        proxy.client.put(self.secret(), b"x", timeout=5)
 
     def puts(self, proxy):
         try:

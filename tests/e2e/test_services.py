@@ -6,6 +6,7 @@ import socket
 import time
 
 import harness  # first: it sets the path to tests/fake
+import h2raw
 from harness import Code, DIRECT, http_get, wait_until
 from protos import more, rpc
 
@@ -231,6 +232,18 @@ class Calls(harness.E2E):
         stream.create(self.secret())
         stream.created()
         stream.cancel()
+
+    def test_content_types(self):
+        """etcd answers "application/grpc;x" with "application/grpc+x"."""
+        raw = h2raw.Client(self.address)
+        self.addCleanup(raw.close)
+        body = h2raw.grpc_message(rpc.PutRequest(key=self.secret(), value=b"x").SerializeToString())
+        for kind in ("application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8"):
+            headers = [(n, kind if n == "content-type" else v) for n, v in raw.headers("/etcdserverpb.KV/Put")]
+            sid = raw.open("", headers=headers)
+            raw.send_data(sid, body, end_stream=True)
+            stream = raw.wait(sid)
+            self.assertEqual((stream.status, stream.message), (0, ""), kind)
 
     def test_many_calls_at_once(self):
         """200 clients, each with a connection of its own."""

@@ -351,6 +351,36 @@ static void model_step(struct model *a, struct model *b)
     }
 }
 
+static void pins_whole_slabs(void **state)
+{
+    static const uint8_t zeros[8];
+    struct slab_pool own;
+    struct slab constant;
+    struct chain c = {0};
+    struct slice s;
+
+    (void)state;
+    slab_pool_init(&own, 4);
+    assert_int_equal(chain_pinned(&c), 0);
+    for (int i = 0; i < 2; i++) {
+        struct slab *slab = slab_new(&own, LIMIT_SLAB_SIZE, 0);
+
+        assert_non_null(slab);
+        slab->fill = 100;
+        slab_ref(slab);
+        s = (struct slice){slab, 0, 1};
+        assert_int_equal(chain_push(&c, &s), ERR_OK);
+        s = (struct slice){slab, 50, 1}; /* no neighbour in memory, but of the same slab */
+        assert_int_equal(chain_push(&c, &s), ERR_OK);
+    }
+    s = slice_static(&constant, zeros, sizeof zeros);
+    assert_int_equal(chain_push(&c, &s), ERR_OK);
+    assert_int_equal(chain_pinned(&c), 2 * LIMIT_SLAB_SIZE);
+    assert_int_equal(own.live_bytes, 2 * LIMIT_SLAB_SIZE);
+    chain_fini(&c);
+    slab_pool_fini(&own);
+}
+
 static void like_an_array(void **state)
 {
     static struct model m[2];
@@ -386,6 +416,7 @@ int main(void)
         cmocka_unit_test(copies_gather_in_the_open_slab),
         cmocka_unit_test(large_copies),
         cmocka_unit_test(positions),
+        cmocka_unit_test(pins_whole_slabs),
         cmocka_unit_test(like_an_array),
     };
 

@@ -204,6 +204,16 @@ static void serve_503(struct rec *r)
     serve_fields(r, v, ARRAY_LEN(v));
 }
 
+static void serve_no_http_status(struct rec *r)
+{
+    const struct h2_field v[] = {field("content-type", "application/grpc")};
+    const struct h2_field ok[] = {field("grpc-status", "0")};
+
+    assert_int_equal(h2_respond(r->s, (struct h2_fields){v, ARRAY_LEN(v)}, false), ERR_OK);
+    send_bytes(r, "\0\0\0\0\3abc", 8);
+    assert_int_equal(h2_stream_trailers(r->s, (struct h2_fields){ok, ARRAY_LEN(ok)}), ERR_OK);
+}
+
 static void serve_html(struct rec *r)
 {
     const struct h2_field v[] = {field(":status", "200"), field("content-type", "text/html")};
@@ -318,6 +328,7 @@ static void test_odd_answers(void **state)
         {serve_bad_status, GRPC_UNKNOWN, ""},
         {serve_404, GRPC_UNIMPLEMENTED, "unexpected HTTP status 404"},
         {serve_503, GRPC_UNAVAILABLE, "unexpected HTTP status 503"},
+        {serve_no_http_status, GRPC_UNKNOWN, "unexpected HTTP status none"},
         {serve_html, GRPC_UNKNOWN, "the answer's content-type is not application/grpc"},
         {serve_compressed, GRPC_INTERNAL, "the answer is compressed"},
         {serve_cut, GRPC_INTERNAL, "the answer is not one whole message"},

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -147,6 +148,41 @@ static void test_watched_bytes_are_bounded(void **state)
     free((void *)(uintptr_t)large.key.p);
 }
 
+/* As many as a stream may have: none of the steps may look at all of them. */
+static void test_many_watches(void **state)
+{
+    enum { MANY = 100000 };
+    struct etcd_ask a = {0};
+    struct etcd_range r = range("k", "");
+    clock_t began = clock();
+
+    (void)state;
+    for (int i = 0; i < MANY; i++) {
+        assert_int_equal(etcd_ask_create(&a, &r), ERR_OK);
+        assert_int_equal(etcd_ask_create(&a, &r), ERR_OK);
+        /* Ids count up, but a client may choose some. */
+        assert_int_equal(etcd_ask_created(&a, i % 1000 == 999 ? -i : i, false), ERR_OK);
+    }
+    for (int i = 0; i < MANY; i++)
+        assert_int_equal(etcd_ask_created(&a, MANY + i, true), ERR_OK);
+    assert_int_equal(etcd_ask_created(&a, 1, false), ERR_ANS_UNKNOWN_WATCH);
+    assert_int_equal(a.watch_count, MANY);
+    for (int i = 0; i < MANY; i++) {
+        int id = i % 1000 == 999 ? -i : i;
+
+        assert_non_null(etcd_ask_watch(&a, id));
+        assert_int_equal(etcd_ask_watch(&a, id)->id, id);
+        if (i % 1000 == 500)
+            etcd_ask_canceled(&a, id);
+        assert_null(etcd_ask_watch(&a, MANY + i));
+    }
+    assert_null(etcd_ask_watch(&a, 500));
+    assert_non_null(etcd_ask_watch(&a, 501));
+    assert_int_equal(a.watch_count, MANY - MANY / 1000);
+    etcd_ask_fini(&a);
+    assert_true((clock() - began) / CLOCKS_PER_SEC < 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -155,6 +191,7 @@ int main(void)
         cmocka_unit_test(test_watches),
         cmocka_unit_test(test_refused_create_keeps_other),
         cmocka_unit_test(test_watched_bytes_are_bounded),
+        cmocka_unit_test(test_many_watches),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -201,6 +201,12 @@ static void content_type(void **state)
         assert_true(grpc_content_type_ok(bytes_str(good[i])));
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         assert_false(grpc_content_type_ok(bytes_str(bad[i])));
+    for (size_t i = 0; i < ARRAY_LEN(good); i++)
+        assert_true(grpc_answer_type_ok(bytes_str(good[i])));
+    assert_true(grpc_answer_type_ok(bytes_str("application/grpc+charset=utf-8")));
+    assert_false(grpc_answer_type_ok(bytes_str("application/grpcx")));
+    assert_false(grpc_answer_type_ok(bytes_str("application/grp")));
+    assert_false(grpc_answer_type_ok(bytes_str("")));
 }
 
 int main(void)
