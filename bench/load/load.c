@@ -2,11 +2,12 @@
 /* The load generator. Opens its connections, warms up, measures, waits for what is still under way,
  * and prints one JSON line.
  *
- *   closed loop  every stream of every connection sends its next request when it has its answer
- *   open loop    --rate: a request at every tick, whatever is under way; its latency counts from
- * the tick watch        --watchers: so many Watch streams on the connections, and one more
- * connection with a writer whose Puts they see; an event's latency counts from the Put that made it
- *   idle         --hold: one request on each connection, then silence, until standard input ends
+ * - Closed loop: every stream of every connection sends its next request when it has its answer.
+ * - Open loop (--rate): a request at every tick, whatever is under way; its latency counts from the
+ *   tick.
+ * - Watch (--watchers): so many Watch streams on the connections, and one more connection with a
+ *   writer whose Puts they see; an event's latency counts from the Put that made it.
+ * - Idle (--hold): one request on each connection, then silence, until standard input ends.
  *
  * The first answer of every stream is compared with what etcd would have said, byte for byte (but
  * for the filler of a streamed list); of the others the length and the status are checked. An
@@ -27,6 +28,7 @@
 #define CPU_MAX 8
 #define FILLER_FIELD 19999u
 #define DRAIN_NS 5000000000u
+#define PUTS 65536u /* watch: so many Puts may be ahead of their events */
 
 static struct {
     const char *target, *ca, *item;
@@ -50,8 +52,9 @@ struct slot {
     struct buf first; /* the answer, as long as it is looked at */
     size_t answer_len;
     bool is_checked, is_busy, has_status, has_grpc_status, is_writer, is_watch;
-    char item[64];
+    char item[96];
     uint64_t revision; /* of its key: what the next update expects */
+    uint64_t events;   /* watch: that it has had */
     struct slot *next_free;
 };
 
@@ -67,12 +70,13 @@ static nghttp2_session_callbacks *callbacks;
 static struct {
     enum phase phase;
     struct conn *conns;
+    struct slot *writer; /* watch */
     struct buf expected; /* without its gRPC prefix */
     struct hist latencies;
     uint64_t requests, events, answered, busy, bytes;
     uint64_t cpu_before[CPU_MAX], cpu_after[CPU_MAX];
     uint64_t begun, ended;
-    uint64_t put_at; /* watch: when the last Put was sent */
+    uint64_t puts, put_at[PUTS]; /* watch: so many were sent, and when */
     char authority[128];
 } run;
 
@@ -140,7 +144,7 @@ static void send_request(struct slot *s, uint64_t started)
     s->has_status = s->has_grpc_status = false;
     s->is_busy = true;
     if (s->is_writer)
-        run.put_at = started;
+        run.put_at[run.puts++ % PUTS] = started;
     run.busy++;
     if (nghttp2_submit_request(s->conn->peer->session, NULL, headers, ARRAY_LEN(headers), &data,
                                s) < 0)
@@ -270,7 +274,38 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
     return 0;
 }
 
-/* The events of a Watch stream, told by their gRPC prefixes; the created answer comes first. */
+/* An event shows what the writer has put; the stub has values of its own. */
+static void check_event(struct bytes value)
+{
+    struct bytes put = bytes_of(run.writer->request.p, run.writer->request.n);
+
+    if (value.n == 0 ||
+        (options.is_real && (put.n < value.n || memcmp(put.p + put.n - value.n, value.p, value.n))))
+        die("an event without the value that was put");
+}
+
+/* A watcher sees every Put once and in their order, so its event number n comes from Put number n,
+ * however many of them come in one answer. */
+static void on_watch_answer(struct slot *s, struct bytes answer)
+{
+    struct bytes value = {0};
+    uint32_t count = wire_count_events(answer, &value);
+
+    if (count > 0 && s->events == 0)
+        check_event(value);
+    if (s->events + count > run.puts)
+        die("more events than were put");
+    for (; count > 0; count--) {
+        uint64_t put_at = run.put_at[s->events++ % PUTS];
+
+        if (run.phase != MEASURE)
+            continue;
+        run.events++;
+        hist_add(&run.latencies, loop.now - put_at);
+    }
+}
+
+/* The answers of a Watch stream, told by their gRPC prefixes; the created one comes first. */
 static void on_watch_data(struct slot *s, const uint8_t *p, size_t n)
 {
     buf_add(&s->first, p, n);
@@ -280,17 +315,14 @@ static void on_watch_data(struct slot *s, const uint8_t *p, size_t n)
 
         if (s->first.n < len)
             return;
-        s->first.n -= len;
-        memmove(s->first.p, s->first.p + len, s->first.n);
-        if (!s->is_checked) {
+        if (s->is_checked) {
+            on_watch_answer(s, bytes_of(s->first.p + 5, len - 5));
+        } else {
             s->is_checked = true;
             run.answered++;
-            continue;
         }
-        if (run.phase != MEASURE)
-            continue;
-        run.events++;
-        hist_add(&run.latencies, loop.now - run.put_at);
+        s->first.n -= len;
+        memmove(s->first.p, s->first.p + len, s->first.n);
     }
 }
 
@@ -360,21 +392,27 @@ static struct conn *conn_open(struct conn *c, SSL_CTX *tls)
     return c;
 }
 
+/* The stub makes events of Puts below WIRE_WATCH_KEYS; in an etcd each item is below it too, so
+ * that no run sees another's values, which may be sealed. */
 static void start_watchers(SSL_CTX *tls)
 {
+    char keys[80];
     struct slot *writer;
 
+    snprintf(keys, sizeof keys, WIRE_WATCH_KEYS "%s", options.is_real ? options.item : "");
     for (long i = 0; i < options.watchers; i++) {
         struct slot *s = slot_new(&run.conns[i % options.connections], i);
 
         s->is_watch = true;
+        snprintf(s->item, sizeof s->item, "%s", keys);
         send_request(s, loop.now);
     }
     while (run.answered < (uint64_t)options.watchers)
         peer_turn(&loop, UINT64_MAX);
     writer = slot_new(conn_open(&run.conns[options.connections], tls), 0);
     writer->is_writer = true;
-    snprintf(writer->item, sizeof writer->item, WIRE_WATCH_KEYS "object");
+    snprintf(writer->item, sizeof writer->item, "%sobject", keys);
+    run.writer = writer;
     send_request(writer, loop.now);
 }
 

@@ -213,13 +213,16 @@ static void txn_body(struct buf *out, const char *item, uint64_t revision)
     buf_sub(out, 3, &op);
 }
 
-/* WatchCreateRequest: key 1, range_end 2, prev_kv 6. */
-static void watch_body(struct buf *out)
+/* WatchCreateRequest: key 1, range_end 2, prev_kv 6. All keys that begin with item. */
+static void watch_body(struct buf *out, const char *item)
 {
     struct buf create = {0};
+    char key[128];
 
-    buf_field(&create, 1, BYTES_LIT(WIRE_WATCH_KEYS));
-    buf_field(&create, 2, BYTES_LIT(WIRE_KEYS "watch0"));
+    request_key(key, item);
+    buf_field(&create, 1, bytes_str(key));
+    key[strlen(key) - 1]++;
+    buf_field(&create, 2, bytes_str(key));
     buf_varint(&create, 6, 1);
     buf_sub(out, 1, &create);
 }
@@ -241,7 +244,7 @@ void wire_request(struct buf *out, enum kind kind, const char *item, uint64_t re
     } else if (kind == KIND_TXN) {
         txn_body(out, item, revision);
     } else if (kind == KIND_WATCH) {
-        watch_body(out);
+        watch_body(out, *item == '\0' ? WIRE_WATCH_KEYS : item);
     } else {
         list = list_of(kind);
         buf_field(out, 1, bytes_str(list->prefix));
@@ -292,6 +295,25 @@ void wire_answer(struct buf *out, enum kind kind, wire_seal_fn seal)
         wire_watch_created(out);
     else
         list_answer(out, list_of(kind), seal);
+}
+
+/* WatchResponse: events 11 { kv 2 { value 5 } }. */
+uint32_t wire_count_events(struct bytes answer, struct bytes *value)
+{
+    struct pb_span event, kv, field;
+    uint32_t count = 0;
+
+    while (pb_span_next(&answer, &event) == PB_FIELD) {
+        if (event.number != 11 || event.wire != PB_LEN)
+            continue;
+        if (count++ > 0)
+            continue;
+        while (pb_span_next(&event.value, &kv) == PB_FIELD)
+            while (kv.number == 2 && pb_span_next(&kv.value, &field) == PB_FIELD)
+                if (field.number == 5 && field.wire == PB_LEN)
+                    *value = field.value;
+    }
+    return count;
 }
 
 void wire_empty(struct buf *out)

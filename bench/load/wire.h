@@ -50,7 +50,8 @@ typedef void (*wire_seal_fn)(struct bytes key, struct bytes value, uint32_t numb
                              struct buf *out);
 
 /* The request message without gRPC prefix. item tells writers apart (their keys, or "" for the key
- * that the stub has); revision is the mod_revision that an update expects. */
+ * that the stub has), and watchers (what the keys begin with that they see); revision is the
+ * mod_revision that an update expects. */
 void wire_request(struct buf *out, enum kind kind, const char *item, uint64_t revision);
 /* The answer to it. */
 void wire_answer(struct buf *out, enum kind kind, wire_seal_fn seal);
@@ -63,5 +64,7 @@ enum kind wire_kind_of_key(struct bytes key);
 /* WatchResponse: the created one, and the event number i. */
 void wire_watch_created(struct buf *out);
 void wire_watch_event(struct buf *out, uint32_t i, wire_seal_fn seal);
+/* The events in a WatchResponse; *value is what the first of them has put, where it lies. */
+uint32_t wire_count_events(struct bytes answer, struct bytes *value);
 
 #endif
