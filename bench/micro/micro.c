@@ -72,20 +72,54 @@ static int by_size(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+static size_t batch_len(const struct micro_case *c)
+{
+    size_t n = BATCH_BYTES / (c->bytes + 1);
+
+    return n < 2 ? 2 : n > MICRO_BATCH ? MICRO_BATCH : n;
+}
+
+static void sort(double v[static BATCHES])
+{
+    qsort(v, BATCHES, sizeof v[0], by_size);
+}
+
+static void print(const struct micro_case *c, double ns[static BATCHES], double of_second)
+{
+    sort(ns);
+    printf("{\"module\": \"%s\", \"case\": \"%s\", \"bytes\": %zu, \"batches\": %d, ", c->module,
+           c->name, c->bytes, BATCHES);
+    if (of_second > 0)
+        printf("\"of_second\": %.3f, ", of_second);
+    printf("\"ns_min\": %.1f, \"ns_median\": %.1f, \"mb_per_s\": %.1f}\n", ns[0], ns[BATCHES / 2],
+           (double)c->bytes * 1e3 / ns[BATCHES / 2]);
+    fflush(stdout);
+}
+
 void micro_measure(const struct micro_case *c)
 {
     double ns[BATCHES];
-    size_t n = BATCH_BYTES / (c->bytes + 1);
+    size_t n = batch_len(c);
 
-    n = n < 2 ? 2 : n > MICRO_BATCH ? MICRO_BATCH : n;
     (void)batch_ns(c, n); /* warms caches and pools */
     for (size_t i = 0; i < BATCHES; i++)
         ns[i] = batch_ns(c, n);
-    qsort(ns, BATCHES, sizeof ns[0], by_size);
-    printf(
-        "{\"module\": \"%s\", \"case\": \"%s\", \"bytes\": %zu, \"batches\": %d, \"ns_min\": %.1f, "
-        "\"ns_median\": %.1f, \"mb_per_s\": %.1f}\n",
-        c->module, c->name, c->bytes, BATCHES, ns[0], ns[BATCHES / 2],
-        (double)c->bytes * 1e3 / ns[BATCHES / 2]);
-    fflush(stdout);
+    print(c, ns, 0);
+}
+
+void micro_measure_pair(const struct micro_case *first, const struct micro_case *second)
+{
+    double a[BATCHES], b[BATCHES], ratio[BATCHES];
+    size_t n = batch_len(first);
+
+    (void)batch_ns(first, n);
+    (void)batch_ns(second, n);
+    for (size_t i = 0; i < BATCHES; i++) {
+        a[i] = batch_ns(first, n);
+        b[i] = batch_ns(second, n);
+        ratio[i] = a[i] / b[i];
+    }
+    sort(ratio);
+    print(first, a, ratio[BATCHES / 2]);
+    print(second, b, 0);
 }

@@ -36,8 +36,12 @@ struct micro_case {
 
 #define MICRO_BATCH 256u /* at most; fewer when a case is large: i is below it */
 
-/* Measures batches by the CPU time of the thread until their median is steady, and prints it. */
+/* Measures batches by the CPU time of the thread, and prints their median. */
 void micro_measure(const struct micro_case *c);
+/* Measures two cases, a batch of the one and a batch of the other in turn, and prints both. The
+ * first line has "of_second": the median of their ratios, which a slow minute of the machine
+ * spares. */
+void micro_measure_pair(const struct micro_case *first, const struct micro_case *second);
 /* Ends the program when e is an error. */
 void micro_must(enum err e);
 
