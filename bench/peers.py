@@ -22,6 +22,8 @@ class Spot:
     upstream: int  # a port of 127.0.0.1
     tls: bool
     files: "Files"
+    workers: int
+    metrics_port: int  # for a proxy of ours
 
 
 @dataclasses.dataclass
@@ -47,10 +49,10 @@ class Files:
 def envelope(s):
     scheme = "https" if s.tls else "http"
     command = [str(s.files.build / "etcd-envelope"), "serve",
-               "--listen-client-urls", f"{scheme}://127.0.0.1:{s.port}", "--listen-metrics-urls", "",
+               "--listen-client-urls", f"{scheme}://127.0.0.1:{s.port}", "--listen-metrics-urls", f"http://127.0.0.1:{s.metrics_port}",
                "--etcd-servers", f"{scheme}://127.0.0.1:{s.upstream}",
                "--encryption-provider-config", str(s.files.encryption),
-               "--workers", str(WORKERS), "--log-level", "warn"]
+               "--workers", str(s.workers), "--log-level", "warn"]
     if s.tls:
         command += ["--cert-file", str(s.files.cert), "--key-file", str(s.files.key),
                     "--etcd-cafile", str(s.files.cert)]
@@ -61,7 +63,7 @@ def nghttpx(s):
     frontend = f"127.0.0.1,{s.port}" + ("" if s.tls else ";no-tls")
     backend = f"127.0.0.1,{s.upstream};;proto=h2" + (";tls;sni=localhost" if s.tls else "")
     command = [s.files.program("nghttpx"), "--conf=/dev/null", f"--frontend={frontend}", f"--backend={backend}",
-               f"--workers={WORKERS}", "--accesslog-file=", "--no-via", "--no-add-x-forwarded-proto",
+               f"--workers={s.workers}", "--accesslog-file=", "--no-via", "--no-add-x-forwarded-proto",
                f"--frontend-http2-window-size={WINDOW}", f"--backend-http2-window-size={WINDOW}",
                f"--frontend-http2-connection-window-size={WINDOW * 8}",
                f"--backend-http2-connection-window-size={WINDOW * 8}",
@@ -75,7 +77,7 @@ def haproxy(s):
     bind = f"ssl crt {s.files.pair} alpn h2" if s.tls else "proto h2"
     server = f"ssl verify required ca-file {s.files.cert} alpn h2" if s.tls else "proto h2"
     (s.folder / "haproxy.cfg").write_text(f"""global
-    nbthread {WORKERS}
+    nbthread {s.workers}
     maxconn 4000
     tune.h2.initial-window-size {WINDOW}
     tune.h2.max-concurrent-streams 1000
@@ -107,7 +109,7 @@ def nginx(s):
                         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     (s.folder / "nginx.conf").write_text(f"""daemon off;
 user root;
-worker_processes {WORKERS};
+worker_processes {s.workers};
 pid {s.folder}/nginx.pid;
 error_log {s.folder}/error.log crit;
 events {{ worker_connections 4000; }}
@@ -145,7 +147,8 @@ def grpc_proxy(s):
                f"--endpoints={scheme}://127.0.0.1:{s.upstream}", f"--listen-addr=127.0.0.1:{s.port}",
                f"--data-dir={s.folder / 'data'}"]
     if s.tls:
-        command += [f"--cert-file={s.files.cert}", f"--key-file={s.files.key}", f"--cacert={s.files.cert}"]
+        command += [f"--cert-file={s.files.cert}", f"--key-file={s.files.key}",
+                    f"--cert={s.files.cert}", f"--key={s.files.key}", f"--cacert={s.files.cert}"]
     return command
 
 
@@ -154,7 +157,11 @@ class Proxy:
     name: str
     command: object
     is_sealed: bool = False  # its upstream holds sealed values
-    passes_tls: bool = False  # it does not end TLS: what it measures with TLS is its upstream's
+    workers: int = WORKERS  # Go programs get it as GOMAXPROCS
+    unfit: tuple = ()  # loads that it cannot have before the stub
+
+
+UNFIT = "it drops events whose revision is not new, and the stub says the same ones again and again"
 
 
 PROXIES = [
@@ -162,9 +169,13 @@ PROXIES = [
     Proxy("nghttpx", nghttpx),
     Proxy("haproxy", haproxy),
     Proxy("nginx", nginx),
-    Proxy("gateway", gateway, passes_tls=True),
-    Proxy("grpc-proxy", grpc_proxy),
+    Proxy("gateway", gateway),
+    Proxy("grpc-proxy", grpc_proxy, unfit=("watch 20",)),
 ]
+
+# How it grows with workers: measured against each other.
+WORKERS_COMPARED = [Proxy("etcd-envelope", envelope, is_sealed=True),
+                    Proxy("etcd-envelope, 1 worker", envelope, is_sealed=True, workers=1)]
 
 
 def versions(files):

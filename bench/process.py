@@ -2,16 +2,19 @@
 """Processes of a run: started, looked at through /proc, and ended by the one who started them."""
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
 import time
+import urllib.request
 
 
 class Process:
     def __init__(self, name, command, folder, env=None, keeps_input=False):
         self.name = name
         self.command = command
+        self.metrics_port = None
         self.log = folder / f"{name}.log"
         with open(self.log, "wb") as log:
             self.popen = subprocess.Popen(command, stdin=subprocess.PIPE if keeps_input else subprocess.DEVNULL,
@@ -46,6 +49,19 @@ class Process:
                 pass
         return total
 
+    def copied_forwarded(self):
+        """(copied, forwarded) bytes since its start; None when it has no such counters."""
+        if self.metrics_port is None:
+            return None
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+        found = [re.search(rf"^etcd_envelope_bytes_{which}_total ([0-9.e+]+)$", text, re.M)
+                 for which in ("copied", "forwarded")]
+        return tuple(float(m.group(1)) for m in found) if all(found) else None
+
+    def is_alive(self):
+        return self.popen.poll() is None
+
     def forget_peak(self):
         for pid in self.pids():
             try:
@@ -62,10 +78,13 @@ class Process:
                 return
             except OSError:
                 time.sleep(0.05)
-        raise RuntimeError(f"{self.name} does not come up: {self.tail()}")
+        raise RuntimeError(f"{self.name} does not come up: {self.last_words()}")
 
     def tail(self):
         return self.log.read_text(errors="replace")[-2000:]
+
+    def last_words(self):
+        return (self.tail().strip().splitlines() or [""])[-1]
 
     def stop(self):
         if self.popen.poll() is not None:

@@ -8,10 +8,12 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 
 import peers
 
 OURS = "etcd-envelope"
+ONE_WORKER = "etcd-envelope, 1 worker"
 UNARY = ["range 1x16", "range 4x32", "put 4x32", "txn 1x16"]  # of the goals' geometric mean
 
 
@@ -33,7 +35,7 @@ class Samples:
                 for proxies in rounds.values():
                     seen += [p for p in proxies if p not in seen]
         order = [p.name for p in peers.PROXIES]
-        return sorted((p for p in seen if p != "direct"), key=order.index)
+        return sorted((p for p in seen if p != "direct"), key=lambda p: order.index(p) if p in order else len(order))
 
     def median(self, group, load, value):
         """Median over the rounds of value(round), where round is {proxy: sample}; None: no such rounds."""
@@ -66,6 +68,25 @@ class Samples:
         ratios = [self.cpu_ratio(group, load, other) for load in UNARY]
         return None if None in ratios else statistics.geometric_mean(ratios)
 
+    def mean_cpu(self, group, proxy):
+        found = [self.cpu(group, load, proxy) for load in UNARY]
+        return None if None in found else statistics.geometric_mean(found)
+
+    def copied_share(self, group, load):
+        return self.median(group, load, lambda r: r[OURS]["copied"] / r[OURS]["forwarded"])
+
+    def two_of_one(self, load):
+        """(by requests/s, by CPU per request): what two workers do, of what one does. Where generator and
+        stub need the processors as well, only the second can show it."""
+        return (self.median("workers", load, lambda r: r[OURS]["per_s"] / r[ONE_WORKER]["per_s"]),
+                self.median("workers", load, lambda r: 2 * r[ONE_WORKER]["cpu_us_proxy"] / r[OURS]["cpu_us_proxy"]))
+
+
+def crypto(results, size):
+    """The worse of seal and open, of the reference."""
+    found = [m["of_second"] for m in results["micro"] if m["bytes"] == size and "of_second" in m]
+    return max(found) if found else None
+
 
 # --- the goals
 
@@ -95,6 +116,10 @@ def goals(s, results):
         most(f"CPU of {load}, clear, of {other}", s.cpu_ratio("clear", load, other), bound)
     most("CPU of list 500x1K, tls, of nghttpx", s.cpu_ratio("tls", "list 500x1K", "nghttpx"), .85)
     most("CPU of list 5000x2K, tls, of nghttpx", s.cpu_ratio("tls", "list 5000x2K", "nghttpx"), .95)
+    for load in ("list 500x1K", "list 5000x2K"):
+        most(f"copied of forwarded bytes, {load}, clear", s.copied_share("clear", load), .03)
+    for size, name in ((64, "64 B"), (1024, "1 KiB"), (16384, "16 KiB"), (1048576, "1 MiB")):
+        most(f"crypto CPU of an object of {name}, of the best C (worse of seal, open)", crypto(results, size), 1.15)
     for label in ("clear", "tls"):
         big = results["memory"].get(f"big lists {label}", {}).get(OURS)
         most(f"MiB above idle, four 25 MiB lists, {label}",
@@ -102,13 +127,16 @@ def goals(s, results):
         links = results["memory"].get(f"idle links {label}", {})
         most(f"KiB per idle link, {label} (nghttpx's)", links.get(OURS, {}).get("kib_per_link"),
              links.get("nghttpx", {}).get("kib_per_link"))
-    most("CPU per watch event, of nghttpx", s.cpu_ratio("clear", "watch 20", "nghttpx"), 1.0)
+    most("real etcd, 20 watchers: CPU per event, of nghttpx", s.cpu_ratio("etcd", "watch 20", "nghttpx"), 1.0)
     for load in ("quiet range", "quiet put"):
         most(f"CPU, {load}, of nghttpx", s.cpu_ratio("clear", load, "nghttpx"), .75)
     for load in ("put 4x32", "txn 4x32"):
         least(f"real etcd, {load}: requests/s of direct", s.rate_ratio("etcd", load, OURS), .95)
         most(f"real etcd, {load}: CPU of etcd's",
              s.median("etcd", load, lambda r: r[OURS]["cpu_us_proxy"] / r[OURS]["cpu_us_upstream"]), .17)
+    for load in ("range 4x32", "put 4x32"):
+        known = [x for x in s.two_of_one(load) if x is not None]
+        least(f"two workers of one, {load} (requests/s, or by CPU a request)", max(known) if known else None, 1.7)
     return out
 
 
@@ -127,7 +155,7 @@ def header(bench):
         "load_average": os.getloadavg()[2], "versions": peers.versions(bench.files),
         "command": "bench/run.sh " + " ".join(sys.argv[1:]),
         "rounds": bench.options.rounds, "measure_ms": bench.options.measure,
-        "seconds": round(0 if not bench.begun else __import__("time").monotonic() - bench.begun),
+        "seconds": round(time.monotonic() - bench.begun), "stages": bench.stages,
         "commands": bench.commands,
     }
 
@@ -146,13 +174,27 @@ def table(head, rows):
     return "\n".join(out) + "\n"
 
 
+def reason_of(results, group, proxy, load=""):
+    for f in results["failed"]:
+        if f["group"] == group and f["proxy"] in (proxy, "all") and f["load"] in ("", load):
+            return f["reason"]
+    return None
+
+
+def lost_proxies(results, group, measured):
+    """Those that did not even start there, so that no sample names them."""
+    return [f["proxy"] for f in results["failed"]
+            if f["group"] == group and f["load"] == "" and f["proxy"] not in measured + ["all", "direct"]]
+
+
 TITLES = {"clear": "In clear on both sides, stub upstream", "tls": "TLS on both sides, stub upstream",
-          "etcd": "In clear, before a real etcd"}
+          "etcd": "In clear, before a real etcd", "workers": "One worker and two"}
 
 
-def group_text(s, group):
+def group_text(s, group, results):
     loads, proxies = s.loads(group), s.proxies(group)
     ours = OURS in proxies
+    has_mean = ours and all(load in loads for load in UNARY)
     out = [f"## {TITLES[group]}\n"]
     out.append("CPU of the proxy per request (per delivered event for watch), microseconds; in brackets "
                f"{OURS}'s of it, the median of the rounds' ratios\n")
@@ -162,11 +204,16 @@ def group_text(s, group):
         for load in loads:
             text = cell(s.cpu(group, load, proxy))
             ratio = s.cpu_ratio(group, load, proxy) if ours and proxy != OURS else None
+            if text == "-" and reason_of(results, group, proxy, load):
+                text = "failed"
             row.append(text + (f" ({cell(ratio, 2)})" if ratio is not None else ""))
-        if ours and group != "etcd":
+        if has_mean:
             row.append("1" if proxy == OURS else cell(s.mean_ratio(group, proxy), 3))
         rows.append(row)
-    out.append(table(["proxy"] + loads + (["unary mean"] if ours and group != "etcd" else []), rows))
+    for proxy in lost_proxies(results, group, proxies):
+        rows.append([proxy, f"failed: {reason_of(results, group, proxy)[:120]}".replace("|", "/")])
+        rows[-1] += [""] * (len(loads) - 1 + has_mean)
+    out.append(table(["proxy"] + loads + (["unary mean"] if has_mean else []), rows))
     out.append("Requests per second, of direct\n")
     rows = [["direct, requests/s"] + [cell(s.median(group, load, lambda r: r["direct"]["per_s"]), 0) for load in loads]]
     rows += [[proxy] + [cell(s.rate_ratio(group, load, proxy), 2) for load in loads] for proxy in proxies]
@@ -180,23 +227,55 @@ def group_text(s, group):
                                   for w in ("p50", "p99", "p999")))
         rows.append(row)
     out.append(table(["proxy"] + loads, rows))
+    if group == "workers":
+        rows = [[load] + [cell(x, 2) for x in s.two_of_one(load)] for load in loads]
+        out.append("Two workers of one. By CPU: twice the CPU a request of one worker, over that of two; it is what "
+                   "counts where generator and stub share the processors\n")
+        out.append(table(["load", "by requests/s", "by CPU a request"], rows))
+    shares = [(load, s.copied_share(group, load)) for load in loads]
+    if any(share is not None for _, share in shares):
+        out.append(f"Bytes that {OURS} copied, of those that it forwarded (its own counters), percent\n")
+        out.append(table([load for load, _ in shares],
+                         [[cell(None if share is None else share * 100, 2) for _, share in shares]]))
     return "\n".join(out)
 
 
 def memory_text(results):
     out = ["## Memory\n"]
     for label, by in results["memory"].items():
+        where = label.split()[-1]
         if label.startswith("big"):
             rows = [[p, cell(m["idle_kib"] / 1024, 1), cell(m["peak_kib"] / 1024, 1),
                      cell((m["peak_kib"] - m["idle_kib"]) / 1024, 1)] for p, m in by.items()]
-            out.append(f"Four lists of 25 MiB at once, {label.split()[-1]}, MiB\n")
-            out.append(table(["proxy", "idle", "peak (VmHWM)", "above idle"], rows))
-        else:
+            head = ["proxy", "idle", "peak (VmHWM)", "above idle"]
+            out.append(f"Four lists of 25 MiB at once, {where}, MiB\n")
+        elif label.startswith("idle"):
             rows = [[p, cell(m["before_kib"] / 1024, 1), cell(m["after_kib"] / 1024, 1), cell(m["kib_per_link"], 1)]
                     for p, m in by.items()]
-            out.append(f"500 idle links, {label.split()[-1]}\n")
-            out.append(table(["proxy", "before, MiB", "after, MiB", "KiB a link"], rows))
+            head = ["proxy", "before, MiB", "after, MiB", "KiB a link"]
+            out.append(f"500 idle links, {where}\n")
+        else:
+            rows = [[p, cell(kib / 1024, 1)] for p, kib in by.items()]
+            head = ["proxy", "peak RSS, MiB"]
+            out.append(f"Peak over all loads: {TITLES[where]}\n")
+        rows += [[lost, "failed"] + [""] * (len(head) - 2)
+                 for lost in lost_proxies(results, f"{where} {label.rpartition(' ')[0]}", list(by))]
+        out.append(table(head, rows))
     return "\n".join(out)
+
+
+def micro_text(results):
+    rows = []
+    references = {(m["case"], m["bytes"]): m for m in results["micro"] if m["module"] == "reference"}
+    for m in results["micro"]:
+        if m["module"] == "reference":
+            continue
+        best = references.get((m["case"], m["bytes"])) if m["module"] == "envelope" else None
+        rows.append([m["module"], m["case"], str(m["bytes"]), cell(m["ns_median"], 0), cell(m["mb_per_s"], 0),
+                     cell(best and best["ns_median"], 0), cell(m.get("of_second"), 3)])
+    return ("## Micro benches\n\nCPU time of one thread, medians of 101 batches. The reference is the crypto alone, at "
+            "the best that this OpenSSL can do\n\n" +
+            table(["module", "case", "bytes", "ns", "MB/s", "reference, ns", "of the reference"], rows))
 
 
 def syscalls_text(results):
@@ -213,81 +292,131 @@ def text(results):
     h = results["header"]
     out = ["# Measured\n", f"{h['when']}, {h['cpu']}, {h['cpus']} CPUs, Linux {h['kernel']}, load average before "
            f"the end {h['load_average']:.1f}; {h['rounds']} rounds of {h['measure_ms']} ms; {h['seconds']} s in all\n",
-           f"`{h['command']}`\n", "; ".join(f"{k}: {v}" for k, v in h["versions"].items()) + "\n"]
+           f"`{h['command']}`\n",
+           "Seconds a stage: " + ", ".join(f"{k} {v:.0f}" for k, v in h["stages"].items()) + "\n", "; ".join(f"{k}: {v}" for k, v in h["versions"].items()) + "\n"]
     listed = goals(s, results)
     if listed:
         rows = [[what, "not measured" if value is None else cell(value, 3 if value < 10 else 1),
                  f"{sign} {cell(bound, 2)}", {True: "yes", False: "**no**", None: "?"}[met]]
                 for what, value, bound, met, sign in listed]
         out += ["## Goals\n", table(["what", "measured", "goal", "met"], rows)]
-    out += [group_text(s, group) for group in TITLES if s.loads(group)]
+    out += [group_text(s, group, results) for group in TITLES if s.loads(group)]
     if results["syscalls"]:
         out.append(syscalls_text(results))
     if results["memory"]:
         out.append(memory_text(results))
-    if results["missing"]:
-        out += ["## Left out\n", "\n".join(f"- {m}" for m in results["missing"]) + "\n"]
+    if results["micro"]:
+        out.append(micro_text(results))
+    if results["failed"]:
+        rows = [[f["group"], f["proxy"], f["load"] or "all", f["reason"].replace("|", "/")] for f in results["failed"]]
+        out += ["## What failed\n", table(["group", "proxy", "load", "why"], rows)]
     out += ["## Commands\n", "```"] + [f"{n}: {c}" for n, c in h["commands"].items()] + ["```\n"]
     return "\n".join(out)
 
 
 # --- plots
 
-STYLE = """set terminal svg size 900,420 font "sans-serif,12" background "#ffffff"
-set style data histogram
-set style histogram clustered gap 1
-set style fill solid 0.85 noborder
-set boxwidth 0.9
-set grid ytics lc rgb "#dddddd"
+STYLE = """set encoding utf8
+set style fill solid 1.0 noborder
 set border 3 lc rgb "#888888"
-set xtics nomirror
-set ytics nomirror
-set key outside right top
+set grid ytics lc rgb "#e4e4e4" lt 1
+set xtics nomirror scale 0
+set ytics nomirror scale 0.5
 """
-COLOURS = {"etcd-envelope": "#1b6ca8", "nghttpx": "#e08e45", "haproxy": "#6a994e", "nginx": "#9d8189",
-           "gateway": "#b0b0b0", "grpc-proxy": "#c1666b"}
+COLOURS = {OURS: "#1b6ca8", "nghttpx": "#e08e45", "haproxy": "#6a994e", "nginx": "#9d8189",
+           "gateway": "#b8b8b8", "grpc-proxy": "#c1666b"}
+
+
+def gnuplot(script):
+    subprocess.run(["gnuplot"], input=script, text=True, check=True)
 
 
 def plot(out, name, title, label, loads, proxies, value, extra=""):
-    """A cluster of bars for every load, a bar for every proxy."""
+    """A cluster of bars for every load, a bar for every proxy; the key lies below."""
     rows = [[f'"{load}"'] + [value(load, proxy) for proxy in proxies] for load in loads]
     if not rows or not proxies:
         return
     data = "\n".join(" ".join("NaN" if v is None else v if isinstance(v, str) else f"{v:.4f}" for v in row)
                      for row in rows)
-    bars = ", ".join(f'$data using {i + 2}{":xtic(1)" if i == 0 else ""} title "{p}" lc rgb "{COLOURS.get(p, "#000")}"'
+    bars = ", ".join(f'$data using {i + 2}{":xtic(1)" if i == 0 else ""} title "{p}" lc rgb "{COLOURS[p]}"'
                      for i, p in enumerate(proxies))
-    script = (f'$data << END\n{data}\nEND\n{STYLE}set output "{out / (name + ".svg")}"\nset title "{title}"\n'
-              f'set ylabel "{label}"\n{extra}plot {bars}\n')
-    subprocess.run(["gnuplot"], input=script, text=True, check=True)
+    gnuplot(f"""$data << END
+{data}
+END
+set terminal svg size 900,420 font "sans-serif,13" background "#ffffff"
+{STYLE}set style data histogram
+set style histogram clustered gap 1.5
+set boxwidth 0.92
+set key outside bottom center horizontal samplen 0.7 width 2 maxrows 1
+set xrange [-0.6:{len(rows) - 0.4}]
+set ytics textcolor rgb "#444444"
+set xtics textcolor rgb "#222222"
+set output "{out / (name + ".svg")}"
+set title "{title}" font ",15"
+set ylabel "{label}"
+{extra}plot {bars}
+""")
+
+
+def panel(title, values):
+    """One panel of the headline: a bar for every proxy with its value above it, on a scale of its own."""
+    rows = [f'{i} "{proxy}" {value:.2f} {int(COLOURS[proxy][1:], 16)} "{cell(value, 0 if value >= 20 else 1)}"'
+            for i, (proxy, value) in enumerate(values)]
+    data = "\n".join(rows)
+    top = max(value for _, value in values) * 1.15
+    return f"""$d << END
+{data}
+END
+set title "{title}" font ",14"
+set xrange [-0.6:{len(values) - 0.4}]
+set yrange [0:{top}]
+plot $d using 1:3:4:xtic(2) with boxes lc rgb variable notitle, \\
+     $d using 1:3:5 with labels offset 0,0.6 font ",12" notitle
+"""
+
+
+def headline(s, out):
+    """CPU a request of every proxy: unary calls and lists, in clear and with TLS."""
+    wanted = [(f"{what}, {where}", group, load) for group, where in (("clear", "in clear"), ("tls", "TLS"))
+              for what, load in (("unary call, 1 KiB", None), ("list of 500 × 1 KiB", "list 500x1K"))]
+    panels = []
+    for title, group, load in wanted:
+        found = [(p, s.cpu(group, load, p) if load else s.mean_cpu(group, p)) for p in s.proxies(group)]
+        found = [(p, v) for p, v in found if v is not None]
+        if found:
+            panels.append(panel(title, found))
+    if not panels:
+        return
+    gnuplot(f"""set terminal svg size 1000,{330 * ((len(panels) + 1) // 2) + 60} font "sans-serif,13" background "#ffffff"
+{STYLE}set output "{out / "headline.svg"}"
+set boxwidth 0.8
+set xtics font ",12" textcolor rgb "#222222"
+unset ytics
+set border 1
+unset grid
+set multiplot layout {(len(panels) + 1) // 2},2 margins 0.02,0.98,0.06,0.84 spacing 0.06,0.15 \\
+    title "CPU time of the proxy per request, microseconds: less is better\\n{{/*0.75 Only etcd-envelope encrypts. gateway\
+ copies bytes: it ends neither HTTP/2 nor TLS.}}" font ",17"
+{"".join(panels)}unset multiplot
+""")
 
 
 def plots(results, out):
     if shutil.which("gnuplot") is None:
         return
     s = Samples(results["samples"])
-    for group in TITLES:
-        proxies = s.proxies(group)
-        if OURS not in proxies:
-            continue
-
-        def cpu(load, proxy, group=group):
-            return s.cpu(group, load, proxy)
-
-        def added(load, proxy, group=group):
-            return s.added(group, load, proxy, "p50")
-
-        where = {"clear": "in clear", "tls": "TLS", "etcd": "before etcd"}[group]
-        for part, loads in (("unary", [x for x in s.loads(group) if "1x1" != x[-3:] and not x.startswith(("list", "quiet"))]),
-                            ("lists", [x for x in s.loads(group) if x.startswith("list")]),
-                            ("one", [x for x in s.loads(group) if x.endswith("1x1") or x.startswith("quiet")])):
-            if loads:
-                plot(out, f"cpu-{group}-{part}", f"CPU of the proxy per request, {where} (log scale)", "microseconds",
-                     loads, proxies, cpu, "set logscale y\nset yrange [1:*]\n")
-        one = [x for x in s.loads(group) if x.endswith("1x1")]
-        if one:
-            plot(out, f"latency-{group}", f"Added median latency, one request at a time, {where}", "microseconds", one,
-                 proxies, added, "set yrange [0:*]\n")
+    headline(s, out)
+    for group, where in (("clear", "in clear"), ("tls", "TLS on both sides"), ("etcd", "before a real etcd")):
+        proxies, loads = s.proxies(group), s.loads(group)
+        alone = [x for x in loads if x.endswith("1x1") or x.startswith("quiet")]
+        lists = [x for x in loads if x.startswith("list")]
+        busy = [x for x in loads if x not in alone + lists]
+        for part, chosen in (("unary", busy), ("lists", lists), ("one", alone)):
+            plot(out, f"cpu-{group}-{part}", f"CPU time of the proxy per request, {where} (log scale)", "microseconds",
+                 chosen, proxies, lambda load, proxy, group=group: s.cpu(group, load, proxy),
+                 "set logscale y\nset yrange [1:*]\nset format y '%.0f'\n")
+        plot(out, f"latency-{group}", f"Added median latency, {where}", "microseconds", alone, proxies,
+             lambda load, proxy, group=group: s.added(group, load, proxy, "p50"), "set yrange [0:*]\n")
 
 
 def write(results, out):

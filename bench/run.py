@@ -8,11 +8,11 @@ is reported is the median of the rounds' ratios, so that a slow minute of the ma
 and not the result.
 """
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +21,7 @@ import time
 
 import peers
 import report
+import side
 from process import Process, free_port
 
 
@@ -52,10 +53,13 @@ LISTS = [Load("list 500x1K", "list-500", 1, 2), Load("list 5000x2K", "list-5000"
 WATCH = [Load("watch 20", "watch", 4, watchers=20)]
 QUIET = [Load("quiet range", "range", 2, rate=1000, probes=True, scale=1.5),
          Load("quiet put", "put", 2, rate=1000, probes=True, scale=1.5)]
-REAL = [Load("put 4x32", "put", 4, 32), Load("txn 4x32", "txn", 4, 32)]
+REAL = [Load("put 4x32", "put", 4, 32), Load("txn 4x32", "txn", 4, 32), Load("watch 20", "watch", 4, watchers=20)]
+WORKERS = [Load("range 4x32", "range", 4, 32), Load("put 4x32", "put", 4, 32)]
 
 
 class Bench:
+    one, big = Load("one", "range"), Load("big", "list-big", 4, 1)
+
     def __init__(self, options):
         self.options = options
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="bench-"))
@@ -65,7 +69,9 @@ class Bench:
         self.memory = {}
         self.syscalls = {}
         self.commands = {}
-        self.missing = []
+        self.micro = []
+        self.failed = []  # {group, proxy, load ("": all of them), reason}
+        self.stages = {}  # name: seconds
         self.done = 0
         self.planned = 1
         self.begun = time.monotonic()
@@ -75,7 +81,7 @@ class Bench:
     def make_files(self):
         f = self.folder
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-                        "-nodes", "-days", "2", "-subj", "/CN=bench", "-addext",
+                        "-nodes", "-days", "2", "-subj", "/O=bench", "-addext",  # grpc-proxy refuses a CN
                         "subjectAltName=IP:127.0.0.1,DNS:127.0.0.1,DNS:localhost", "-keyout", f / "key.pem",
                         "-out", f / "cert.pem"], check=True, capture_output=True)
         (f / "pair.pem").write_bytes((f / "cert.pem").read_bytes() + (f / "key.pem").read_bytes())
@@ -96,10 +102,30 @@ resources:
         return peers.Files(build=self.options.build, etcd=self.options.etcd, peers=unpacked, cert=f / "cert.pem",
                            key=f / "key.pem", pair=f / "pair.pem", encryption=f / "encryption.yaml", env=env)
 
-    def start(self, name, command, keeps_input=False):
+    @staticmethod
+    def links(count):
+        return Load("idle", "range", count, 1)
+
+    def fail(self, group, proxy, load, reason):
+        """What could not be measured is a row of the report, not the end of the run."""
+        reason = str(reason).strip().replace("\n", " ")[-300:]
+        self.failed.append({"group": group, "proxy": proxy, "load": load, "reason": reason})
+        print(f"\nleft out: {group}, {proxy}{', ' if load else ''}{load}: {reason}", file=sys.stderr)
+
+    @contextlib.contextmanager
+    def stage(self, name):
+        begun = time.monotonic()
+        try:
+            yield
+        except (RuntimeError, OSError, subprocess.SubprocessError) as e:
+            self.fail(name, "all", "", e)
+        finally:
+            self.stages[name] = round(self.stages.get(name, 0) + time.monotonic() - begun, 1)
+
+    def start(self, name, command, keeps_input=False, env=None):
         folder = self.folder / name.replace(" ", "-")
         folder.mkdir(exist_ok=True)
-        process = Process(name, command, folder, self.files.env, keeps_input)
+        process = Process(name, command, folder, env or self.files.env, keeps_input)
         self.running.append(process)
         return process
 
@@ -122,6 +148,8 @@ resources:
         raise RuntimeError(f"no stub: {self.stub.tail()}")
 
     def start_etcd(self):
+        if not os.access(self.options.etcd / "etcd", os.X_OK):
+            raise FileNotFoundError(f"there is no etcd in {self.options.etcd}")
         port = free_port()
         self.etcd = self.start("etcd", [
             str(self.options.etcd / "etcd"), "--data-dir", str(self.folder / "etcd-data"), "--log-level", "error",
@@ -129,37 +157,46 @@ resources:
             f"http://127.0.0.1:{port}", "--listen-peer-urls", "http://127.0.0.1:0", "--unsafe-no-fsync",
             "--quota-backend-bytes", str(8 << 30)])
         self.etcd.wait_port(port)
+        self.run_load(self.load_command(port, REAL[0], False, "warm-up-", 300, {}), 30)  # it has a leader then
         return port
 
     def start_proxy(self, proxy, tls, upstream, label):
         name = f"{proxy.name} {label}"
         folder = self.folder / name.replace(" ", "-")
         folder.mkdir(exist_ok=True)
-        spot = peers.Spot(folder, free_port(), upstream, tls, self.files)
+        spot = peers.Spot(folder, free_port(), upstream, tls, self.files, proxy.workers, free_port())
         command = proxy.command(spot)
         if command[0] is None or not os.access(command[0], os.X_OK):
-            raise FileNotFoundError(proxy.name)
-        process = self.start(name, command)
-        process.wait_port(spot.port)
+            raise FileNotFoundError(f"there is no {proxy.name} on this machine")
+        process = self.start(name, command, env=dict(self.files.env, GOMAXPROCS=str(proxy.workers)))
+        try:
+            process.wait_port(spot.port)
+        except RuntimeError:
+            self.stop(process)
+            raise
         process.port = spot.port
         process.proxy = proxy
+        process.metrics_port = spot.metrics_port if proxy.is_sealed else None
         self.commands.setdefault(name, " ".join(command).replace(str(self.folder), "RUN"))
         if proxy.is_sealed:
             time.sleep(0.5)  # its first key comes from the plugin
         return process
 
-    def start_group(self, tls, upstreams, label):
-        """All proxies of the run, before one kind of upstream: {plain: port, sealed: port}."""
+    def start_group(self, tls, upstreams, label, proxies=None):
+        """All proxies of the run, before one kind of upstream: (plain port, sealed port)."""
         group = []
-        for proxy in peers.PROXIES:
-            if self.options.only and proxy.name not in self.options.only:
-                continue
+        for proxy in proxies or self.proxies:
             try:
                 group.append(self.start_proxy(proxy, tls, upstreams[proxy.is_sealed], label))
-            except (FileNotFoundError, RuntimeError) as e:
-                self.missing.append(f"{proxy.name} ({label}): {e}")
-                print(f"\n{proxy.name} ({label}) is left out: {e}", file=sys.stderr)
+            except (OSError, RuntimeError) as e:
+                self.fail(label, proxy.name, "", e)
         return group
+
+    def stop_group(self, group, label):
+        for process in group:
+            if process.is_alive():
+                self.memory.setdefault(f"peak {label}", {})[process.proxy.name] = process.memory("VmHWM")
+            self.stop(process)
 
     # --- measuring
 
@@ -174,10 +211,10 @@ resources:
             command += ["--cpu", f"{name}={','.join(map(str, pids))}"]
         return command
 
-    def run_load(self, command, limit=60):
+    def run_load(self, command, limit):
         run = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
         if run.returncode != 0:
-            raise RuntimeError(f"{' '.join(command)}: {run.stderr.strip()[-500:]}")
+            raise RuntimeError(run.stderr.strip()[-500:])
         return json.loads(run.stdout)
 
     def say(self, what):
@@ -187,10 +224,27 @@ resources:
             end = "\r" if sys.stderr.isatty() else "\n"
             print(f"[{self.done}/{self.planned}] {spent:4.0f} s  {what:<60}", end=end, file=sys.stderr, flush=True)
 
+    def sample(self, process, target, load, tls, item, upstream):
+        """One measurement, through a proxy or (process None) without one."""
+        measure = self.options.measure * load.scale
+        cpu = {"upstream": upstream.pids()}
+        if process:
+            cpu["proxy"] = process.pids()
+        bytes_before = process.copied_forwarded() if process else None
+        out = self.run_load(self.load_command(target, load, tls, item, measure, cpu), 20 + measure / 1000)
+        bytes_after = process.copied_forwarded() if process else None
+        if out["units"] == 0:
+            raise RuntimeError("nothing was answered in the time of a measurement")
+        if bytes_before and bytes_after:
+            out["copied"], out["forwarded"] = (b - a for a, b in zip(bytes_before, bytes_after))
+        return out
+
     def measure(self, group, label, loads, direct, tls=False, upstream=None, real=False):
         """Rounds of every load through every proxy, and without one."""
-        upstream = upstream or self.stub
-        broken = set()
+        broken = {(p.proxy.name, load) for p in group for load in p.proxy.unfit if not real}
+        for name, load in broken & {(name, load.name) for name, _ in broken for load in loads}:
+            self.fail(label, name, load, peers.UNFIT)
+        gone = set()
         for load in loads:
             for number in range(self.options.rounds):
                 order = [None] + group
@@ -198,134 +252,86 @@ resources:
                 for process in order[turn:] + order[:turn]:
                     name = process.proxy.name if process else "direct"
                     self.say(f"{label}: {load.name} through {name}, round {number + 1}")
-                    if (name, load.name) in broken:
+                    if name in gone or (name, load.name) in broken:
                         continue
-                    cpu = {"upstream": upstream.pids()}
-                    if process:
-                        cpu["proxy"] = process.pids()
-                    item = f"{name}-{load.kind}-" if real else ""
-                    command = self.load_command(process.port if process else direct, load, tls, item,
-                                                self.options.measure * load.scale, cpu)
                     try:
-                        sample = self.run_load(command)
-                    except (RuntimeError, subprocess.TimeoutExpired) as e:
+                        sample = self.sample(process, process.port if process else direct, load, tls,
+                                             f"{name.replace(' ', '-')}-{load.kind}-" if real else "",
+                                             upstream or self.stub)
+                    except (RuntimeError, OSError, subprocess.TimeoutExpired) as e:
                         broken.add((name, load.name))
-                        self.missing.append(f"{name} ({label}, {load.name}): {e}")
-                        print(f"\n{e}", file=sys.stderr)
+                        if process and not process.is_alive():
+                            gone.add(name)
+                            e = f"it ended during {load.name}: {process.last_words() or e}"
+                        elif isinstance(e, subprocess.TimeoutExpired):
+                            gone.add(name)
+                            e = f"it hung in {load.name}"
+                        self.fail(label, name, "" if name in gone else load.name, e)
                         continue
                     sample.update(group=label, load=load.name, proxy=name, round=number)
                     self.samples.append(sample)
 
-    def count_syscalls(self, group, loads):
-        """strace -c over a whole short run: its setup is part of the count, so the run is long enough."""
-        if shutil.which("strace") is None:
-            self.missing.append("system calls: no strace")
-            return
-        for process in group:
-            for load in loads:
-                self.say(f"system calls: {load.name} through {process.proxy.name}")
-                out = self.folder / "strace.txt"
-                out.write_text("")
-                attach = [x for pid in process.pids() for x in ("-p", str(pid))]
-                strace = subprocess.Popen(["strace", "-f", "-c", "-o", str(out)] + attach,
-                                          stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-                time.sleep(0.5)
-                try:
-                    sample = self.run_load(self.load_command(process.port, load, False, "", 2500, {}))
-                except RuntimeError as e:
-                    self.missing.append(f"{process.proxy.name} (strace, {load.name}): {e}")
-                    sample = None
-                strace.terminate()
-                strace.wait(10)
-                strace.stderr.close()
-                calls = {m.group(2): int(m.group(1)) for m in
-                         re.finditer(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$", out.read_text(), re.M)}
-                calls.pop("total", None)
-                if sample and sample["answered"]:
-                    per = {n: round(c / sample["answered"], 4) for n, c in
-                           sorted(calls.items(), key=lambda x: -x[1])}
-                    self.syscalls.setdefault(load.name, {})[process.proxy.name] = {
-                        "total": round(sum(calls.values()) / sample["answered"], 4), "calls": per}
-
-    def measure_big(self, label, tls, upstreams):
-        """Four lists of 25 MiB at once, in fresh processes: peak above idle."""
-        for process in self.start_group(tls, upstreams, f"{label} fresh"):
-            self.say(f"memory: big lists through {process.proxy.name}")
-            load = Load("big", "list-big", 4, 1)
-            try:
-                self.run_load(self.load_command(process.port, Load("one", "range"), tls, "", 100, {}))
-                idle = process.memory("VmRSS")
-                process.forget_peak()
-                self.run_load(self.load_command(process.port, load, tls, "", 1500, {}))
-                self.memory.setdefault(f"big lists {label}", {})[process.proxy.name] = {
-                    "idle_kib": idle, "peak_kib": process.memory("VmHWM")}
-            except RuntimeError as e:
-                self.missing.append(f"{process.proxy.name} (big lists {label}): {e}")
-            self.stop(process)
-
-    def measure_links(self, label, tls, upstreams):
-        """500 links with nothing under way, in fresh processes."""
-        count = 500
-        for process in self.start_group(tls, upstreams, f"{label} links"):
-            self.say(f"memory: idle links through {process.proxy.name}")
-            try:
-                self.run_load(self.load_command(process.port, Load("one", "range"), tls, "", 100, {}))
-                before = process.memory("VmRSS")
-                command = self.load_command(process.port, Load("idle", "range", count, 1), tls, "", 1, {}) + ["--hold"]
-                with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as load:
-                    if load.stdout.readline() != "holding\n":
-                        raise RuntimeError("the links did not come up")
-                    time.sleep(1.5)
-                    after = process.memory("VmRSS")
-                    load.stdin.close()
-                    load.wait(10)
-                self.memory.setdefault(f"idle links {label}", {})[process.proxy.name] = {
-                    "before_kib": before, "after_kib": after, "kib_per_link": round((after - before) / count, 2)}
-            except (RuntimeError, subprocess.TimeoutExpired) as e:
-                self.missing.append(f"{process.proxy.name} (idle links {label}): {e}")
-            self.stop(process)
-
     # --- the plan
+
+    def loads_clear(self):
+        """{stage: its loads}; they share their proxies."""
+        all_of = {"clear": UNARY + LISTS, "watch": WATCH, "quiet": QUIET}
+        return {stage: loads for stage, loads in all_of.items() if stage in self.options.stages}
+
+    def plan(self):
+        """So many steps the progress line counts."""
+        stages, count = self.options.stages, len(self.proxies)
+        loads = sum(map(len, self.loads_clear().values())) + \
+            (len(UNARY + LISTS) if "tls" in stages else 0) + (len(REAL) if "real" in stages else 0)
+        return self.options.rounds * (count + 1) * loads + \
+            (self.options.rounds * 3 * len(WORKERS) if "workers" in stages else 0) + \
+            (count * 2 if "syscalls" in stages else 0) + (3 if "micro" in stages else 0) + \
+            (count * (2 if self.options.quick else 4) if "memory" in stages else 0)
 
     def run(self):
         stages = self.options.stages
-        quick = self.options.quick
-        count = len(self.options.only or peers.PROXIES)
-        unary = UNARY
-        clear = (unary + LISTS if "clear" in stages else []) + (WATCH if "watch" in stages else []) + \
-            (QUIET if "quiet" in stages else [])
-        with_tls = unary + LISTS if "tls" in stages else []
-        real = REAL if "real" in stages else []
-        per_load = self.options.rounds * (count + 1)
-        self.planned = per_load * (len(clear) + len(with_tls) + len(real)) + \
-            (count * 2 if "syscalls" in stages else 0) + (count * (2 if quick else 4) if "memory" in stages else 0)
+        self.proxies = [p for p in peers.PROXIES if not self.options.only or p.name in self.options.only]
+        self.planned = self.plan()
         self.start_stub()
         ports = (self.ports["plain"], self.ports["sealed"])
         tls_ports = (self.ports["plain-tls"], self.ports["sealed-tls"])
-        if clear or "syscalls" in stages:
-            group = self.start_group(False, ports, "clear")
-            self.measure(group, "clear", clear, ports[0])
-            if "syscalls" in stages:
-                self.count_syscalls(group, [UNARY[0], UNARY[2]])
-            for process in group:
-                self.stop(process)
-        if with_tls:
-            group = self.start_group(True, tls_ports, "tls")
-            self.measure(group, "tls", with_tls, tls_ports[0], tls=True)
-            for process in group:
-                self.stop(process)
+        if "micro" in stages:
+            with self.stage("micro"):
+                side.micro(self)
+        self.run_clear(ports)
+        if "tls" in stages:
+            with self.stage("tls"):
+                group = self.start_group(True, tls_ports, "tls")
+                self.measure(group, "tls", UNARY + LISTS, tls_ports[0], tls=True)
+                self.stop_group(group, "tls")
+        if "workers" in stages:
+            with self.stage("workers"):
+                group = self.start_group(False, ports, "workers", peers.WORKERS_COMPARED)
+                self.measure(group, "workers", WORKERS, ports[0])
+                self.stop_group(group, "workers")
         if "memory" in stages:
-            self.measure_big("clear", False, ports)
-            self.measure_links("clear", False, ports)
-            if not quick:
-                self.measure_big("tls", True, tls_ports)
-                self.measure_links("tls", True, tls_ports)
-        if real:
-            port = self.start_etcd()
-            group = self.start_group(False, (port, port), "etcd")
-            self.measure(group, "etcd", real, port, upstream=self.etcd, real=True)
-            for process in group:
-                self.stop(process)
+            with self.stage("memory"):
+                for label, tls, to in (("clear", False, ports), ("tls", True, tls_ports))[:1 if self.options.quick else 2]:
+                    side.in_fresh_processes(self, label, "big lists", tls, to, side.big_lists)
+                    side.in_fresh_processes(self, label, "idle links", tls, to, side.idle_links)
+        if "real" in stages:
+            with self.stage("real"):
+                port = self.start_etcd()
+                group = self.start_group(False, (port, port), "etcd")
+                self.measure(group, "etcd", REAL, port, upstream=self.etcd, real=True)
+                self.stop_group(group, "etcd")
+
+    def run_clear(self, ports):
+        if not self.loads_clear() and "syscalls" not in self.options.stages:
+            return
+        group = self.start_group(False, ports, "clear")
+        for stage, loads in self.loads_clear().items():
+            with self.stage(stage):
+                self.measure([p for p in group if p.is_alive()], "clear", loads, ports[0])
+        if "syscalls" in self.options.stages:
+            with self.stage("syscalls"):
+                side.count_syscalls(self, [p for p in group if p.is_alive()], [UNARY[0], UNARY[2]])
+        self.stop_group(group, "clear")
 
     def close(self):
         for process in reversed(list(self.running)):
@@ -337,17 +343,18 @@ resources:
 
     def results(self):
         return {"header": report.header(self), "samples": self.samples, "syscalls": self.syscalls,
-                "memory": self.memory, "missing": self.missing}
+                "memory": self.memory, "micro": self.micro, "failed": self.failed}
 
 
-STAGES = ["clear", "tls", "watch", "quiet", "syscalls", "memory", "real"]
+STAGES = ["micro", "clear", "watch", "quiet", "syscalls", "tls", "workers", "memory", "real"]
 
 
 def parse():
     here = pathlib.Path(__file__).resolve().parent
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--build", type=pathlib.Path, default=here.parent / "build/release")
-    p.add_argument("--etcd", type=pathlib.Path, default=here.parent / "build/etcd", help="folder with etcd")
+    p.add_argument("--etcd", type=pathlib.Path, help="folder with etcd",
+                   default=os.environ.get("ENVELOPE_ETCD_DIR") or here.parent / "build/etcd")
     p.add_argument("--peers", type=pathlib.Path, default=here.parent / "build/bench-peers",
                    help="folder with unpacked packages")
     p.add_argument("--out", type=pathlib.Path, default=here / "out")
@@ -360,8 +367,12 @@ def parse():
     p.add_argument("--keep", action="store_true", help="keep logs and configurations")
     o = p.parse_args()
     o.rounds = o.rounds or (3 if o.quick else 5)
-    o.measure = o.measure or (250 if o.quick else 600)
+    o.measure = o.measure or (250 if o.quick else 500)
     o.stages = o.stages or STAGES
+    for kind, given, known in (("stage", o.stages, STAGES), ("proxy", o.only or [], [x.name for x in peers.PROXIES])):
+        for name in given:
+            if name not in known:
+                p.error(f"{name} is no {kind}; there are {', '.join(known)}")
     if o.quick and o.only is None:
         o.only = ["etcd-envelope", "nghttpx", "haproxy"]
     return o

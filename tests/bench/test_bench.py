@@ -1,0 +1,133 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""The bench without a measurement: are ratios, goals and failures in the report what the samples say?"""
+import pathlib
+import sys
+import tempfile
+import types
+import unittest
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "bench"))
+import peers  # noqa: E402
+import report  # noqa: E402
+import run  # noqa: E402
+import side  # noqa: E402
+
+HEADER = {"when": "now", "cpu": "x", "cpus": 2, "kernel": "6", "load_average": 0.5, "rounds": 3, "measure_ms": 1,
+          "seconds": 1, "stages": {"clear": 1.0}, "command": "bench/run.sh", "versions": {"etcd": "3.5"}, "commands": {}}
+
+
+def sample(group, load, proxy, number, cpu, per_s=1000.0, **more):
+    return dict(group=group, load=load, proxy=proxy, round=number, cpu_us_proxy=cpu, cpu_us_upstream=100.0,
+                per_s=per_s, us={"p50": 10, "p99": 20, "p999": 30}, **more)
+
+
+def results(samples=(), **more):
+    return dict({"header": HEADER, "samples": list(samples), "syscalls": {}, "memory": {}, "micro": [], "failed": []},
+                **more)
+
+
+def goal(found, what):
+    return next(g for g in found if g[0].startswith(what))
+
+
+class Ratios(unittest.TestCase):
+    def test_inside_a_round(self):
+        """A slow round makes both slow; the median of ratios does not see it."""
+        samples = []
+        for number, slow in enumerate((1, 10, 1)):
+            samples += [sample("clear", "put 4x32", report.OURS, number, 5.0 * slow),
+                        sample("clear", "put 4x32", "nghttpx", number, 10.0 * slow)]
+        self.assertEqual(report.Samples(samples).cpu_ratio("clear", "put 4x32", "nghttpx"), 0.5)
+
+    def test_a_round_without_the_other_does_not_count(self):
+        s = report.Samples([sample("clear", "put 4x32", report.OURS, 0, 5.0)])
+        self.assertIsNone(s.cpu_ratio("clear", "put 4x32", "nghttpx"))
+
+    def test_workers_by_the_better_of_two(self):
+        s = report.Samples([sample("workers", "put 4x32", report.OURS, 0, 11.0, per_s=1100),
+                            sample("workers", "put 4x32", report.ONE_WORKER, 0, 10.0, per_s=1000)])
+        rate, cpu = s.two_of_one("put 4x32")
+        self.assertAlmostEqual(rate, 1.1)
+        self.assertAlmostEqual(cpu, 20 / 11)
+
+
+class Goals(unittest.TestCase):
+    def test_all_are_there_when_nothing_was_measured(self):
+        found = report.goals(report.Samples([]), results())
+        self.assertEqual(len(found), 34)
+        self.assertTrue(all(value is None and met is None for _, value, _, met, _ in found))
+
+    def test_copied(self):
+        samples = [sample("clear", "list 500x1K", report.OURS, n, 1.0, copied=10.0 + n, forwarded=1000.0)
+                   for n in range(3)]
+        _, value, _, met, _ = goal(report.goals(report.Samples(samples), results(samples)), "copied of forwarded")
+        self.assertAlmostEqual(value, 0.011)
+        self.assertTrue(met)
+
+    def test_crypto_takes_the_worse(self):
+        micro = [{"module": "envelope", "case": c, "bytes": 1024, "ns_median": 1.0, "mb_per_s": 1.0, "of_second": r}
+                 for c, r in (("seal", 1.2), ("open", 1.0))]
+        r = results(micro=micro)
+        self.assertEqual(goal(report.goals(report.Samples([]), r), "crypto CPU of an object of 1 KiB")[1:4:2], (1.2, False))
+
+    def test_watch_is_a_real_etcd(self):
+        samples = [sample(g, "watch 20", p, 0, c) for g, p, c in (
+            ("clear", report.OURS, 9.0), ("clear", "nghttpx", 1.0), ("etcd", report.OURS, 1.0), ("etcd", "nghttpx", 2.0))]
+        self.assertEqual(goal(report.goals(report.Samples(samples), results(samples)), "real etcd, 20 watchers")[1], 0.5)
+
+
+class Failures(unittest.TestCase):
+    def test_rows(self):
+        samples = [sample("clear", load, report.OURS, 0, 1.0) for load in ("put 4x32", "txn 1x16")]
+        samples += [sample("clear", "put 4x32", "nghttpx", 0, 1.0)]
+        failed = [{"group": "clear", "proxy": "nginx", "load": "", "reason": "no such | file"},
+                  {"group": "clear", "proxy": "nghttpx", "load": "txn 1x16", "reason": "a stream was ended"}]
+        text = report.text(results(samples, failed=failed))
+        self.assertIn("| nginx | failed: no such / file |", text)
+        self.assertIn("| nghttpx | 1.00 (1.00) | failed |", text)
+        self.assertIn("| clear | nghttpx | txn 1x16 | a stream was ended |", text)
+
+    def bench(self, folder, **options):
+        bench = run.Bench.__new__(run.Bench)
+        bench.folder = pathlib.Path(folder)
+        bench.files = peers.Files(*[pathlib.Path(folder)] * 7, env={})
+        bench.options = types.SimpleNamespace(**options)
+        bench.running, bench.failed, bench.commands, bench.stages, bench.memory = [], [], {}, {}, {}
+        return bench
+
+    def test_a_proxy_that_does_not_start(self):
+        proxies = [peers.Proxy("absent", lambda s: [None]), peers.Proxy("ends", lambda s: ["/bin/false"]),
+                   peers.Proxy("says", lambda s: ["/bin/sh", "-c", "echo first; echo no such cipher >&2; exit 1"]),
+                   peers.Proxy("odd", lambda s: ["/"])]
+        with tempfile.TemporaryDirectory() as folder:
+            bench = self.bench(folder)
+            self.assertEqual(bench.start_group(False, (1, 1), "clear", proxies), [])
+        self.assertEqual([f["proxy"] for f in bench.failed], ["absent", "ends", "says", "odd"])
+        self.assertIn("no such cipher", bench.failed[2]["reason"])
+        self.assertNotIn("first", bench.failed[2]["reason"])
+        self.assertEqual(bench.running, [])
+
+    def test_a_stage_that_fails_does_not_end_the_run(self):
+        bench = self.bench("/nonexistent")
+        with bench.stage("real"):
+            raise RuntimeError("no etcd")
+        self.assertEqual(bench.failed[0]["reason"], "no etcd")
+        self.assertIn("real", bench.stages)
+
+
+class Syscalls(unittest.TestCase):
+    def test_setup_is_taken_off(self):
+        runs = iter([({"read": 130, "openat": 9}, 100), ({"read": 2030, "openat": 9}, 1050)])
+        before = side.strace
+        side.strace = lambda *_: next(runs)
+        try:
+            found = side.per_request(None, None, None)
+        finally:
+            side.strace = before
+        self.assertEqual(found, {"total": 2.0, "calls": {"read": 2.0, "openat": 0.0}})
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
