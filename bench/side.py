@@ -30,7 +30,7 @@ def per_request(bench, process, load):
     if answered <= 0:
         raise RuntimeError("too few requests under strace")
     calls = {name: round((count - short[0].get(name, 0)) / answered, 4) for name, count in long[0].items()}
-    calls = dict(sorted(calls.items(), key=lambda x: -x[1]))
+    calls = dict(sorted(((n, c) for n, c in calls.items() if c > 0), key=lambda x: -x[1]))
     return {"total": round(sum(calls.values()), 4), "calls": calls}
 
 
