@@ -310,7 +310,8 @@ def text(results):
     if results["failed"]:
         rows = [[f["group"], f["proxy"], f["load"] or "all", f["reason"].replace("|", "/")] for f in results["failed"]]
         out += ["## What failed\n", table(["group", "proxy", "load", "why"], rows)]
-    out += ["## Commands\n", "```"] + [f"{n}: {c}" for n, c in h["commands"].items()] + ["```\n"]
+    out += ["## Commands\n", "RUN is a folder of this run\n", "```"]
+    out += [f"{n}:\n{c.rstrip()}\n" for n, c in h["commands"].items()] + ["```\n"]
     return "\n".join(out)
 
 
@@ -359,7 +360,7 @@ set ylabel "{label}"
 
 
 def panel(title, values):
-    """One panel of the headline: a bar for every proxy with its value above it, on a scale of its own."""
+    """A bar for every proxy with its value above it, on a scale of its own."""
     rows = [f'{i} "{proxy}" {value:.2f} {int(COLOURS[proxy][1:], 16)} "{cell(value, 0 if value >= 20 else 1)}"'
             for i, (proxy, value) in enumerate(values)]
     data = "\n".join(rows)
@@ -375,30 +376,36 @@ plot $d using 1:3:4:xtic(2) with boxes lc rgb variable notitle, \\
 """
 
 
-def headline(s, out):
-    """CPU a request of every proxy: unary calls and lists, in clear and with TLS."""
-    wanted = [(f"{what}, {where}", group, load) for group, where in (("clear", "in clear"), ("tls", "TLS"))
-              for what, load in (("unary call, 1 KiB", None), ("list of 500 × 1 KiB", "list 500x1K"))]
-    panels = []
-    for title, group, load in wanted:
-        found = [(p, s.cpu(group, load, p) if load else s.mean_cpu(group, p)) for p in s.proxies(group)]
-        found = [(p, v) for p, v in found if v is not None]
-        if found:
-            panels.append(panel(title, found))
-    if not panels:
+def panels(out, name, title, subtitle, wanted):
+    """wanted: (title, [(proxy, value)]) of each panel; two of them beside each other. What is not known is left out."""
+    wanted = [(head, [(p, v) for p, v in values if v is not None]) for head, values in wanted]
+    wanted = [(head, values) for head, values in wanted if values]
+    if not wanted:
         return
-    gnuplot(f"""set terminal svg size 1000,{330 * ((len(panels) + 1) // 2) + 60} font "sans-serif,13" background "#ffffff"
-{STYLE}set output "{out / "headline.svg"}"
+    lines = (len(wanted) + 1) // 2
+    height = 330 * lines + 60
+    gnuplot(f"""set terminal svg size 1000,{height} font "sans-serif,13" background "#ffffff"
+{STYLE}set output "{out / (name + ".svg")}"
 set boxwidth 0.8
 set xtics font ",12" textcolor rgb "#222222"
 unset ytics
 set border 1
 unset grid
-set multiplot layout {(len(panels) + 1) // 2},2 margins 0.02,0.98,0.06,0.84 spacing 0.06,0.15 \\
-    title "CPU time of the proxy per request, microseconds: less is better\\n{{/*0.75 Only etcd-envelope encrypts. gateway\
- copies bytes: it ends neither HTTP/2 nor TLS.}}" font ",17"
-{"".join(panels)}unset multiplot
+set multiplot layout {lines},2 margins 0.02,0.98,{45 / height},{1 - 115 / height} spacing 0.06,{110 / height} \\
+    title "{title}\\n{{/*0.75 {subtitle}}}" font ",17"
+{"".join(panel(head, values) for head, values in wanted)}unset multiplot
 """)
+
+
+def headline(s, out):
+    """CPU a request of every proxy: unary calls and lists, in clear and with TLS."""
+    wanted = []
+    for group, where in (("clear", "in clear"), ("tls", "TLS")):
+        wanted.append((f"unary call, {where}", [(p, s.mean_cpu(group, p)) for p in s.proxies(group)]))
+        wanted.append((f"list of 500 × 1 KiB, {where}", [(p, s.cpu(group, "list 500x1K", p)) for p in s.proxies(group)]))
+    panels(out, "headline", "CPU time of the proxy per request, microseconds: less is better",
+           "Only etcd-envelope encrypts. gateway copies bytes: it ends neither HTTP/2 nor TLS. "
+           "Unary: mean of get, put and update of 1 KiB under load.", wanted)
 
 
 def plots(results, out):
@@ -411,7 +418,9 @@ def plots(results, out):
         alone = [x for x in loads if x.endswith("1x1") or x.startswith("quiet")]
         lists = [x for x in loads if x.startswith("list")]
         busy = [x for x in loads if x not in alone + lists]
-        for part, chosen in (("unary", busy), ("lists", lists), ("one", alone)):
+        panels(out, f"cpu-{group}-lists", f"CPU time of the proxy per list, {where}", "microseconds: less is better",
+               [(load, [(p, s.cpu(group, load, p)) for p in proxies]) for load in lists])
+        for part, chosen in (("unary", busy), ("one", alone)):
             plot(out, f"cpu-{group}-{part}", f"CPU time of the proxy per request, {where} (log scale)", "microseconds",
                  chosen, proxies, lambda load, proxy, group=group: s.cpu(group, load, proxy),
                  "set logscale y\nset yrange [1:*]\nset format y '%.0f'\n")

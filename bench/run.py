@@ -49,11 +49,12 @@ class Load:
 
 UNARY = [Load("range 1x1", "range"), Load("range 1x16", "range", 1, 16), Load("range 4x32", "range", 4, 32),
          Load("put 4x32", "put", 4, 32), Load("txn 1x16", "txn", 1, 16)]
-LISTS = [Load("list 500x1K", "list-500", 1, 2), Load("list 5000x2K", "list-5000", 1, 2, scale=1.5)]
+LISTS = [Load("list 500x1K", "list-500", 1, 2), Load("list 5000x2K", "list-5000", 1, 2, scale=2)]
 WATCH = [Load("watch 20", "watch", 4, watchers=20)]
 QUIET = [Load("quiet range", "range", 2, rate=1000, probes=True, scale=1.5),
          Load("quiet put", "put", 2, rate=1000, probes=True, scale=1.5)]
-REAL = [Load("put 4x32", "put", 4, 32), Load("txn 4x32", "txn", 4, 32), Load("watch 20", "watch", 4, watchers=20)]
+REAL = [Load("put 4x32", "put", 4, 32, scale=1.5), Load("txn 4x32", "txn", 4, 32, scale=1.5),
+        Load("watch 20", "watch", 4, watchers=20, scale=1.5)]
 WORKERS = [Load("range 4x32", "range", 4, 32), Load("put 4x32", "put", 4, 32)]
 
 
@@ -160,8 +161,8 @@ resources:
         self.run_load(self.load_command(port, REAL[0], False, "warm-up-", 300, {}), 30)  # it has a leader then
         return port
 
-    def start_proxy(self, proxy, tls, upstream, label):
-        name = f"{proxy.name} {label}"
+    def start_proxy(self, proxy, tls, upstream, label, what):
+        name = f"{proxy.name} {label} {what}".strip()
         folder = self.folder / name.replace(" ", "-")
         folder.mkdir(exist_ok=True)
         spot = peers.Spot(folder, free_port(), upstream, tls, self.files, proxy.workers, free_port())
@@ -177,19 +178,22 @@ resources:
         process.port = spot.port
         process.proxy = proxy
         process.metrics_port = spot.metrics_port if proxy.is_sealed else None
-        self.commands.setdefault(name, " ".join(command).replace(str(self.folder), "RUN"))
+        if name not in self.commands and what == "":
+            self.commands[name] = " ".join(command).replace(str(self.folder), "RUN")
+            for path in sorted(folder.glob("*.cfg")) + sorted(folder.glob("*.conf")):
+                self.commands[f"{name}, {path.name}"] = path.read_text().replace(str(self.folder), "RUN")
         if proxy.is_sealed:
             time.sleep(0.5)  # its first key comes from the plugin
         return process
 
-    def start_group(self, tls, upstreams, label, proxies=None):
-        """All proxies of the run, before one kind of upstream: (plain port, sealed port)."""
+    def start_group(self, tls, upstreams, label, proxies=None, what=""):
+        """All proxies of the run, before one kind of upstream: (plain port, sealed port). what: for this alone."""
         group = []
         for proxy in proxies or self.proxies:
             try:
-                group.append(self.start_proxy(proxy, tls, upstreams[proxy.is_sealed], label))
+                group.append(self.start_proxy(proxy, tls, upstreams[proxy.is_sealed], label, what))
             except (OSError, RuntimeError) as e:
-                self.fail(label, proxy.name, "", e)
+                self.fail(f"{label} {what}".strip(), proxy.name, "", e)
         return group
 
     def stop_group(self, group, label):
@@ -240,10 +244,12 @@ resources:
         return out
 
     def measure(self, group, label, loads, direct, tls=False, upstream=None, real=False):
-        """Rounds of every load through every proxy, and without one."""
+        """Rounds of every load through every proxy, and without one. A load that fails twice is given up; a proxy
+        that ended or hung has no more of them."""
         broken = {(p.proxy.name, load) for p in group for load in p.proxy.unfit if not real}
         for name, load in broken & {(name, load.name) for name, _ in broken for load in loads}:
             self.fail(label, name, load, peers.UNFIT)
+        failures = {}
         gone = set()
         for load in loads:
             for number in range(self.options.rounds):
@@ -259,14 +265,16 @@ resources:
                                              f"{name.replace(' ', '-')}-{load.kind}-" if real else "",
                                              upstream or self.stub)
                     except (RuntimeError, OSError, subprocess.TimeoutExpired) as e:
-                        broken.add((name, load.name))
+                        failures[name, load.name] = failures.get((name, load.name), 0) + 1
+                        if failures[name, load.name] == 2:
+                            broken.add((name, load.name))
                         if process and not process.is_alive():
                             gone.add(name)
                             e = f"it ended during {load.name}: {process.last_words() or e}"
                         elif isinstance(e, subprocess.TimeoutExpired):
                             gone.add(name)
                             e = f"it hung in {load.name}"
-                        self.fail(label, name, "" if name in gone else load.name, e)
+                        self.fail(label, name, "" if name in gone else load.name, f"round {number + 1}: {e}")
                         continue
                     sample.update(group=label, load=load.name, proxy=name, round=number)
                     self.samples.append(sample)
@@ -361,13 +369,14 @@ def parse():
     p.add_argument("--quick", action="store_true", help="three short rounds, the nearest peers: under 3 minutes")
     p.add_argument("--rounds", type=int)
     p.add_argument("--measure", type=int, help="milliseconds of a measurement")
-    p.add_argument("--warmup", type=int, default=120)
+    p.add_argument("--warmup", type=int, help="milliseconds before it")
     p.add_argument("--only", type=lambda t: t.split(","), help="proxies, separated by commas")
     p.add_argument("--stages", type=lambda t: t.split(","), help="of " + ",".join(STAGES))
     p.add_argument("--keep", action="store_true", help="keep logs and configurations")
     o = p.parse_args()
     o.rounds = o.rounds or (3 if o.quick else 5)
     o.measure = o.measure or (250 if o.quick else 500)
+    o.warmup = o.warmup or (80 if o.quick else 120)
     o.stages = o.stages or STAGES
     for kind, given, known in (("stage", o.stages, STAGES), ("proxy", o.only or [], [x.name for x in peers.PROXIES])):
         for name in given:

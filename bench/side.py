@@ -55,7 +55,7 @@ def strace(bench, process, load, milliseconds):
 
 def in_fresh_processes(bench, label, what, tls, upstreams, measure):
     """measure(process, tls) for every proxy, each started for it alone and warmed up by a few requests."""
-    for process in bench.start_group(tls, upstreams, f"{label} {what}"):
+    for process in bench.start_group(tls, upstreams, label, what=what):
         bench.say(f"memory: {what} through {process.proxy.name}, {label}")
         try:
             bench.run_load(bench.load_command(process.port, bench.one, tls, "", 100, {}), 20)

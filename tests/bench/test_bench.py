@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bench without a measurement: are ratios, goals and failures in the report what the samples say?"""
 import pathlib
+import subprocess
 import sys
 import tempfile
 import types
@@ -108,6 +109,59 @@ class Failures(unittest.TestCase):
         self.assertIn("no such cipher", bench.failed[2]["reason"])
         self.assertNotIn("first", bench.failed[2]["reason"])
         self.assertEqual(bench.running, [])
+
+    def measure(self, sample, is_alive=True):
+        """Three rounds of two loads through one proxy with this instead of a measurement: the calls made."""
+        bench = self.bench("/nonexistent", rounds=3)
+        bench.samples, bench.stub, calls = [], None, []
+        bench.say = lambda what: None
+        process = types.SimpleNamespace(proxy=peers.Proxy("some", None), port=1, is_alive=lambda: is_alive,
+                                        last_words=lambda: "killed")
+
+        def instead(process, target, load, *_):
+            if process is None:
+                return {}
+            calls.append(load.name)
+            return sample(len(calls))
+
+        bench.sample = instead
+        bench.measure([process], "clear", [run.Load("a", "range"), run.Load("b", "range")], 1)
+        return calls, bench
+
+    def test_a_load_that_fails_twice_is_given_up(self):
+        def sample(number):
+            if number <= 2:
+                raise RuntimeError("the answer is not what etcd said")
+            return {}
+
+        calls, bench = self.measure(sample)
+        self.assertEqual(calls, ["a", "a", "b", "b", "b"])
+        self.assertEqual([f["load"] for f in bench.failed], ["a", "a"])
+        self.assertEqual(len([s for s in bench.samples if s["proxy"] == "some"]), 3)
+
+    def test_a_load_that_fails_once_goes_on(self):
+        def sample(number):
+            if number == 2:
+                raise RuntimeError("nothing was answered")
+            return {}
+
+        calls, _ = self.measure(sample)
+        self.assertEqual(len(calls), 6)
+
+    def test_a_proxy_that_ended_has_no_more_loads(self):
+        def sample(number):
+            raise RuntimeError("a connection was lost")
+
+        calls, bench = self.measure(sample, is_alive=False)
+        self.assertEqual(calls, ["a"])
+        self.assertEqual((bench.failed[0]["load"], "killed" in bench.failed[0]["reason"]), ("", True))
+
+    def test_a_proxy_that_hangs_has_no_more_loads(self):
+        def sample(number):
+            raise subprocess.TimeoutExpired("load", 20)
+
+        calls, bench = self.measure(sample)
+        self.assertEqual((calls, len(bench.failed)), (["a"], 1))
 
     def test_a_stage_that_fails_does_not_end_the_run(self):
         bench = self.bench("/nonexistent")
