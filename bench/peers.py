@@ -49,7 +49,8 @@ class Files:
 def envelope(s):
     scheme = "https" if s.tls else "http"
     command = [str(s.files.build / "etcd-envelope"), "serve",
-               "--listen-client-urls", f"{scheme}://127.0.0.1:{s.port}", "--listen-metrics-urls", f"http://127.0.0.1:{s.metrics_port}",
+               "--listen-client-urls", f"{scheme}://127.0.0.1:{s.port}",
+               "--listen-metrics-urls", f"http://127.0.0.1:{s.metrics_port}",
                "--etcd-servers", f"{scheme}://127.0.0.1:{s.upstream}",
                "--encryption-provider-config", str(s.files.encryption),
                "--workers", str(s.workers), "--log-level", "warn"]

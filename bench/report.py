@@ -293,7 +293,8 @@ def text(results):
     out = ["# Measured\n", f"{h['when']}, {h['cpu']}, {h['cpus']} CPUs, Linux {h['kernel']}, load average before "
            f"the end {h['load_average']:.1f}; {h['rounds']} rounds of {h['measure_ms']} ms; {h['seconds']} s in all\n",
            f"`{h['command']}`\n",
-           "Seconds a stage: " + ", ".join(f"{k} {v:.0f}" for k, v in h["stages"].items()) + "\n", "; ".join(f"{k}: {v}" for k, v in h["versions"].items()) + "\n"]
+           "Seconds a stage: " + ", ".join(f"{k} {v:.0f}" for k, v in h["stages"].items()) + "\n",
+           "; ".join(f"{k}: {v}" for k, v in h["versions"].items()) + "\n"]
     listed = goals(s, results)
     if listed:
         rows = [[what, "not measured" if value is None else cell(value, 3 if value < 10 else 1),
@@ -402,7 +403,8 @@ def headline(s, out):
     wanted = []
     for group, where in (("clear", "in clear"), ("tls", "TLS")):
         wanted.append((f"unary call, {where}", [(p, s.mean_cpu(group, p)) for p in s.proxies(group)]))
-        wanted.append((f"list of 500 × 1 KiB, {where}", [(p, s.cpu(group, "list 500x1K", p)) for p in s.proxies(group)]))
+        wanted.append((f"list of 500 × 1 KiB, {where}",
+                       [(p, s.cpu(group, "list 500x1K", p)) for p in s.proxies(group)]))
     panels(out, "headline", "CPU time of the proxy per request, microseconds: less is better",
            "Only etcd-envelope encrypts. gateway copies bytes: it ends neither HTTP/2 nor TLS. "
            "Unary: mean of get, put and update of 1 KiB under load.", wanted)

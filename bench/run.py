@@ -319,7 +319,8 @@ resources:
                 self.stop_group(group, "workers")
         if "memory" in stages:
             with self.stage("memory"):
-                for label, tls, to in (("clear", False, ports), ("tls", True, tls_ports))[:1 if self.options.quick else 2]:
+                both = [("clear", False, ports), ("tls", True, tls_ports)]
+                for label, tls, to in both[:1] if self.options.quick else both:
                     side.in_fresh_processes(self, label, "big lists", tls, to, side.big_lists)
                     side.in_fresh_processes(self, label, "idle links", tls, to, side.idle_links)
         if "real" in stages:

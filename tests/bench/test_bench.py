@@ -16,7 +16,8 @@ import run  # noqa: E402
 import side  # noqa: E402
 
 HEADER = {"when": "now", "cpu": "x", "cpus": 2, "kernel": "6", "load_average": 0.5, "rounds": 3, "measure_ms": 1,
-          "seconds": 1, "stages": {"clear": 1.0}, "command": "bench/run.sh", "versions": {"etcd": "3.5"}, "commands": {}}
+          "seconds": 1, "stages": {"clear": 1.0}, "command": "bench/run.sh", "versions": {"etcd": "3.5"},
+          "commands": {}}
 
 
 def sample(group, load, proxy, number, cpu, per_s=1000.0, **more):
@@ -71,12 +72,15 @@ class Goals(unittest.TestCase):
         micro = [{"module": "envelope", "case": c, "bytes": 1024, "ns_median": 1.0, "mb_per_s": 1.0, "of_second": r}
                  for c, r in (("seal", 1.2), ("open", 1.0))]
         r = results(micro=micro)
-        self.assertEqual(goal(report.goals(report.Samples([]), r), "crypto CPU of an object of 1 KiB")[1:4:2], (1.2, False))
+        found = goal(report.goals(report.Samples([]), r), "crypto CPU of an object of 1 KiB")
+        self.assertEqual((found[1], found[3]), (1.2, False))
 
     def test_watch_is_a_real_etcd(self):
         samples = [sample(g, "watch 20", p, 0, c) for g, p, c in (
-            ("clear", report.OURS, 9.0), ("clear", "nghttpx", 1.0), ("etcd", report.OURS, 1.0), ("etcd", "nghttpx", 2.0))]
-        self.assertEqual(goal(report.goals(report.Samples(samples), results(samples)), "real etcd, 20 watchers")[1], 0.5)
+            ("clear", report.OURS, 9.0), ("clear", "nghttpx", 1.0),
+            ("etcd", report.OURS, 1.0), ("etcd", "nghttpx", 2.0))]
+        found = report.goals(report.Samples(samples), results(samples))
+        self.assertEqual(goal(found, "real etcd, 20 watchers")[1], 0.5)
 
 
 class Failures(unittest.TestCase):
