@@ -77,7 +77,7 @@ const struct flag config__flags[] = {
     NUMBER("stream-threshold", FLAG_SIZE, stream_threshold, LIMIT_STREAM_THRESHOLD, "SIZE",
            "answers above this are passed on piece by piece"),
     NUMBER("shutdown-timeout", FLAG_DURATION, shutdown_timeout_ms, 10000, "DURATION",
-           "how long calls may go on after SIGTERM"),
+           "all is over so long after SIGTERM"),
     {"workers", FLAG_WORKERS, AT(workers), 0, "0", 0, "N",
      "worker threads; 0: one per CPU, at most 4", NULL},
 

@@ -23,7 +23,8 @@
 #define RELIEF_PART 16 /* of the memory limit is set free at a time: the search costs something */
 #define DRAIN_SETTLE_MS 100  /* for calls that were on their way when GOAWAY was sent */
 #define DRAIN_STREAMS_MS 500 /* then watches and the like end: they never do by themselves */
-#define DRAIN_LAST_MS 500    /* for the last bytes, after the limit */
+#define DRAIN_LAST_MS 500    /* for the last bytes, when the calls have been ended */
+#define DRAIN_RESERVE_MS (DRAIN_LAST_MS + 1000u) /* for that and for connections that linger */
 
 /* --- reports --------------------------------------------------------------------------------- */
 
@@ -409,7 +410,9 @@ static void drain_deliver(struct mail *mail, bool delivered)
     if (delivered && !w->is_draining) {
         w->is_draining = true;
         w->drain_began_ms = loop_now_ms(&w->loop);
-        w->drain_limit_ms = m->limit_ms;
+        /* Clients that never read are gone, too, when the time is over. */
+        w->drain_limit_ms = m->limit_ms > 2 * DRAIN_RESERVE_MS ? m->limit_ms - DRAIN_RESERVE_MS
+                                                               : m->limit_ms / 2;
         if (w->link_count == 0)
             report(w, WORKER_DRAINED, NULL);
         LIST_FOREACH(it, &w->links)

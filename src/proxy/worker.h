@@ -95,7 +95,7 @@ MUST_CHECK enum err worker_use_keyset(struct worker *w, struct keyset *k);
 /* TLS contexts for connections to etcd that are dialled from now on. References are taken. */
 void worker_give_tls(struct worker *w, struct net_tls *tls, struct net_tls *tls_http1);
 /* GOAWAY on every link; calls in flight finish, streams end with UNAVAILABLE after a second,
- * whatever is left after limit_ms ends then. Answered by WORKER_DRAINED. */
+ * whatever is left ends so that all is over after limit_ms. Answered by WORKER_DRAINED. */
 void worker_drain(struct worker *w, uint64_t limit_ms);
 /* Frees a key set whose ring has left its manager: answered by WORKER_KEYSET_FREED. */
 void worker_free_keyset(struct worker *w, struct keyset *k);

@@ -215,6 +215,21 @@ class Shutdown(Base):
         self.assertEqual(proxy.process.popen.wait(10), 0)
         self.assertLess(time.monotonic() - started, 6)
 
+    def test_clients_that_never_read_are_within_the_time(self):
+        """A window of zero and no reads: what they are owed never leaves."""
+        proxy = self.start_proxy(flags=["--shutdown-timeout", "4s"])
+        for number in range(3):
+            self.raw.put(self.secret(str(number)), harness.envelope.seal(self.secret(str(number)), b"x" * 100000))
+        stuck = [h2raw.Client(proxy.address, settings={h2raw.INITIAL_WINDOW_SIZE: 0}) for _ in range(3)]
+        for raw in stuck:
+            raw.start("/etcdserverpb.KV/Range", h2raw.grpc_message(
+                rpc.RangeRequest(key=self.secret(""), range_end=self.secret("~")).SerializeToString()))
+        time.sleep(0.5)
+        started = time.monotonic()
+        proxy.process.signal(signal.SIGTERM)
+        self.assertEqual(proxy.process.popen.wait(10), 0)
+        self.assertLess(time.monotonic() - started, 4.3)
+
     def test_second_signal_exits_at_once(self):
         proxy = self.start_proxy()
         watch = proxy.client.watch(self.secret())
