@@ -32,7 +32,7 @@ etcd_ready "$PWD/build/etcd"
 peers_unpack "$PWD/build/bench-peers" || say "NOTICE: the peers cannot be had; those that are installed are measured"
 log=$(mktemp)
 say "building into build/release"
-if ! cmake --preset release -DBUILD_TESTING=OFF >"$log" 2>&1 ||
+if ! cmake --preset release >"$log" 2>&1 ||
     ! cmake --build --preset release --target etcd-envelope bench >>"$log" 2>&1; then
     cat "$log"
     exit 1

@@ -29,7 +29,7 @@ if [ -z "$build" ]; then
     build=$root/build/release
     say "building into build/release"
     log=$(mktemp)
-    if ! { cmake --preset release -DBUILD_TESTING=OFF && cmake --build --preset release; } >"$log" 2>&1; then
+    if ! { cmake --preset release && cmake --build --preset release; } >"$log" 2>&1; then
         tail -n 50 "$log" >&2
         exit 1
     fi

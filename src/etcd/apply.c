@@ -12,14 +12,14 @@
  * Tags, lengths, sealed values and opened ones are written into the slab where output gathers, one
  * behind the other, so that a list of thousands of values leaves in a few large pieces. Referenced
  * is what would be long to write again: kept spans above LIMIT_SMALL_COPY, and values above
- * OPEN_ASIDE, which are opened where they lie.
+ * OUT_VALUE_MAX, which are opened where they lie.
  *
  * A value that fails stops the run; callers cut off what was written. */
 #include "etcd/plan_int.h"
 
 #include "base/metrics.h"
 
-#define OPEN_ASIDE (16u * 1024) /* plaintext above this stays where it was opened */
+#define OUT_VALUE_MAX (16u * 1024) /* larger plaintext stays where it was opened */
 
 /* --- output ---------------------------------------------------------------------------------- */
 
@@ -416,7 +416,7 @@ static enum err write_opened_value(struct etcd__apply *a, struct etcd__value *v)
 
     TRY(read_dek(a, v, &dek));
     skip_to(a, v->at + v->v.data_at);
-    TRY(v->new_len > OPEN_ASIDE ? open_here(a, v, dek) : open_to_out(a, v, dek));
+    TRY(v->new_len > OUT_VALUE_MAX ? open_here(a, v, dek) : open_to_out(a, v, dek));
     note_used(a, v);
     return ERR_OK;
 }

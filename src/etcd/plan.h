@@ -5,8 +5,8 @@
  * The three steps of a lane:
  *   etcd_scan_*   walks the wire bytes once; allocates no value and copies none
  *   (the lane)    fills the dek of every need: the only step that can wait
- *   etcd_apply_*  writes the output: KEEP spans are reused slices, SEAL goes straight into the
- * outgoing slab, OPEN decrypts where the value lies
+ *   etcd_apply_*  writes the output: SEAL and OPEN go straight into the outgoing slab, short KEEP
+ *                 spans are copied there; long ones, and large opened values, are referenced
  *
  * A plan is a list of operations in wire order; each that lies in a sub-message whose length
  * changes names the LEN operation of that sub-message as its parent:

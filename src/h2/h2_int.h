@@ -95,9 +95,10 @@ struct h2_conn {
     enum h2_code close_code;
     uint64_t close_linger_ms;
 
-    struct list streams; /* live */
-    struct list dead;    /* reset by the owner, on_close not called yet */
-    size_t stream_count; /* of streams */
+    struct list streams;      /* live */
+    struct list dead;         /* reset by the owner, on_close not called yet */
+    size_t stream_count;      /* of streams */
+    struct h2_stream *recent; /* the last that was looked up; NULL, or one of streams */
 
     struct slice in; /* what nghttp2 is being fed from */
     struct chain out;
@@ -158,7 +159,7 @@ void h2__session_final_goaway(struct h2_conn *c);
 /* Points c->nv at the fields, not copied. Errors: ERR_NOMEM. */
 MUST_CHECK enum err h2__session_nv(struct h2_conn *c, struct h2_fields f);
 /* Our stream of nghttp2's; NULL when there is none (any more). */
-struct h2_stream *h2__stream_of(nghttp2_session *session, int32_t id);
+struct h2_stream *h2__stream_of(struct h2_conn *c, int32_t id);
 /* Queues RST_STREAM; returns what a callback of nghttp2 returns. */
 int h2__rst(nghttp2_session *session, int32_t id, enum h2_code code);
 /* nghttp2's user pointer of a stream that the owner has reset. */

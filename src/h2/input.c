@@ -201,7 +201,7 @@ static int got_answer_headers(struct h2_conn *c, struct h2_stream *s, bool end)
 static int got_headers(struct h2_conn *c, const nghttp2_frame *frame)
 {
     bool end = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
-    struct h2_stream *s = h2__stream_of(c->session, frame->hd.stream_id);
+    struct h2_stream *s = h2__stream_of(c, frame->hd.stream_id);
     int rv = 0;
 
     if (c->opts.is_server && frame->headers.cat == NGHTTP2_HCAT_REQUEST)
@@ -221,7 +221,7 @@ static bool is_out_of_order(const struct h2_conn *c, const struct h2_stream *s)
 
 static int got_data_end(struct h2_conn *c, int32_t id)
 {
-    struct h2_stream *s = h2__stream_of(c->session, id);
+    struct h2_stream *s = h2__stream_of(c, id);
 
     if (s == NULL)
         return 0;
@@ -243,6 +243,7 @@ int h2__on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void
 {
     struct h2_conn *c = user;
 
+    (void)session;
     if (c->state != H2__OPEN)
         return 0;
     switch (frame->hd.type) {
@@ -253,7 +254,7 @@ int h2__on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void
             return got_data_end(c, frame->hd.stream_id);
         break;
     case NGHTTP2_RST_STREAM:
-        if (h2__stream_of(session, frame->hd.stream_id) != NULL)
+        if (h2__stream_of(c, frame->hd.stream_id) != NULL)
             h2__bucket_give(&c->guard.frames, 1);
         break;
     case NGHTTP2_SETTINGS:
@@ -301,7 +302,7 @@ int h2__on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t id, const
                       size_t n, void *user)
 {
     struct h2_conn *c = user;
-    struct h2_stream *s = h2__stream_of(session, id);
+    struct h2_stream *s = h2__stream_of(c, id);
     struct slice data;
 
     (void)flags;
@@ -324,9 +325,9 @@ int h2__on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t id, const
 
 int h2__on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, void *user)
 {
-    struct h2_stream *s = h2__stream_of(session, id);
+    struct h2_conn *c = user;
+    struct h2_stream *s = h2__stream_of(c, id);
 
-    (void)user;
     if (s == NULL)
         return 0;
     (void)nghttp2_session_set_stream_user_data(session, id, NULL);

@@ -87,7 +87,7 @@ static ssize_t read_data(nghttp2_session *session, int32_t id, uint8_t *buf, siz
                          uint32_t *flags, nghttp2_data_source *source, void *user)
 {
     struct h2_conn *c = user;
-    struct h2_stream *s = h2__stream_of(session, id);
+    struct h2_stream *s = h2__stream_of(c, id);
     size_t n;
 
     (void)buf;
@@ -124,8 +124,9 @@ int h2__send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t 
                   nghttp2_data_source *source, void *user)
 {
     struct h2_conn *c = user;
-    struct h2_stream *s = h2__stream_of(session, frame->hd.stream_id);
+    struct h2_stream *s = h2__stream_of(c, frame->hd.stream_id);
 
+    (void)session;
     (void)source;
     if (s == NULL || s->out.len < n)
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
@@ -143,7 +144,7 @@ int h2__send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t 
  * section 8.1). */
 static int sent_end(struct h2_conn *c, int32_t id)
 {
-    struct h2_stream *s = h2__stream_of(c->session, id);
+    struct h2_stream *s = h2__stream_of(c, id);
 
     if (s != NULL)
         s->is_local_ended = true;
@@ -168,9 +169,10 @@ int h2__on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, void
 {
     struct h2_conn *c = user;
 
+    (void)session;
     switch (frame->hd.type) {
     case NGHTTP2_HEADERS: {
-        struct h2_stream *s = h2__stream_of(session, frame->hd.stream_id);
+        struct h2_stream *s = h2__stream_of(c, frame->hd.stream_id);
 
         if (s != NULL)
             s->is_sent = true;

@@ -17,11 +17,17 @@
 char h2__detached;
 const uint8_t h2__drain_ping[8] = {'s', 'h', 'u', 't', 'd', 'o', 'w', 'n'};
 
-struct h2_stream *h2__stream_of(nghttp2_session *session, int32_t id)
+struct h2_stream *h2__stream_of(struct h2_conn *c, int32_t id)
 {
-    void *p = nghttp2_session_get_stream_user_data(session, id);
+    void *p;
 
-    return p == &h2__detached ? NULL : p;
+    if (c->recent != NULL && c->recent->id == id) /* a frame is looked up several times */
+        return c->recent;
+    p = nghttp2_session_get_stream_user_data(c->session, id);
+    if (p == NULL || p == &h2__detached)
+        return NULL;
+    c->recent = p;
+    return p;
 }
 
 int h2__rst(nghttp2_session *session, int32_t id, enum h2_code code)

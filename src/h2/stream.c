@@ -34,6 +34,8 @@ void h2__stream_finish(struct h2_stream *s, enum h2_code code, bool is_complete)
     struct h2_conn *c = s->c;
 
     list_remove(&s->node);
+    if (c->recent == s)
+        c->recent = NULL;
     if (!s->is_reset)
         c->stream_count--;
     s->is_reset = true; /* what the owner calls from inside on_close changes nothing any more */
@@ -247,6 +249,8 @@ void h2_stream_reset(struct h2_stream *s, enum h2_code code)
     s->reset_code = code;
     c->stream_count--;
     chain_clear(&s->out);
+    if (c->recent == s)
+        c->recent = NULL;
     list_remove(&s->node);
     list_push(&c->dead, &s->node);
     loop_task_want(c->loop, &c->task);

@@ -411,8 +411,8 @@ static void drain_deliver(struct mail *mail, bool delivered)
         w->is_draining = true;
         w->drain_began_ms = loop_now_ms(&w->loop);
         /* Clients that never read are gone, too, when the time is over. */
-        w->drain_limit_ms = m->limit_ms > 2 * DRAIN_RESERVE_MS ? m->limit_ms - DRAIN_RESERVE_MS
-                                                               : m->limit_ms / 2;
+        w->drain_limit_ms =
+            m->limit_ms > 2 * DRAIN_RESERVE_MS ? m->limit_ms - DRAIN_RESERVE_MS : m->limit_ms / 2;
         if (w->link_count == 0)
             report(w, WORKER_DRAINED, NULL);
         LIST_FOREACH(it, &w->links)
