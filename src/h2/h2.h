@@ -47,8 +47,8 @@ struct h2_ops {
     /* Server role: a request began. Set the stream's user pointer here. The headers are valid for
      * HTTP (checked by nghttp2) and within LIMIT_HEADER_BYTES and _FIELDS. end_stream: no body. */
     void (*on_request)(struct h2_conn *c, struct h2_stream *s, struct h2_fields h, bool end_stream);
-    /* Client role: final response headers (1xx are dropped). end_stream: "trailers-only" for gRPC.
-     */
+    /* Client role: final response headers (1xx are dropped), as they came: there may be no :status
+     * among them. end_stream: "trailers-only" for gRPC. */
     void (*on_response)(struct h2_stream *s, struct h2_fields h, bool end_stream);
     /* Message bytes: take *data. Padding is not among it and is credited by h2 itself. */
     void (*on_data)(struct h2_stream *s, struct slice *data);

@@ -117,7 +117,7 @@ static void on_request(struct h2_conn *c, struct h2_stream *s, struct h2_fields 
 
 static void on_response(struct h2_stream *s, struct h2_fields h, bool end)
 {
-    CHECK(h.count > 0);
+    (void)h; /* the fields of an answer are looked at by whoever asked: there may be none */
     if (end)
         answer(s);
 }
