@@ -221,16 +221,6 @@ MUST_CHECK enum err envelope_open(struct envelope_ctx *ctx, const struct envelop
 MUST_CHECK enum err envelope_open_again(struct envelope_ctx *ctx, const struct envelope_value *v,
                                         struct dek *dek, struct bytes aad, struct chain_pos data,
                                         uint8_t *out);
-/* The same in place, for a value of a chain: *plain_at is the chain offset of the plaintext. */
-MUST_CHECK static inline enum err envelope_open_in_place(struct envelope_ctx *ctx,
-                                                         const struct envelope_value *v,
-                                                         const struct dek *dek, struct bytes aad,
-                                                         struct chain *in, size_t *plain_at)
-{
-    *plain_at = v->data_at + v->plain_at;
-    return envelope_open(ctx, v, dek, aad, chain_seek(in, v->data_at), NULL);
-}
-
 /* What is known of a value once it was opened. */
 struct envelope_opened {
     bool authentic; /* its provider authenticates: all but aescbc and kms v1's AES-CBC */

@@ -28,11 +28,7 @@ enum err envelope__contiguous(struct chain_pos pos, size_t len, struct arena *ar
     copy = arena_alloc(arena, len);
     if (copy == NULL)
         return ERR_NOMEM;
-    for (size_t have = 0; have < len; have += out->n) {
-        *out = chain_peek(&pos, len - have);
-        memcpy(copy + have, out->p, out->n);
-        chain_skip(&pos, out->n);
-    }
+    chain_take(&pos, copy, len);
     *out = bytes_of(copy, len);
     return ERR_OK;
 }

@@ -36,12 +36,7 @@ enum err etcd__gather(struct etcd_plan *p, struct chain_pos pos, size_t n, struc
     if (to == NULL)
         return ERR_NOMEM;
     *out = bytes_of(to, n);
-    for (; n > 0; n -= b.n) {
-        b = chain_peek(&pos, n);
-        memcpy(to, b.p, b.n);
-        to += b.n;
-        chain_skip(&pos, b.n);
-    }
+    chain_take(&pos, to, n);
     return ERR_OK;
 }
 

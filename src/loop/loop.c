@@ -18,7 +18,6 @@ static void update_idle(struct loop *l);
 static void run_flushes(struct loop *l)
 {
     l->pass++;
-    l->turn_ns = 0;
     l->is_flushing = true;
     while (!list_is_empty(&l->flushes)) {
         struct loop_flush *f = LIST_FIRST(&l->flushes, struct loop_flush, node);
@@ -30,6 +29,7 @@ static void run_flushes(struct loop *l)
     l->is_flushing = false;
     list_splice(&l->flushes, &l->flushes_later);
     update_idle(l);
+    l->turn_ns = 0; /* last: what is looked at before the sleep is old behind it */
 }
 
 static void on_prepare(uv_prepare_t *handle)

@@ -33,15 +33,7 @@ static size_t reader_left(const struct chain_pos *pos, size_t end)
 /* The next want bytes at pos, which lie in several slices. */
 static struct bytes gather(struct chain_pos pos, size_t want, uint8_t *buf)
 {
-    struct bytes b;
-    size_t have = 0;
-
-    while (have < want) {
-        b = chain_peek(&pos, want - have);
-        memcpy(buf + have, b.p, b.n);
-        chain_skip(&pos, b.n);
-        have += b.n;
-    }
+    chain_take(&pos, buf, want);
     return bytes_of(buf, want);
 }
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -293,6 +294,45 @@ static void an_idle_loop_sleeps(void **state)
     uv_close((uv_handle_t *)&check, NULL);
 }
 
+static void look_at_the_clock(struct loop_flush *f)
+{
+    (void)f;
+    assert_true(loop_turn_ns(&loop) > 0);
+    note('f');
+}
+
+static void on_late_bytes(uv_poll_t *poll, int status, int events)
+{
+    uint64_t turn_ns = loop_turn_ns(&loop);
+
+    (void)status, (void)events;
+    assert_true(loop_hrtime_ns() - turn_ns < 30000000);
+    note('p');
+    uv_close((uv_handle_t *)poll, NULL);
+}
+
+/* What was looked at before the sleep is not the time behind it. */
+static void the_turn_begins_after_the_sleep(void **state)
+{
+    const struct itimerspec in_60_ms = {.it_value = {.tv_nsec = 60000000}};
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+    struct owner a = {.letter = 'f'};
+    struct loop_timer stop;
+    uv_poll_t poll;
+
+    (void)state;
+    assert_true(fd >= 0);
+    assert_int_equal(timerfd_settime(fd, 0, &in_60_ms, NULL), 0);
+    assert_int_equal(uv_poll_init(&loop.uv, &poll, fd), 0);
+    assert_int_equal(uv_poll_start(&poll, UV_READABLE, on_late_bytes), 0);
+    loop_flush_init(&a.flush, look_at_the_clock);
+    loop_flush_want(&loop, &a.flush);
+    stop_after(&stop, 200);
+    loop_run(&loop);
+    assert_string_equal(trace, "fp.");
+    close(fd);
+}
+
 static void on_alarm(int sig)
 {
     (void)sig;
@@ -357,6 +397,7 @@ int main(void)
         T(a_task_that_goes_on_leaves_sockets_their_turn),
         T(what_a_task_wants_flushed_leaves_before_the_sleep),
         T(an_idle_loop_sleeps),
+        T(the_turn_begins_after_the_sleep),
         T(signals_do_not_end_the_loop),
         T(work_goes_on_after_stop_until_handles_are_closed),
         T(clocks_run),
