@@ -41,7 +41,8 @@ static void stand_note(struct etcd_stream *st, struct etcd__stand *to)
 }
 
 enum err etcd_stream_new(enum etcd_content content, const struct etcd_rules *rules,
-                         struct etcd_ask *ask, uint32_t announced, struct etcd_stream **out)
+                         struct etcd_ask *ask, uint32_t announced, size_t batch_max,
+                         struct etcd_stream **out)
 {
     const struct etcd__msg *root = etcd__answer_schema(content);
     struct etcd_stream *st = calloc(1, sizeof *st);
@@ -55,6 +56,7 @@ enum err etcd_stream_new(enum etcd_content content, const struct etcd_rules *rul
     st->rules = rules;
     st->ask = ask;
     st->announced = announced;
+    st->batch_max = batch_max;
     st->levels[0] = (struct etcd__level){.m = root, .end = announced};
     st->depth = 1;
     stand_note(st, &st->parsed);
@@ -218,7 +220,7 @@ static enum err fill_next(struct etcd_stream *st, struct etcd__scan *s, struct c
     struct chain_pos pos = chain_begin(in);
     bool is_stuck = false;
 
-    while (!is_stuck && st->depth > 0 && pos.at < LIMIT_LANE_TURN) {
+    while (!is_stuck && st->depth > 0 && pos.at < st->batch_max) {
         if (st->raw_left > 0)
             TRY(fill_raw(st, &pos, &is_stuck));
         else if (st->levels[st->depth - 1].end == st->taken + pos.at)
@@ -226,8 +228,9 @@ static enum err fill_next(struct etcd_stream *st, struct etcd__scan *s, struct c
         else
             TRY(fill_field(st, s, &pos, &is_stuck));
     }
-    *has_batch = pos.at > 0;
     TRY(etcd__keep_to(s, pos.at));
+    /* A FILL alone, too: the batch before may have ended exactly where an open message does. */
+    *has_batch = s->p->op_count > 0;
     TRY(etcd__stream_take(st, in, pos.at, batch));
     stand_note(st, &st->parsed);
     st->is_over = st->depth == 0;
@@ -302,7 +305,7 @@ static enum err split_next(struct etcd_stream *st, struct etcd__scan *s, struct 
     struct chain_pos pos = chain_begin(in);
     bool is_stuck = false;
 
-    while (!is_stuck && st->depth > 0 && pos.at < LIMIT_LANE_TURN) {
+    while (!is_stuck && st->depth > 0 && pos.at < st->batch_max) {
         if (st->levels[st->depth - 1].end == st->taken + pos.at)
             st->depth--;
         else

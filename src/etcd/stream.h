@@ -26,9 +26,10 @@ enum etcd_stream_step {
     ETCD_STREAM_DONE,    /* the message is over and all of it was given out */
 };
 
-/* announced: the length in the gRPC prefix. Errors: ERR_NOMEM. */
+/* announced: the length in the gRPC prefix. batch_max: a batch ends behind the unit with which it
+ * has this many bytes. Errors: ERR_NOMEM. */
 MUST_CHECK enum err etcd_stream_new(enum etcd_content content, const struct etcd_rules *rules,
-                                    struct etcd_ask *ask, uint32_t announced,
+                                    struct etcd_ask *ask, uint32_t announced, size_t batch_max,
                                     struct etcd_stream **out);
 void etcd_stream_free(struct etcd_stream *s);
 

@@ -32,6 +32,7 @@ struct etcd_stream {
     const struct etcd_rules *rules;
     struct etcd_ask *ask;
     size_t announced;
+    size_t batch_max;
     size_t taken; /* bytes of the message that were taken from the caller's chain */
 
     struct etcd__level levels[ETCD__DEPTH_MAX];

@@ -110,7 +110,7 @@ static enum err peek(struct etcd_stream *st, struct etcd__scan *s, const struct 
     struct chain_pos pos = chain_seek(in, st->peeked);
     bool is_stuck = false;
 
-    while (!is_stuck && st->taken + st->peeked < st->announced && st->cut < LIMIT_LANE_TURN)
+    while (!is_stuck && st->taken + st->peeked < st->announced && st->cut < st->batch_max)
         TRY(peek_field(st, s, in, &pos, &is_stuck));
     if (st->taken + st->peeked == st->announced)
         st->cut = st->peeked;

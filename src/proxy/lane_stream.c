@@ -34,7 +34,8 @@ enum lane_step lane__stream_begin(struct lane *l, uint32_t length)
 
     if (!lane__message_begin(l))
         return lane__fail(l, ERR_NOMEM);
-    e = etcd_stream_new(c->method->content, l->keys->rules->rules, &c->ask, length, &l->stream);
+    e = etcd_stream_new(c->method->content, l->keys->rules->rules, &c->ask, length, LIMIT_LANE_TURN,
+                        &l->stream);
     if (e != ERR_OK)
         return lane__fail(l, e);
     metric_add(METRIC_messages_streamed_total, 1);

@@ -167,7 +167,7 @@ static void run(struct run *r, enum etcd_content content, uint8_t options, uint3
                 const struct buf *answer, struct bytes clear)
 {
     struct etcd_ask ask = {0};
-    size_t announced = answer->n, until = answer->n;
+    size_t announced = answer->n, until = answer->n, batch_max;
 
     r->is_honest = (options & LIE) == 0 && oracle_well_formed(r->d, buf_bytes(answer));
     if ((options & LIE) != 0) {
@@ -178,7 +178,9 @@ static void run(struct run *r, enum etcd_content content, uint8_t options, uint3
     if ((options & GIVE_UP) != 0)
         until = kit_random(r->k, (uint32_t)until + 1);
     ask_all(&ask, content, options);
-    CHECK(etcd_stream_new(content, r->k->rules, &ask, (uint32_t)announced, &r->stream) == ERR_OK);
+    batch_max = 1 + kit_random(r->k, (uint32_t)answer->n + 1);
+    CHECK(etcd_stream_new(content, r->k->rules, &ask, (uint32_t)announced, batch_max, &r->stream) ==
+          ERR_OK);
     feed(r, buf_bytes(answer), piece_max, until);
     check_end(r, announced, clear);
     etcd_stream_free(r->stream);

@@ -153,7 +153,7 @@ static enum err stream_once(struct chain *msg, struct chain *out)
     enum err e = etcd_ask_add(&ask, &all);
 
     if (e == ERR_OK)
-        e = etcd_stream_new(ETCD_RANGE, fix.rules, &ask, (uint32_t)msg->len, &st);
+        e = etcd_stream_new(ETCD_RANGE, fix.rules, &ask, (uint32_t)msg->len, LIMIT_LANE_TURN, &st);
     while (e == ERR_OK && !is_over)
         e = stream_batch(st, msg, out, &is_over);
     etcd_stream_free(st);

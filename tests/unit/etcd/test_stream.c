@@ -1,296 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Large answers: fed in every way, the result is what a small answer would have become; aborted
  * anywhere, the message still parses and has the announced length. */
-#include "fixture.h"
-
-#include <stdio.h>
-
-#include "etcd_rpc.pb-c.h"
-#include "etcd/stream.h"
-
-#define SECRET "/registry/secrets/default/"
-
-static struct fix fix;
-
-static int setup(void **state)
-{
-    (void)state;
-    fix_init(&fix);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    fix_fini(&fix);
-    return 0;
-}
-
-/* --- building -------------------------------------------------------------------------------- */
-
-static void add_kv(struct buf *b, uint32_t number, int i, size_t value_len, bool is_stored,
-                   int64_t revision)
-{
-    char key[64];
-    bool is_open = i % 5 == 4;
-    struct buf kv = {0}, value = {calloc(1, value_len + 1), value_len, 0};
-
-    (void)snprintf(key, sizeof key, "%s%04d", is_open ? "/registry/open/" : SECRET, i);
-    memset(value.p, 'a' + i % 26, value_len);
-    buf_str(&kv, 1, key);
-    buf_varint(&kv, 3, (uint64_t)revision);
-    if (is_stored && !is_open) {
-        struct buf sealed = fix_seal(&fix, (size_t)i % FIX_DEKS, key, value.p, value_len);
-
-        buf_field(&kv, 5, sealed.p, sealed.n);
-        buf_free(&sealed);
-    } else if (value_len > 0) {
-        buf_field(&kv, 5, value.p, value_len);
-    }
-    buf_free(&value);
-    buf_sub(b, number, &kv);
-}
-
-static void add_header(struct buf *b)
-{
-    buf_str(b, 1, "\x08\x05\x18\x63");
-}
-
-static struct buf range(int n, size_t value_len, bool is_stored)
-{
-    struct buf b = {0};
-
-    add_header(&b);
-    for (int i = 0; i < n; i++)
-        add_kv(&b, 2, i, value_len, is_stored, 100 + i);
-    buf_varint(&b, 3, 1);
-    buf_varint(&b, 4, 12345);
-    return b;
-}
-
-static struct buf put(bool is_stored)
-{
-    struct buf b = {0};
-
-    add_header(&b);
-    add_kv(&b, 2, 1, 40, is_stored, 5);
-    return b;
-}
-
-static struct buf delete_range(int n, bool is_stored)
-{
-    struct buf b = {0};
-
-    add_header(&b);
-    buf_varint(&b, 2, 3);
-    for (int i = 0; i < n; i++)
-        add_kv(&b, 3, i, 33, is_stored, 5);
-    return b;
-}
-
-static void add_response(struct buf *b, uint32_t member, struct buf sub)
-{
-    struct buf op = {0};
-
-    buf_sub(&op, member, &sub);
-    buf_sub(b, 3, &op);
-}
-
-static struct buf txn(unsigned depth, bool is_stored)
-{
-    struct buf b = {0};
-
-    add_header(&b);
-    buf_varint(&b, 2, 1);
-    add_response(&b, 1, range(3, 20, is_stored));
-    add_response(&b, 2, put(is_stored));
-    if (depth > 0)
-        add_response(&b, 4, txn(depth - 1, is_stored));
-    add_response(&b, 3, delete_range(2, is_stored));
-    add_response(&b, 1, (struct buf){0});
-    return b;
-}
-
-/* --- feeding --------------------------------------------------------------------------------- */
-
-struct feed {
-    struct etcd_stream *stream;
-    struct etcd_ask ask;
-    struct etcd_plan plan;
-    struct chain in, out;
-    size_t fed;
-    enum err err; /* BAD, or of apply */
-    bool is_done;
-    size_t batches;
-    char bad_key[64];
-    /* SPLIT: called with each piece */
-    void (*on_piece)(void *arg, const struct buf *piece);
-    void *arg;
-};
-
-static void feed_init(struct feed *f, enum etcd_content content, size_t announced)
-{
-    struct etcd_range all = {bytes_str("/registry/"), bytes_str("/registry0"), false};
-
-    memset(f, 0, sizeof *f);
-    if (content == ETCD_WATCH) {
-        assert_int_equal(etcd_ask_create(&f->ask, &all), ERR_OK);
-        assert_int_equal(etcd_ask_created(&f->ask, 7, false), ERR_OK);
-    } else {
-        assert_int_equal(etcd_ask_add(&f->ask, &all), ERR_OK);
-    }
-    assert_int_equal(etcd_stream_new(content, fix.rules, &f->ask, (uint32_t)announced, &f->stream),
-                     ERR_OK);
-}
-
-static void feed_fini(struct feed *f)
-{
-    etcd_stream_free(f->stream);
-    etcd_plan_fini(&f->plan);
-    etcd_ask_fini(&f->ask);
-    chain_fini(&f->in);
-    chain_fini(&f->out);
-}
-
-static void feed_note(struct feed *f, enum err e)
-{
-    f->err = e;
-    (void)snprintf(f->bad_key, sizeof f->bad_key, "%.*s", (int)f->plan.bad_key.n,
-                   (const char *)f->plan.bad_key.p);
-}
-
-static void feed_apply(struct feed *f, struct chain *batch)
-{
-    size_t len = f->out.len;
-    enum err e;
-
-    fix_resolve(&fix, &f->plan);
-    e = etcd_stream_apply(f->stream, &f->plan, fix.ctx, &fix.pool, batch, &f->out);
-    assert_int_equal(batch->len, 0);
-    if (e != ERR_OK)
-        feed_note(f, e);
-    if (f->on_piece != NULL && f->out.len > len) {
-        struct buf piece = buf_chain(&f->out);
-
-        f->on_piece(f->arg, &piece);
-        buf_free(&piece);
-    }
-    f->batches++;
-}
-
-/* Runs until nothing more is to be had. */
-static void feed_run(struct feed *f)
-{
-    while (f->err == ERR_OK && !f->is_done) {
-        struct chain batch = {0};
-        size_t left = etcd_stream_left(f->stream);
-        enum etcd_stream_step step = etcd_stream_next(f->stream, &f->in, &f->plan, &batch);
-
-        if (step == ETCD_STREAM_BATCH)
-            feed_apply(f, &batch);
-        if (step == ETCD_STREAM_BAD)
-            feed_note(f, f->plan.err);
-        if (step == ETCD_STREAM_DONE)
-            f->is_done = true;
-        assert_true(etcd_stream_left(f->stream) <= left);
-        chain_fini(&batch);
-        if (step == ETCD_STREAM_MORE)
-            return;
-    }
-}
-
-static void feed_bytes(struct feed *f, const uint8_t *p, size_t n)
-{
-    struct chain piece;
-
-    fix_chain(&fix, p, n, NULL, 0, &piece);
-    assert_int_equal(chain_append(&f->in, &piece), ERR_OK);
-    chain_fini(&piece);
-    f->fed += n;
-    feed_run(f);
-}
-
-/* max: pieces of 1..max bytes. */
-static void feed_all(struct feed *f, const struct buf *in, size_t upto, size_t max)
-{
-    while (f->fed < upto && f->err == ERR_OK) {
-        size_t n = 1 + fix_random(&fix, (uint32_t)max);
-
-        n = n < upto - f->fed ? n : upto - f->fed;
-        feed_bytes(f, in->p + f->fed, n);
-    }
-}
-
-/* --- oracles --------------------------------------------------------------------------------- */
-
-static const ProtobufCMessageDescriptor *type_of(enum etcd_content content)
-{
-    switch (content) {
-    case ETCD_RANGE:
-        return &etcdserverpb__range_response__descriptor;
-    case ETCD_PUT:
-        return &etcdserverpb__put_response__descriptor;
-    case ETCD_DELETE_RANGE:
-        return &etcdserverpb__delete_range_response__descriptor;
-    case ETCD_TXN:
-        return &etcdserverpb__txn_response__descriptor;
-    case ETCD_RANGE_STREAM:
-        return &etcdserverpb__range_stream_response__descriptor;
-    default:
-        return &etcdserverpb__watch_response__descriptor;
-    }
-}
-
-/* Drops unknown fields at every level; they must be of the numbers that filler has. */
-static void strip(ProtobufCMessage *m)
-{
-    for (unsigned i = 0; i < m->n_unknown_fields; i++) {
-        assert_true(m->unknown_fields[i].tag == 19999 || m->unknown_fields[i].tag == 15);
-        free(m->unknown_fields[i].data);
-    }
-    free(m->unknown_fields);
-    m->unknown_fields = NULL;
-    m->n_unknown_fields = 0;
-    for (unsigned i = 0; i < m->descriptor->n_fields; i++) {
-        const ProtobufCFieldDescriptor *fd = &m->descriptor->fields[i];
-        uint8_t *at = (uint8_t *)m + fd->offset;
-
-        if (fd->type != PROTOBUF_C_TYPE_MESSAGE)
-            continue;
-        if (fd->label == PROTOBUF_C_LABEL_REPEATED) {
-            size_t n = *(size_t *)(void *)((uint8_t *)m + fd->quantifier_offset);
-
-            for (size_t j = 0; j < n; j++)
-                strip((*(ProtobufCMessage ***)(void *)at)[j]);
-        } else if (!(fd->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) ||
-                   *(uint32_t *)(void *)((uint8_t *)m + fd->quantifier_offset) == fd->id) {
-            ProtobufCMessage *sub = *(ProtobufCMessage **)(void *)at;
-
-            if (sub != NULL)
-                strip(sub);
-        }
-    }
-}
-
-/* The canonical form of a message without fillers. */
-static struct buf canonical(enum etcd_content content, const struct buf *in)
-{
-    ProtobufCMessage *m = protobuf_c_message_unpack(type_of(content), NULL, in->n, in->p);
-    struct buf b = {0};
-
-    assert_non_null(m);
-    strip(m);
-    b.p = malloc(protobuf_c_message_get_packed_size(m) + 1);
-    b.n = protobuf_c_message_pack(m, b.p);
-    protobuf_c_message_free_unpacked(m, NULL);
-    return b;
-}
-
-static void assert_buf_equal(const struct buf *a, const struct buf *b)
-{
-    assert_int_equal(a->n, b->n);
-    assert_memory_equal(a->p, b->p, a->n);
-}
+#include "stream_kit.h"
 
 /* --- FILL ------------------------------------------------------------------------------------ */
 
@@ -308,7 +19,7 @@ static void fill_once(enum etcd_content content, const struct buf *in, const str
     assert_int_equal(f.in.len, 0);
     out = buf_chain(&f.out);
     assert_int_equal(out.n, in->n);
-    got = canonical(content, &out);
+    got = kit_canonical(content, &out);
     assert_buf_equal(&got, want);
     buf_free(&out);
     buf_free(&got);
@@ -317,7 +28,7 @@ static void fill_once(enum etcd_content content, const struct buf *in, const str
 
 static void fill_try(enum etcd_content content, struct buf in, struct buf clear)
 {
-    struct buf want = canonical(content, &clear);
+    struct buf want = kit_canonical(content, &clear);
     static const size_t sizes[] = {1, 2, 3, 7, 50, 1000, 20000, 5000000};
 
     for (size_t i = 0; i < ARRAY_LEN(sizes); i++)
@@ -333,19 +44,19 @@ static void test_fill(void **state)
 {
     (void)state;
     for (int n = 0; n < 12; n++)
-        fill_try(ETCD_RANGE, range(n, (size_t)(n * n * 7), true),
-                 range(n, (size_t)(n * n * 7), false));
-    fill_try(ETCD_PUT, put(true), put(false));
-    fill_try(ETCD_DELETE_RANGE, delete_range(9, true), delete_range(9, false));
+        fill_try(ETCD_RANGE, kit_range(n, (size_t)(n * n * 7), true),
+                 kit_range(n, (size_t)(n * n * 7), false));
+    fill_try(ETCD_PUT, kit_put(true), kit_put(false));
+    fill_try(ETCD_DELETE_RANGE, kit_delete_range(9, true), kit_delete_range(9, false));
     for (unsigned depth = 0; depth < 7; depth++)
-        fill_try(ETCD_TXN, txn(depth, true), txn(depth, false));
+        fill_try(ETCD_TXN, kit_txn(depth, true), kit_txn(depth, false));
 }
 
 /* Several lane turns, and fillers over 64 KiB and over three bytes of length. */
 static void test_fill_large(void **state)
 {
-    struct buf in = range(21000, 10, true), clear = range(21000, 10, false);
-    struct buf want = canonical(ETCD_RANGE, &clear);
+    struct buf in = kit_range(21000, 10, true), clear = kit_range(21000, 10, false);
+    struct buf want = kit_canonical(ETCD_RANGE, &clear);
 
     (void)state;
     assert_true(in.n - clear.n > 2097152);
@@ -360,8 +71,8 @@ static void test_fill_large(void **state)
 static void test_fill_large_value(void **state)
 {
     (void)state;
-    struct buf in = range(3, 200000, true), clear = range(3, 200000, false);
-    struct buf want = canonical(ETCD_RANGE, &clear);
+    struct buf in = kit_range(3, 200000, true), clear = kit_range(3, 200000, false);
+    struct buf want = kit_canonical(ETCD_RANGE, &clear);
 
     fill_once(ETCD_RANGE, &in, &want, 3000);
     buf_free(&in);
@@ -391,11 +102,11 @@ static void test_fill_unknown(void **state)
     size_t tail;
 
     (void)state;
-    add_header(&in);
-    add_kv(&in, 2, 0, 10, true, 1);
+    kit_add_header(&in);
+    kit_add_kv(&in, 2, 0, 10, true, 1);
     buf_field(&in, 77, zeros.p, zeros.n);
     tail = in.n;
-    add_kv(&in, 2, 4, 10, true, 1);
+    kit_add_kv(&in, 2, 4, 10, true, 1);
     buf_varint(&in, 78, 5);
     feed_init(&f, ETCD_RANGE, in.n);
     feed_all(&f, &in, 5000, 100);
@@ -422,7 +133,7 @@ static void abort_and_check(struct feed *f, enum etcd_content content, size_t an
     assert_int_equal(etcd_stream_abort(f->stream, &fix.pool, &f->out), ERR_OK);
     out = buf_chain(&f->out);
     assert_int_equal(out.n, announced);
-    got = canonical(content, &out); /* parses, and holds nothing unknown but fillers */
+    got = kit_canonical(content, &out); /* parses, and holds nothing unknown but fillers */
     buf_free(&got);
     buf_free(&out);
 }
@@ -450,10 +161,10 @@ static void test_abort_everywhere(void **state)
     struct buf unknown = {0};
 
     (void)state;
-    abort_everywhere(ETCD_RANGE, range(6, 20, true));
-    abort_everywhere(ETCD_PUT, put(true));
-    abort_everywhere(ETCD_TXN, txn(1, true));
-    add_kv(&unknown, 2, 0, 10, true, 1);
+    abort_everywhere(ETCD_RANGE, kit_range(6, 20, true));
+    abort_everywhere(ETCD_PUT, kit_put(true));
+    abort_everywhere(ETCD_TXN, kit_txn(1, true));
+    kit_add_kv(&unknown, 2, 0, 10, true, 1);
     buf_str(&unknown, 19999, "twelve bytes");
     buf_str(&unknown, 15, "of a known number of ours");
     abort_everywhere(ETCD_RANGE, unknown);
@@ -468,15 +179,15 @@ static void test_fail_and_abort(void **state)
             struct buf in = {0}, del = {0};
             struct feed f;
 
-            add_header(&in);
+            kit_add_header(&in);
             for (int i = 0; i < 4; i++) {
-                add_kv(&del, 3, i, 30, true, 5);
+                kit_add_kv(&del, 3, i, 30, true, 5);
                 if (i == bad)
                     del.p[del.n - 70] ^= 1;
             }
-            add_response(&in, 1, range(2, 5, true));
-            add_response(&in, 3, del);
-            add_response(&in, 2, put(true));
+            kit_add_response(&in, 1, kit_range(2, 5, true));
+            kit_add_response(&in, 3, del);
+            kit_add_response(&in, 2, kit_put(true));
             feed_init(&f, ETCD_TXN, in.n);
             feed_all(&f, &in, in.n, max);
             assert_int_not_equal(f.err, ERR_OK);
@@ -493,7 +204,7 @@ static void test_fail_and_abort(void **state)
 /* Is it well formed, but for what lies in headers (they pass unread)? */
 static bool is_well_formed(enum etcd_content content, const struct buf *in)
 {
-    ProtobufCMessage *m = protobuf_c_message_unpack(type_of(content), NULL, in->n, in->p);
+    ProtobufCMessage *m = protobuf_c_message_unpack(kit_type_of(content), NULL, in->n, in->p);
     struct etcd_range all = {.key = bytes_of("", 1), .end = bytes_of("", 1)};
     struct etcd_plan p = {0};
     struct etcd_ask ask = {0};
@@ -519,7 +230,7 @@ static bool is_well_formed(enum etcd_content content, const struct buf *in)
 /* Whatever etcd sends: never a message that does not parse, never one of another length. */
 static void test_mutations(void **state)
 {
-    struct buf clean[] = {range(3, 9, true), txn(1, true)};
+    struct buf clean[] = {kit_range(3, 9, true), kit_txn(1, true)};
     size_t refused = 0;
 
     (void)state;
@@ -573,20 +284,20 @@ static void test_rules(void **state)
     struct buf in = {0}, a = {0}, b = {0};
 
     (void)state;
-    add_header(&in);
-    add_kv(&in, 2, 0, 10, true, 1);
-    add_header(&in);
+    kit_add_header(&in);
+    kit_add_kv(&in, 2, 0, 10, true, 1);
+    kit_add_header(&in);
     bad(ETCD_RANGE, in, ERR_ANS_DOUBLED);
     in = (struct buf){0};
-    add_kv(&in, 2, 0, 10, true, 1);
+    kit_add_kv(&in, 2, 0, 10, true, 1);
     buf_varint(&in, 2, 1);
     bad(ETCD_RANGE, in, ERR_ANS_WIRE_TYPE);
-    in = put(true);
-    add_kv(&in, 2, 1, 10, true, 1);
+    in = kit_put(true);
+    kit_add_kv(&in, 2, 1, 10, true, 1);
     bad(ETCD_PUT, in, ERR_ANS_DOUBLED);
-    a = range(2, 10, true);
+    a = kit_range(2, 10, true);
     buf_sub(&b, 1, &a);
-    a = put(true);
+    a = kit_put(true);
     buf_sub(&b, 2, &a);
     in = (struct buf){0};
     buf_sub(&in, 3, &b);
@@ -595,10 +306,10 @@ static void test_rules(void **state)
     buf_str(&a, 1, "/elsewhere");
     buf_sub(&in, 2, &a);
     bad(ETCD_RANGE, in, ERR_ANS_OUTSIDE);
-    in = range(2, 10, true);
+    in = kit_range(2, 10, true);
     buf_add(&in, "\x12\x7f\x01", 3);
     bad(ETCD_RANGE, in, ERR_ANS_MALFORMED);
-    in = range(2, 10, true);
+    in = kit_range(2, 10, true);
     buf_add(&in, "\x12", 1); /* a rest of one byte */
     bad(ETCD_RANGE, in, ERR_ANS_MALFORMED);
     in = (struct buf){0};
@@ -670,7 +381,7 @@ static void on_range_piece(void *arg, const struct buf *piece)
 
 static struct buf range_stream(int n, bool is_stored)
 {
-    struct buf inner = range(n, 50, is_stored), b = {0};
+    struct buf inner = kit_range(n, 50, is_stored), b = {0};
 
     buf_str(&inner, 99, "unknown inside");
     buf_sub(&b, 1, &inner);
@@ -684,7 +395,7 @@ static void test_split_kv(void **state)
 
     (void)state;
     for (int i = 0; i < 40; i++)
-        add_kv(&want, 2, i, 50, false, 100 + i);
+        kit_add_kv(&want, 2, i, 50, false, 100 + i);
     for (int round = 0; round < 60; round++) {
         struct pieces p = {0};
         struct feed f;
@@ -713,7 +424,7 @@ static void on_any_piece(void *arg, const struct buf *piece)
 
 static void test_split_kv_fails(void **state)
 {
-    struct buf inner = range(5, 50, true), in = {0};
+    struct buf inner = kit_range(5, 50, true), in = {0};
     size_t pieces = 0;
     struct feed f;
 
@@ -736,7 +447,7 @@ static void add_event(struct buf *b, int i, int64_t revision, bool is_stored)
 {
     struct buf event = {0};
 
-    add_kv(&event, 2, i, 60, is_stored, revision);
+    kit_add_kv(&event, 2, i, 60, is_stored, revision);
     buf_sub(b, 11, &event);
 }
 
@@ -747,7 +458,7 @@ static struct buf watch(bool is_fragment, bool is_stored)
 {
     struct buf b = {0};
 
-    add_header(&b);
+    kit_add_header(&b);
     buf_varint(&b, 2, 7);
     buf_str(&b, 6, "goes with the last piece");
     if (is_fragment)
@@ -833,7 +544,7 @@ static void test_split_rev_fails(void **state)
 
             if (bad_event % 5 == 4)
                 continue; /* not protected */
-            add_header(&in);
+            kit_add_header(&in);
             buf_varint(&in, 2, 7);
             buf_str(&in, 6, "goes with the last piece");
             for (int i = 0; i < EVENTS; i++) {
@@ -866,23 +577,23 @@ static void test_watch_rules(void **state)
     buf_varint(&in, 2, 7); /* a known field behind the events */
     bad(ETCD_WATCH, in, ERR_ANS_MALFORMED);
     in = (struct buf){0};
-    add_header(&in);
+    kit_add_header(&in);
     buf_varint(&in, 2, 8);
     add_event(&in, 0, 1, true);
     bad(ETCD_WATCH, in, ERR_ANS_UNKNOWN_WATCH);
     in = (struct buf){0};
-    add_header(&in);
-    add_header(&in);
+    kit_add_header(&in);
+    kit_add_header(&in);
     bad(ETCD_WATCH, in, ERR_ANS_DOUBLED);
     in = (struct buf){0};
-    add_header(&in);
+    kit_add_header(&in);
     buf_varint(&in, 2, 7);
     buf_str(&event, 2, "\x0a\x0a/elsewhere");
     buf_sub(&in, 11, &event);
     bad(ETCD_WATCH, in, ERR_ANS_OUTSIDE);
 
     in = (struct buf){0};
-    add_header(&in);
+    kit_add_header(&in);
     buf_varint(&in, 2, 9);
     buf_varint(&in, 3, 1); /* created, with events: in pieces they would come before it */
     add_event(&in, 0, 1, true);
@@ -890,7 +601,7 @@ static void test_watch_rules(void **state)
 
     /* a watch that we ended: nothing is looked at, and the canceled answer ends the swallowing */
     in = (struct buf){0};
-    add_header(&in);
+    kit_add_header(&in);
     buf_varint(&in, 2, 7);
     buf_varint(&in, 4, 1);
     buf_str(&event, 2, "\x0a\x0a/elsewhere");
@@ -912,7 +623,7 @@ static void test_watch_without_events(void **state)
     struct feed f;
 
     (void)state;
-    add_header(&in);
+    kit_add_header(&in);
     buf_varint(&in, 2, 7);
     buf_varint(&in, 4, 1);
     buf_str(&in, 6, "because");
@@ -949,5 +660,5 @@ int main(void)
         cmocka_unit_test(test_watch_without_events),
     };
 
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, kit_setup, kit_teardown);
 }
