@@ -74,6 +74,41 @@ class Large(harness.E2E):
         self.assertEqual(self.client.value(key), value)
         self.assertSealed(key, value)
 
+    def test_a_large_value_comes_last(self):
+        """An answer above --stream-threshold that ends with a value of more than a lane's turn: as large as was
+        announced, whichever method and level it is."""
+        def last(op, depth):
+            for _ in range(depth):
+                op = rpc.RequestOp(request_txn=rpc.TxnRequest(success=[op]))
+            return op
+
+        def innermost(answer):
+            part = answer.responses[0]
+            while part.HasField("response_txn"):
+                part = part.response_txn.responses[0]
+            return part
+
+        client, key = self.client, self.secret()
+        for size in (1 << 20, (1 << 20) + 1, 1400 << 10):
+            value = bulk.value_of(b"x", size)
+            put = rpc.RequestOp(request_put=rpc.PutRequest(key=key, value=b"new", prev_kv=True))
+            delete = rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=key, prev_kv=True))
+            get = rpc.RequestOp(request_range=rpc.RangeRequest(key=key))
+            cases = {"put": lambda: client.put(key, b"new", prev_kv=True).prev_kv,
+                     "delete": lambda: client.delete(key, prev_kv=True).prev_kvs[0],
+                     "range": lambda: client.get(key).kvs[0]}
+            for depth in (0, 2):  # in a Txn, and in a Txn inside of two others
+                cases[f"txn put {depth}"] = lambda d=depth: innermost(
+                    client.txn([], [last(put, d)])).response_put.prev_kv
+                cases[f"txn delete {depth}"] = lambda d=depth: innermost(
+                    client.txn([], [last(delete, d)])).response_delete_range.prev_kvs[0]
+                cases[f"txn range {depth}"] = lambda d=depth: innermost(
+                    client.txn([], [last(get, d)])).response_range.kvs[0]
+            for name, call in cases.items():
+                with self.subTest(name, size=size):
+                    client.put(key, value)
+                    self.assertEqual(call().value, value)
+
     def test_5000_values_of_4_kib_in_one_range(self):
         prefix = self.secret("")
         keys = bulk.fill(self.client, prefix, 5000, 4096)
