@@ -86,16 +86,31 @@ static void measure_message(struct messages *k, const char *plan, const char *bo
     buf_free(&k->wire);
 }
 
+/* What the request of this kind asks for. */
+static void ask_of(enum kind kind, enum etcd_content content, struct etcd_ask *ask)
+{
+    struct etcd_plan plan = {0};
+    struct chain msg = {0};
+    struct buf wire = {0};
+
+    wire_request(&wire, kind, "", 1);
+    micro_must(chain_push_copy(&msg, &m.pool, wire.p, wire.n, 0));
+    if (etcd_scan_request(&plan, content, m.rules, &msg, ask) == ETCD_REJECT)
+        micro_must(plan.err);
+    etcd_plan_fini(&plan);
+    chain_fini(&msg);
+    buf_free(&wire);
+}
+
 static void measure_kind(enum kind kind, enum etcd_content content, const char *const names[4])
 {
     static struct messages k;
-    const struct etcd_range all = {.key = BYTES_LIT(WIRE_KEYS), .end = BYTES_LIT("/registry/t")};
 
     k = (struct messages){.content = content};
     wire_request(&k.wire, kind, "", 1);
     measure_message(&k, names[0], names[1]);
     k = (struct messages){.content = content, .is_answer = true};
-    micro_must(etcd_ask_add(&k.ask, &all));
+    ask_of(kind, content, &k.ask);
     wire_answer(&k.wire, kind, seal_field);
     measure_message(&k, names[2], names[3]);
 }
@@ -106,7 +121,7 @@ static void measure_event(void)
     const struct etcd_range all = {.key = BYTES_LIT(WIRE_KEYS), .end = BYTES_LIT("/registry/t")};
 
     k = (struct messages){.content = ETCD_WATCH, .is_answer = true};
-    micro_must(etcd_ask_create(&k.ask, &all));
+    micro_must(etcd_ask_create(&k.ask, 0, &all));
     micro_must(etcd_ask_created(&k.ask, 0, false));
     wire_watch_event(&k.wire, 1, seal_field);
     measure_message(&k, "plan watch event", "lane watch event");

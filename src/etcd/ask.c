@@ -5,6 +5,9 @@
 
 #include "base/limits.h"
 
+#define WATCH_REFUSED_ID (-1) /* etcd's answer to a create that it refuses */
+#define CREATES_AHEAD 64u /* etcd answers in order: so many more are looked at for an asked id */
+
 static bool is_from_key(struct bytes end)
 {
     return end.n == 1 && end.p[0] == 0;
@@ -53,13 +56,13 @@ static void drop_watched(struct etcd_ask *a, struct etcd_range *r)
 
 void etcd_ask_fini(struct etcd_ask *a)
 {
-    for (size_t i = 0; i < a->range_count; i++)
-        range_fini(&a->ranges[i]);
+    for (size_t i = 0; i < a->op_count; i++)
+        range_fini(&a->ops[i].range);
     for (size_t i = 0; i < a->create_count; i++)
-        range_fini(&a->creates[a->create_head + i]);
+        range_fini(&a->creates[a->create_head + i].range);
     for (size_t i = 0; i < a->watch_count; i++)
         range_fini(&a->watches[i].range);
-    free(a->ranges);
+    free(a->ops);
     free(a->creates);
     free(a->watches);
     *a = (struct etcd_ask){0};
@@ -81,19 +84,76 @@ static enum err reserve(void **v, size_t count, size_t *cap, size_t size)
     return ERR_OK;
 }
 
-enum err etcd_ask_add(struct etcd_ask *a, const struct etcd_range *r)
-{
-    void *v = a->ranges;
+/* --- operations ------------------------------------------------------------------------------ */
 
-    TRY(reserve(&v, a->range_count, &a->range_cap, sizeof *a->ranges));
-    a->ranges = v;
-    TRY(range_copy(r, &a->ranges[a->range_count]));
-    a->range_count++;
+static enum err op_new(struct etcd_ask *a, uint32_t *out)
+{
+    void *v = a->ops;
+
+    TRY(reserve(&v, a->op_count, &a->op_cap, sizeof *a->ops));
+    a->ops = v;
+    *out = (uint32_t)a->op_count++;
+    a->ops[*out] = (struct etcd_asked_op){.kind = ETCD_ASKED_NOTHING};
     return ERR_OK;
 }
 
-enum err etcd_ask_create(struct etcd_ask *a, const struct etcd_range *r)
+enum err etcd_ask_set(struct etcd_ask *a, uint32_t op, enum etcd_asked kind,
+                      const struct etcd_range *r)
 {
+    struct etcd_asked_op *o = &a->ops[op];
+
+    CHECK(op < a->op_count && o->kind == ETCD_ASKED_NOTHING);
+    if (r != NULL)
+        TRY(range_copy(r, &o->range));
+    o->kind = kind;
+    return ERR_OK;
+}
+
+enum err etcd_ask_add(struct etcd_ask *a, enum etcd_asked kind, const struct etcd_range *r)
+{
+    uint32_t root;
+
+    CHECK(a->op_count == 0);
+    TRY(op_new(a, &root));
+    return etcd_ask_set(a, root, kind, r);
+}
+
+enum err etcd_ask_txn(struct etcd_ask *a)
+{
+    return etcd_ask_add(a, ETCD_ASKED_TXN, NULL);
+}
+
+enum err etcd_ask_op(struct etcd_ask *a, uint32_t txn, bool success, uint32_t *out)
+{
+    struct etcd_asked_op *t;
+
+    TRY(op_new(a, out));
+    t = &a->ops[txn];
+    if (t->first[success] == 0)
+        t->first[success] = *out;
+    else
+        a->ops[t->last[success]].next = *out;
+    t->last[success] = *out;
+    return ERR_OK;
+}
+
+bool etcd_ask_holds(const struct etcd_ask *a, uint32_t op, struct bytes key, bool *keys_only)
+{
+    const struct etcd_asked_op *o = &a->ops[op];
+
+    *keys_only = false;
+    if (op >= a->op_count || o->kind == ETCD_ASKED_NOTHING || o->kind == ETCD_ASKED_TXN ||
+        !etcd_range_holds(&o->range, key))
+        return false;
+    *keys_only = o->range.keys_only;
+    return true;
+}
+
+/* --- watches --------------------------------------------------------------------------------- */
+
+enum err etcd_ask_create(struct etcd_ask *a, int64_t id, const struct etcd_range *r)
+{
+    struct etcd_create *create;
     void *v;
 
     if (a->watched + range_cost(r) > LIMIT_WATCHED)
@@ -106,24 +166,12 @@ enum err etcd_ask_create(struct etcd_ask *a, const struct etcd_range *r)
     v = a->creates;
     TRY(reserve(&v, a->create_head + a->create_count, &a->create_cap, sizeof *a->creates));
     a->creates = v;
-    TRY(range_copy(r, &a->creates[a->create_head + a->create_count]));
+    create = &a->creates[a->create_head + a->create_count];
+    TRY(range_copy(r, &create->range));
+    create->id = id;
     a->watched += range_cost(r);
     a->create_count++;
     return ERR_OK;
-}
-
-bool etcd_ask_holds(const struct etcd_ask *a, struct bytes key, bool *keys_only)
-{
-    bool is_held = false;
-
-    *keys_only = false;
-    for (size_t i = 0; i < a->range_count && !*keys_only; i++) {
-        if (!etcd_range_holds(&a->ranges[i], key))
-            continue;
-        is_held = true;
-        *keys_only = a->ranges[i].keys_only;
-    }
-    return is_held;
 }
 
 /* Where the watch of this id is, or would be. etcd counts ids up: most often at the end. */
@@ -157,23 +205,55 @@ static struct etcd_watch *watch_insert(struct etcd_ask *a, size_t i)
     return &a->watches[i];
 }
 
+/* Does the answer with this id fit the create? */
+static bool answers(const struct etcd_create *create, int64_t id, bool is_canceled)
+{
+    return id == create->id || (is_canceled ? id == WATCH_REFUSED_ID : create->id == 0);
+}
+
+/* The create that an answer with this id is for: the oldest; if that asked for another id, the one
+ * that asked for this one. NULL: none. */
+static struct etcd_create *find_create(const struct etcd_ask *a, int64_t id, bool is_canceled)
+{
+    struct etcd_create *v = a->creates + a->create_head;
+
+    if (a->create_count > 0 && answers(&v[0], id, is_canceled))
+        return &v[0];
+    for (size_t i = 1; id != 0 && i < a->create_count && i < CREATES_AHEAD; i++) {
+        if (v[i].id == id)
+            return &v[i];
+    }
+    return NULL;
+}
+
+/* Takes the range out of the create and that out of the queue. */
+static struct etcd_range take_create(struct etcd_ask *a, struct etcd_create *create)
+{
+    struct etcd_create *oldest = a->creates + a->create_head;
+    struct etcd_range range = create->range;
+
+    memmove(oldest + 1, oldest, (size_t)(create - oldest) * sizeof *oldest);
+    a->create_head++;
+    a->create_count--;
+    if (a->create_count == 0)
+        a->create_head = 0;
+    return range;
+}
+
 enum err etcd_ask_created(struct etcd_ask *a, int64_t id, bool is_canceled)
 {
+    struct etcd_create *create = find_create(a, id, is_canceled);
     struct etcd_watch *w = etcd_ask_watch(a, id);
     struct etcd_range range;
     void *v = a->watches;
 
-    if (a->create_count == 0)
+    if (create == NULL)
         return ERR_ANS_UNKNOWN_WATCH;
     if (!is_canceled && w == NULL) {
         TRY(reserve(&v, a->watch_count, &a->watch_cap, sizeof *a->watches));
         a->watches = v;
     }
-    range = a->creates[a->create_head];
-    a->create_head++;
-    a->create_count--;
-    if (a->create_count == 0)
-        a->create_head = 0;
+    range = take_create(a, create);
     if (is_canceled) { /* refused: an older watch of this id lives on */
         drop_watched(a, &range);
         return ERR_OK;

@@ -31,6 +31,7 @@ struct etcd__field {
 
 struct etcd__scan;
 struct etcd__got;
+struct etcd__txn;
 
 /* What a message is to the walk. */
 struct etcd__msg {
@@ -42,6 +43,11 @@ struct etcd__msg {
     bool is_counted; /* an operation: LIMIT_TXN_OPS */
     bool is_strict;  /* a field that we don't know is refused: it could be an operation with a value
                       */
+    /* Called where the walk enters the message (number: of the field that it is, 0 for the root),
+     * leaves it, and for its fields that are no messages. NULL: nothing to do. */
+    enum err (*on_enter)(struct etcd__txn *t, uint32_t number);
+    enum err (*on_leave)(struct etcd__txn *t);
+    enum err (*on_field)(struct etcd__txn *t, const struct pb_field *f);
     /* Called for every occurrence of the key, also an overridden one, and at the end of the
      * message. NULL: nothing to do. */
     void (*on_key)(struct etcd__scan *s, struct bytes key);
@@ -146,6 +152,39 @@ enum err etcd__on_kv(struct etcd__scan *s, const struct etcd__got *got);
 enum err etcd__on_event(struct etcd__scan *s, const struct etcd__got *got);
 enum err etcd__on_watch(struct etcd__scan *s, const struct etcd__got *got);
 
+/* --- txn.c ----------------------------------------------------------------------------------- */
+
+/* A Txn that the walk is in. */
+struct etcd__txn_level {
+    uint32_t op;        /* the operation that it is, in the ask */
+    uint32_t next;      /* answers: the operation that the next response is for; 0: none */
+    bool has_branch;    /* answers: next is valid */
+    bool has_succeeded; /* answers: the branch */
+};
+
+struct etcd__txn {
+    struct etcd_ask *ask;
+    uint32_t op;     /* the operation that the walk is in; 0 outside of a Txn */
+    uint32_t depth;  /* Txns that are open */
+    bool has_member; /* answers: the response has one */
+    struct etcd__txn_level levels[LIMIT_DEPTH];
+};
+
+void etcd__txn_init(struct etcd__txn *t, struct etcd_ask *ask);
+/* Notes what the operation that the walk is in asks. */
+MUST_CHECK enum err etcd__txn_ask(struct etcd__txn *t, enum etcd_asked kind,
+                                  const struct etcd_range *r);
+/* Hooks of TxnRequest, RequestOp, TxnResponse, ResponseOp and the members of that. */
+enum err etcd__txn_enter(struct etcd__txn *t, uint32_t number);
+enum err etcd__txn_leave(struct etcd__txn *t);
+enum err etcd__txn_op_enter(struct etcd__txn *t, uint32_t number);
+enum err etcd__txn_answer_enter(struct etcd__txn *t, uint32_t number);
+enum err etcd__txn_answer_field(struct etcd__txn *t, const struct pb_field *f);
+enum err etcd__txn_answer_leave(struct etcd__txn *t);
+enum err etcd__txn_response_enter(struct etcd__txn *t, uint32_t number);
+enum err etcd__txn_response_leave(struct etcd__txn *t);
+enum err etcd__txn_member_enter(struct etcd__txn *t, uint32_t number);
+
 /* --- operations ------------------------------------------------------------------------------ */
 
 #define ETCD__NONE UINT32_MAX
@@ -233,6 +272,7 @@ struct etcd__scan {
     struct etcd_plan *p;
     const struct etcd_rules *rules;
     struct etcd_ask *ask;
+    struct etcd__txn *txn; /* own_txn, or that of the stream */
     enum etcd_content content;
     bool is_answer;
     size_t done; /* ops cover the message up to here */
@@ -267,10 +307,13 @@ struct etcd__scan {
 
     /* Last, for only the first depth of them are ever read and none is cleared. */
     struct etcd__frame frames[ETCD__DEPTH_MAX];
+    struct etcd__txn own_txn;
 };
 
+/* txn: where the message's earlier part has left it; NULL: at the message's begin. */
 void etcd__scan_init(struct etcd__scan *s, struct etcd_plan *p, enum etcd_content content,
-                     const struct etcd_rules *rules, struct etcd_ask *ask, bool is_answer);
+                     const struct etcd_rules *rules, struct etcd_ask *ask, struct etcd__txn *txn,
+                     bool is_answer);
 /* Looks a field up and applies the rules on doubled members and wire types. *fd is NULL for one
  * that we don't know or that has another wire type (requests only). */
 MUST_CHECK enum err etcd__check_field(struct etcd__scan *s, const struct etcd__msg *m,

@@ -14,7 +14,8 @@
 #include "etcd/plan_int.h"
 
 void etcd__scan_init(struct etcd__scan *s, struct etcd_plan *p, enum etcd_content content,
-                     const struct etcd_rules *rules, struct etcd_ask *ask, bool is_answer)
+                     const struct etcd_rules *rules, struct etcd_ask *ask, struct etcd__txn *txn,
+                     bool is_answer)
 {
     memset(s, 0, offsetof(struct etcd__scan, frames));
     s->p = p;
@@ -22,6 +23,11 @@ void etcd__scan_init(struct etcd__scan *s, struct etcd_plan *p, enum etcd_conten
     s->rules = rules;
     s->ask = ask;
     s->is_answer = is_answer;
+    s->txn = txn;
+    if (txn == NULL) {
+        s->txn = &s->own_txn;
+        etcd__txn_init(s->txn, ask);
+    }
 }
 
 enum err etcd__gather(struct etcd_plan *p, struct chain_pos pos, size_t n, struct bytes *out)
@@ -255,7 +261,9 @@ static enum err walk_known(struct etcd__scan *s, const struct etcd__msg *m,
         if (m->on_key != NULL)
             m->on_key(s, got->key);
     }
-    if (fd->sub == NULL || fd->sub->is_event)
+    if (fd->sub == NULL)
+        return m->on_field == NULL ? ERR_OK : m->on_field(s->txn, f);
+    if (fd->sub->is_event)
         return ERR_OK;
     s->sub_index = index;
     s->sub_field = *f;
@@ -273,6 +281,8 @@ enum err etcd__walk(struct etcd__scan *s, const struct etcd__msg *m, struct pb_r
     got.seen = 0;
     got.has_oneof = false;
     got.key = bytes_of(NULL, 0);
+    if (m->on_enter != NULL)
+        TRY(m->on_enter(s->txn, depth == 0 ? 0 : s->frames[s->depth - 1].number));
     while ((res = pb_next(&r, &f)) == PB_FIELD) {
         TRY(etcd__check_field(s, m, &got.seen, &got.has_oneof, &f, &fd));
         if (fd != NULL)
@@ -280,6 +290,8 @@ enum err etcd__walk(struct etcd__scan *s, const struct etcd__msg *m, struct pb_r
     }
     if (res != PB_END)
         return s->is_answer ? ERR_ANS_MALFORMED : ERR_PROTOBUF;
+    if (m->on_leave != NULL)
+        TRY(m->on_leave(s->txn));
     return m->on_end == NULL ? ERR_OK : m->on_end(s, &got);
 }
 
@@ -383,7 +395,7 @@ enum err etcd__on_put(struct etcd__scan *s, const struct etcd__got *got)
         return ERR_REQ_EMPTY_KEY;
     if (has_ignore && len > 0)
         return etcd__plan_fail(s->p, ERR_REQ_VALUE_PROVIDED, got->key);
-    TRY(etcd_ask_add(s->ask, &(struct etcd_range){.key = got->key}));
+    TRY(etcd__txn_ask(s->txn, ETCD_ASKED_PUT, &(struct etcd_range){.key = got->key}));
     list = etcd_rules_find(s->rules, got->key);
     if (list == NULL || has_ignore)
         return ERR_OK;
@@ -431,7 +443,7 @@ enum err etcd__on_range(struct etcd__scan *s, const struct etcd__got *got)
     /* A Txn is logged by etcd whole, with fields that nobody knows. */
     if (s->content == ETCD_TXN && may_touch(s, r.key, r.end))
         note_protected(s, r.key);
-    return etcd_ask_add(s->ask, &r);
+    return etcd__txn_ask(s->txn, ETCD_ASKED_RANGE, &r);
 }
 
 enum err etcd__on_delete(struct etcd__scan *s, const struct etcd__got *got)
@@ -441,7 +453,7 @@ enum err etcd__on_delete(struct etcd__scan *s, const struct etcd__got *got)
     TRY(gather_field(s, got, DELETE_END, &r.end));
     if (may_touch(s, r.key, r.end))
         note_protected(s, r.key);
-    return etcd_ask_add(s->ask, &r);
+    return etcd__txn_ask(s->txn, ETCD_ASKED_DELETE, &r);
 }
 
 void etcd__on_compare_key(struct etcd__scan *s, struct bytes key)
@@ -474,7 +486,7 @@ enum err etcd__on_create(struct etcd__scan *s, const struct etcd__got *got)
     TRY(gather_field(s, got, CREATE_END, &r.end));
     if (r.key.n == 0) /* etcd's watch.go: the first key of all */
         r.key = bytes_of("", 1);
-    return etcd_ask_create(s->ask, &r);
+    return etcd_ask_create(s->ask, (int64_t)etcd__varint(got, CREATE_WATCH_ID), &r);
 }
 
 /* --- */
@@ -503,7 +515,7 @@ enum etcd_verdict etcd_scan_request(struct etcd_plan *p, enum etcd_content conte
         p->err = ERR_UNKNOWN_METHOD;
         return ETCD_REJECT;
     }
-    etcd__scan_init(&s, p, content, rules, ask, false);
+    etcd__scan_init(&s, p, content, rules, ask, NULL, false);
     p->err = scan_root(&s, m, msg);
     if (p->err != ERR_OK)
         return ETCD_REJECT;

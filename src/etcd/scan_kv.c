@@ -22,7 +22,7 @@ static enum err judge_key(struct etcd__scan *s, const struct etcd__kv *kv, bool 
     if (s->content == ETCD_WATCH)
         is_held = s->watched != NULL && etcd_range_holds(s->watched, kv->key);
     else
-        is_held = etcd_ask_holds(s->ask, kv->key, keys_only);
+        is_held = etcd_ask_holds(s->ask, s->txn->op, kv->key, keys_only);
     return is_held ? ERR_OK : ERR_ANS_OUTSIDE;
 }
 
@@ -348,7 +348,7 @@ enum etcd_verdict etcd_scan_answer(struct etcd_plan *p, enum etcd_content conten
         p->err = ERR_UNKNOWN_METHOD; /* member lists have their own way: etcd_members_rewrite */
         return ETCD_REJECT;
     }
-    etcd__scan_init(&s, p, content, rules, ask, true);
+    etcd__scan_init(&s, p, content, rules, ask, NULL, true);
     p->err = scan_root(&s, m, msg);
     if (p->err != ERR_OK)
         return ETCD_REJECT;

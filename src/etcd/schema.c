@@ -72,14 +72,16 @@ static const struct etcd__field request_op_fields[] = {
     SUB(4, ONEOF_MSG, &txn_request),
 };
 static const struct etcd__msg request_op = {FIELDS(request_op_fields), .is_counted = true,
-                                            .is_strict = true};
+                                            .is_strict = true, .on_enter = etcd__txn_op_enter};
 
 static const struct etcd__field txn_fields[] = {
     SUB(1, MSGS, &compare),
     SUB(2, MSGS, &request_op),
     SUB(3, MSGS, &request_op),
 };
-static const struct etcd__msg txn_request = {FIELDS(txn_fields), .is_strict = true};
+static const struct etcd__msg txn_request = {FIELDS(txn_fields), .is_strict = true,
+                                             .on_enter = etcd__txn_enter,
+                                             .on_leave = etcd__txn_leave};
 
 static const struct etcd__field create_fields[] = {
     [CREATE_KEY] = KEY_FIELD(1, SCALAR),           [CREATE_END] = FIELD(2, SCALAR, LEN),
@@ -120,17 +122,20 @@ static const struct etcd__field range_answer_fields[] = {
     FIELD(3, SCALAR, VARINT),
     FIELD(4, SCALAR, VARINT),
 };
-static const struct etcd__msg range_answer = {FIELDS(range_answer_fields), .holds_kvs = true};
+static const struct etcd__msg range_answer = {FIELDS(range_answer_fields), .holds_kvs = true,
+                                              .on_enter = etcd__txn_member_enter};
 
 static const struct etcd__field put_answer_fields[] = {HEADER_FIELD, SUB(2, MSG, &kv)};
-static const struct etcd__msg put_answer = {FIELDS(put_answer_fields), .holds_kvs = true};
+static const struct etcd__msg put_answer = {FIELDS(put_answer_fields), .holds_kvs = true,
+                                            .on_enter = etcd__txn_member_enter};
 
 static const struct etcd__field delete_answer_fields[] = {
     HEADER_FIELD,
     FIELD(2, SCALAR, VARINT),
     SUB(3, MSGS, &kv),
 };
-static const struct etcd__msg delete_answer = {FIELDS(delete_answer_fields), .holds_kvs = true};
+static const struct etcd__msg delete_answer = {FIELDS(delete_answer_fields), .holds_kvs = true,
+                                               .on_enter = etcd__txn_member_enter};
 
 static const struct etcd__msg txn_answer;
 static const struct etcd__field response_op_fields[] = {
@@ -139,14 +144,18 @@ static const struct etcd__field response_op_fields[] = {
     SUB(3, ONEOF_MSG, &delete_answer),
     SUB(4, ONEOF_MSG, &txn_answer),
 };
-static const struct etcd__msg response_op = {FIELDS(response_op_fields)};
+static const struct etcd__msg response_op = {FIELDS(response_op_fields),
+                                             .on_enter = etcd__txn_response_enter,
+                                             .on_leave = etcd__txn_response_leave};
 
 static const struct etcd__field txn_answer_fields[] = {
     HEADER_FIELD,
     FIELD(2, SCALAR, VARINT),
     SUB(3, MSGS, &response_op),
 };
-static const struct etcd__msg txn_answer = {FIELDS(txn_answer_fields)};
+static const struct etcd__msg txn_answer = {
+    FIELDS(txn_answer_fields), .on_enter = etcd__txn_answer_enter,
+    .on_leave = etcd__txn_answer_leave, .on_field = etcd__txn_answer_field};
 
 static const struct etcd__field range_stream_fields[] = {SUB(1, MSG, &range_answer)};
 static const struct etcd__msg range_stream_answer = {FIELDS(range_stream_fields)};

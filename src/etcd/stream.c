@@ -40,12 +40,32 @@ static void stand_note(struct etcd_stream *st, struct etcd__stand *to)
     to->raw_left = st->raw_left;
 }
 
+static enum err enter(struct etcd_stream *st, const struct etcd__msg *m, uint32_t number,
+                      size_t end)
+{
+    /* As in the walk: one level more than requests may have, and that is the KeyValue's. */
+    if (st->depth > LIMIT_DEPTH)
+        return ERR_ANS_MALFORMED;
+    if (m->on_enter != NULL)
+        TRY(m->on_enter(&st->txn, number));
+    st->levels[st->depth++] = (struct etcd__level){.m = m, .end = end};
+    return ERR_OK;
+}
+
+static enum err leave(struct etcd_stream *st)
+{
+    const struct etcd__msg *m = st->levels[--st->depth].m;
+
+    return m->on_leave == NULL ? ERR_OK : m->on_leave(&st->txn);
+}
+
 enum err etcd_stream_new(enum etcd_content content, const struct etcd_rules *rules,
                          struct etcd_ask *ask, uint32_t announced, size_t batch_max,
                          struct etcd_stream **out)
 {
     const struct etcd__msg *root = etcd__answer_schema(content);
     struct etcd_stream *st = calloc(1, sizeof *st);
+    enum err e;
 
     *out = st;
     if (st == NULL)
@@ -57,8 +77,13 @@ enum err etcd_stream_new(enum etcd_content content, const struct etcd_rules *rul
     st->ask = ask;
     st->announced = announced;
     st->batch_max = batch_max;
-    st->levels[0] = (struct etcd__level){.m = root, .end = announced};
-    st->depth = 1;
+    etcd__txn_init(&st->txn, ask);
+    e = enter(st, root, 0, announced);
+    if (e != ERR_OK) {
+        free(st);
+        *out = NULL;
+        return e;
+    }
     stand_note(st, &st->parsed);
     st->applied = st->parsed;
     return ERR_OK;
@@ -137,28 +162,22 @@ static enum err take_unit(struct etcd_stream *st, struct etcd__scan *s, const st
     return ERR_OK;
 }
 
-static enum err enter(struct etcd_stream *st, const struct etcd__msg *m, size_t end)
-{
-    /* As in the walk: one level more than requests may have, and that is the KeyValue's. */
-    if (st->depth > LIMIT_DEPTH)
-        return ERR_ANS_MALFORMED;
-    st->levels[st->depth++] = (struct etcd__level){.m = m, .end = end};
-    return ERR_OK;
-}
-
 /* --- FILL ------------------------------------------------------------------------------------ */
 
 static enum err fill_leave(struct etcd_stream *st, struct etcd__scan *s, size_t at)
 {
-    const struct etcd__level *l = &st->levels[--st->depth];
+    bool has_edits = st->levels[st->depth - 1].has_edits;
 
-    return l->has_edits ? etcd__mark(s, ETCD__FILL, at, 0) : ERR_OK;
+    TRY(leave(st));
+    return has_edits ? etcd__mark(s, ETCD__FILL, at, 0) : ERR_OK;
 }
 
 /* A field that is no KeyValue. */
 static enum err fill_other(struct etcd_stream *st, const struct etcd__field *fd,
                            const struct pb_field *f, struct chain_pos *pos, bool *is_stuck)
 {
+    const struct etcd__msg *m = st->levels[st->depth - 1].m;
+
     if (fd == NULL && f->wire == PB_LEN) {
         st->raw_left = f->value_len;
         *pos = f->value;
@@ -166,14 +185,18 @@ static enum err fill_other(struct etcd_stream *st, const struct etcd__field *fd,
     }
     if (fd != NULL && fd->sub != NULL) {
         *pos = f->value;
-        return f->value_len == 1 ? ERR_ANS_MALFORMED : enter(st, fd->sub, st->taken + field_end(f));
+        if (f->value_len == 1)
+            return ERR_ANS_MALFORMED;
+        return enter(st, fd->sub, f->number, st->taken + field_end(f));
     }
     if (f->value_len > LIMIT_ANSWER_SMALL)
         return ERR_MEMORY_LIMIT;
-    if (field_end(f) > pos->chain->len)
-        *is_stuck = true;
-    else
-        chain_skip(pos, field_end(f) - pos->at);
+    *is_stuck = field_end(f) > pos->chain->len;
+    if (*is_stuck)
+        return ERR_OK;
+    if (fd != NULL && m->on_field != NULL)
+        TRY(m->on_field(&st->txn, f));
+    chain_skip(pos, field_end(f) - pos->at);
     return ERR_OK;
 }
 
@@ -264,7 +287,7 @@ static enum err split_enter(struct etcd_stream *st, const struct etcd__msg *m,
     st->taken += head_len;
     st->has_inner = true;
     chain_consume(in, head_len);
-    return enter(st, m, end);
+    return enter(st, m, f->number, end);
 }
 
 /* What changes in stands at its begin: with units in the batch it waits for the next one. */
@@ -307,7 +330,7 @@ static enum err split_next(struct etcd_stream *st, struct etcd__scan *s, struct 
 
     while (!is_stuck && st->depth > 0 && pos.at < st->batch_max) {
         if (st->levels[st->depth - 1].end == st->taken + pos.at)
-            st->depth--;
+            TRY(leave(st));
         else
             TRY(split_field(st, s, in, &pos, &is_stuck));
     }
@@ -343,7 +366,7 @@ enum etcd_stream_step etcd_stream_next(struct etcd_stream *st, struct chain *in,
     p->watch = st->info;
     if (st->is_over)
         return ETCD_STREAM_DONE;
-    etcd__scan_init(&s, p, st->content, st->rules, st->ask, true);
+    etcd__scan_init(&s, p, st->content, st->rules, st->ask, &st->txn, true);
     p->err = next(st, &s, in, batch, &has_batch);
     p->watch = st->info;
     if (p->err != ERR_OK)

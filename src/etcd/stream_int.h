@@ -35,6 +35,7 @@ struct etcd_stream {
     size_t batch_max;
     size_t taken; /* bytes of the message that were taken from the caller's chain */
 
+    struct etcd__txn txn;
     struct etcd__level levels[ETCD__DEPTH_MAX];
     uint32_t depth;  /* open levels; 0: the message is over */
     size_t raw_left; /* FILL: of an unknown field that is passed in pieces */

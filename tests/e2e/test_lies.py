@@ -284,6 +284,105 @@ class OutsideOfTheRequest(LyingEtcd):
         self.assertEqual(caught.exception.code(), Code.DATA_LOSS)
 
 
+class Operations(LyingEtcd):
+    """Response i of a Txn answers operation i of the branch that succeeded names."""
+
+    def get(self, key, **fields):
+        return rpc.RequestOp(request_range=rpc.RangeRequest(key=key, **fields))
+
+    def test_operations(self):
+        one, two = self.secret("one"), self.secret("two")
+        self.client.put(one, b"1")
+        self.client.put(two, b"2")
+        ops = [self.get(one), self.get(two), self.get(one, keys_only=True)]
+        answer = self.client.txn([], ops)
+        self.assertEqual([r.response_range.kvs[0].value for r in answer.responses], [b"1", b"2", b""])
+
+        lies = {
+            "empty value": lambda a: setattr(a.responses[0].response_range.kvs[0], "value", b""),
+            "swapped": lambda a: a.responses.append(a.responses.pop(0)),
+            "one less": lambda a: a.responses.pop(),
+            "one more": lambda a: a.responses.add().CopyFrom(a.responses[2]),
+            "no member": lambda a: a.responses[1].Clear(),
+            "another member": lambda a: a.responses[1].response_put.prev_kv.CopyFrom(
+                a.responses[1].response_range.kvs[0]),
+            "the other branch": lambda a: a.ClearField("succeeded"),
+            "nothing": lambda a: a.ClearField("responses"),
+        }
+        for name, change in lies.items():
+            with self.subTest(name):
+                self.lie(KV + "Txn", lambda answer, _: change(answer) and None)
+                self.refused(self.client.txn, [], ops)
+                self.lie(KV + "Txn", lambda answer, _: change(answer.responses[0].response_txn) and None)
+                self.refused(self.client.txn, [], [rpc.RequestOp(request_txn=rpc.TxnRequest(success=ops))])
+
+
+class WatchIds(LyingEtcd):
+    """An id that the client asked for has to come back; 0 leaves the choice to etcd."""
+
+    def answers(self, ids, **fields):
+        """The creates are answered with these ids."""
+        left = list(ids)
+
+        def lie(path, request, answer):
+            if path == WATCH and answer.created:
+                answer.watch_id = left.pop(0)
+                for name, value in fields.items():
+                    setattr(answer, name, value)
+        self.fake.lie = lie
+
+    def event(self, key, watch_id, value=SECRET):
+        answer = rpc.WatchResponse(header=self.fake.header(), watch_id=watch_id)
+        answer.events.add().kv.CopyFrom(kv.KeyValue(key=key, mod_revision=9, value=self.sealed(key, value)))
+        self.call.message(answer)
+
+    def test_in_another_order(self):
+        a, b = self.secret("a"), self.secret("b")
+        stream = self.client.watch_stream()
+        creates = []
+
+        def both(call):
+            creates.append(call.payload)
+            if len(creates) == 2:
+                for watch_id in (6, 5):
+                    call.message(rpc.WatchResponse(header=self.fake.header(), watch_id=watch_id, created=True))
+                self.call = call
+            return True
+        self.fake.script = both
+        stream.create(a, watch_id=5)
+        stream.create(b, watch_id=6)
+        self.assertEqual([stream.next().watch_id, stream.next().watch_id], [6, 5])
+        self.event(b, 6, b"of b")
+        self.assertEqual(stream.next().events[0].kv.value, b"of b")
+        self.event(a, 5, b"of a")
+        self.assertEqual(stream.next().events[0].kv.value, b"of a")
+        stream.watch_id = 6
+        self.event(a, 6)
+        self.assertEnds(stream)
+
+    def test_an_id_that_nobody_asked_for(self):
+        for asked, given in ((5, 6), (5, 0), (5, -1)):
+            stream = self.client.watch_stream()
+            self.answers([given])
+            stream.create(self.secret(), watch_id=asked)
+            with self.assertRaises(harness.grpc.RpcError) as caught:
+                stream.next()
+            self.assertEqual(caught.exception.code(), Code.DATA_LOSS)
+
+    def test_refused_creates_and_progress(self):
+        stream = self.client.watch_stream()
+        self.answers([-1], canceled=True, cancel_reason="mvcc: duplicate watch ID provided on the WatchStream")
+        stream.create(self.secret(), watch_id=5)
+        answer = stream.next()
+        self.assertEqual((answer.watch_id, answer.created, answer.canceled), (-1, True, True))
+        self.fake.lie = None
+        stream.progress()
+        self.assertEqual(stream.next().watch_id, -1)
+        stream.create(self.secret())
+        self.assertTrue(stream.next().created)
+        stream.cancel()
+
+
 class Doubled(LyingEtcd):
     """Parsers merge what is given twice; so a value could be moved from one key to another."""
 

@@ -6,22 +6,21 @@
  * Input: content, options, seed, damage, the answer with values in clear. Options: 1 seals them
  * first (what lies in etcd), 2 asks for all keys, 4 has ended watch 1 already; the top bits are the
  * number of damages. */
+#include "ask_like.h"
 #include "oracle.h"
 
 static const enum etcd_content contents[] = {ETCD_RANGE,        ETCD_PUT,   ETCD_TXN,
                                              ETCD_DELETE_RANGE, ETCD_WATCH, ETCD_RANGE_STREAM};
 
-static void ask_fill(struct etcd_ask *ask, enum etcd_content content, bool is_all)
+static void ask_fill(struct etcd_ask *ask, enum etcd_content content, struct bytes answer,
+                     bool is_all)
 {
     struct etcd_range all = {BYTES_LIT("\0"), BYTES_LIT("\0"), false};
     struct etcd_range some = {BYTES_LIT("/registry/"), BYTES_LIT("/registry0"), false};
 
-    if (content != ETCD_WATCH) {
-        CHECK(etcd_ask_add(ask, is_all ? &all : &some) == ERR_OK);
-        return;
-    }
-    for (int64_t id = 0; id < 3; id++) {
-        CHECK(etcd_ask_create(ask, is_all ? &all : &some) == ERR_OK);
+    ask_like(ask, content, answer, is_all ? &all : &some, 0);
+    for (int64_t id = 1; content == ETCD_WATCH && id < 3; id++) {
+        CHECK(etcd_ask_create(ask, 0, is_all ? &all : &some) == ERR_OK);
         CHECK(id == 2 || etcd_ask_created(ask, id, false) == ERR_OK);
     }
 }
@@ -99,8 +98,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct etcd_ask ask = {0};
 
     if ((options & 1) == 0 || store(k, oracle_answer(content), &answer, &plain)) {
+        ask_fill(&ask, content, buf_bytes(&answer), (options & 2) != 0);
         fuzz_damage_do(&damage, &answer);
-        ask_fill(&ask, content, (options & 2) != 0);
         if ((options & 4) != 0 && content == ETCD_WATCH)
             etcd_ask_watch(&ask, 1)->state = ETCD_WATCH_SWALLOW;
         run(k, content, &answer, &ask, &plain);

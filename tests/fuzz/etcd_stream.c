@@ -9,6 +9,7 @@
  * Input: content, options, seed, largest piece, damage, the answer with values in clear. Options: 1
  * seals them first, 2 announces another length, 4 gives up on the way, 8 has ended watch 1 already;
  * the top bits are the number of damages. */
+#include "ask_like.h"
 #include "oracle.h"
 
 #include "etcd/stream.h"
@@ -132,16 +133,16 @@ static void check_end(struct run *r, size_t announced, struct bytes clear)
     buf_free(&out);
 }
 
-static void ask_all(struct etcd_ask *ask, enum etcd_content content, uint8_t options)
+static void ask_all(struct etcd_ask *ask, enum etcd_content content, struct bytes answer,
+                    uint8_t options)
 {
     struct etcd_range all = {BYTES_LIT("\0"), BYTES_LIT("\0"), false};
 
-    if (content != ETCD_WATCH) {
-        CHECK(etcd_ask_add(ask, &all) == ERR_OK);
+    ask_like(ask, content, answer, &all, 0);
+    if (content != ETCD_WATCH)
         return;
-    }
-    for (int64_t id = 0; id < 3; id++) {
-        CHECK(etcd_ask_create(ask, &all) == ERR_OK);
+    for (int64_t id = 1; id < 3; id++) {
+        CHECK(etcd_ask_create(ask, 0, &all) == ERR_OK);
         CHECK(id == 2 || etcd_ask_created(ask, id, false) == ERR_OK);
     }
     if ((options & SWALLOW) != 0)
@@ -177,7 +178,7 @@ static void run(struct run *r, enum etcd_content content, uint8_t options, uint3
     }
     if ((options & GIVE_UP) != 0)
         until = kit_random(r->k, (uint32_t)until + 1);
-    ask_all(&ask, content, options);
+    ask_all(&ask, content, buf_bytes(answer), options);
     batch_max = 1 + kit_random(r->k, (uint32_t)answer->n + 1);
     CHECK(etcd_stream_new(content, r->k->rules, &ask, (uint32_t)announced, batch_max, &r->stream) ==
           ERR_OK);

@@ -3,6 +3,7 @@
  * Where the input is canonical the lane's bytes are protobuf-c's, byte for byte.
  *
  * Input: content, seed, the message with values in clear. */
+#include "ask_like.h"
 #include "oracle.h"
 
 static const enum etcd_content contents[] = {ETCD_RANGE,        ETCD_PUT,   ETCD_TXN,
@@ -69,16 +70,13 @@ static void request(struct kit *k, enum etcd_content content, struct bytes in)
 
 /* --- answers: sealed by the slow way, opened by the lane --- */
 
-static void ask_all(struct etcd_ask *ask, enum etcd_content content)
+static void ask_all(struct etcd_ask *ask, enum etcd_content content, struct bytes clear)
 {
     struct etcd_range all = {BYTES_LIT("\0"), BYTES_LIT("\0"), true};
 
-    if (content != ETCD_WATCH) {
-        CHECK(etcd_ask_add(ask, &all) == ERR_OK);
-        return;
-    }
-    CHECK(etcd_ask_create(ask, &all) == ERR_OK && etcd_ask_created(ask, 0, false) == ERR_OK);
-    CHECK(etcd_ask_create(ask, &all) == ERR_OK);
+    ask_like(ask, content, clear, &all, 0);
+    if (content == ETCD_WATCH)
+        CHECK(etcd_ask_create(ask, 0, &all) == ERR_OK);
 }
 
 static void open_all(struct kit *k, enum etcd_content content, struct chain *msg,
@@ -89,7 +87,7 @@ static void open_all(struct kit *k, enum etcd_content content, struct chain *msg
     struct chain out = {0};
     struct buf got;
 
-    ask_all(&ask, content);
+    ask_all(&ask, content, clear);
     if (etcd_scan_answer(&p, content, k->rules, msg, &ask) == ETCD_EDIT) {
         enum err e;
 

@@ -348,7 +348,7 @@ void fix_ask(struct etcd_ask *ask, const char *key, const char *end, bool keys_o
     struct etcd_range r = {bytes_str(key), end == NULL ? bytes_of(NULL, 0) : bytes_str(end),
                            keys_only};
 
-    assert_int_equal(etcd_ask_add(ask, &r), ERR_OK);
+    assert_int_equal(etcd_ask_add(ask, ETCD_ASKED_RANGE, &r), ERR_OK);
 }
 
 bool bytes_contain(const void *p, size_t n, const char *what)

@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "ask_like.h"
 #include "etcd/plan.h"
 
 #define FIX_DEKS 3

@@ -106,25 +106,21 @@ struct buf kit_txn(unsigned depth, bool is_stored)
 
 /* --- feeding --------------------------------------------------------------------------------- */
 
-void feed_init_batch(struct feed *f, enum etcd_content content, size_t announced, size_t batch_max)
+void feed_init_batch(struct feed *f, enum etcd_content content, const struct buf *like,
+                     size_t announced, size_t batch_max)
 {
     struct etcd_range all = {bytes_str("/registry/"), bytes_str("/registry0"), false};
 
     memset(f, 0, sizeof *f);
-    if (content == ETCD_WATCH) {
-        assert_int_equal(etcd_ask_create(&f->ask, &all), ERR_OK);
-        assert_int_equal(etcd_ask_created(&f->ask, 7, false), ERR_OK);
-    } else {
-        assert_int_equal(etcd_ask_add(&f->ask, &all), ERR_OK);
-    }
+    ask_like(&f->ask, content, bytes_of(like->p, like->n), &all, 7);
     assert_int_equal(
         etcd_stream_new(content, fix.rules, &f->ask, (uint32_t)announced, batch_max, &f->stream),
         ERR_OK);
 }
 
-void feed_init(struct feed *f, enum etcd_content content, size_t announced)
+void feed_init(struct feed *f, enum etcd_content content, const struct buf *like)
 {
-    feed_init_batch(f, content, announced, LIMIT_LANE_TURN);
+    feed_init_batch(f, content, like, like->n, LIMIT_LANE_TURN);
 }
 
 void feed_fini(struct feed *f)

@@ -44,9 +44,10 @@ struct feed {
     void *arg;
 };
 
-/* An ask for everything, and an answer of this length to it. */
-void feed_init(struct feed *f, enum etcd_content content, size_t announced);
-void feed_init_batch(struct feed *f, enum etcd_content content, size_t announced, size_t batch_max);
+/* An ask that the answer like fits. */
+void feed_init(struct feed *f, enum etcd_content content, const struct buf *like);
+void feed_init_batch(struct feed *f, enum etcd_content content, const struct buf *like,
+                     size_t announced, size_t batch_max);
 void feed_fini(struct feed *f);
 /* Takes what can be taken until more has to arrive. */
 void feed_run(struct feed *f);

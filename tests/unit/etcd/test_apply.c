@@ -495,24 +495,13 @@ static struct buf watch_answer(bool is_stored)
     return b;
 }
 
-static void make_ask(enum etcd_content content, struct etcd_ask *ask)
-{
-    struct etcd_range all = {bytes_str("/"), bytes_str("0"), false};
-
-    if (content != ETCD_WATCH) {
-        assert_int_equal(etcd_ask_add(ask, &all), ERR_OK);
-        return;
-    }
-    assert_int_equal(etcd_ask_create(ask, &all), ERR_OK);
-    assert_int_equal(etcd_ask_created(ask, 7, false), ERR_OK);
-}
-
 static void one_answer(enum etcd_content content, struct chain *msg, const struct buf *want)
 {
+    struct etcd_range all = {bytes_str("/"), bytes_str("0"), false};
     struct etcd_ask ask = {0};
     struct run r;
 
-    make_ask(content, &ask);
+    ask_like(&ask, content, bytes_of(want->p, want->n), &all, 7);
     fix_answer(&fix, content, msg, &ask, &r);
     assert_int_equal(r.verdict, ETCD_EDIT);
     assert_int_equal(r.err, ERR_OK);
@@ -747,11 +736,12 @@ static void add_event(struct buf *b, const char *key, int64_t revision, const ch
 
 static void watch_fails(const struct buf *in, enum err want, const char *key, size_t want_events)
 {
+    struct etcd_range all = {bytes_str("/"), bytes_str("0"), false};
     struct etcd_ask ask = {0};
     struct chain msg;
     struct run r;
 
-    make_ask(ETCD_WATCH, &ask);
+    ask_like(&ask, ETCD_WATCH, bytes_of(in->p, in->n), &all, 7);
     fix_chain(&fix, in->p, in->n, NULL, 0, &msg);
     fix_answer(&fix, ETCD_WATCH, &msg, &ask, &r);
     assert_int_equal(r.err, want);

@@ -43,25 +43,57 @@ static void test_range(void **state)
 
 static void test_ask_copies_keys(void **state)
 {
-    struct etcd_ask a = {0};
+    struct etcd_ask a = {0}, b = {0};
     char key[] = "key", end[] = "kez";
     struct etcd_range r = range(key, end);
     bool keys_only;
 
     (void)state;
-    assert_false(etcd_ask_holds(&a, bytes_str("key"), &keys_only));
-    assert_int_equal(etcd_ask_add(&a, &r), ERR_OK);
+    assert_false(etcd_ask_holds(&a, 0, bytes_str("key"), &keys_only));
+    assert_int_equal(etcd_ask_add(&a, ETCD_ASKED_RANGE, &r), ERR_OK);
     key[0] = end[0] = 'x';
-    assert_true(etcd_ask_holds(&a, bytes_str("keyed"), &keys_only));
+    assert_true(etcd_ask_holds(&a, 0, bytes_str("keyed"), &keys_only));
     assert_false(keys_only);
-    assert_false(etcd_ask_holds(&a, bytes_str("x"), &keys_only));
+    assert_false(etcd_ask_holds(&a, 0, bytes_str("x"), &keys_only));
     r = range("keyed", "");
     r.keys_only = true;
-    assert_int_equal(etcd_ask_add(&a, &r), ERR_OK);
-    assert_true(etcd_ask_holds(&a, bytes_str("keyed"), &keys_only));
+    assert_int_equal(etcd_ask_add(&b, ETCD_ASKED_RANGE, &r), ERR_OK);
+    assert_true(etcd_ask_holds(&b, 0, bytes_str("keyed"), &keys_only));
     assert_true(keys_only);
-    assert_true(etcd_ask_holds(&a, bytes_str("keyee"), &keys_only));
+    assert_false(etcd_ask_holds(&b, 0, bytes_str("keyee"), &keys_only));
     assert_false(keys_only);
+    etcd_ask_fini(&a);
+    etcd_ask_fini(&b);
+}
+
+/* A Txn's operations keep their order in each branch, wherever they were added; none holds the key
+ * of another. */
+static void test_txn_operations(void **state)
+{
+    struct etcd_range r[] = {range("0", ""), range("1", ""), range("2", ""), range("3", "")};
+    struct etcd_ask a = {0};
+    uint32_t op[4], none;
+    bool keys_only;
+
+    (void)state;
+    assert_int_equal(etcd_ask_txn(&a), ERR_OK);
+    for (uint32_t i = 0; i < 4; i++) { /* success: 0 2, failure: 1 3 */
+        assert_int_equal(etcd_ask_op(&a, 0, i % 2 == 0, &op[i]), ERR_OK);
+        assert_int_equal(etcd_ask_set(&a, op[i], ETCD_ASKED_PUT, &r[i]), ERR_OK);
+    }
+    assert_int_equal(a.ops[0].first[true], op[0]);
+    assert_int_equal(a.ops[op[0]].next, op[2]);
+    assert_int_equal(a.ops[op[2]].next, 0);
+    assert_int_equal(a.ops[0].first[false], op[1]);
+    assert_int_equal(a.ops[op[1]].next, op[3]);
+    assert_int_equal(a.ops[op[3]].next, 0);
+    for (uint32_t i = 0; i < 4; i++) {
+        for (uint32_t j = 0; j < 4; j++)
+            assert_int_equal(etcd_ask_holds(&a, op[i], r[j].key, &keys_only), i == j);
+        assert_false(etcd_ask_holds(&a, 0, r[i].key, &keys_only)); /* the Txn itself asks none */
+    }
+    assert_int_equal(etcd_ask_op(&a, 0, true, &none), ERR_OK);
+    assert_false(etcd_ask_holds(&a, none, bytes_str(""), &keys_only)); /* an empty operation */
     etcd_ask_fini(&a);
 }
 
@@ -78,13 +110,13 @@ static void test_watches(void **state)
         for (int i = 0; i < 7; i++) {
             (void)snprintf(key, sizeof key, "%d", i);
             r = range(key, "");
-            assert_int_equal(etcd_ask_create(&a, &r), ERR_OK);
+            assert_int_equal(etcd_ask_create(&a, 0, &r), ERR_OK);
         }
         for (int i = 0; i < 7; i++) { /* the fourth one is refused by etcd */
             assert_int_equal(etcd_ask_created(&a, i == 3 ? -1 : i, i == 3), ERR_OK);
             if (i == 1) {
                 r = range("late", "");
-                assert_int_equal(etcd_ask_create(&a, &r), ERR_OK);
+                assert_int_equal(etcd_ask_create(&a, 0, &r), ERR_OK);
             }
         }
         assert_int_equal(etcd_ask_created(&a, 100, false), ERR_OK);
@@ -106,6 +138,36 @@ static void test_watches(void **state)
     etcd_ask_fini(&a);
 }
 
+/* The id that the client asked for has to come back; 0 leaves the choice to etcd. */
+static void test_asked_ids(void **state)
+{
+    struct etcd_range five = range("five", ""), six = range("six", ""), any = range("any", "");
+    struct etcd_ask a = {0};
+
+    (void)state;
+    assert_int_equal(etcd_ask_create(&a, 5, &five), ERR_OK);
+    assert_int_equal(etcd_ask_create(&a, 6, &six), ERR_OK);
+    assert_int_equal(etcd_ask_created(&a, 7, false), ERR_ANS_UNKNOWN_WATCH);
+    assert_int_equal(etcd_ask_created(&a, 0, false), ERR_ANS_UNKNOWN_WATCH);
+    assert_int_equal(etcd_ask_created(&a, -1, false), ERR_ANS_UNKNOWN_WATCH);
+    assert_int_equal(etcd_ask_created(&a, 7, true), ERR_ANS_UNKNOWN_WATCH);
+    /* In another order each id still has the range that it was asked with. */
+    assert_int_equal(etcd_ask_created(&a, 6, false), ERR_OK);
+    assert_int_equal(etcd_ask_created(&a, 6, false), ERR_ANS_UNKNOWN_WATCH);
+    assert_int_equal(etcd_ask_created(&a, 5, false), ERR_OK);
+    assert_true(holds(&etcd_ask_watch(&a, 5)->range, "five"));
+    assert_true(holds(&etcd_ask_watch(&a, 6)->range, "six"));
+    /* An id that etcd has chosen may be one that a later create asks for: that is refused then. */
+    assert_int_equal(etcd_ask_create(&a, 0, &any), ERR_OK);
+    assert_int_equal(etcd_ask_create(&a, 8, &six), ERR_OK);
+    assert_int_equal(etcd_ask_created(&a, 8, false), ERR_OK);
+    assert_true(holds(&etcd_ask_watch(&a, 8)->range, "any"));
+    assert_int_equal(etcd_ask_created(&a, -1, true), ERR_OK);
+    assert_true(holds(&etcd_ask_watch(&a, 8)->range, "any"));
+    assert_int_equal(a.create_count, 0);
+    etcd_ask_fini(&a);
+}
+
 /* A create that etcd refuses with the id of a living watch does not touch that watch. */
 static void test_refused_create_keeps_other(void **state)
 {
@@ -113,9 +175,9 @@ static void test_refused_create_keeps_other(void **state)
     struct etcd_range one = range("one", ""), two = range("two", "");
 
     (void)state;
-    assert_int_equal(etcd_ask_create(&a, &one), ERR_OK);
+    assert_int_equal(etcd_ask_create(&a, 0, &one), ERR_OK);
     assert_int_equal(etcd_ask_created(&a, 9, false), ERR_OK);
-    assert_int_equal(etcd_ask_create(&a, &two), ERR_OK);
+    assert_int_equal(etcd_ask_create(&a, 9, &two), ERR_OK);
     assert_int_equal(etcd_ask_created(&a, 9, true), ERR_OK);
     assert_true(holds(&etcd_ask_watch(&a, 9)->range, "one"));
     assert_int_equal(etcd_ask_watch(&a, 9)->state, ETCD_WATCH_OPEN);
@@ -134,14 +196,14 @@ static void test_watched_bytes_are_bounded(void **state)
     assert_non_null(large.key.p);
     for (int i = 0; i < 3; i++) {
         while (id < 7) {
-            assert_int_equal(etcd_ask_create(&a, &large), ERR_OK);
+            assert_int_equal(etcd_ask_create(&a, 0, &large), ERR_OK);
             assert_int_equal(etcd_ask_created(&a, id++, false), ERR_OK);
         }
-        assert_int_equal(etcd_ask_create(&a, &large), ERR_MEMORY_LIMIT);
+        assert_int_equal(etcd_ask_create(&a, 0, &large), ERR_MEMORY_LIMIT);
         etcd_ask_canceled(&a, --id);
-        assert_int_equal(etcd_ask_create(&a, &large), ERR_OK);
-        assert_int_equal(etcd_ask_created(&a, 5, true), ERR_OK);
-        assert_int_equal(etcd_ask_create(&a, &large), ERR_OK);
+        assert_int_equal(etcd_ask_create(&a, 0, &large), ERR_OK);
+        assert_int_equal(etcd_ask_created(&a, -1, true), ERR_OK);
+        assert_int_equal(etcd_ask_create(&a, 0, &large), ERR_OK);
         assert_int_equal(etcd_ask_created(&a, 5, false), ERR_OK); /* in place of another */
     }
     etcd_ask_fini(&a);
@@ -158,13 +220,13 @@ static void test_many_watches(void **state)
 
     (void)state;
     for (int i = 0; i < MANY; i++) {
-        assert_int_equal(etcd_ask_create(&a, &r), ERR_OK);
-        assert_int_equal(etcd_ask_create(&a, &r), ERR_OK);
+        assert_int_equal(etcd_ask_create(&a, 0, &r), ERR_OK);
+        assert_int_equal(etcd_ask_create(&a, 0, &r), ERR_OK);
         /* Ids count up, but a client may choose some. */
         assert_int_equal(etcd_ask_created(&a, i % 1000 == 999 ? -i : i, false), ERR_OK);
     }
     for (int i = 0; i < MANY; i++)
-        assert_int_equal(etcd_ask_created(&a, MANY + i, true), ERR_OK);
+        assert_int_equal(etcd_ask_created(&a, -1, true), ERR_OK);
     assert_int_equal(etcd_ask_created(&a, 1, false), ERR_ANS_UNKNOWN_WATCH);
     assert_int_equal(a.watch_count, MANY);
     for (int i = 0; i < MANY; i++) {
@@ -188,7 +250,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_range),
         cmocka_unit_test(test_ask_copies_keys),
+        cmocka_unit_test(test_txn_operations),
         cmocka_unit_test(test_watches),
+        cmocka_unit_test(test_asked_ids),
         cmocka_unit_test(test_refused_create_keeps_other),
         cmocka_unit_test(test_watched_bytes_are_bounded),
         cmocka_unit_test(test_many_watches),

@@ -111,7 +111,7 @@ static enum err answer_once(struct chain *msg, struct chain *out)
     struct etcd_range all = {.key = bytes_of("", 1), .end = bytes_of("", 1)};
     struct etcd_plan p = {0};
     struct etcd_ask ask = {0};
-    enum err e = etcd_ask_add(&ask, &all);
+    enum err e = etcd_ask_add(&ask, ETCD_ASKED_RANGE, &all);
 
     if (e == ERR_OK && etcd_scan_answer(&p, ETCD_RANGE, fix.rules, msg, &ask) == ETCD_REJECT)
         e = p.err;
@@ -150,7 +150,7 @@ static enum err stream_once(struct chain *msg, struct chain *out)
     struct etcd_ask ask = {0};
     struct etcd_stream *st = NULL;
     bool is_over = false;
-    enum err e = etcd_ask_add(&ask, &all);
+    enum err e = etcd_ask_add(&ask, ETCD_ASKED_RANGE, &all);
 
     if (e == ERR_OK)
         e = etcd_stream_new(ETCD_RANGE, fix.rules, &ask, (uint32_t)msg->len, LIMIT_LANE_TURN, &st);

@@ -460,35 +460,50 @@ static void test_value_sort(void **state)
 
 /* --- what is asked --------------------------------------------------------------------------- */
 
-static bool holds(const struct etcd_ask *ask, const char *key)
+static bool holds(const struct etcd_ask *ask, uint32_t op, const char *key)
 {
     bool keys_only;
 
-    return etcd_ask_holds(ask, bytes_str(key), &keys_only);
+    return etcd_ask_holds(ask, op, bytes_str(key), &keys_only);
 }
 
+/* Txn { compare; success: put; failure: range, Txn { failure: delete } }, in another order. */
 static void test_ask_of_txn(void **state)
 {
     struct etcd_ask ask = {0};
     struct buf range = put("/r/", "/r0"), del = put("/d", "/e"), in;
+    uint32_t op, inner;
     struct run r;
     bool keys_only;
 
     (void)state;
     buf_varint(&range, 8, 1);
-    in = txn(2, put("/elsewhere/p", "v"));
-    in = with_sub(in, 3, wrap(1, range));
-    in = with_sub(in, 3, wrap(4, txn(3, del)));
+    in = with_sub((struct buf){0}, 3, wrap(1, range));
+    in = with_sub(in, 2, wrap(2, put("/elsewhere/p", "v")));
+    in = with_sub(in, 3, wrap(4, wrap(3, wrap(3, del))));
     in = with_sub(in, 1, with_str((struct buf){0}, 3, "/compared"));
     r = request(ETCD_TXN, &in, &ask);
     assert_int_equal(r.verdict, ETCD_AS_IS);
-    assert_int_equal(ask.range_count, 3);
-    assert_true(holds(&ask, "/elsewhere/p"));
-    assert_false(holds(&ask, "/elsewhere/pp"));
-    assert_true(etcd_ask_holds(&ask, bytes_str("/r/x"), &keys_only));
+    assert_int_equal(ask.op_count, 5);
+    assert_int_equal(ask.ops[0].kind, ETCD_ASKED_TXN);
+    op = ask.ops[0].first[true];
+    assert_int_equal(ask.ops[op].kind, ETCD_ASKED_PUT);
+    assert_true(holds(&ask, op, "/elsewhere/p"));
+    assert_false(holds(&ask, op, "/elsewhere/pp"));
+    assert_false(holds(&ask, op, "/r/x"));
+    assert_int_equal(ask.ops[op].next, 0);
+    op = ask.ops[0].first[false];
+    assert_int_equal(ask.ops[op].kind, ETCD_ASKED_RANGE);
+    assert_true(etcd_ask_holds(&ask, op, bytes_str("/r/x"), &keys_only));
     assert_true(keys_only);
-    assert_true(holds(&ask, "/dzz"));
-    assert_false(holds(&ask, "/compared"));
+    op = ask.ops[op].next;
+    assert_int_equal(ask.ops[op].kind, ETCD_ASKED_TXN);
+    assert_int_equal(ask.ops[op].next, 0);
+    assert_int_equal(ask.ops[op].first[true], 0);
+    inner = ask.ops[op].first[false];
+    assert_int_equal(ask.ops[inner].kind, ETCD_ASKED_DELETE);
+    assert_true(holds(&ask, inner, "/dzz"));
+    assert_false(holds(&ask, inner, "/compared"));
     run_free(&r);
     buf_free(&in);
     etcd_ask_fini(&ask);
@@ -508,8 +523,14 @@ static void test_watch_requests(void **state)
     in = wrap(1, (struct buf){0}); /* everything from the first key on? no: the first key */
     r = request(ETCD_WATCH, &in, &ask);
     assert_int_equal(ask.create_count, 2);
-    assert_int_equal(ask.creates[1].key.n, 1);
-    assert_int_equal(ask.creates[1].key.p[0], 0);
+    assert_int_equal(ask.creates[1].range.key.n, 1);
+    assert_int_equal(ask.creates[1].range.key.p[0], 0);
+    assert_int_equal(ask.creates[1].id, 0);
+    run_free(&r);
+    buf_free(&in);
+    in = wrap(1, with_varint(put("/a", NULL), 7, 42));
+    r = request(ETCD_WATCH, &in, &ask);
+    assert_int_equal(ask.creates[2].id, 42);
     run_free(&r);
     buf_free(&in);
     etcd_ask_fini(&ask);

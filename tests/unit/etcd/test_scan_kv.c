@@ -31,16 +31,11 @@ static struct run answer(enum etcd_content content, const struct buf *in, struct
     return r;
 }
 
-static void default_ask(enum etcd_content content, struct etcd_ask *ask)
+static void default_ask(enum etcd_content content, const struct buf *in, struct etcd_ask *ask)
 {
     struct etcd_range r = {bytes_str("/registry/"), bytes_str("/registry0"), false};
 
-    if (content != ETCD_WATCH) {
-        assert_int_equal(etcd_ask_add(ask, &r), ERR_OK);
-        return;
-    }
-    assert_int_equal(etcd_ask_create(ask, &r), ERR_OK);
-    assert_int_equal(etcd_ask_created(ask, 0, false), ERR_OK);
+    ask_like(ask, content, bytes_of(in->p, in->n), &r, 0);
 }
 
 /* These take the message. */
@@ -49,7 +44,7 @@ static void refused(enum etcd_content content, struct buf in, enum err want, con
     struct etcd_ask ask = {0};
     struct run r;
 
-    default_ask(content, &ask);
+    default_ask(content, &in, &ask);
     r = answer(content, &in, &ask);
     assert_int_equal(r.err, want);
     assert_string_equal(r.bad_key, key);
@@ -65,7 +60,7 @@ static void passes(enum etcd_content content, struct buf in, size_t plain)
     struct etcd_ask ask = {0};
     struct run r;
 
-    default_ask(content, &ask);
+    default_ask(content, &in, &ask);
     r = answer(content, &in, &ask);
     assert_int_equal(r.err, ERR_OK);
     assert_int_equal(r.verdict, ETCD_AS_IS);
@@ -269,7 +264,7 @@ static void test_event_order(void **state)
     struct run r;
 
     (void)state;
-    default_ask(ETCD_WATCH, &ask);
+    default_ask(ETCD_WATCH, &in, &ask);
     r = answer(ETCD_WATCH, &in, &ask);
     assert_int_equal(r.opened, 2);
     assert_int_equal(r.out.n, want.n);
@@ -314,7 +309,7 @@ static void test_watch_life(void **state)
 
     (void)state;
     assert_int_equal(watch_answer(&ask, watch(5, true, false), &info), ERR_ANS_UNKNOWN_WATCH);
-    assert_int_equal(etcd_ask_create(&ask, &one), ERR_OK);
+    assert_int_equal(etcd_ask_create(&ask, 0, &one), ERR_OK);
     assert_int_equal(watch_answer(&ask, watch(5, true, false), &info), ERR_OK);
     assert_true(info.created && !info.canceled && !info.has_events && info.has_header);
     assert_int_equal(info.watch_id, 5);
@@ -351,7 +346,7 @@ static void test_swallow(void **state)
     struct etcd_watch_info info;
 
     (void)state;
-    default_ask(ETCD_WATCH, &ask);
+    default_ask(ETCD_WATCH, &(struct buf){0}, &ask);
     etcd_ask_watch(&ask, 0)->state = ETCD_WATCH_SWALLOW;
     assert_int_equal(
         watch_answer(&ask, with_sub(watch(0, false, false), 11, event(0, kv(SECRET, "planted"))),

@@ -21,7 +21,7 @@ static struct buf run(const struct answer *a, size_t cut, size_t batch_max)
     struct feed f;
     struct buf out;
 
-    feed_init_batch(&f, a->content, a->in.n, batch_max);
+    feed_init_batch(&f, a->content, &a->in, a->in.n, batch_max);
     if (cut > 0)
         feed_bytes(&f, a->in.p, cut);
     if (cut < a->in.n)
@@ -176,7 +176,7 @@ static struct buf split(enum etcd_content content, const struct buf *in, size_t 
     struct buf all = {0}, said;
     struct feed f;
 
-    feed_init_batch(&f, content, in->n, batch_max);
+    feed_init_batch(&f, content, in, in->n, batch_max);
     f.on_piece = on_piece;
     f.arg = &all;
     feed_bytes(&f, in->p, cut);
