@@ -165,7 +165,8 @@ void chain_copy(const struct chain *c, size_t off, size_t n, uint8_t *dst);
 MUST_CHECK enum err chain_push_copy(struct chain *c, struct slab_pool *pool, const void *p,
                                     size_t n, uint32_t flags);
 
-/* A reading position in a chain that the chain outlives; the chain must not change meanwhile. */
+/* A reading position in a chain that the chain outlives; the chain must not change meanwhile (but
+ * see chain_pos_keep). */
 struct chain_pos {
     const struct chain *chain;
     uint32_t index; /* slice */
@@ -190,6 +191,25 @@ static inline struct bytes chain_peek(const struct chain_pos *pos, size_t max)
     s = chain_at(pos->chain, pos->index);
     n = s->len - pos->off;
     return bytes_of(s->slab->data + s->off + pos->off, n < max ? n : max);
+}
+/* The chain's end is no slice, and it moves: a position that is to be used again after the chain
+ * has grown at its end (and changed nowhere else) is kept behind a byte, and resumed before the
+ * next. */
+static inline struct chain_pos chain_pos_keep(struct chain_pos pos)
+{
+    if (pos.off == 0 && pos.index > 0) {
+        pos.index--;
+        pos.off = chain_at(pos.chain, pos.index)->len;
+    }
+    return pos;
+}
+static inline struct chain_pos chain_pos_resume(struct chain_pos pos)
+{
+    if (pos.index < pos.chain->count && pos.off == chain_at(pos.chain, pos.index)->len) {
+        pos.index++;
+        pos.off = 0;
+    }
+    return pos;
 }
 void chain__skip_slices(struct chain_pos *pos, size_t n);
 /* Moves n bytes on; they must exist. */

@@ -111,18 +111,32 @@ size_t etcd_stream_left(const struct etcd_stream *st)
     return st->announced - st->taken;
 }
 
-enum err etcd__stream_head(const struct etcd_stream *st, const struct chain_pos *pos,
-                           struct pb_field *f, bool *is_stuck)
+/* A head is short, but for an unknown group, which is walked over up to its end. It is looked at
+ * again when twice as much is there, or all: so it costs what its length says, in however small
+ * pieces it arrives. */
+static bool is_worth_a_look(const struct etcd_stream *st, size_t here, size_t left)
+{
+    return here >= 2 * st->group_len || here >= left;
+}
+
+enum err etcd__stream_head(struct etcd_stream *st, const struct chain_pos *pos, struct pb_field *f,
+                           bool *is_stuck)
 {
     const struct etcd__level *l = &st->levels[st->depth - 1];
-    struct pb_reader r = {*pos, l->end - st->taken};
+    size_t end = l->end - st->taken, here = pos->chain->len - pos->at;
+    struct pb_reader r = {*pos, end};
 
+    *is_stuck = !is_worth_a_look(st, here, end - pos->at);
+    if (*is_stuck)
+        return ERR_OK;
+    st->group_len = 0;
     switch (pb_next_head(&r, f)) {
     case PB_FIELD:
         return ERR_OK;
-    case PB_MORE: /* a head is short, but for an unknown group */
+    case PB_MORE:
         *is_stuck = true;
-        return pos->chain->len - pos->at > LIMIT_ANSWER_SMALL ? ERR_MEMORY_LIMIT : ERR_OK;
+        st->group_len = here > 2 * PB_VARINT_MAX ? here : 0;
+        return here > LIMIT_ANSWER_SMALL ? ERR_MEMORY_LIMIT : ERR_OK;
     default:
         return ERR_ANS_MALFORMED;
     }

@@ -37,6 +37,8 @@ struct etcd_stream {
 
     struct etcd__txn txn;
     struct etcd__level levels[ETCD__DEPTH_MAX];
+    size_t
+        group_len;   /* of the field at hand, when it is a group: what was there at the last look */
     uint32_t depth;  /* open levels; 0: the message is over */
     size_t raw_left; /* FILL: of an unknown field that is passed in pieces */
     bool is_over;    /* the last batch was given out */
@@ -56,15 +58,16 @@ struct etcd_stream {
     struct etcd_watch_info info;
     uint8_t *header;
     bool has_begun;
-    size_t peeked; /* bytes of the caller's chain that are known to be whole events */
-    size_t cut;    /* of these, whole revisions */
+    size_t peeked;               /* bytes of the caller's chain that are known to be whole events */
+    struct chain_pos peeked_pos; /* behind them, chain_pos_keep; chain NULL: to be found */
+    size_t cut;                  /* of these, whole revisions */
     bool has_revision;
     int64_t revision; /* of the last event that was peeked at */
 };
 
 /* The next field of the innermost level, at pos. *is_stuck: it has not arrived; nothing is changed.
  */
-MUST_CHECK enum err etcd__stream_head(const struct etcd_stream *st, const struct chain_pos *pos,
+MUST_CHECK enum err etcd__stream_head(struct etcd_stream *st, const struct chain_pos *pos,
                                       struct pb_field *f, bool *is_stuck);
 /* Takes the first n bytes of in for batch. */
 MUST_CHECK enum err etcd__stream_take(struct etcd_stream *st, struct chain *in, size_t n,

@@ -105,13 +105,22 @@ static enum err peek_field(struct etcd_stream *st, struct etcd__scan *s, const s
     return ERR_OK;
 }
 
+/* Where to look on: found once for a batch, then kept while the chain grows. */
+static struct chain_pos peeked_pos(const struct etcd_stream *st, const struct chain *in)
+{
+    if (st->peeked_pos.chain != in)
+        return chain_seek(in, st->peeked);
+    return chain_pos_resume(st->peeked_pos);
+}
+
 static enum err peek(struct etcd_stream *st, struct etcd__scan *s, const struct chain *in)
 {
-    struct chain_pos pos = chain_seek(in, st->peeked);
+    struct chain_pos pos = peeked_pos(st, in);
     bool is_stuck = false;
 
     while (!is_stuck && st->taken + st->peeked < st->announced && st->cut < st->batch_max)
         TRY(peek_field(st, s, in, &pos, &is_stuck));
+    st->peeked_pos = chain_pos_keep(pos);
     if (st->taken + st->peeked == st->announced)
         st->cut = st->peeked;
     return ERR_OK;
@@ -163,6 +172,8 @@ enum err etcd__stream_watch_next(struct etcd_stream *st, struct etcd__scan *s, s
         TRY(plan_events(st, s, in, n));
     else
         TRY(etcd__keep_to(s, n));
+    if (n > 0)
+        st->peeked_pos.chain = NULL; /* the chain's begin goes to the batch */
     st->peeked -= n;
     st->cut = 0;
     if (st->is_over)
