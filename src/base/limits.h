@@ -13,6 +13,7 @@
 #define LIMIT_STREAM_THRESHOLD (1024u * 1024)       /* default of --stream-threshold */
 #define LIMIT_MEMORY (512ull * 1024 * 1024)         /* default of --memory-limit */
 #define LIMIT_ANSWER_UNIT (64u * 1024 * 1024)       /* one KeyValue, or one revision of a Watch */
+#define LIMIT_FILLER (64u * 1024 * 1024)            /* more only if etcd has sent as much */
 #define LIMIT_ANSWER_SMALL (1024u * 1024)           /* an unstreamed part of a streamed answer */
 
 #define LIMIT_WATCHED (16u * 1024 * 1024) /* keys of a stream's watches: some 100,000 of them */

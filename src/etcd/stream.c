@@ -13,7 +13,7 @@
  *
  * The rules on doubled members and wire types hold across batches: levels remember what they saw.
  *
- * FILL must be able to complete the message at any time (etcd_stream_abort), and nothing completes
+ * FILL must be able to complete the message at any time (etcd_stream_fill), and nothing completes
  * a message that lacks one byte. A rest of one byte can only stand in a malformed message: such a
  * field is refused before anything of it goes out. */
 #include "etcd/stream_int.h"

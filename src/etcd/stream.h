@@ -50,9 +50,15 @@ size_t etcd_stream_left(const struct etcd_stream *s);
 MUST_CHECK enum err etcd_stream_apply(struct etcd_stream *s, struct etcd_plan *p,
                                       struct envelope_ctx *ctx, struct slab_pool *pool,
                                       struct chain *batch, struct chain *out);
-/* FILL only: completes the message with fillers after a failure, so that its announced length and
- * those of the messages inside hold and it parses. Errors: ERR_NOMEM. */
-MUST_CHECK enum err etcd_stream_abort(struct etcd_stream *s, struct slab_pool *pool,
-                                      struct chain *out);
+/* FILL only, after a failure: appends filler from where the last good batch ended, so that the
+ * announced length and those of the messages inside hold and the message parses. What etcd has
+ * announced but not sent is not ours to make up: filler never exceeds LIMIT_FILLER or, if that is
+ * more, what etcd has sent of the message. todo: bytes of the message that etcd has not sent yet;
+ * as they come (the caller drops them) this is called again, until etcd_stream_is_filled. Errors:
+ * ERR_NOMEM; then the message can't be completed. */
+MUST_CHECK enum err etcd_stream_fill(struct etcd_stream *s, struct slab_pool *pool, size_t todo,
+                                     struct chain *out);
+/* All that was announced has gone out. */
+bool etcd_stream_is_filled(const struct etcd_stream *s);
 
 #endif

@@ -6,7 +6,7 @@
  *   SPLIT_REV  repeat events, the last: head events
  *
  * If a value fails nothing of its batch goes out, but for a Watch: whole revisions before it do, as
- * a piece of their own. After a failure of FILL, etcd_stream_abort completes the message from where
+ * a piece of their own. After a failure of FILL, etcd_stream_fill completes the message from where
  * the last good batch ended: every open message is filled to its announced length, the innermost
  * first. */
 #include "etcd/stream_int.h"
@@ -86,35 +86,61 @@ enum err etcd_stream_apply(struct etcd_stream *st, struct etcd_plan *p, struct e
     return st->mode == ETCD__STREAM_FILL ? fill_apply(st, &a, out) : split_apply(st, &a, out);
 }
 
-static enum err complete(const struct etcd_stream *st, struct slab_pool *pool, struct chain *out)
+/* How far the message may have gone out when sent bytes of it have come from etcd: whole if that
+ * takes no more filler than is allowed, else as far as etcd is. */
+static size_t fill_end(const struct etcd_stream *st, size_t sent)
 {
-    const struct etcd__stand *stand = &st->applied;
-    size_t at = st->emitted + stand->raw_left;
+    size_t allowed = sent > LIMIT_FILLER ? sent : LIMIT_FILLER;
 
-    TRY(etcd__push_zeros(out, stand->raw_left));
-    for (uint32_t i = stand->count; i-- > 0;) {
-        size_t n = stand->ends[i] - at;
+    if (st->announced - st->good <= allowed)
+        return st->announced;
+    return sent > st->emitted ? sent : st->emitted;
+}
 
-        /* One byte is missing only of a message that was announced with that length. */
-        TRY(n == 1 ? etcd__push_zeros(out, n) : etcd__push_filler(out, pool, n));
-        at += n;
+/* The next piece of filler, of at most about max bytes. */
+static enum err fill_piece(struct etcd_stream *st, struct slab_pool *pool, size_t max,
+                           struct chain *out)
+{
+    struct etcd__stand *stand = &st->applied;
+    uint8_t head[2 * PB_VARINT_MAX];
+    size_t left, n;
+
+    if (stand->raw_left > 0) {
+        n = stand->raw_left < max ? stand->raw_left : max;
+        stand->raw_left -= n;
+        st->emitted += n;
+        return etcd__push_zeros(out, n);
     }
+    left = stand->ends[stand->count - 1] - st->emitted;
+    if (left == 0) {
+        stand->count--;
+        return ERR_OK;
+    }
+    if (left == 1) { /* only of a message that was announced with that length */
+        stand->raw_left = 1;
+        return ERR_OK;
+    }
+    n = etcd__filler_field(left, head, &stand->raw_left);
+    st->emitted += n;
+    return chain_push_copy(out, pool, head, n, 0);
+}
+
+enum err etcd_stream_fill(struct etcd_stream *st, struct slab_pool *pool, size_t todo,
+                          struct chain *out)
+{
+    size_t end;
+
+    CHECK(st->mode == ETCD__STREAM_FILL);
+    if (!st->is_aborted)
+        st->good = st->emitted;
+    st->is_aborted = true;
+    end = fill_end(st, st->announced - todo);
+    while (st->emitted < end)
+        TRY(fill_piece(st, pool, end - st->emitted, out));
     return ERR_OK;
 }
 
-enum err etcd_stream_abort(struct etcd_stream *st, struct slab_pool *pool, struct chain *out)
+bool etcd_stream_is_filled(const struct etcd_stream *st)
 {
-    size_t len = out->len;
-    enum err e;
-
-    CHECK(st->mode == ETCD__STREAM_FILL);
-    e = complete(st, pool, out);
-    if (e != ERR_OK) {
-        etcd__chain_cut(out, len);
-        return e;
-    }
-    st->emitted = st->announced;
-    st->applied = (struct etcd__stand){.count = 0};
-    st->is_over = true;
-    return ERR_OK;
+    return st->emitted == st->announced;
 }

@@ -47,6 +47,8 @@ struct etcd_stream {
     struct etcd__stand parsed;  /* at the end of the last batch */
     struct etcd__stand applied; /* at the end of the last one that was applied */
     size_t emitted, saved;
+    bool is_aborted; /* what goes out now is filler */
+    size_t good;     /* emitted before that */
 
     /* SPLIT: what waits for the last piece: of the message that holds the units before them, behind
      * them, and what stands outside of it */

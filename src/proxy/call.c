@@ -16,6 +16,7 @@
 #include "proxy/call.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "base/metrics.h"
 #include "grpc/grpc.h"
@@ -46,7 +47,8 @@ static void call_set_state(struct call *c, enum call_state to)
         [CALL_REFUSED] = 1 << CALL_COLLECTING | 1 << CALL_FAILED | 1 << CALL_GONE,
         [CALL_COLLECTING] = 1 << CALL_WAITING | 1 << CALL_OPEN | 1 << CALL_FAILED | 1 << CALL_GONE,
         [CALL_WAITING] = 1 << CALL_OPEN | 1 << CALL_FAILED | 1 << CALL_GONE,
-        [CALL_OPEN] = 1 << CALL_ANSWERED | 1 << CALL_FAILED | 1 << CALL_GONE,
+        [CALL_OPEN] = 1 << CALL_ANSWERED | 1 << CALL_FILLING | 1 << CALL_FAILED | 1 << CALL_GONE,
+        [CALL_FILLING] = 1 << CALL_FAILED | 1 << CALL_GONE,
         [CALL_ANSWERED] = 1 << CALL_GONE,
         [CALL_FAILED] = 1 << CALL_GONE,
         [CALL_GONE] = 0,
@@ -97,6 +99,7 @@ static void call_free_if_over(struct call *c)
     headers_drop(c);
     fields_fini(&c->trailers, &c->worker->pool.objects);
     sealed_msg_fini(&c->pending);
+    free(c->late_text);
     list_remove(&c->link_node);
     list_remove(&c->age_node);
     link = c->link;
@@ -215,10 +218,44 @@ static void answer_status(struct call *c, enum grpc_status status, const char *t
     down_ended(c);
 }
 
+/* Nothing more comes of etcd. is_whole: the client has no part of a message. */
+static void end_failed(struct call *c, bool is_whole, enum grpc_status status, const char *text,
+                       bool refuse_encoding)
+{
+    call_set_state(c, CALL_FAILED);
+    if (c->up != NULL)
+        h2_stream_reset(c->up, H2_CANCEL);
+    lane_kill(&c->answer);
+    if (is_whole) {
+        answer_status(c, status, text, refuse_encoding);
+    } else if (c->down != NULL && !c->down_has_ended) {
+        c->down_has_ended = true;
+        h2_stream_reset(c->down, H2_INTERNAL_ERROR);
+    }
+}
+
+/* The status has to wait for the rest of the message. False: no memory. */
+static bool fill_on(struct call *c, enum grpc_status status, const char *text)
+{
+    c->late_status = status;
+    c->late_text = strdup(text);
+    if (c->late_text == NULL)
+        return false;
+    call_set_state(c, CALL_FILLING);
+    return true;
+}
+
+void call_filled(struct call *c, enum lane_fill how)
+{
+    if (how != LANE_FILL_MORE)
+        end_failed(c, how == LANE_FILLED, c->late_status, c->late_text, false);
+}
+
 void call_fail(struct call *c, const struct failure *f)
 {
     char text[STATUS_TEXT_MAX];
     enum grpc_status status;
+    enum lane_fill how;
 
     if (c->state != CALL_REFUSED && !call_is_live(c))
         return;
@@ -228,16 +265,14 @@ void call_fail(struct call *c, const struct failure *f)
               (unsigned long long)c->id, (int)f->path.n,
               f->path.n > 0 ? (const char *)f->path.p : "", err_reason(f->err),
               grpc_status_name(status), text);
-    call_set_state(c, CALL_FAILED);
     tally_call(c->worker->tally, c->method, status);
-    if (c->up != NULL)
-        h2_stream_reset(c->up, H2_CANCEL);
-    lane_break_off(&c->answer);
+    how = lane_break_off(&c->answer);
     lane_kill(&c->request);
-    lane_kill(&c->answer);
     sealed_msg_fini(&c->pending);
     headers_drop(c);
-    answer_status(c, status, text, f->err == ERR_MESSAGE_COMPRESSED);
+    if (how == LANE_FILL_MORE && c->up != NULL && fill_on(c, status, text))
+        return;
+    end_failed(c, how == LANE_FILLED, status, text, f->err == ERR_MESSAGE_COMPRESSED);
 }
 
 void call_fail_err(struct call *c, enum err e)
@@ -251,13 +286,15 @@ void call_fail_err(struct call *c, enum err e)
 void call_shed(struct call *c)
 {
     bool is_stuck = c->down != NULL && h2_stream_queued(c->down) > 0;
+    bool is_cut = lane_is_in_message(&c->answer);
 
     lane_kill(&c->answer); /* a large answer is not completed with filler */
     call_fail_err(c, ERR_MEMORY_LIMIT);
     etcd_ask_fini(&c->ask);
     call_count_kept(c);
-    /* The status would wait behind what is queued. To gRPC clients this code is the same one. */
-    if (is_stuck)
+    /* The status would wait behind what is queued, or come in the middle of a message. To gRPC
+     * clients this code is the same one. */
+    if ((is_stuck || is_cut) && c->down != NULL)
         h2_stream_reset(c->down, H2_ENHANCE_YOUR_CALM);
 }
 
@@ -670,6 +707,8 @@ void call_on_up_trailers(struct h2_stream *s, struct h2_fields h)
 {
     struct call *c = h2_stream_user(s);
 
+    if (c->state == CALL_FILLING)
+        lane_end(&c->answer);
     if (c->state != CALL_OPEN)
         return;
     if (fields_copy(&c->trailers, &c->worker->pool.objects, h) != ERR_OK) {
@@ -726,5 +765,7 @@ void call_on_up_close(struct h2_stream *s, enum h2_code code, bool is_complete)
         up_broke(c, code, h2_conn_why(h2_stream_conn(s))[0] != '\0');
     else if (c->state == CALL_OPEN)
         lane_kill(&c->request);
+    else if (c->state == CALL_FILLING)
+        lane_end(&c->answer);
     call_free_if_over(c);
 }

@@ -19,6 +19,8 @@ enum call_state {
     CALL_COLLECTING,  /* the request is not whole; no upstream stream */
     CALL_WAITING,     /* ready to go, but etcd is being redialled */
     CALL_OPEN,        /* the upstream stream is open */
+    CALL_FILLING,     /* it failed, but the message that the client was promised is being completed
+                         while etcd sends it; then the status follows */
     CALL_ANSWERED,    /* etcd's trailers were handed on */
     CALL_FAILED,      /* we ended it with a status of our own */
     CALL_GONE,        /* the client reset it or its connection is lost */
@@ -36,11 +38,13 @@ struct call {
     struct h2_stream *up;   /* NULL before it is opened and after its on_close */
     struct lane request, answer;
     struct etcd_ask ask;
-    size_t kept_bytes;         /* of headers and watches, as counted in worker.kept_bytes */
-    struct fields headers;     /* to etcd; freed once sent */
-    struct fields trailers;    /* of etcd, until the answer lane is done */
-    uint64_t deadline_ns;      /* CLOCK_MONOTONIC; 0: none */
-    struct sealed_msg pending; /* CALL_WAITING: the unary request */
+    size_t kept_bytes;            /* of headers and watches, as counted in worker.kept_bytes */
+    struct fields headers;        /* to etcd; freed once sent */
+    struct fields trailers;       /* of etcd, until the answer lane is done */
+    uint64_t deadline_ns;         /* CLOCK_MONOTONIC; 0: none */
+    struct sealed_msg pending;    /* CALL_WAITING: the unary request */
+    enum grpc_status late_status; /* CALL_FILLING: what follows */
+    char *late_text;
     bool down_has_headers;     /* response headers were sent */
     bool down_has_ended;       /* we ended our side of the client's stream */
     bool client_has_ended;     /* the client ended its side */
@@ -87,6 +91,8 @@ void call_end_up(struct call *c);
 bool call_send_down(struct call *c, struct chain *bytes);
 /* The answer lane has handed on everything: trailers. */
 void call_finish(struct call *c);
+/* CALL_FILLING: the answer lane got on. */
+void call_filled(struct call *c, enum lane_fill how);
 void call_failure_init(const struct call *c, enum err e, struct failure *f);
 
 /* Handlers for the streams of both sides. */

@@ -185,7 +185,8 @@ static void lane_credit(struct lane *l)
 
     if (l->uncredited == 0 || from == NULL || l->state == LANE_PARKED)
         return;
-    if (l->state == LANE_OPEN && to != NULL && h2_stream_queued(to) >= LIMIT_STREAM_OUT)
+    if ((l->state == LANE_OPEN || l->state == LANE_FILLING) && to != NULL &&
+        h2_stream_queued(to) >= LIMIT_STREAM_OUT)
         return;
     if (c->state == CALL_WAITING && l->in.len >= LIMIT_STREAM_OUT)
         return;
@@ -268,6 +269,13 @@ void lane_feed(struct lane *l, struct slice *s)
         return;
     }
     l->uncredited += n;
+    if (l->state == LANE_FILLING) {
+        slice_drop(s);
+        lane__fill_on(l, n);
+        if (l->state == LANE_FILLING)
+            lane_credit(l);
+        return;
+    }
     if (chain_push(&l->in, s) != ERR_OK)
         lane__fail(l, ERR_NOMEM);
     else if (l->state == LANE_OPEN)
@@ -281,12 +289,16 @@ void lane_end(struct lane *l)
     l->has_ended = true;
     if (l->state == LANE_OPEN)
         lane__run(l);
+    else if (l->state == LANE_FILLING)
+        lane__fill_on(l, 0);
 }
 
 void lane_kick(struct lane *l)
 {
     if (l->state == LANE_OPEN)
         lane__run(l);
+    else if (l->state == LANE_FILLING)
+        lane_credit(l);
     else if (l->state == LANE_ENDED)
         lane_credit(l);
 }

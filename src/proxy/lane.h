@@ -19,6 +19,8 @@ enum lane_state {
     LANE_DEAD = 0, /* the call ended: bytes are dropped */
     LANE_OPEN,     /* takes bytes */
     LANE_PARKED,   /* a message waits for keys: nothing overtakes it */
+    LANE_FILLING,  /* the call failed within a large answer: etcd's bytes are dropped, and the
+                      message  is completed with filler as they come */
     LANE_ENDED,    /* all was handed on, the end included */
 };
 
@@ -52,10 +54,18 @@ void lane_feed(struct lane *l, struct slice *s);
 void lane_end(struct lane *l);
 /* The other side's queue got shorter, or something else changed that the lane may wait for. */
 void lane_kick(struct lane *l);
-/* Completes a large answer that was begun with its announced length, so that the client's parser
- * gets a whole message before the trailers with the error: a message cut short shows as "unexpected
- * EOF". */
-void lane_break_off(struct lane *l);
+/* How far the message is that the client was promised. */
+enum lane_fill {
+    LANE_FILL_BROKEN = 0, /* it can't be completed: only a reset tells the client */
+    LANE_FILL_MORE,       /* the lane is FILLING; call_filled tells how it ends */
+    LANE_FILLED,          /* whole, or none was begun */
+};
+/* The call failed. Completes a large answer that was begun with its announced length, so that the
+ * client's parser gets a whole message before the trailers with the error: a message cut short
+ * shows as "unexpected EOF". */
+enum lane_fill lane_break_off(struct lane *l);
+/* The client was promised a message that it does not have whole. */
+bool lane_is_in_message(const struct lane *l);
 /* Holds bytes of messages that are not complete or not handed on. */
 bool lane_is_holding(const struct lane *l);
 /* The memory that they keep from being freed. */

@@ -62,6 +62,8 @@ bool lane__has_values(enum etcd_content content);
 enum lane_step lane__stream_begin(struct lane *l, uint32_t length);
 enum lane_step lane__stream_step(struct lane *l);
 void lane__stream_over(struct lane *l);
+/* LANE_FILLING: n bytes came from etcd and were dropped, or its end came. */
+void lane__fill_on(struct lane *l, size_t n);
 /* The large answer in work keeps its announced length (as against one that is split). */
 bool lane__is_fill(const struct lane *l);
 

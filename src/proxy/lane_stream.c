@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A large answer: its bytes go through etcd_stream batch by batch, each with the same resolve and
  * apply as a whole message. One that keeps its announced length (FILL) is completed with filler
- * when the call fails; one that is split needs nothing. */
+ * when the call fails, at once or, when much is missing, as etcd sends it; one that is split needs
+ * nothing. */
 #include "base/metrics.h"
 #include "grpc/grpc.h"
 #include "proxy/lane_int.h"
@@ -92,13 +93,50 @@ enum lane_step lane__stream_step(struct lane *l)
     return lane__apply_failed(l, l->bench->plan.err);
 }
 
-void lane_break_off(struct lane *l)
-{
-    struct chain out = {0};
+/* --- broken off ------------------------------------------------------------------------------ */
 
-    if (l->stream == NULL || !lane__is_fill(l) || l->call->down == NULL)
-        return;
-    if (etcd_stream_abort(l->stream, &l->call->worker->pool, &out) == ERR_OK)
-        (void)!h2_stream_send(l->call->down, &out, false);
+static enum lane_fill fill(struct lane *l)
+{
+    struct call *c = l->call;
+    struct chain out = {0};
+    enum err e = etcd_stream_fill(l->stream, &c->worker->pool, l->stream_todo, &out);
+
+    if (e == ERR_OK && out.len > 0)
+        e = h2_stream_send(c->down, &out, false);
     chain_fini(&out);
+    if (e != ERR_OK)
+        return LANE_FILL_BROKEN;
+    if (etcd_stream_is_filled(l->stream))
+        return LANE_FILLED;
+    return l->has_ended ? LANE_FILL_BROKEN : LANE_FILL_MORE;
+}
+
+static void count_sent(struct lane *l, size_t n)
+{
+    l->stream_todo -= n < l->stream_todo ? n : l->stream_todo;
+}
+
+enum lane_fill lane_break_off(struct lane *l)
+{
+    if (l->stream == NULL || !lane__is_fill(l) || l->call->down == NULL)
+        return LANE_FILLED;
+    lane__bench_give_back(l); /* and what it waits for */
+    count_sent(l, l->in.len);
+    chain_clear(&l->in);
+    chain_clear(&l->stream_in);
+    chain_clear(&l->msg);
+    loop_task_cancel(&l->turn);
+    l->state = LANE_FILLING;
+    return fill(l);
+}
+
+void lane__fill_on(struct lane *l, size_t n)
+{
+    count_sent(l, n);
+    call_filled(l->call, fill(l));
+}
+
+bool lane_is_in_message(const struct lane *l)
+{
+    return l->relay_left > 0 || (l->stream != NULL && lane__is_fill(l));
 }

@@ -7,6 +7,7 @@ import copy
 
 import harness  # first: it sets the path to tests/fake
 import fake_etcd
+import h2raw
 from client import prefix_end
 from fake_etcd import KV, WATCH
 from harness import Code, envelope
@@ -542,6 +543,105 @@ class Large(LyingEtcd):
         self.assertTrue(answer.succeeded)
         self.lie(KV + "Txn", lambda answer, _: setattr(answer.responses[1].response_range.kvs[7], "value", SECRET))
         self.refused(self.client.txn, [], [get, get])
+
+
+class Filler(LyingEtcd):
+    """What etcd has announced and not sent is not ours to make up: filler is at most 64 MiB, or what etcd has
+    really sent. A status that can't come behind a whole message comes as a reset."""
+    INTERNAL_ERROR = 2
+
+    def announce(self, path, size, body, then):
+        """Answers with a message of `size` bytes that begins with body, and goes on with then(call)."""
+        def script(call):
+            if call.path != path:
+                return False
+            call.raw(b"\0" + size.to_bytes(4, "big") + body)
+            then(call)
+            return True
+        self.fake.script = script
+
+    def planted(self):
+        """A KeyValue whose value does not open."""
+        return field(2, field(1, self.secret()) + field(5, SECRET))
+
+    def begin(self, size, body, then):
+        self.announce(KV + "Range", size, body, then)
+        client = h2raw.Client(self.proxy.address)
+        self.addCleanup(client.close)
+        request = rpc.RangeRequest(key=self.secret()).SerializeToString()
+        return client, client.start(KV + "Range", h2raw.grpc_message(request))
+
+    def test_a_cut_answer(self):
+        for size in (2 << 30, (64 << 20) + 100):
+            client, sid = self.begin(size, field(2, field(1, self.secret())[:-3]), lambda call: call.trailers())
+            stream = client.wait(sid)
+            self.assertEqual(stream.reset, self.INTERNAL_ERROR)
+            self.assertLess(len(stream.data), 1000)
+
+    def test_a_lost_answer(self):
+        client, sid = self.begin(2 << 30, self.planted(), lambda call: call.rst(2))
+        stream = client.wait(sid)
+        self.assertEqual(stream.reset, self.INTERNAL_ERROR)
+        self.assertLess(len(stream.data), 1000)
+
+    def test_an_answer_that_stops(self):
+        """Nothing is made up while etcd is silent; others are not held up; the client may leave."""
+        before = self.proxy.process.peak_mib()
+        client, sid = self.begin(2 << 30, self.planted(), lambda call: None)
+        with self.assertRaises(TimeoutError):
+            client.wait(sid, 0.5)
+        self.assertLess(len(client.stream(sid).data), 1000)
+        self.assertIsNone(client.stream(sid).reset)
+        self.fake.script = None
+        self.client.put(self.secret("other"), b"1")
+        self.assertEqual(self.client.value(self.secret("other")), b"1")
+        client.close()
+        harness.wait_until(lambda: KV + "Range" in self.fake.resets, what="the reset")
+        if not harness.SANITIZED:
+            self.assertLess(self.proxy.process.peak_mib(), before + 8)
+
+    def test_small_rests_are_filled_at_once(self):
+        """Up to 64 MiB, also when etcd is silent."""
+        size = 20 << 20
+        client, sid = self.begin(size, self.planted(), lambda call: None)
+        stream = client.wait(sid, 30)
+        self.assertEqual(stream.status, Code.DATA_LOSS.value[0])
+        self.assertEqual(len(stream.data), size + 5)
+
+    def test_the_status_arrives(self):
+        """etcd sends all that it has announced: the client gets as many bytes, and the status."""
+        chunk = field(2, field(1, self.secret()) + field(5, bytes(1 << 20)))
+        for count in (3, 70):
+            body = self.planted()
+
+            def rest(call, count=count):
+                for _ in range(count):
+                    call.raw(chunk)
+                call.trailers()
+            size = len(body) + count * len(chunk)
+            client, sid = self.begin(size, body, rest)
+            stream = client.wait(sid, 60)
+            self.assertEqual((stream.status, stream.reset), (Code.DATA_LOSS.value[0], None))
+            self.assertEqual(len(stream.data), size + 5)
+            rpc.RangeResponse.FromString(bytes(stream.data[5:]))
+            client.close()
+
+    def test_at_the_pace_of_etcd(self):
+        """A rest of more than 64 MiB goes out as etcd sends it, never more."""
+        chunk = field(2, field(1, self.secret()) + field(5, bytes(1 << 20)))
+        calls = []
+        client, sid = self.begin(2 << 30, self.planted(), calls.append)
+        stream = client.stream(sid)
+        sent = 5 + len(self.planted())
+        for _ in range(4):
+            client.wait_for(lambda: len(stream.data) > sent - 1000, 10, "filler")
+            with self.assertRaises(TimeoutError):
+                client.wait(sid, 0.1)
+            self.assertLessEqual(len(stream.data), sent)
+            calls[0].raw(chunk)
+            sent += len(chunk)
+        calls[0].trailers()
+        self.assertEqual(client.wait(sid).reset, self.INTERNAL_ERROR)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
  * anywhere, the message still parses and has the announced length. */
 #include "stream_kit.h"
 
+#include "pb/pb.h"
+
 /* --- FILL ------------------------------------------------------------------------------------ */
 
 static void fill_once(enum etcd_content content, const struct buf *in, const struct buf *want,
@@ -130,7 +132,8 @@ static void abort_and_check(struct feed *f, enum etcd_content content, size_t an
 {
     struct buf out, got;
 
-    assert_int_equal(etcd_stream_abort(f->stream, &fix.pool, &f->out), ERR_OK);
+    assert_int_equal(etcd_stream_fill(f->stream, &fix.pool, announced - f->fed, &f->out), ERR_OK);
+    assert_true(etcd_stream_is_filled(f->stream));
     out = buf_chain(&f->out);
     assert_int_equal(out.n, announced);
     got = kit_canonical(content, &out); /* parses, and holds nothing unknown but fillers */
@@ -201,6 +204,52 @@ static void test_fail_and_abort(void **state)
     }
 }
 
+/* What is missing goes out at once when it is at most LIMIT_FILLER or what has come; else never
+ * more than has come, and the rest when that is enough. */
+static void fill_in_steps(size_t announced, size_t step)
+{
+    size_t here = 2000, good; /* of etcd's bytes, as the caller counts them */
+    struct buf in = kit_range(3, 10, true);
+    struct feed f;
+
+    feed_init_batch(&f, ETCD_RANGE, &in, announced, LIMIT_LANE_TURN);
+    feed_all(&f, &in, in.n - 100, 50);
+    assert_int_equal(f.err, ERR_OK);
+    good = f.out.len;
+    for (;;) {
+        size_t allowed = here > LIMIT_FILLER ? here : LIMIT_FILLER;
+
+        assert_int_equal(etcd_stream_fill(f.stream, &fix.pool, announced - here, &f.out), ERR_OK);
+        assert_int_equal(etcd_stream_is_filled(f.stream), f.out.len == announced);
+        assert_true(f.out.len - good <= allowed);
+        if (announced - good <= allowed)
+            break;
+        assert_true(f.out.len <= here + 2 * PB_VARINT_MAX);
+        assert_true(f.out.len >= here);
+        here = here + step < announced ? here + step : announced;
+    }
+    assert_true(etcd_stream_is_filled(f.stream));
+    buf_free(&in);
+    feed_fini(&f);
+}
+
+static void test_filler_is_bounded(void **state)
+{
+    static const size_t sizes[] = {3000,
+                                   1u << 20,
+                                   LIMIT_FILLER,
+                                   LIMIT_FILLER + 1999,
+                                   LIMIT_FILLER + 5000,
+                                   2 * LIMIT_FILLER,
+                                   2000000000};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+        fill_in_steps(sizes[i], 16384);
+        fill_in_steps(sizes[i], 100000000);
+    }
+}
+
 /* Is it well formed, but for what lies in headers (they pass unread)? */
 static bool is_well_formed(enum etcd_content content, const struct buf *in)
 {
@@ -248,7 +297,7 @@ static void test_mutations(void **state)
         feed_all(&f, &in, in.n, 1 + fix_random(&fix, 300));
         if (f.err != ERR_OK) {
             refused++;
-            assert_int_equal(etcd_stream_abort(f.stream, &fix.pool, &f.out), ERR_OK);
+            assert_int_equal(etcd_stream_fill(f.stream, &fix.pool, 0, &f.out), ERR_OK);
         } else {
             assert_true(f.is_done);
         }
@@ -651,6 +700,7 @@ int main(void)
         cmocka_unit_test(test_fill_unknown),
         cmocka_unit_test(test_abort_everywhere),
         cmocka_unit_test(test_fail_and_abort),
+        cmocka_unit_test(test_filler_is_bounded),
         cmocka_unit_test(test_mutations),
         cmocka_unit_test(test_rules),
         cmocka_unit_test(test_limits),
