@@ -189,6 +189,18 @@ class Reads(KmsV1):
             self.assertEqual(proxy.client.value(self.secret(str(i))), VALUE)
         self.assertEqual(self.kms.calls["v1.Decrypt"] - before, 8)
 
+    def test_a_huge_bound_costs_nothing(self):
+        """cachesize is a bound, not an allocation: the largest that kube-apiserver takes is taken, too."""
+        self.plant(self.secret(), None, stored=envelope.seal_v1(self.secret(), VALUE))
+        usual = self.start_proxy(self.entry(*self.v2), self.entry())
+        proxy = self.start_proxy(self.entry(*self.v2), self.entry(cachesize=2147483647))
+        before = self.kms.calls["v1.Decrypt"]
+        for _ in range(2):
+            self.assertEqual(proxy.client.value(self.secret()), VALUE)
+        self.assertEqual(self.kms.calls["v1.Decrypt"] - before, 1)
+        if not harness.SANITIZED:
+            self.assertLess(proxy.process.rss_mib(), usual.process.rss_mib() + 4)
+
     def test_migration(self):
         """v2 before v1 on one socket: old values are read, what is written is v2's."""
         self.plant(self.secret(), None, stored=envelope.seal_v1(self.secret(), VALUE))
