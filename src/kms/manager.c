@@ -55,14 +55,16 @@ struct kms_manager {
 
 /* --- news ------------------------------------------------------------------------------------- */
 
-/* dek NULL: the ring shall make room. False when out of memory. */
-static bool tell(const struct joined *j, uint32_t slot, struct dek *dek, uint64_t expiry_ms)
+/* False when out of memory. */
+static bool tell(const struct joined *j, enum kms_news_kind kind, uint32_t slot, struct dek *dek,
+                 uint64_t expiry_ms)
 {
     struct kms_news *n = calloc(1, sizeof *n);
 
     if (n == NULL)
         return false;
     n->ring = ring_handle_ref(j->handle);
+    n->kind = kind;
     n->slot = slot;
     n->dek = dek == NULL ? NULL : dek_ref(dek);
     n->expiry_ms = expiry_ms;
@@ -73,7 +75,8 @@ static bool tell(const struct joined *j, uint32_t slot, struct dek *dek, uint64_
 
 static bool tell_state(const struct joined *j, const struct plugin *p)
 {
-    return p->dek == NULL || tell(j, p->provider->slot, p->dek, p->life.expiry.ms);
+    return !p->life.has_state ||
+           tell(j, KMS_NEWS_STATE, p->provider->slot, p->dek, p->life.expiry.ms);
 }
 
 static void mark_behind(struct kms_manager *m, struct joined *j)
@@ -153,7 +156,7 @@ static void on_no_room(struct plugin *p)
     for (size_t i = 0; i < m->member_count; i++)
         unwraps_make_room(&m->members[i].unwraps);
     LIST_FOREACH(it, &m->rings)
-    (void)tell(LIST_ENTRY(it, struct joined, node), 0, NULL, 0);
+    (void)tell(LIST_ENTRY(it, struct joined, node), KMS_NEWS_MAKE_ROOM, 0, NULL, 0);
 }
 
 /* --- mail ------------------------------------------------------------------------------------- */
