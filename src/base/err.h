@@ -108,7 +108,8 @@ enum err_fault {
     X(NO_STATE, "no_state", FAULT_KMS, GRPC_FAILED_PRECONDITION)                                   \
     X(KMS_AWAY, "kms_away", FAULT_KMS, GRPC_FAILED_PRECONDITION)                                   \
     X(KMS_ERROR, "kms_error", FAULT_KMS, GRPC_DATA_LOSS)                                           \
-    X(NO_WRITE_KEY, "no_write_key", FAULT_KMS, GRPC_UNAVAILABLE)
+    X(NO_WRITE_KEY, "no_write_key", FAULT_KMS, GRPC_UNAVAILABLE)                                   \
+    X(DEK_SOURCE_EXPOSED, "dek_source_exposed", FAULT_KMS, GRPC_UNAVAILABLE)
 
 enum err {
 #define X(name, text, fault, status) ERR_##name,

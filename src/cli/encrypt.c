@@ -79,6 +79,7 @@ static int status_of(enum err e)
     case ERR_NO_STATE:
     case ERR_KMS_AWAY:
     case ERR_NO_WRITE_KEY:
+    case ERR_DEK_SOURCE_EXPOSED:
         return CLI_UNREACHABLE;
     default:
         return err_status(e) == GRPC_DATA_LOSS ? CLI_UNREADABLE : CLI_ERROR;

@@ -20,6 +20,7 @@
 #include "base/registry.h"
 #include "base/secret.h"
 #include "kms/codec.h"
+#include "kms/exposure.h"
 #include "kms/text.h"
 
 #define SERVICE "/v2.KeyManagementService/"
@@ -190,6 +191,11 @@ static void take_wrapped(struct plugin *p, const struct dek_id *id)
     struct dek *dek = NULL;
     enum err e;
 
+    if (kms_answer_exposes(id, bytes_of(p->seed, PLUGIN_SECRET_LEN))) {
+        metric_refused(ERR_DEK_SOURCE_EXPOSED);
+        wrap_failed(p, KMS_EXPOSURE_TEXT);
+        return;
+    }
     if (lifecycle_on_wrapped(&p->life, plugin_time(p), id, p->uid) != LIFECYCLE_INSTALL) {
         plugin_end_check(p, false);
         return;
@@ -230,7 +236,7 @@ static void on_encrypt(void *arg, const struct client_answer *a)
     codec_wrapped_fini(&w);
 }
 
-static enum err secret_new(struct plugin *p, uint8_t **out)
+enum err plugin_random_secret(struct plugin *p, uint8_t **out)
 {
     uint8_t *secret = secret_alloc(PLUGIN_SECRET_LEN);
     enum err e;
@@ -253,7 +259,7 @@ static enum err secret_new(struct plugin *p, uint8_t **out)
 enum err plugin_make_secret(struct plugin *p, uint8_t **out)
 {
     uint64_t began_ns = loop_hrtime_ns();
-    enum err e = secret_new(p, out);
+    enum err e = plugin_random_secret(p, out);
 
     if (e == ERR_OK)
         registry_observe(REGISTRY_KEY_TIME, NO_LABELS, (double)(loop_hrtime_ns() - began_ns) / 1e9);

@@ -24,7 +24,7 @@ struct plugin {
     /* the check under way */
     struct client_call *call;
     uint64_t call_began_ns; /* for metrics */
-    uint8_t *seed;          /* secret memory */
+    uint8_t *seed;          /* secret memory; KMS v1: what the check has wrapped */
     char uid[37];
     uint64_t check_ends_ms; /* KMS v1: deadline of the section under way */
     bool was_healthy;       /* when the log was told last */
@@ -56,7 +56,7 @@ enum plugin_verdict {
 
 struct plugin_answer {
     enum plugin_verdict verdict;
-    enum err err;         /* PLUGIN_FAILED */
+    enum err err;         /* not PLUGIN_UNWRAPPED */
     struct bytes secret;  /* PLUGIN_UNWRAPPED; borrowed, wiped afterwards */
     struct bytes wrapped; /* of plugin_wrap: the same, wrapped */
     char why[256];        /* the others */
@@ -90,6 +90,8 @@ void plugin_v1_check(struct plugin *p);
 void plugin_end_check(struct plugin *p, bool has_changed);
 struct lifecycle_time plugin_time(const struct plugin *p);
 /* PLUGIN_SECRET_LEN random bytes in secret memory. Errors: ERR_NOMEM, ERR_RANDOM. */
+MUST_CHECK enum err plugin_random_secret(struct plugin *p, uint8_t **out);
+/* The same for a DEK or a seed: counted as such. */
 MUST_CHECK enum err plugin_make_secret(struct plugin *p, uint8_t **out);
 /* What kube-apiserver would have got. Its calls wait for a connection: without one their deadline
  * passes. */

@@ -126,6 +126,7 @@ enum grpc_status status_of(const struct failure *f, char text[static STATUS_TEXT
     case ERR_KMS_AWAY:
     case ERR_NO_STATE:
     case ERR_NO_WRITE_KEY:
+    case ERR_DEK_SOURCE_EXPOSED:
         return kms_status(f, text);
     case ERR_ANS_HTTP:
         return http_status(f, text);

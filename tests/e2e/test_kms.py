@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A KMS plugin that is slow, wrong, gone, or rotates: what works goes on, what doesn't is refused, nothing is
 written in clear, and nobody else is held up."""
+import base64
+import os
 import threading
 import time
 
@@ -297,6 +299,42 @@ class Wrong(Kms):
                 proxy.stop()
                 for attribute in changes:
                     setattr(self.kms, attribute, honest[attribute])
+
+    def test_a_plugin_that_wraps_nothing(self):
+        """Whoever reads etcd would have the key: no such seed is used, and log, health and metric say why."""
+        self.kms.wrapping = bytes
+        proxy = self.start_proxy(wait=False)
+        self.assertStatus(Code.UNAVAILABLE, proxy.client.put, self.secret(), VALUE, text="nothing was written")
+        self.assertIn("the answer of Encrypt holds the DEK source itself", proxy.process.log())
+        status, body = harness.http_get(proxy.metrics_address, "/healthz/kms-providers")
+        self.assertEqual(status, 500)
+        self.assertIn(b"the answer of Encrypt holds the DEK source itself", body)
+        self.assertEqual(proxy.metric("etcd_envelope_kms_healthy"), 0)
+        for seen, wrapping in enumerate((
+                lambda dek: b"wrapped:" + dek + b":" + os.urandom(16), base64.b64encode,
+                lambda dek: base64.urlsafe_b64encode(b"x" + dek), lambda dek: dek.hex().encode())):
+            self.kms.wrapping = wrapping
+            self.another_check(proxy, seen + 1)
+        self.kms.wrapping = None
+        self.kms.annotate = lambda dek: {"note.example.com": dek}
+        self.another_check(proxy, 5)
+        self.kms.annotate = None
+        wait_until(lambda: self.asked_for_health(proxy) == 200, 10, "a good plugin")
+        proxy.client.put(self.secret(), VALUE)
+        self.assertSealed(self.secret(), VALUE)
+        self.assertNothingClear()
+
+    def asked_for_health(self, proxy):
+        return harness.http_get(proxy.metrics_address, "/healthz/kms-providers")[0]
+
+    def another_check(self, proxy, seen):
+        """Asking for health starts a check when the last bad one is 3 s old."""
+        count = 'reason="dek_source_exposed"'
+
+        def refused():
+            self.assertEqual(self.asked_for_health(proxy), 500)
+            return proxy.metric("etcd_envelope_refused_total", count)
+        wait_until(lambda: refused() > seen, 10, "another refusal", step=0.2)
 
     def test_unhealthy_but_answering(self):
         """healthz that is not ok never stops writes, as in Kubernetes."""

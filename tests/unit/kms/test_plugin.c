@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "base/metrics.h"
 #include "base/secret.h"
 #include "fake_plugin.h"
 #include "kms/plugin.h"
@@ -185,6 +186,10 @@ static void what_encrypt_answers_wrongly_is_thrown_away(void **state)
     f.fake.encrypt.how = FAKE_OVERSIZE;
     check();
     expect_bad("malformed answer");
+    f.fake.encrypt.how = FAKE_ECHOES;
+    check();
+    expect_bad("the answer of Encrypt holds the DEK source itself");
+    assert_int_equal(metric_refused_get(ERR_DEK_SOURCE_EXPOSED), 1);
     f.fake.encrypt.how = FAKE_SILENT;
     check();
     expect_bad("DeadlineExceeded");
