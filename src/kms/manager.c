@@ -13,7 +13,6 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "base/secret.h"
 #include "kms/kms_int.h"
 #include "kms/text.h"
 #include "kms/unwrap.h"
@@ -40,7 +39,6 @@ struct kms_manager {
     enum manager_state state;
     struct loop *loop;
     struct mailbox box;
-    struct randpool *pool; /* secret memory: seeds come of it */
     struct list rings;
     struct loop_timer retell;
     struct loop_timer closing;
@@ -201,7 +199,7 @@ static enum err member_init(struct kms_manager *m, const struct kms_plugin_opts 
         LOG(ERROR, "not a KMS provider", "provider=\"%s\"", o->provider->name);
         return ERR_CONFIG;
     }
-    e = plugin_init(&member->plugin, m->loop, m->pool, o);
+    e = plugin_init(&member->plugin, m->loop, o);
     if (e == ERR_CONFIG)
         LOG(ERROR, "KMS endpoint is no usable unix:// URL", "provider=\"%s\"", o->provider->name);
     TRY(e);
@@ -249,7 +247,6 @@ static void begin_close(struct kms_manager *m)
             m, (struct keyring *)(uintptr_t)LIST_FIRST(&m->rings, struct joined, node)->id);
     loop_timer_fini(&m->retell);
     loop_task_cancel(&m->primed_task);
-    secret_free(m->pool, sizeof *m->pool);
     mailbox_close(&m->box);
     CHECK(loop_timer_start(m->loop, &m->closing, CLOSE_MS) == ERR_OK);
 }
@@ -268,15 +265,12 @@ static enum err timers_init(struct kms_manager *m)
 enum err kms_manager_new(const struct kms_manager_opts *o, struct kms_manager **out)
 {
     struct kms_manager *m = calloc(1, sizeof *m + o->plugin_count * sizeof m->members[0]);
-    enum err e = ERR_NOMEM;
+    enum err e;
 
     if (m == NULL)
         return ERR_NOMEM;
     m->loop = o->loop;
     list_init(&m->rings);
-    m->pool = secret_alloc(sizeof *m->pool);
-    if (m->pool == NULL)
-        goto err_manager;
     e = timers_init(m);
     if (e != ERR_OK)
         goto err_timers;
@@ -295,8 +289,6 @@ enum err kms_manager_new(const struct kms_manager_opts *o, struct kms_manager **
 err_timers:
     loop_timer_fini(&m->retell);
     loop_timer_fini(&m->closing);
-    secret_free(m->pool, sizeof *m->pool);
-err_manager:
     free(m);
     return e;
 }

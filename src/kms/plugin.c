@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One check:
  *   1. plugin_check asks Status;
- *   2. lifecycle_on_status says whether a new seed is due; then a seed of the random pool is sent
- * to Encrypt from secret memory;
+ *   2. lifecycle_on_status says whether a new seed is due; then a new random seed is sent to
+ * Encrypt from secret memory;
  *   3. an answer that lifecycle_on_wrapped accepts becomes the write DEK;
  *   4. end_check tells the manager and sets the timer of the next one.
  * Failure modes: whatever fails ends the check as bad, with the old DEK and its old expiry in
@@ -17,6 +17,7 @@
 
 #include "base/log.h"
 #include "base/metrics.h"
+#include "base/randpool.h"
 #include "base/registry.h"
 #include "base/secret.h"
 #include "kms/codec.h"
@@ -247,7 +248,7 @@ enum err plugin_random_secret(struct plugin *p, uint8_t **out)
     }
     if (secret == NULL)
         return ERR_NOMEM;
-    e = randpool_get(p->pool, secret, PLUGIN_SECRET_LEN);
+    e = random_get(secret, PLUGIN_SECRET_LEN);
     if (e != ERR_OK) {
         secret_free(secret, PLUGIN_SECRET_LEN);
         return e;
@@ -275,7 +276,7 @@ static enum err ask_encrypt(struct plugin *p)
 
     p->uid[0] = '\0';
     TRY(plugin_make_secret(p, &p->seed));
-    TRY(randpool_uuid(p->pool, p->uid));
+    TRY(random_uuid(p->uid));
     TRY(codec_encrypt_write(bytes_of(p->seed, PLUGIN_SECRET_LEN), p->uid, &req));
     p->call_began_ns = loop_hrtime_ns();
     e = client_call(p->client, SERVICE "Encrypt", codec_request_bytes(&req), p->timeout_ms,
@@ -411,13 +412,14 @@ static void on_decrypt(void *arg, const struct client_answer *a)
     codec_v1_answer_fini(&v1);
 }
 
-static enum err write_decrypt(struct plugin *p, const struct dek_id *id, struct codec_request *req)
+static enum err write_decrypt(const struct plugin *p, const struct dek_id *id,
+                              struct codec_request *req)
 {
     char uid[37];
 
     if (is_v1(p))
         return codec_v1_decrypt_write(id->wrapped, req);
-    TRY(randpool_uuid(p->pool, uid));
+    TRY(random_uuid(uid));
     return codec_decrypt_write(id, uid, req);
 }
 
@@ -451,8 +453,7 @@ void plugin_unwrap_cancel(struct plugin_unwrap *u)
 
 /* --- life ------------------------------------------------------------------------------------- */
 
-enum err plugin_init(struct plugin *p, struct loop *loop, struct randpool *pool,
-                     const struct kms_plugin_opts *o)
+enum err plugin_init(struct plugin *p, struct loop *loop, const struct kms_plugin_opts *o)
 {
     struct net_url url;
     enum err e;
@@ -460,7 +461,6 @@ enum err plugin_init(struct plugin *p, struct loop *loop, struct randpool *pool,
     TRY(plugin_endpoint_parse(o->endpoint, &url));
     *p = (struct plugin){
         .loop = loop,
-        .pool = pool,
         .provider = o->provider,
         .timeout_ms = o->timeout_ms == 0 ? PLUGIN_TIMEOUT_MS : o->timeout_ms,
     };

@@ -5,7 +5,6 @@
 #ifndef KMS_PLUGIN_H
 #define KMS_PLUGIN_H
 
-#include "base/randpool.h"
 #include "client/client.h"
 #include "kms/lifecycle.h"
 #include "kms/manager.h"
@@ -14,7 +13,6 @@
 
 struct plugin {
     struct loop *loop;
-    struct randpool *pool; /* in secret memory */
     const struct provider *provider;
     uint64_t timeout_ms;
     struct client *client;
@@ -40,7 +38,7 @@ struct plugin {
 MUST_CHECK enum err plugin_endpoint_parse(const char *endpoint, struct net_url *out);
 
 /* Errors: ERR_CONFIG (endpoint), ERR_NOMEM. p need not be fini'd then. */
-MUST_CHECK enum err plugin_init(struct plugin *p, struct loop *loop, struct randpool *pool,
+MUST_CHECK enum err plugin_init(struct plugin *p, struct loop *loop,
                                 const struct kms_plugin_opts *o);
 void plugin_fini(struct plugin *p);
 /* Begins a check now, unless one is on its way. With KMS v1 one follows only when it failed or is
