@@ -217,17 +217,19 @@ static void answer_status(struct call *c, enum grpc_status status, const char *t
 
 void call_fail(struct call *c, const struct failure *f)
 {
-    char text[STATUS_TEXT_MAX];
+    char text[STATUS_TEXT_MAX], log_text[STATUS_TEXT_MAX];
     enum grpc_status status;
 
     if (c->state != CALL_REFUSED && !call_is_live(c))
         return;
     status = status_of(f, text);
+    status_log_text(f, log_text);
     metric_refused(f->err);
     LOG_RATED(INFO, "call failed", "call=%llu method=%.*s reason=%s status=%s text=\"%s\"",
               (unsigned long long)c->id, (int)f->path.n,
               f->path.n > 0 ? (const char *)f->path.p : "", err_reason(f->err),
-              grpc_status_name(status), text);
+              grpc_status_name(status), log_text);
+    status_log_key(f, c->id);
     call_set_state(c, CALL_FAILED);
     tally_call(c->worker->tally, c->method, status);
     if (c->up != NULL)
