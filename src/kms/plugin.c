@@ -22,12 +22,12 @@
 #include "base/secret.h"
 #include "kms/codec.h"
 #include "kms/exposure.h"
+#include "kms/socket_path.h"
 #include "kms/text.h"
 
 #define SERVICE "/v2.KeyManagementService/"
 #define V1_DECRYPT "/v1beta1.KeyManagementService/Decrypt"
 #define AUTHORITY "localhost"
-#define SUN_PATH_MAX 108u
 
 /* --- endpoint --------------------------------------------------------------------------------- */
 
@@ -68,7 +68,7 @@ static enum err percent_decode(const char *text, char *out, size_t cap)
 
 enum err plugin_endpoint_parse(const char *endpoint, struct net_url *out)
 {
-    char path[SUN_PATH_MAX];
+    char path[PLUGIN_SOCKET_MAX];
     const char *rest = endpoint + 5;
 
     if (strncasecmp(endpoint, "unix:", 5) != 0)
@@ -150,6 +150,11 @@ static void log_check(struct plugin *p)
         LOG(WARN, "KMS check failed", "provider=\"%s\" why=\"%s\"", p->provider->name, p->life.why);
     else if (!p->was_healthy)
         LOG(INFO, "KMS is healthy", "provider=\"%s\"", p->provider->name);
+    /* A plugin that came after us: its socket's mode could not be judged before. */
+    if (p->life.is_healthy && !p->has_judged_socket) {
+        (void)socket_path_warn(p->provider->name, p->socket_path, true);
+        p->has_judged_socket = true;
+    }
     p->was_healthy = p->life.is_healthy;
 }
 
@@ -464,6 +469,8 @@ enum err plugin_init(struct plugin *p, struct loop *loop, const struct kms_plugi
         .provider = o->provider,
         .timeout_ms = o->timeout_ms == 0 ? PLUGIN_TIMEOUT_MS : o->timeout_ms,
     };
+    snprintf(p->socket_path, sizeof p->socket_path, "%.107s", url.host);
+    p->has_judged_socket = socket_path_warn(p->provider->name, p->socket_path, false);
     lifecycle_init(&p->life, o->provider->name);
     loop_timer_init(&p->poll, on_poll);
     TRY(client_new(loop, &url, NULL, AUTHORITY, &p->client));

@@ -10,11 +10,14 @@
 #include "kms/manager.h"
 
 #define PLUGIN_TIMEOUT_MS 3000u
+#define PLUGIN_SOCKET_MAX 108u /* sun_path of Linux */
 
 struct plugin {
     struct loop *loop;
     const struct provider *provider;
     uint64_t timeout_ms;
+    char socket_path[PLUGIN_SOCKET_MAX];
+    bool has_judged_socket; /* it was there when warnings about it were given */
     struct client *client;
     struct lifecycle life;
     struct dek *dek; /* NULL while life.has_state is false, and with KMS v1 */

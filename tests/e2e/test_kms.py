@@ -4,6 +4,7 @@
 written in clear, and nobody else is held up."""
 import base64
 import os
+import signal
 import threading
 import time
 
@@ -342,6 +343,51 @@ class Wrong(Kms):
         proxy = self.start_proxy()
         proxy.client.put(self.secret(), VALUE)
         self.assertSealed(self.secret(), VALUE)
+
+
+class Socket(Kms):
+    """A socket that others may replace or use is named at the start, at a reload, and when the plugin comes later."""
+    WARNING = "KMS socket is not safe"
+
+    def warnings(self, proxy):
+        return [line for line in proxy.process.log().splitlines() if self.WARNING in line]
+
+    def test_safe(self):
+        os.chmod(self.kms.path, 0o700)
+        self.assertEqual(self.warnings(self.start_proxy()), [])
+
+    def test_start_and_reload(self):
+        folder = self.env.path(self.name + "-open")
+        folder.mkdir()
+        folder.chmod(0o777)
+        kms = harness.fake_kms.FakeKms(str(folder / "sock"))
+        self.addCleanup(kms.stop)
+        os.chmod(kms.path, 0o777)
+        config = self.env.config(kms.path, name=self.name + "-open.yaml")
+        proxy = self.start_proxy(config=config)
+        self.assertEqual(len(self.warnings(proxy)), 2)
+        self.assertIn(f"path={folder} ", self.warnings(proxy)[0])
+        self.assertIn(f"path={folder}/sock ", self.warnings(proxy)[1])
+        folder.chmod(0o755)
+        os.chmod(kms.path, 0o700)
+        link = self.env.path(self.name + "-link")
+        link.symlink_to(folder)
+        config.write_text(config.read_text().replace(str(folder), str(link)))
+        proxy.process.signal(signal.SIGHUP)
+        wait_until(lambda: "configuration reloaded" in proxy.process.log(), 10, "reload")
+        self.assertEqual(len(self.warnings(proxy)), 3)
+        self.assertIn(f"path={link} ", self.warnings(proxy)[2])
+
+    def test_plugin_that_comes_later(self):
+        self.kms.stop()
+        proxy = self.start_proxy(wait=False)
+        self.assertEqual(self.warnings(proxy), [])
+        umask = os.umask(0)
+        self.addCleanup(os.umask, umask)
+        self.kms.start()
+        wait_until(lambda: harness.http_get(proxy.metrics_address, "/readyz")[0] == 200, 15, "a healthy plugin", step=0.2)
+        self.assertEqual(len(self.warnings(proxy)), 1)
+        self.assertIn(f"path={self.kms.path} ", self.warnings(proxy)[0])
 
 
 class Rotation(Kms):
