@@ -327,12 +327,7 @@ static bool call_open_up(struct call *c)
         return false;
     }
     if (!add_timeout(c)) {
-        /* By its own clock, which began earlier, the client has given up. */
-        call_set_state(c, CALL_FAILED);
-        tally_call(c->worker->tally, c->method, GRPC_DEADLINE_EXCEEDED);
-        lane_kill(&c->request);
-        lane_kill(&c->answer);
-        answer_status(c, GRPC_DEADLINE_EXCEEDED, "context deadline exceeded", false);
+        call_fail_err(c, ERR_DEADLINE);
         return false;
     }
     c->headers.v[SCHEME_INDEX].value = bytes_str(link_scheme(c->link));

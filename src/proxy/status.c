@@ -140,6 +140,9 @@ static enum grpc_status status_with_key(const struct failure *f, const char *key
         snprintf(text, STATUS_TEXT_MAX,
                  "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data");
         return status;
+    case ERR_DEADLINE:
+        snprintf(text, STATUS_TEXT_MAX, "context deadline exceeded");
+        return status;
     case ERR_MESSAGE_CUT:
         snprintf(text, STATUS_TEXT_MAX, "unexpected EOF");
         return status;
