@@ -41,12 +41,12 @@ void randpool_fini(struct randpool *pool);
 /* n fresh bytes; what is handed out is wiped in the pool. The first value of a turn is fetched
  * alone, for the next ones more and more is fetched ahead. Errors: as random_get. */
 MUST_CHECK enum err randpool_get(struct randpool *pool, void *out, size_t n);
-/* Unused bytes are there: randpool_drop has to be called before the thread sleeps. */
-static inline bool randpool_has_rest(const struct randpool *pool)
+/* It was used in this turn: randpool_drop has to be called before the thread sleeps. */
+static inline bool randpool_wants_drop(const struct randpool *pool)
 {
-    return pool->page != NULL && pool->page->left > 0;
+    return pool->page != NULL && pool->page->fill > 0;
 }
-/* The turn is over: wipes what is left. */
+/* The turn is over: wipes what is left, and begins anew. */
 void randpool_drop(struct randpool *pool);
 
 #endif

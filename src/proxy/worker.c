@@ -490,7 +490,7 @@ static enum err random_from_pool(void *arg, void *out, size_t n)
     struct worker *w = arg;
 
     TRY(randpool_get(&w->random, out, n));
-    if (randpool_has_rest(&w->random))
+    if (randpool_wants_drop(&w->random))
         loop_flush_want(&w->loop, &w->random_drop);
     return ERR_OK;
 }

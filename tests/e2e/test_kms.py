@@ -4,6 +4,8 @@
 written in clear, and nobody else is held up."""
 import base64
 import os
+import pathlib
+import re
 import signal
 import threading
 import time
@@ -388,6 +390,40 @@ class Socket(Kms):
         wait_until(lambda: harness.http_get(proxy.metrics_address, "/readyz")[0] == 200, 15, "a healthy plugin", step=0.2)
         self.assertEqual(len(self.warnings(proxy)), 1)
         self.assertIn(f"path={self.kms.path} ", self.warnings(proxy)[0])
+
+
+class Randomness(Kms):
+    """What a snapshot of the machine's memory would hold of random numbers that are still to be used: nothing."""
+
+    def prefetched(self, proxy):
+        """The pages that a fork finds wiped, as bytes; not those of the C library's own getrandom (droppable)."""
+        pages, span = [], None
+        for line in pathlib.Path(f"/proc/{proxy.process.pid}/smaps").read_text().splitlines():
+            if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+                span = [int(end, 16) for end in line.split()[0].split("-")]
+            flags = line.split()[1:] if line.startswith("VmFlags:") else []
+            if "wf" in flags and "dp" not in flags:
+                with open(f"/proc/{proxy.process.pid}/mem", "rb", buffering=0) as memory:
+                    memory.seek(span[0])
+                    pages.append(memory.read(span[1] - span[0]))
+        return pages
+
+    def test_nothing_is_left_between_turns(self):
+        proxy = self.start_proxy(flags=["--workers", "2"])
+        try:
+            pages = self.prefetched(proxy)
+        except PermissionError:
+            self.skipTest("may not read the memory of another process")
+        if harness.platform_has_cheap_random():
+            self.assertEqual(pages, [])
+            return
+        # Adjacent pages of two workers may be one mapping.
+        self.assertEqual(sum(map(len, pages)), 2 * os.sysconf("SC_PAGESIZE"))
+        puts = [rpc.RequestOp(request_put=rpc.PutRequest(key=self.secret(str(i)), value=VALUE)) for i in range(50)]
+        harness.in_threads(4, lambda _: [proxy.client.txn(success=puts) for _ in range(20)])
+        proxy.client.put(self.secret(), VALUE)  # a turn with one value
+        for page in self.prefetched(proxy):
+            self.assertEqual(page.strip(b"\0"), b"")
 
 
 class Rotation(Kms):

@@ -94,8 +94,9 @@ static void the_turns_end_leaves_nothing(void **state)
         for (int i = 0; i < turn; i++)
             draw(44);
         assert_true(pool.page->left <= RANDPOOL_MAX);
+        assert_int_equal(randpool_wants_drop(&pool), turn > 0);
         randpool_drop(&pool);
-        assert_false(randpool_has_rest(&pool));
+        assert_false(randpool_wants_drop(&pool));
         assert_memory_equal(pool.page->buf, zeros, sizeof zeros);
     }
 }
@@ -104,15 +105,15 @@ static void one_value_in_a_turn_is_fetched_alone(void **state)
 {
     (void)state;
     draw(44);
-    assert_false(randpool_has_rest(&pool));
+    assert_int_equal(pool.page->left, 0);
     draw(44);
-    assert_true(randpool_has_rest(&pool));
+    assert_true(pool.page->left > 0);
     for (int i = 0; i < 1000; i++)
         draw(44);
     assert_int_equal(pool.page->fill, RANDPOOL_MAX);
     randpool_drop(&pool);
     draw(12);
-    assert_false(randpool_has_rest(&pool));
+    assert_int_equal(pool.page->left, 0);
 }
 
 static void odd_sizes(void **state)
@@ -123,7 +124,7 @@ static void odd_sizes(void **state)
     assert_int_equal(randpool_get(&pool, out, RANDPOOL_MAX), ERR_OK);
     for (size_t i = RANDPOOL_MAX; i < sizeof out; i++)
         assert_int_equal(out[i], 0);
-    assert_false(randpool_has_rest(&pool));
+    assert_int_equal(pool.page->left, 0);
     draw(1);
     assert_int_equal(pool.page->left, RANDPOOL_MAX - 1);
     draw(0);
@@ -166,7 +167,7 @@ static void without_a_page_nothing_is_kept(void **state)
     (void)state;
     for (int i = 0; i < 100; i++) {
         draw(44);
-        assert_false(randpool_has_rest(&pool));
+        assert_false(randpool_wants_drop(&pool));
     }
     randpool_drop(&pool);
 }
