@@ -109,8 +109,8 @@ static void what_goes_in_comes_out(void **state)
         const char *p;
 
         for (size_t i = 0; i < len; i++)
-            value[i] = rand() % 2 ? biased[(size_t)rand() % (sizeof biased - 1)]
-                                  : (char)(rand() % 255 + 1);
+            value[i] = (char)(rand() % 2 ? biased[(size_t)rand() % (sizeof biased - 1)]
+                                         : rand() % 255 + 1);
         logfmt_write(line, sizeof line, round % 2 ? "a=%d v=%.*s z=%d" : "a=%d v=\"%.*s\" z=%d", 1,
                      (int)len, value, 2);
         p = read_field(line, "a", got, &n);
