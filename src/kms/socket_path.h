@@ -9,7 +9,7 @@
 
 enum socket_weakness {
     SOCKET_BEHIND_LINK,  /* a part of the way, or the socket, is a symbolic link */
-    SOCKET_IN_OPEN_DIR,  /* who is anybody can rename or make what lies in this directory */
+    SOCKET_IN_OPEN_DIR,  /* everybody can rename or make what lies in this directory */
     SOCKET_OPEN_TO_ALL,  /* its mode lets everybody connect */
     SOCKET_WEAKNESS_END, /* their number */
 };
