@@ -69,6 +69,8 @@ enum err_fault {
     X(REQ_VALUE_SORT, "value_sort", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)                           \
     X(REQ_EMPTY_KEY, "empty_key", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)                             \
     X(REQ_VALUE_PROVIDED, "ignore_value_with_value", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)          \
+    /* by the client's own clock, which began earlier, it has given up */                          \
+    X(DEADLINE, "deadline_exceeded", FAULT_CLIENT, GRPC_DEADLINE_EXCEEDED)                         \
     X(REQ_SEALED_VALUE, "sealed_value_does_not_open", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)         \
     /* answers of etcd */                                                                          \
     X(ANS_MALFORMED, "answer_malformed", FAULT_UPSTREAM, GRPC_DATA_LOSS)                           \
@@ -108,7 +110,8 @@ enum err_fault {
     X(NO_STATE, "no_state", FAULT_KMS, GRPC_FAILED_PRECONDITION)                                   \
     X(KMS_AWAY, "kms_away", FAULT_KMS, GRPC_FAILED_PRECONDITION)                                   \
     X(KMS_ERROR, "kms_error", FAULT_KMS, GRPC_DATA_LOSS)                                           \
-    X(NO_WRITE_KEY, "no_write_key", FAULT_KMS, GRPC_UNAVAILABLE)
+    X(NO_WRITE_KEY, "no_write_key", FAULT_KMS, GRPC_UNAVAILABLE)                                   \
+    X(DEK_SOURCE_EXPOSED, "dek_source_exposed", FAULT_KMS, GRPC_UNAVAILABLE)
 
 enum err {
 #define X(name, text, fault, status) ERR_##name,

@@ -18,9 +18,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/logfmt.h"
 #include "base/metrics.h"
 
-#define LINE_MAX_BYTES 2048
+#define LINE_MAX_BYTES 4096
+#define DETAILS_MAX_BYTES 2048
 _Static_assert(LINE_MAX_BYTES <= PIPE_BUF, "a line is one atomic write");
 
 static struct {
@@ -123,7 +125,7 @@ static size_t json_escape(char *buf, size_t cap, size_t at, const char *s)
 void log_write(enum log_level level, const char *msg, const char *fmt, ...)
 {
     static const char *const names[] = {"debug", "info", "warn", "error"};
-    char line[LINE_MAX_BYTES], details[LINE_MAX_BYTES / 2], stamp[40];
+    char line[LINE_MAX_BYTES], details[DETAILS_MAX_BYTES], stamp[40];
     struct timespec now;
     struct tm tm;
     va_list ap;
@@ -132,11 +134,8 @@ void log_write(enum log_level level, const char *msg, const char *fmt, ...)
     if (!log_is_on(level))
         return;
     va_start(ap, fmt);
-    vsnprintf(details, sizeof details, fmt, ap);
+    logfmt_vwrite(details, sizeof details, fmt, ap);
     va_end(ap);
-    for (char *p = details; *p != '\0'; p++)
-        if ((unsigned char)*p < 0x20)
-            *p = ' ';
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &tm);
     strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &tm);

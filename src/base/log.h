@@ -4,7 +4,8 @@
  *
  * A caller never waits: when the pipe is full the line is dropped and counted
  * (metric log_dropped_total), so a stuck terminal or a full disk delays no request.
- * Never log bytes of values, DEKs, wrapped DEKs: lengths and ids only. */
+ * Never log bytes of values, DEKs, wrapped DEKs: lengths and ids only. Names of etcd keys (of
+ * secrets, that is) at level debug only, hashed above it: status_log_text. */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 
@@ -19,8 +20,11 @@ MUST_CHECK enum err log_start(enum log_level level, enum log_format format);
 void log_stop(void);
 bool log_is_on(enum log_level level);
 
-/* msg: what happened, a constant text. fmt: further text "key=value key2=value2", where a value
- * with spaces is written by %q-free hand: key="...". fmt may be "". At most 2 KiB a line. */
+/* msg: what happened. fmt: fields, "key=%s key2=%d". Both are constant text. Whatever is put in
+ * with %s may come from a peer or a file: it is quoted and escaped as base/logfmt.h says, which
+ * also has the conversions; key=%s and key="%s" are the same but that the latter always has quotes.
+ * No field and no line can be forged through a value, and JSON is always valid. At most 2 KiB of
+ * fields. */
 void log_write(enum log_level level, const char *msg, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 #define LOG(level, msg, ...)                                                                       \

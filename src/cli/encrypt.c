@@ -19,7 +19,6 @@ struct tool {
     struct settings *settings;
     struct ruleset *rules;
     const struct provider_list *list; /* of key */
-    struct randpool random;
     struct envelope_ctx *ctx;
     struct slab_pool pool;
     struct chain in;
@@ -68,9 +67,10 @@ static const char decrypt_help[] =
 
 /* --- the common part -------------------------------------------------------------------------- */
 
-static enum err random_from_pool(void *arg, void *out, size_t n)
+static enum err random_bytes(void *arg, void *out, size_t n)
 {
-    return randpool_get(arg, out, n);
+    (void)arg;
+    return random_get(out, n);
 }
 
 static int status_of(enum err e)
@@ -79,6 +79,7 @@ static int status_of(enum err e)
     case ERR_NO_STATE:
     case ERR_KMS_AWAY:
     case ERR_NO_WRITE_KEY:
+    case ERR_DEK_SOURCE_EXPOSED:
         return CLI_UNREACHABLE;
     default:
         return err_status(e) == GRPC_DATA_LOSS ? CLI_UNREADABLE : CLI_ERROR;
@@ -100,7 +101,7 @@ static int load(struct tool *t)
                            "key %s is not protected: no provider of %s applies to it, its values "
                            "are stored as they are",
                            log_key(t->key, strlen(t->key), key), o->encryption_provider_config);
-    if (envelope_ctx_new(random_from_pool, &t->random, &t->ctx) != ERR_OK)
+    if (envelope_ctx_new(random_bytes, NULL, &t->ctx) != ERR_OK)
         return cli__refuse(CLI_ERROR, "cannot set up the crypto library");
     return CLI_OK;
 }
@@ -142,7 +143,6 @@ static void tool_fini(struct tool *t)
         envelope_ctx_wipe(t->ctx);
         envelope_ctx_free(t->ctx);
     }
-    randpool_wipe(&t->random);
     ruleset_drop(t->rules);
 }
 

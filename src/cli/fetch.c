@@ -63,11 +63,12 @@ static void fail(struct fetch *f, enum err e)
 
     switch (e) {
     case ERR_KMS_AWAY:
-        snprintf(f->why, f->why_len, "KMS provider %s (%s) did not answer within %u s", name,
-                 f->plugin.endpoint, LIMIT_KEY_WAIT_MS / 1000);
+        snprintf(f->why, f->why_len, "KMS provider %s (%s) did not answer in time", name,
+                 f->plugin.endpoint);
         break;
     case ERR_KMS_ERROR:
     case ERR_BAD_DEK_SIZE:
+    case ERR_DEK_SOURCE_EXPOSED:
         snprintf(f->why, f->why_len, "%s: %s", err_reason(e), cli__words(e));
         break;
     default:

@@ -42,6 +42,8 @@ const char *cli__words(enum err e)
         return "the KMS plugin unwrapped a DEK of a wrong size";
     case ERR_KMS_ERROR:
         return "the KMS plugin does not unwrap its DEK";
+    case ERR_DEK_SOURCE_EXPOSED:
+        return "the KMS plugin gives the DEK source back as it is, or within its answer";
     default:
         return err_reason(e);
     }

@@ -7,19 +7,23 @@
 #include "base/metrics.h"
 
 #define RECENT 4
+#define FIRST_BUCKETS 64
+
+static struct list *buckets_new(size_t count)
+{
+    struct list *buckets = calloc(count, sizeof *buckets);
+
+    for (size_t i = 0; buckets != NULL && i < count; i++)
+        list_init(&buckets[i]);
+    return buckets;
+}
 
 enum err dek_cache_init(struct dek_cache *c, size_t max, bool is_counted)
 {
-    *c = (struct dek_cache){.bucket_count = 1, .max = max, .is_counted = is_counted};
-    while (c->bucket_count < max)
-        c->bucket_count *= 2;
+    *c = (struct dek_cache){.bucket_count = FIRST_BUCKETS, .max = max, .is_counted = is_counted};
     list_init(&c->age);
-    c->buckets = calloc(c->bucket_count, sizeof *c->buckets);
-    if (c->buckets == NULL)
-        return ERR_NOMEM;
-    for (size_t i = 0; i < c->bucket_count; i++)
-        list_init(&c->buckets[i]);
-    return ERR_OK;
+    c->buckets = buckets_new(c->bucket_count);
+    return c->buckets == NULL ? ERR_NOMEM : ERR_OK;
 }
 
 static void entry_free(struct dek_cache *c, struct dek_cache_entry *e)
@@ -56,6 +60,29 @@ static struct list *bucket_of(const struct dek_cache *c, const uint8_t *digest)
 
     memcpy(&h, digest, sizeof h);
     return &c->buckets[h & (c->bucket_count - 1)];
+}
+
+/* Doubles the table once there are as many entries as buckets. Without memory for it the chains
+ * just get longer. */
+static void grow(struct dek_cache *c)
+{
+    struct list *old = c->buckets, *buckets;
+
+    if (c->count < c->bucket_count)
+        return;
+    buckets = buckets_new(c->bucket_count * 2);
+    if (buckets == NULL)
+        return;
+    c->buckets = buckets;
+    c->bucket_count *= 2;
+    LIST_FOREACH(it, &c->age)
+    {
+        struct dek_cache_entry *e = LIST_ENTRY(it, struct dek_cache_entry, age);
+
+        list_remove(&e->bucket);
+        list_push(bucket_of(c, e->digest), &e->bucket);
+    }
+    free(old);
 }
 
 static struct dek_cache_entry *lookup(const struct dek_cache *c, const uint8_t *digest)
@@ -101,6 +128,7 @@ static struct dek_cache_entry *entry_new(struct dek_cache *c, const uint8_t *dig
         return NULL;
     if (c->count >= c->max)
         dek_cache_evict(c, 1);
+    grow(c);
     memcpy(e->digest, digest, sizeof e->digest);
     list_push(bucket_of(c, digest), &e->bucket);
     list_push(&c->age, &e->age);

@@ -2,7 +2,8 @@
 /* Receives: what is known of DEKs (the DEK, or that the plugin refuses it), by digest of the DEK's
  * id. Gives: it back, until its time is over. Owns: a reference to each DEK. Thread: the owner's.
  *
- * Bounded: the entry that was used longest ago makes room. */
+ * Bounded: the entry that was used longest ago makes room. The bound may come from a configuration
+ * file and be huge: memory grows with the entries that there are, never with the bound. */
 #ifndef KMS_CACHE_H
 #define KMS_CACHE_H
 

@@ -25,7 +25,8 @@
 #define REASK_MIN_MS 100u
 
 struct slot {
-    struct dek *write_dek; /* NULL while the plugin was never healthy */
+    bool was_reached;      /* the plugin was healthy once */
+    struct dek *write_dek; /* NULL while it was not, and with KMS v1 */
     uint64_t expiry_ms;
     struct dek_cache cache;
     struct dek_cache refused;
@@ -211,7 +212,7 @@ static void on_timer(struct loop_timer *t)
 
         if (w->deadline_ms > loop_now_ms(r->loop))
             break;
-        err = r->slots[p->slot].write_dek == NULL && !p->is_wrap ? ERR_NO_STATE : ERR_KMS_AWAY;
+        err = r->slots[p->slot].was_reached ? ERR_KMS_AWAY : ERR_NO_STATE;
         list_remove(&w->node);
         if (list_is_empty(&p->waits))
             pending_free(p);
@@ -271,10 +272,11 @@ static void take_news(struct keyring *r, const struct kms_news *n)
     struct slot *s = &r->slots[n->slot];
     uint8_t digest[DEK_DIGEST_LEN];
 
-    if (n->dek == NULL) {
+    if (n->kind == KMS_NEWS_MAKE_ROOM) {
         make_room(r);
         return;
     }
+    s->was_reached = true;
     s->expiry_ms = n->expiry_ms;
     if (s->write_dek == n->dek)
         return;

@@ -53,7 +53,8 @@ MUST_CHECK enum err keyring_write_key(struct keyring *r, const struct provider *
                                       struct dek **out);
 /* KMS v1: a new DEK for one value, wrapped by the plugin. ERR_AGAIN: w is queued and on_done comes;
  * ERR_NOMEM. Later, in w->err: ERR_KMS_AWAY, ERR_NO_STATE (within the plugin's timeout),
- * ERR_NO_WRITE_KEY (it refuses), ERR_NOMEM, ERR_RANDOM, ERR_MEMORY_LIMIT. */
+ * ERR_NO_WRITE_KEY (it refuses), ERR_DEK_SOURCE_EXPOSED (it does not wrap), ERR_NOMEM, ERR_RANDOM,
+ * ERR_MEMORY_LIMIT. */
 MUST_CHECK enum err keyring_wrap(struct keyring *r, const struct provider *provider,
                                  struct key_wait *w);
 /* The DEK that is or was last for writing, expired or not: what is stale is told by its key id.

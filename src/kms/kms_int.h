@@ -54,12 +54,18 @@ struct kms_confirm {
 };
 void kms__confirm_deliver(struct mail *self, bool delivered);
 
-/* The write DEK and its expiry, or that secret memory is full: manager to ring. */
+/* Manager to ring. */
+enum kms_news_kind {
+    KMS_NEWS_STATE,     /* the plugin was reached: its write DEK, and until when it may be used */
+    KMS_NEWS_MAKE_ROOM, /* secret memory is full: the caches make room */
+};
+
 struct kms_news {
     struct mail mail;
     struct ring_handle *ring; /* a reference */
+    enum kms_news_kind kind;
     uint32_t slot;
-    struct dek *dek; /* a reference; NULL: make room in the cache */
+    struct dek *dek; /* a reference; NULL with KMS v1, which has no write DEK */
     uint64_t expiry_ms;
 };
 void kms__news_deliver(struct mail *self, bool delivered);

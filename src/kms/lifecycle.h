@@ -91,7 +91,7 @@ void lifecycle_on_wrap_error(struct lifecycle *lc, struct lifecycle_time now, co
 void lifecycle_installed(struct lifecycle *lc, struct lifecycle_time now);
 
 /* KMS v1 has no state: no key id, no DEK of its own, no expiry. A check is Version (until it was
- * once answered right), Encrypt of a few bytes, Decrypt of what came. */
+ * once answered right), Encrypt of a secret, Decrypt of what came. */
 
 /* The plugin's version is known and right: has_state from now on. */
 void lifecycle_v1_reached(struct lifecycle *lc);

@@ -13,7 +13,6 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "base/secret.h"
 #include "kms/kms_int.h"
 #include "kms/text.h"
 #include "kms/unwrap.h"
@@ -40,7 +39,6 @@ struct kms_manager {
     enum manager_state state;
     struct loop *loop;
     struct mailbox box;
-    struct randpool *pool; /* secret memory: seeds come of it */
     struct list rings;
     struct loop_timer retell;
     struct loop_timer closing;
@@ -55,14 +53,16 @@ struct kms_manager {
 
 /* --- news ------------------------------------------------------------------------------------- */
 
-/* dek NULL: the ring shall make room. False when out of memory. */
-static bool tell(const struct joined *j, uint32_t slot, struct dek *dek, uint64_t expiry_ms)
+/* False when out of memory. */
+static bool tell(const struct joined *j, enum kms_news_kind kind, uint32_t slot, struct dek *dek,
+                 uint64_t expiry_ms)
 {
     struct kms_news *n = calloc(1, sizeof *n);
 
     if (n == NULL)
         return false;
     n->ring = ring_handle_ref(j->handle);
+    n->kind = kind;
     n->slot = slot;
     n->dek = dek == NULL ? NULL : dek_ref(dek);
     n->expiry_ms = expiry_ms;
@@ -73,7 +73,8 @@ static bool tell(const struct joined *j, uint32_t slot, struct dek *dek, uint64_
 
 static bool tell_state(const struct joined *j, const struct plugin *p)
 {
-    return p->dek == NULL || tell(j, p->provider->slot, p->dek, p->life.expiry.ms);
+    return !p->life.has_state ||
+           tell(j, KMS_NEWS_STATE, p->provider->slot, p->dek, p->life.expiry.ms);
 }
 
 static void mark_behind(struct kms_manager *m, struct joined *j)
@@ -153,7 +154,7 @@ static void on_no_room(struct plugin *p)
     for (size_t i = 0; i < m->member_count; i++)
         unwraps_make_room(&m->members[i].unwraps);
     LIST_FOREACH(it, &m->rings)
-    (void)tell(LIST_ENTRY(it, struct joined, node), 0, NULL, 0);
+    (void)tell(LIST_ENTRY(it, struct joined, node), KMS_NEWS_MAKE_ROOM, 0, NULL, 0);
 }
 
 /* --- mail ------------------------------------------------------------------------------------- */
@@ -198,7 +199,7 @@ static enum err member_init(struct kms_manager *m, const struct kms_plugin_opts 
         LOG(ERROR, "not a KMS provider", "provider=\"%s\"", o->provider->name);
         return ERR_CONFIG;
     }
-    e = plugin_init(&member->plugin, m->loop, m->pool, o);
+    e = plugin_init(&member->plugin, m->loop, o);
     if (e == ERR_CONFIG)
         LOG(ERROR, "KMS endpoint is no usable unix:// URL", "provider=\"%s\"", o->provider->name);
     TRY(e);
@@ -246,7 +247,6 @@ static void begin_close(struct kms_manager *m)
             m, (struct keyring *)(uintptr_t)LIST_FIRST(&m->rings, struct joined, node)->id);
     loop_timer_fini(&m->retell);
     loop_task_cancel(&m->primed_task);
-    secret_free(m->pool, sizeof *m->pool);
     mailbox_close(&m->box);
     CHECK(loop_timer_start(m->loop, &m->closing, CLOSE_MS) == ERR_OK);
 }
@@ -265,15 +265,12 @@ static enum err timers_init(struct kms_manager *m)
 enum err kms_manager_new(const struct kms_manager_opts *o, struct kms_manager **out)
 {
     struct kms_manager *m = calloc(1, sizeof *m + o->plugin_count * sizeof m->members[0]);
-    enum err e = ERR_NOMEM;
+    enum err e;
 
     if (m == NULL)
         return ERR_NOMEM;
     m->loop = o->loop;
     list_init(&m->rings);
-    m->pool = secret_alloc(sizeof *m->pool);
-    if (m->pool == NULL)
-        goto err_manager;
     e = timers_init(m);
     if (e != ERR_OK)
         goto err_timers;
@@ -292,8 +289,6 @@ enum err kms_manager_new(const struct kms_manager_opts *o, struct kms_manager **
 err_timers:
     loop_timer_fini(&m->retell);
     loop_timer_fini(&m->closing);
-    secret_free(m->pool, sizeof *m->pool);
-err_manager:
     free(m);
     return e;
 }

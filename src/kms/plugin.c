@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One check:
  *   1. plugin_check asks Status;
- *   2. lifecycle_on_status says whether a new seed is due; then a seed of the random pool is sent
- * to Encrypt from secret memory;
+ *   2. lifecycle_on_status says whether a new seed is due; then a new random seed is sent to
+ * Encrypt from secret memory;
  *   3. an answer that lifecycle_on_wrapped accepts becomes the write DEK;
  *   4. end_check tells the manager and sets the timer of the next one.
  * Failure modes: whatever fails ends the check as bad, with the old DEK and its old expiry in
@@ -17,15 +17,17 @@
 
 #include "base/log.h"
 #include "base/metrics.h"
+#include "base/randpool.h"
 #include "base/registry.h"
 #include "base/secret.h"
 #include "kms/codec.h"
+#include "kms/exposure.h"
+#include "kms/socket_path.h"
 #include "kms/text.h"
 
 #define SERVICE "/v2.KeyManagementService/"
 #define V1_DECRYPT "/v1beta1.KeyManagementService/Decrypt"
 #define AUTHORITY "localhost"
-#define SUN_PATH_MAX 108u
 
 /* --- endpoint --------------------------------------------------------------------------------- */
 
@@ -66,7 +68,7 @@ static enum err percent_decode(const char *text, char *out, size_t cap)
 
 enum err plugin_endpoint_parse(const char *endpoint, struct net_url *out)
 {
-    char path[SUN_PATH_MAX];
+    char path[PLUGIN_SOCKET_MAX];
     const char *rest = endpoint + 5;
 
     if (strncasecmp(endpoint, "unix:", 5) != 0)
@@ -148,6 +150,11 @@ static void log_check(struct plugin *p)
         LOG(WARN, "KMS check failed", "provider=\"%s\" why=\"%s\"", p->provider->name, p->life.why);
     else if (!p->was_healthy)
         LOG(INFO, "KMS is healthy", "provider=\"%s\"", p->provider->name);
+    /* A plugin that came after us: its socket's mode could not be judged before. */
+    if (p->life.is_healthy && !p->has_judged_socket) {
+        (void)socket_path_warn(p->provider->name, p->socket_path, true);
+        p->has_judged_socket = true;
+    }
     p->was_healthy = p->life.is_healthy;
 }
 
@@ -190,6 +197,11 @@ static void take_wrapped(struct plugin *p, const struct dek_id *id)
     struct dek *dek = NULL;
     enum err e;
 
+    if (kms_answer_exposes(id, bytes_of(p->seed, PLUGIN_SECRET_LEN))) {
+        metric_refused(ERR_DEK_SOURCE_EXPOSED);
+        wrap_failed(p, KMS_EXPOSURE_TEXT);
+        return;
+    }
     if (lifecycle_on_wrapped(&p->life, plugin_time(p), id, p->uid) != LIFECYCLE_INSTALL) {
         plugin_end_check(p, false);
         return;
@@ -230,7 +242,7 @@ static void on_encrypt(void *arg, const struct client_answer *a)
     codec_wrapped_fini(&w);
 }
 
-static enum err secret_new(struct plugin *p, uint8_t **out)
+enum err plugin_random_secret(struct plugin *p, uint8_t **out)
 {
     uint8_t *secret = secret_alloc(PLUGIN_SECRET_LEN);
     enum err e;
@@ -241,7 +253,7 @@ static enum err secret_new(struct plugin *p, uint8_t **out)
     }
     if (secret == NULL)
         return ERR_NOMEM;
-    e = randpool_get(p->pool, secret, PLUGIN_SECRET_LEN);
+    e = random_get(secret, PLUGIN_SECRET_LEN);
     if (e != ERR_OK) {
         secret_free(secret, PLUGIN_SECRET_LEN);
         return e;
@@ -253,7 +265,7 @@ static enum err secret_new(struct plugin *p, uint8_t **out)
 enum err plugin_make_secret(struct plugin *p, uint8_t **out)
 {
     uint64_t began_ns = loop_hrtime_ns();
-    enum err e = secret_new(p, out);
+    enum err e = plugin_random_secret(p, out);
 
     if (e == ERR_OK)
         registry_observe(REGISTRY_KEY_TIME, NO_LABELS, (double)(loop_hrtime_ns() - began_ns) / 1e9);
@@ -269,7 +281,7 @@ static enum err ask_encrypt(struct plugin *p)
 
     p->uid[0] = '\0';
     TRY(plugin_make_secret(p, &p->seed));
-    TRY(randpool_uuid(p->pool, p->uid));
+    TRY(random_uuid(p->uid));
     TRY(codec_encrypt_write(bytes_of(p->seed, PLUGIN_SECRET_LEN), p->uid, &req));
     p->call_began_ns = loop_hrtime_ns();
     e = client_call(p->client, SERVICE "Encrypt", codec_request_bytes(&req), p->timeout_ms,
@@ -405,13 +417,14 @@ static void on_decrypt(void *arg, const struct client_answer *a)
     codec_v1_answer_fini(&v1);
 }
 
-static enum err write_decrypt(struct plugin *p, const struct dek_id *id, struct codec_request *req)
+static enum err write_decrypt(const struct plugin *p, const struct dek_id *id,
+                              struct codec_request *req)
 {
     char uid[37];
 
     if (is_v1(p))
         return codec_v1_decrypt_write(id->wrapped, req);
-    TRY(randpool_uuid(p->pool, uid));
+    TRY(random_uuid(uid));
     return codec_decrypt_write(id, uid, req);
 }
 
@@ -445,8 +458,7 @@ void plugin_unwrap_cancel(struct plugin_unwrap *u)
 
 /* --- life ------------------------------------------------------------------------------------- */
 
-enum err plugin_init(struct plugin *p, struct loop *loop, struct randpool *pool,
-                     const struct kms_plugin_opts *o)
+enum err plugin_init(struct plugin *p, struct loop *loop, const struct kms_plugin_opts *o)
 {
     struct net_url url;
     enum err e;
@@ -454,10 +466,11 @@ enum err plugin_init(struct plugin *p, struct loop *loop, struct randpool *pool,
     TRY(plugin_endpoint_parse(o->endpoint, &url));
     *p = (struct plugin){
         .loop = loop,
-        .pool = pool,
         .provider = o->provider,
         .timeout_ms = o->timeout_ms == 0 ? PLUGIN_TIMEOUT_MS : o->timeout_ms,
     };
+    snprintf(p->socket_path, sizeof p->socket_path, "%.107s", url.host);
+    p->has_judged_socket = socket_path_warn(p->provider->name, p->socket_path, false);
     lifecycle_init(&p->life, o->provider->name);
     loop_timer_init(&p->poll, on_poll);
     TRY(client_new(loop, &url, NULL, AUTHORITY, &p->client));

@@ -5,18 +5,19 @@
 #ifndef KMS_PLUGIN_H
 #define KMS_PLUGIN_H
 
-#include "base/randpool.h"
 #include "client/client.h"
 #include "kms/lifecycle.h"
 #include "kms/manager.h"
 
 #define PLUGIN_TIMEOUT_MS 3000u
+#define PLUGIN_SOCKET_MAX 108u /* sun_path of Linux */
 
 struct plugin {
     struct loop *loop;
-    struct randpool *pool; /* in secret memory */
     const struct provider *provider;
     uint64_t timeout_ms;
+    char socket_path[PLUGIN_SOCKET_MAX];
+    bool has_judged_socket; /* it was there when warnings about it were given */
     struct client *client;
     struct lifecycle life;
     struct dek *dek; /* NULL while life.has_state is false, and with KMS v1 */
@@ -24,7 +25,7 @@ struct plugin {
     /* the check under way */
     struct client_call *call;
     uint64_t call_began_ns; /* for metrics */
-    uint8_t *seed;          /* secret memory */
+    uint8_t *seed;          /* secret memory; KMS v1: what the check has wrapped */
     char uid[37];
     uint64_t check_ends_ms; /* KMS v1: deadline of the section under way */
     bool was_healthy;       /* when the log was told last */
@@ -40,7 +41,7 @@ struct plugin {
 MUST_CHECK enum err plugin_endpoint_parse(const char *endpoint, struct net_url *out);
 
 /* Errors: ERR_CONFIG (endpoint), ERR_NOMEM. p need not be fini'd then. */
-MUST_CHECK enum err plugin_init(struct plugin *p, struct loop *loop, struct randpool *pool,
+MUST_CHECK enum err plugin_init(struct plugin *p, struct loop *loop,
                                 const struct kms_plugin_opts *o);
 void plugin_fini(struct plugin *p);
 /* Begins a check now, unless one is on its way. With KMS v1 one follows only when it failed or is
@@ -56,7 +57,7 @@ enum plugin_verdict {
 
 struct plugin_answer {
     enum plugin_verdict verdict;
-    enum err err;         /* PLUGIN_FAILED */
+    enum err err;         /* not PLUGIN_UNWRAPPED */
     struct bytes secret;  /* PLUGIN_UNWRAPPED; borrowed, wiped afterwards */
     struct bytes wrapped; /* of plugin_wrap: the same, wrapped */
     char why[256];        /* the others */
@@ -90,6 +91,8 @@ void plugin_v1_check(struct plugin *p);
 void plugin_end_check(struct plugin *p, bool has_changed);
 struct lifecycle_time plugin_time(const struct plugin *p);
 /* PLUGIN_SECRET_LEN random bytes in secret memory. Errors: ERR_NOMEM, ERR_RANDOM. */
+MUST_CHECK enum err plugin_random_secret(struct plugin *p, uint8_t **out);
+/* The same for a DEK or a seed: counted as such. */
 MUST_CHECK enum err plugin_make_secret(struct plugin *p, uint8_t **out);
 /* What kube-apiserver would have got. Its calls wait for a connection: without one their deadline
  * passes. */

@@ -1,20 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* KMS v1. One check:
  *   1. Version, until it was answered right once: nothing else is asked before;
- *   2. Encrypt of a few bytes, then Decrypt of what came, as kube-apiserver's health check does.
+ *   2. Encrypt of a random secret, like that of a write, then Decrypt of what came.
+ * kube-apiserver's health check does the same with the word "ping", which may stand in a wrapped
+ * secret by chance: that a plugin wraps nothing would not show.
  * There are no polls as long as a check was good: whoever asks for health starts the next one. A
  * DEK for a value: made here, sent to Encrypt, handed on with the wrapped form.
  * Failure modes: whatever fails ends the check as bad; the next one comes after 10 s, or sooner
  * when somebody waits for the plugin (unwrap.c). */
 #include <stdio.h>
 
+#include "base/metrics.h"
 #include "base/secret.h"
 #include "kms/codec.h"
+#include "kms/exposure.h"
 #include "kms/plugin.h"
 #include "kms/text.h"
 
 #define SERVICE "/v1beta1.KeyManagementService/"
-#define PING "ping"
+
+static bool wraps_nothing(struct bytes wrapped, const uint8_t *secret)
+{
+    const struct dek_id id = {.type = DEK_KMS_V1_KEY, .wrapped = wrapped};
+
+    return kms_answer_exposes(&id, bytes_of(secret, PLUGIN_SECRET_LEN));
+}
 
 static void end_check(struct plugin *p, const char *section, const char *text, bool is_reached)
 {
@@ -52,7 +62,7 @@ static void take_decrypted(struct plugin *p, const struct client_answer *a)
         return;
     }
     e = codec_v1_secret_read(a->body, &plain);
-    if (e == ERR_OK && !bytes_eq(plain.value, BYTES_LIT(PING)))
+    if (e == ERR_OK && !bytes_eq(plain.value, bytes_of(p->seed, PLUGIN_SECRET_LEN)))
         e = ERR_KMS_ERROR;
     codec_v1_answer_fini(&plain);
     end_check(p, "decrypt", e == ERR_OK ? NULL : "it does not give back what was encrypted", false);
@@ -95,15 +105,22 @@ static void on_encrypted(void *arg, const struct client_answer *a)
         end_check(p, "encrypt", e == ERR_NOMEM ? "out of memory" : "malformed answer", false);
         return;
     }
-    ask_decrypt(p, wrapped.value);
+    if (wraps_nothing(wrapped.value, p->seed)) {
+        metric_refused(ERR_DEK_SOURCE_EXPOSED);
+        end_check(p, "encrypt", KMS_EXPOSURE_TEXT, false);
+    } else {
+        ask_decrypt(p, wrapped.value);
+    }
     codec_v1_answer_fini(&wrapped);
 }
 
 static void ask_encrypt(struct plugin *p)
 {
     struct codec_request req;
-    enum err e = codec_v1_encrypt_write(BYTES_LIT(PING), &req);
+    enum err e = plugin_random_secret(p, &p->seed);
 
+    if (e == ERR_OK)
+        e = codec_v1_encrypt_write(bytes_of(p->seed, PLUGIN_SECRET_LEN), &req);
     if (e == ERR_OK)
         e = ask(p, SERVICE "Encrypt", &req, on_encrypted);
     if (e != ERR_OK)
@@ -181,6 +198,10 @@ static void on_wrapped(void *arg, const struct client_answer *a)
         if (out.err != ERR_OK) {
             out.verdict = out.err == ERR_NOMEM ? PLUGIN_FAILED : PLUGIN_REFUSES;
             snprintf(out.why, sizeof out.why, "malformed answer");
+        } else if (wraps_nothing(wrapped.value, u->secret)) {
+            out.err = ERR_DEK_SOURCE_EXPOSED;
+            out.verdict = PLUGIN_REFUSES;
+            snprintf(out.why, sizeof out.why, KMS_EXPOSURE_TEXT);
         }
     } else {
         out.err = a->err == ERR_NOMEM ? ERR_NOMEM : ERR_NO_WRITE_KEY;

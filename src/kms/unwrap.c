@@ -171,7 +171,7 @@ static void on_wrap_answer(struct unwrap *w, const struct plugin_answer *a)
         finish(w, a->err, NULL, 0);
         return;
     case PLUGIN_REFUSES:
-        wrap_refused(w, ERR_NO_WRITE_KEY, a->why);
+        wrap_refused(w, a->err == ERR_DEK_SOURCE_EXPOSED ? a->err : ERR_NO_WRITE_KEY, a->why);
         return;
     }
 }

@@ -257,7 +257,6 @@ enum err kek_set_load(const char *path, struct kek_set **out, char *why, size_t 
 /* --- a new file ------------------------------------------------------------------------------- */
 
 struct fresh_key {
-    struct randpool pool;
     uint8_t key[KEK_LEN];
     char text[KEK_TEXT_LEN + 2]; /* with a newline */
 };
@@ -304,7 +303,7 @@ enum err keyfile_generate(const char *path, char *why, size_t why_len)
     snprintf(why, why_len, "out of secret memory");
     if (k == NULL)
         return ERR_NOMEM;
-    e = randpool_get(&k->pool, k->key, KEK_LEN);
+    e = random_get(k->key, KEK_LEN);
     snprintf(why, why_len, "no random bytes");
     if (e != ERR_OK)
         goto out;

@@ -26,7 +26,6 @@ struct kms_server {
     struct loop *loop;
     struct net_listener *listener;
     const struct kek_set *keys;
-    struct randpool *random;
     struct slab_pool pool;
     struct list connections;
     size_t connection_count;
@@ -123,7 +122,7 @@ static void serve(struct rpc *r, struct bytes request)
     static const char *const names[] = {"-", "Status", "Encrypt", "Decrypt"};
     struct service_answer a;
 
-    service_call(r->server->keys, r->server->random, r->method, request, &a);
+    service_call(r->server->keys, r->method, request, &a);
     LOG(DEBUG, "call", "method=%s uid=\"%s\" status=%s", names[r->method], a.uid,
         grpc_status_name(a.status));
     if (a.status != GRPC_OK) {
@@ -290,7 +289,6 @@ static void free_if_over(struct kms_server *s)
     if (!s->is_closing || s->connection_count > 0)
         return;
     slab_pool_fini(&s->pool);
-    secret_free(s->random, sizeof *s->random);
     free(s);
 }
 
@@ -362,17 +360,12 @@ enum err kms_server_new(struct loop *loop, const struct net_url *url, const stru
     s->keys = keys;
     slab_pool_init(&s->pool, FREE_SLABS);
     list_init(&s->connections);
-    s->random = secret_alloc(sizeof *s->random);
-    if (s->random == NULL)
-        goto err_server;
     e = net_listen(loop, url, on_accept, s, &s->listener, why, why_len);
     if (e != ERR_OK)
-        goto err_random;
+        goto err_server;
     *out = s;
     return ERR_OK;
 
-err_random:
-    secret_free(s->random, sizeof *s->random);
 err_server:
     slab_pool_fini(&s->pool);
     free(s);

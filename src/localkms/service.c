@@ -102,8 +102,8 @@ static void status(const struct kek_set *keys, struct bytes request, struct serv
     reply(out, &resp.base);
 }
 
-static void encrypt(const struct kek_set *keys, struct randpool *pool,
-                    const V2__EncryptRequest *req, struct service_answer *out)
+static void encrypt(const struct kek_set *keys, const V2__EncryptRequest *req,
+                    struct service_answer *out)
 {
     V2__EncryptResponse resp = V2__ENCRYPT_RESPONSE__INIT;
     char id[KEK_ID_LEN + 1];
@@ -119,7 +119,7 @@ static void encrypt(const struct kek_set *keys, struct randpool *pool,
     resp.key_id = id;
     if (resp.ciphertext.data == NULL)
         fail(out, GRPC_RESOURCE_EXHAUSTED, "out of memory");
-    else if (wrap_seal(&keys->keys[0], pool, bytes_of(req->plaintext.data, req->plaintext.len),
+    else if (wrap_seal(&keys->keys[0], bytes_of(req->plaintext.data, req->plaintext.len),
                        resp.ciphertext.data) != ERR_OK)
         fail(out, GRPC_INTERNAL, "wrapping failed");
     else
@@ -177,7 +177,7 @@ enum service_method service_method_of(struct bytes path)
     return SERVICE_UNKNOWN;
 }
 
-static void call_encrypt(const struct kek_set *keys, struct randpool *pool, struct bytes request,
+static void call_encrypt(const struct kek_set *keys, struct bytes request,
                          struct service_answer *out)
 {
     V2__EncryptRequest *req = v2__encrypt_request__unpack(&wiping, request.n, request.p);
@@ -186,7 +186,7 @@ static void call_encrypt(const struct kek_set *keys, struct randpool *pool, stru
         fail(out, GRPC_INTERNAL, "malformed EncryptRequest");
         return;
     }
-    encrypt(keys, pool, req, out);
+    encrypt(keys, req, out);
     v2__encrypt_request__free_unpacked(req, &wiping);
 }
 
@@ -203,8 +203,8 @@ static void call_decrypt(const struct kek_set *keys, struct bytes request,
     v2__decrypt_request__free_unpacked(req, &wiping);
 }
 
-void service_call(const struct kek_set *keys, struct randpool *pool, enum service_method method,
-                  struct bytes request, struct service_answer *out)
+void service_call(const struct kek_set *keys, enum service_method method, struct bytes request,
+                  struct service_answer *out)
 {
     *out = (struct service_answer){.status = GRPC_OK, .message = "", .uid = "-"};
     switch (method) {
@@ -215,7 +215,7 @@ void service_call(const struct kek_set *keys, struct randpool *pool, enum servic
         status(keys, request, out);
         break;
     case SERVICE_ENCRYPT:
-        call_encrypt(keys, pool, request, out);
+        call_encrypt(keys, request, out);
         break;
     case SERVICE_DECRYPT:
         call_decrypt(keys, request, out);

@@ -4,7 +4,6 @@
 #ifndef LOCALKMS_SERVICE_H
 #define LOCALKMS_SERVICE_H
 
-#include "base/randpool.h"
 #include "localkms/keyfile.h"
 
 #define SERVICE_REQUEST_MAX (64u * 1024)
@@ -21,8 +20,8 @@ struct service_answer {
     char uid[64]; /* of the request, fit for a log line */
 };
 
-void service_call(const struct kek_set *keys, struct randpool *pool, enum service_method method,
-                  struct bytes request, struct service_answer *out);
+void service_call(const struct kek_set *keys, enum service_method method, struct bytes request,
+                  struct service_answer *out);
 void service_answer_fini(struct service_answer *a);
 
 #endif

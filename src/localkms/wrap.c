@@ -4,6 +4,7 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 
+#include "base/randpool.h"
 #include "base/secret.h"
 
 #define VERSION 1u
@@ -24,14 +25,14 @@ static bool seal(EVP_CIPHER_CTX *c, const struct kek *kek, struct bytes plain, u
            EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_GET_TAG, TAG_LEN, text + plain.n) == 1;
 }
 
-enum err wrap_seal(const struct kek *kek, struct randpool *pool, struct bytes plain, uint8_t *out)
+enum err wrap_seal(const struct kek *kek, struct bytes plain, uint8_t *out)
 {
     EVP_CIPHER_CTX *c;
     bool ok;
 
     CHECK(plain.n <= INT32_MAX - WRAP_OVERHEAD);
     out[0] = VERSION;
-    TRY(randpool_get(pool, out + 1, NONCE_LEN));
+    TRY(random_get(out + 1, NONCE_LEN));
     c = EVP_CIPHER_CTX_new();
     ok = c != NULL && seal(c, kek, plain, out);
     EVP_CIPHER_CTX_free(c); /* wipes the key schedule */

@@ -7,14 +7,12 @@
 #ifndef LOCALKMS_WRAP_H
 #define LOCALKMS_WRAP_H
 
-#include "base/randpool.h"
 #include "localkms/keyfile.h"
 
 #define WRAP_OVERHEAD 29u
 
 /* Writes plain.n + WRAP_OVERHEAD bytes. Errors: ERR_RANDOM, ERR_CRYPTO. */
-MUST_CHECK enum err wrap_seal(const struct kek *kek, struct randpool *pool, struct bytes plain,
-                              uint8_t *out);
+MUST_CHECK enum err wrap_seal(const struct kek *kek, struct bytes plain, uint8_t *out);
 /* Writes wrapped.n - WRAP_OVERHEAD bytes; nothing of out may be used on error. Errors:
  * ERR_AUTH_FAILED (not wrapped by this key; too short; another version), ERR_CRYPTO. */
 MUST_CHECK enum err wrap_open(const struct kek *kek, struct bytes wrapped, uint8_t *out);

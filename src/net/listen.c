@@ -96,7 +96,7 @@ static void on_readable(uv_poll_t *handle, int status, int events)
         int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
         if (fd >= 0 && !peer_is_allowed(l, fd)) {
-            LOG_RATED(WARN, "connection refused", "%s", "reason=peer_uid");
+            LOG_RATED(WARN, "connection refused", "reason=peer_uid");
             close(fd);
         } else if (fd >= 0) {
             net__tune(fd);

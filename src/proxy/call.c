@@ -253,18 +253,20 @@ void call_filled(struct call *c, enum lane_fill how)
 
 void call_fail(struct call *c, const struct failure *f)
 {
-    char text[STATUS_TEXT_MAX];
+    char text[STATUS_TEXT_MAX], log_text[STATUS_TEXT_MAX];
     enum grpc_status status;
     enum lane_fill how;
 
     if (c->state != CALL_REFUSED && !call_is_live(c))
         return;
     status = status_of(f, text);
+    status_log_text(f, log_text);
     metric_refused(f->err);
     LOG_RATED(INFO, "call failed", "call=%llu method=%.*s reason=%s status=%s text=\"%s\"",
               (unsigned long long)c->id, (int)f->path.n,
               f->path.n > 0 ? (const char *)f->path.p : "", err_reason(f->err),
-              grpc_status_name(status), text);
+              grpc_status_name(status), log_text);
+    status_log_key(f, c->id);
     tally_call(c->worker->tally, c->method, status);
     how = lane_break_off(&c->answer);
     lane_kill(&c->request);
@@ -362,12 +364,7 @@ static bool call_open_up(struct call *c)
         return false;
     }
     if (!add_timeout(c)) {
-        /* By its own clock, which began earlier, the client has given up. */
-        call_set_state(c, CALL_FAILED);
-        tally_call(c->worker->tally, c->method, GRPC_DEADLINE_EXCEEDED);
-        lane_kill(&c->request);
-        lane_kill(&c->answer);
-        answer_status(c, GRPC_DEADLINE_EXCEEDED, "context deadline exceeded", false);
+        call_fail_err(c, ERR_DEADLINE);
         return false;
     }
     c->headers.v[SCHEME_INDEX].value = bytes_str(link_scheme(c->link));

@@ -119,7 +119,7 @@ static enum lane_step watch_cancel(struct lane *l, enum err e)
     struct sealed_msg cancel = {{0}};
     struct chain response = {0};
     struct failure f;
-    char text[STATUS_TEXT_MAX];
+    char text[STATUS_TEXT_MAX], log_text[STATUS_TEXT_MAX];
     uint8_t *prefix;
     enum err made;
 
@@ -128,9 +128,11 @@ static enum lane_step watch_cancel(struct lane *l, enum err e)
     call_failure_init(c, e, &f);
     f.key = p->bad_key;
     status_of(&f, text);
+    status_log_text(&f, log_text);
     metric_refused(e);
     LOG_RATED(WARN, "watch cancelled", "call=%llu watch=%lld reason=%s text=\"%s\"",
-              (unsigned long long)c->id, (long long)watch->id, err_reason(e), text);
+              (unsigned long long)c->id, (long long)watch->id, err_reason(e), log_text);
+    status_log_key(&f, c->id);
     made = make_cancel(l, watch->id, &cancel);
     prefix = made == ERR_OK ? prefix_reserve(l, &response) : NULL;
     if (made == ERR_OK)

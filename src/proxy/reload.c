@@ -158,7 +158,7 @@ static void say_protected(const struct ruleset *r)
         const struct provider_list *list = &r->lists[i];
 
         if (list->count > 0)
-            LOG(INFO, "protected", "resource=%s prefix=%s%s provider=%.*s", list->resource,
+            LOG(INFO, "protected", "resource=%s prefix=\"%s%s\" provider=%.*s", list->resource,
                 r->key_rules->v[i].prefix,
                 r->key_rules->v[i].kind == KEY_RULE_DOTLESS ? "/* (unknown kinds)" : "",
                 list->v[0]->prefix.n > 0 ? (int)list->v[0]->prefix.n : 8,
@@ -167,13 +167,13 @@ static void say_protected(const struct ruleset *r)
             LOG(INFO, "excluded by identity", "prefix=%s", r->key_rules->v[i].prefix);
     }
     if (r->config->has_more_documents)
-        LOG(WARN, "configuration", "%s", "only the first YAML document of the file counts");
+        LOG(WARN, "configuration", "reason=\"only the first YAML document of the file counts\"");
     if (r->config->open_mode != 0)
         LOG(WARN, "configuration",
             "the file is open to others (mode %04o): it may hold keys, chmod 600 it",
             r->config->open_mode);
     for (size_t i = 0; i < r->key_rules->warning_count; i++)
-        LOG(WARN, "configuration", "%s", r->key_rules->warnings[i]);
+        LOG(WARN, "configuration", "reason=%s", r->key_rules->warnings[i]);
 }
 
 static void on_primed(void *arg)

@@ -5,6 +5,9 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "kms/text.h"
+
+#define KEY_HASH_LEN (sizeof "sha256:" - 1 + 16)
 
 /* One text for every way in which a stored value can fail, so that a client learns nothing about
  * keys: the reason is in the log and in the metric. */
@@ -117,15 +120,17 @@ static enum grpc_status reset_status(const struct failure *f, char *text)
     return f->size == 8 || f->is_watch ? GRPC_UNAVAILABLE : GRPC_INTERNAL; /* 8: CANCEL */
 }
 
-enum grpc_status status_of(const struct failure *f, char text[static STATUS_TEXT_MAX])
+/* key: how the key is called in the text. */
+static enum grpc_status status_with_key(const struct failure *f, const char *key,
+                                        char text[static STATUS_TEXT_MAX])
 {
-    char key[LOG_KEY_MAX];
     enum grpc_status status = err_status(f->err);
 
     switch (f->err) {
     case ERR_KMS_AWAY:
     case ERR_NO_STATE:
     case ERR_NO_WRITE_KEY:
+    case ERR_DEK_SOURCE_EXPOSED:
         return kms_status(f, text);
     case ERR_ANS_HTTP:
         return http_status(f, text);
@@ -134,6 +139,9 @@ enum grpc_status status_of(const struct failure *f, char text[static STATUS_TEXT
     case ERR_PROTOBUF:
         snprintf(text, STATUS_TEXT_MAX,
                  "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data");
+        return status;
+    case ERR_DEADLINE:
+        snprintf(text, STATUS_TEXT_MAX, "context deadline exceeded");
         return status;
     case ERR_MESSAGE_CUT:
         snprintf(text, STATUS_TEXT_MAX, "unexpected EOF");
@@ -189,8 +197,7 @@ enum grpc_status status_of(const struct failure *f, char text[static STATUS_TEXT
     }
     if (is_stored_value_error(f->err)) {
         if (f->key.n > 0)
-            snprintf(text, STATUS_TEXT_MAX, "etcd-envelope: cannot decrypt %s",
-                     log_key(f->key.p, f->key.n, key));
+            snprintf(text, STATUS_TEXT_MAX, "etcd-envelope: cannot decrypt %s", key);
         else
             snprintf(text, STATUS_TEXT_MAX,
                      "etcd-envelope: cannot decrypt: etcd's answer is not what was asked for");
@@ -198,4 +205,29 @@ enum grpc_status status_of(const struct failure *f, char text[static STATUS_TEXT
     }
     snprintf(text, STATUS_TEXT_MAX, "etcd-envelope: internal error (%s)", err_reason(f->err));
     return f->is_watch && status == GRPC_INTERNAL ? GRPC_UNAVAILABLE : status;
+}
+
+enum grpc_status status_of(const struct failure *f, char text[static STATUS_TEXT_MAX])
+{
+    char key[LOG_KEY_MAX];
+
+    return status_with_key(f, log_key(f->key.p, f->key.n, key), text);
+}
+
+void status_log_text(const struct failure *f, char text[static STATUS_TEXT_MAX])
+{
+    char hash[KMS_HASH_TEXT];
+
+    kms_hash_text(f->key, hash);
+    hash[KEY_HASH_LEN] = '\0';
+    (void)status_with_key(f, hash, text);
+}
+
+void status_log_key(const struct failure *f, uint64_t call_id)
+{
+    char key[LOG_KEY_MAX];
+
+    if (f->key.n > 0 && is_stored_value_error(f->err))
+        LOG(DEBUG, "does not open", "call=%llu key=%s", (unsigned long long)call_id,
+            log_key(f->key.p, f->key.n, key));
 }

@@ -21,5 +21,10 @@ struct failure {
 #define STATUS_TEXT_MAX 640
 /* Returns the status; text is plain (not yet percent-encoded), NUL-terminated. */
 enum grpc_status status_of(const struct failure *f, char text[static STATUS_TEXT_MAX]);
+/* The same text for a line of the log: the key's name, which is a secret's, is hashed
+ * ("sha256:" and the first 16 hex digits of its SHA-256). */
+void status_log_text(const struct failure *f, char text[static STATUS_TEXT_MAX]);
+/* Names the key whose value does not open, in a line of level debug. */
+void status_log_key(const struct failure *f, uint64_t call_id);
 
 #endif

@@ -471,16 +471,28 @@ void worker_stop(struct worker *w)
     tls_swap(&w->etcd_tls, NULL);
     tls_swap(&w->etcd_tls_http1, NULL);
     envelope_ctx_free(w->envelope);
-    randpool_wipe(&w->random);
+    loop_flush_cancel(&w->random_drop);
+    randpool_fini(&w->random);
     slab_pool_fini(&w->pool);
     free(w);
 }
 
 /* --- the thread ------------------------------------------------------------------------------ */
 
+/* Nothing that was fetched ahead is there while the thread sleeps: see base/randpool.h. */
+static void on_random_drop(struct loop_flush *f)
+{
+    randpool_drop(&CONTAINER_OF(f, struct worker, random_drop)->random);
+}
+
 static enum err random_from_pool(void *arg, void *out, size_t n)
 {
-    return randpool_get(arg, out, n);
+    struct worker *w = arg;
+
+    TRY(randpool_get(&w->random, out, n));
+    if (randpool_wants_drop(&w->random))
+        loop_flush_want(&w->loop, &w->random_drop);
+    return ERR_OK;
 }
 
 static void on_wipe(struct loop_timer *t)
@@ -528,7 +540,9 @@ enum err worker_start(const struct proxy_env *env, unsigned number, struct mailb
     loop_timer_init(&w->drain_timer, on_drain_tick);
     loop_timer_init(&w->wipe_timer, on_wipe);
     loop_timer_init(&w->settle_timer, on_settle);
-    TRY(envelope_ctx_new(random_from_pool, &w->random, &w->envelope));
+    loop_flush_init(&w->random_drop, on_random_drop);
+    randpool_init(&w->random);
+    TRY(envelope_ctx_new(random_from_pool, w, &w->envelope));
     TRY(loop_init(&w->loop));
     TRY(mailbox_init(&w->mailbox, &w->loop));
     TRY(tally_new(&w->loop, control, &w->pool, &w->tally));

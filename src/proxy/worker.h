@@ -57,6 +57,7 @@ struct worker {
     void *report_arg;
     struct slab_pool pool;
     struct randpool random;
+    struct loop_flush random_drop; /* at the end of a turn that used it */
     struct envelope_ctx *envelope;
     struct keyset *keys;                       /* the present set; NULL before the first came */
     struct list keysets;                       /* all that are not freed yet */

@@ -18,6 +18,7 @@ import http.client
 import ipaddress
 import os
 import pathlib
+import platform
 import random
 import shutil
 import signal
@@ -72,6 +73,13 @@ def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
+
+
+def platform_has_cheap_random():
+    """getrandom(3) without a system call: glibc 2.41 and Linux 6.11 or newer."""
+    libc, linux = platform.libc_ver()[1], platform.release()
+    return tuple(map(int, libc.split(".")[:2])) >= (2, 41) and \
+        tuple(map(int, linux.split("-")[0].split(".")[:2])) >= (6, 11)
 
 
 def wait_until(condition, timeout=10, what="condition", step=0.02):

@@ -2,6 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A KMS plugin that is slow, wrong, gone, or rotates: what works goes on, what doesn't is refused, nothing is
 written in clear, and nobody else is held up."""
+import base64
+import os
+import pathlib
+import re
+import signal
 import threading
 import time
 
@@ -298,12 +303,127 @@ class Wrong(Kms):
                 for attribute in changes:
                     setattr(self.kms, attribute, honest[attribute])
 
+    def test_a_plugin_that_wraps_nothing(self):
+        """Whoever reads etcd would have the key: no such seed is used, and log, health and metric say why."""
+        self.kms.wrapping = bytes
+        proxy = self.start_proxy(wait=False)
+        self.assertStatus(Code.UNAVAILABLE, proxy.client.put, self.secret(), VALUE, text="nothing was written")
+        self.assertIn("the answer of Encrypt holds the DEK source itself", proxy.process.log())
+        status, body = harness.http_get(proxy.metrics_address, "/healthz/kms-providers")
+        self.assertEqual(status, 500)
+        self.assertIn(b"the answer of Encrypt holds the DEK source itself", body)
+        self.assertEqual(proxy.metric("etcd_envelope_kms_healthy"), 0)
+        for seen, wrapping in enumerate((
+                lambda dek: b"wrapped:" + dek + b":" + os.urandom(16), base64.b64encode,
+                lambda dek: base64.urlsafe_b64encode(b"x" + dek), lambda dek: dek.hex().encode())):
+            self.kms.wrapping = wrapping
+            self.another_check(proxy, seen + 1)
+        self.kms.wrapping = None
+        self.kms.annotate = lambda dek: {"note.example.com": dek}
+        self.another_check(proxy, 5)
+        self.kms.annotate = None
+        wait_until(lambda: self.asked_for_health(proxy) == 200, 10, "a good plugin")
+        proxy.client.put(self.secret(), VALUE)
+        self.assertSealed(self.secret(), VALUE)
+        self.assertNothingClear()
+
+    def asked_for_health(self, proxy):
+        return harness.http_get(proxy.metrics_address, "/healthz/kms-providers")[0]
+
+    def another_check(self, proxy, seen):
+        """Asking for health starts a check when the last bad one is 3 s old."""
+        count = 'reason="dek_source_exposed"'
+
+        def refused():
+            self.assertEqual(self.asked_for_health(proxy), 500)
+            return proxy.metric("etcd_envelope_refused_total", count)
+        wait_until(lambda: refused() > seen, 10, "another refusal", step=0.2)
+
     def test_unhealthy_but_answering(self):
         """healthz that is not ok never stops writes, as in Kubernetes."""
         self.kms.healthz = "a disk is on fire"
         proxy = self.start_proxy()
         proxy.client.put(self.secret(), VALUE)
         self.assertSealed(self.secret(), VALUE)
+
+
+class Socket(Kms):
+    """A socket that others may replace or use is named at the start, at a reload, and when the plugin comes later."""
+    WARNING = "KMS socket is not safe"
+
+    def warnings(self, proxy):
+        return [line for line in proxy.process.log().splitlines() if self.WARNING in line]
+
+    def test_safe(self):
+        os.chmod(self.kms.path, 0o700)
+        self.assertEqual(self.warnings(self.start_proxy()), [])
+
+    def test_start_and_reload(self):
+        folder = self.env.path(self.name + "-open")
+        folder.mkdir()
+        folder.chmod(0o777)
+        kms = harness.fake_kms.FakeKms(str(folder / "sock"))
+        self.addCleanup(kms.stop)
+        os.chmod(kms.path, 0o777)
+        config = self.env.config(kms.path, name=self.name + "-open.yaml")
+        proxy = self.start_proxy(config=config)
+        self.assertEqual(len(self.warnings(proxy)), 2)
+        self.assertIn(f"path={folder} ", self.warnings(proxy)[0])
+        self.assertIn(f"path={folder}/sock ", self.warnings(proxy)[1])
+        folder.chmod(0o755)
+        os.chmod(kms.path, 0o700)
+        link = self.env.path(self.name + "-link")
+        link.symlink_to(folder)
+        config.write_text(config.read_text().replace(str(folder), str(link)))
+        proxy.process.signal(signal.SIGHUP)
+        wait_until(lambda: "configuration reloaded" in proxy.process.log(), 10, "reload")
+        self.assertEqual(len(self.warnings(proxy)), 3)
+        self.assertIn(f"path={link} ", self.warnings(proxy)[2])
+
+    def test_plugin_that_comes_later(self):
+        self.kms.stop()
+        proxy = self.start_proxy(wait=False)
+        self.assertEqual(self.warnings(proxy), [])
+        umask = os.umask(0)
+        self.addCleanup(os.umask, umask)
+        self.kms.start()
+        wait_until(lambda: harness.http_get(proxy.metrics_address, "/readyz")[0] == 200, 15, "a healthy plugin", step=0.2)
+        self.assertEqual(len(self.warnings(proxy)), 1)
+        self.assertIn(f"path={self.kms.path} ", self.warnings(proxy)[0])
+
+
+class Randomness(Kms):
+    """What a snapshot of the machine's memory would hold of random numbers that are still to be used: nothing."""
+
+    def prefetched(self, proxy):
+        """The pages that a fork finds wiped, as bytes; not those of the C library's own getrandom (droppable)."""
+        pages, span = [], None
+        for line in pathlib.Path(f"/proc/{proxy.process.pid}/smaps").read_text().splitlines():
+            if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+                span = [int(end, 16) for end in line.split()[0].split("-")]
+            flags = line.split()[1:] if line.startswith("VmFlags:") else []
+            if "wf" in flags and "dp" not in flags:
+                with open(f"/proc/{proxy.process.pid}/mem", "rb", buffering=0) as memory:
+                    memory.seek(span[0])
+                    pages.append(memory.read(span[1] - span[0]))
+        return pages
+
+    def test_nothing_is_left_between_turns(self):
+        proxy = self.start_proxy(flags=["--workers", "2"])
+        try:
+            pages = self.prefetched(proxy)
+        except PermissionError:
+            self.skipTest("may not read the memory of another process")
+        if harness.platform_has_cheap_random():
+            self.assertEqual(pages, [])
+            return
+        # Adjacent pages of two workers may be one mapping.
+        self.assertEqual(sum(map(len, pages)), 2 * os.sysconf("SC_PAGESIZE"))
+        puts = [rpc.RequestOp(request_put=rpc.PutRequest(key=self.secret(str(i)), value=VALUE)) for i in range(50)]
+        harness.in_threads(4, lambda _: [proxy.client.txn(success=puts) for _ in range(20)])
+        proxy.client.put(self.secret(), VALUE)  # a turn with one value
+        for page in self.prefetched(proxy):
+            self.assertEqual(page.strip(b"\0"), b"")
 
 
 class Rotation(Kms):

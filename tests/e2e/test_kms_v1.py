@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """KMS v1, where every value has a DEK of its own that the plugin wraps: a write waits for the plugin, and is refused
 when it does not come; old values are read; the way from v1 to v2."""
+import base64
 import signal
 import time
 
@@ -116,6 +117,27 @@ class Writes(KmsV1):
         except harness.grpc.RpcError:
             return False
 
+    def test_a_plugin_that_wraps_nothing(self):
+        """Refused write by write, and by the health check, which has a secret like a write's wrapped."""
+        port = harness.free_port()
+        metrics = ["--listen-metrics-urls", f"http://127.0.0.1:{port}"]
+        proxy = self.start_proxy(self.entry(), flags=V1_WRITES + metrics)
+        for wrapping in (bytes, lambda dek: b"mark" + dek, base64.b64encode):
+            self.kms.wrapping = wrapping
+            self.assertStatus(Code.UNAVAILABLE, proxy.client.put, self.secret(), VALUE, text="dek_source_exposed")
+        self.assertIn("the answer of Encrypt holds the DEK source itself", proxy.process.log())
+        self.assertIsNone(self.raw.value(self.secret()))
+        self.kms.wrapping = None
+        proxy.client.put(self.secret(), VALUE)
+        self.kms.wrapping = bytes
+        ill = self.start_proxy(self.entry(), flags=V1_WRITES, wait=False)
+        wait_until(lambda: "KMS check failed" in ill.process.log(), 10, "a check")
+        self.assertIn("the answer of Encrypt holds the DEK source itself", ill.process.log())
+        status, body = harness.http_get(ill.metrics_address, "/healthz/kms-provider-0")
+        self.assertEqual(status, 500)
+        self.assertGreaterEqual(ill.metric("etcd_envelope_refused_total", 'reason="dek_source_exposed"'), 1)
+        self.assertNothingClear()
+
     def test_calls_that_end_while_they_wait(self):
         """The client gives up, or goes, while its key is on the way."""
         proxy = self.start_proxy(self.entry(), flags=V1_WRITES)
@@ -189,6 +211,18 @@ class Reads(KmsV1):
             self.assertEqual(proxy.client.value(self.secret(str(i))), VALUE)
         self.assertEqual(self.kms.calls["v1.Decrypt"] - before, 8)
 
+    def test_a_huge_bound_costs_nothing(self):
+        """cachesize is a bound, not an allocation: the largest that kube-apiserver takes is taken, too."""
+        self.plant(self.secret(), None, stored=envelope.seal_v1(self.secret(), VALUE))
+        usual = self.start_proxy(self.entry(*self.v2), self.entry())
+        proxy = self.start_proxy(self.entry(*self.v2), self.entry(cachesize=2147483647))
+        before = self.kms.calls["v1.Decrypt"]
+        for _ in range(2):
+            self.assertEqual(proxy.client.value(self.secret()), VALUE)
+        self.assertEqual(self.kms.calls["v1.Decrypt"] - before, 1)
+        if not harness.SANITIZED:
+            self.assertLess(proxy.process.rss_mib(), usual.process.rss_mib() + 4)
+
     def test_migration(self):
         """v2 before v1 on one socket: old values are read, what is written is v2's."""
         self.plant(self.secret(), None, stored=envelope.seal_v1(self.secret(), VALUE))
@@ -238,6 +272,23 @@ class Reads(KmsV1):
 
 
 class Plugin(KmsV1):
+    def test_a_plugin_that_hangs_was_healthy_before(self):
+        """A read that waits out its time says that the plugin is away; that it never was healthy only when that is so."""
+        self.plant(self.secret(), None, stored=envelope.seal_v1(self.secret(), VALUE))
+        proxy = self.start_proxy(self.entry(*Reads.v2), self.entry())
+        self.kms.delay["v1.Decrypt"] = 30
+        began = time.monotonic()
+        self.assertStatus(Code.FAILED_PRECONDITION, proxy.client.get, self.secret(), timeout=20, text="(kms_away)")
+        self.assertGreater(time.monotonic() - began, 9)
+        self.assertNotIn("no_state", proxy.process.log())
+        self.assertEqual(proxy.metric("etcd_envelope_refused_total", 'reason="no_state"'), 0)
+        self.assertEqual(proxy.metric("etcd_envelope_refused_total", 'reason="kms_away"'), 1)
+        self.kms.delay["v1.Version"] = 30
+        never = self.start_proxy(self.entry(*Reads.v2), self.entry(), wait=False)
+        wait_until(lambda: self.answers(never), 10, "listening proxy")
+        self.assertStatus(Code.FAILED_PRECONDITION, never.client.get, self.secret(), timeout=20, text="(no_state)")
+        self.assertEqual(never.metric("etcd_envelope_refused_total", 'reason="no_state"'), 1)
+
     def test_reload_does_not_put_it_first(self):
         """The old set stays in force, and the log names the flag."""
         proxy = self.start_proxy(self.entry("new", "v2"), self.entry())

@@ -4,6 +4,7 @@
 import json
 import socket
 import time
+import unittest
 
 import harness  # first: it sets the path to tests/fake
 import h2raw
@@ -223,6 +224,21 @@ class Calls(harness.E2E):
                 pass
         self.assertEqual(caught.exception.code(), Code.DEADLINE_EXCEEDED)
         self.assertLess(time.monotonic() - started, 3)
+
+    @unittest.skipIf(DIRECT, "the proxy's metrics")
+    def test_a_deadline_that_is_over_is_counted(self):
+        """Nothing goes to etcd, and the refusal is in the metrics as any other; unary and streaming calls alike."""
+        reason = 'reason="deadline_exceeded"'
+        before = self.proxy.metric("etcd_envelope_refused_total", reason)
+        raw = h2raw.Client(self.proxy.address)
+        self.addCleanup(raw.close)
+        put = rpc.PutRequest(key=self.plain(), value=b"late").SerializeToString()
+        stream = raw.call("/etcdserverpb.KV/Put", put, extra=[("grpc-timeout", "1n")])
+        self.assertEqual((stream.status, stream.message), (Code.DEADLINE_EXCEEDED.value[0], "context deadline exceeded"))
+        sid = raw.open("/etcdserverpb.Watch/Watch", extra=[("grpc-timeout", "1n")])
+        self.assertEqual(raw.wait(sid).status, Code.DEADLINE_EXCEEDED.value[0])
+        self.assertEqual(self.proxy.metric("etcd_envelope_refused_total", reason), before + 2)
+        self.assertIsNone(self.client.value(self.plain()))
 
     def test_metadata_passes(self):
         """hasleader is acted upon by etcd, a wrong token is judged by etcd."""

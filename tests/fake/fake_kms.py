@@ -43,6 +43,8 @@ class FakeKms:
         self.healthz = "ok"
         self.delay = collections.Counter()  # seconds before each answer, by method; KMS v1's are "v1.Encrypt" and so on
         self.error = {}                     # method -> (grpc.StatusCode, text)
+        self.wrapping = None                # what Encrypt does in place of wrapping: a function of the DEK
+        self.annotate = None                # annotations as a function of the DEK
         self.wrong_dek = False              # Decrypt answers other bytes of the right length
         self.calls = collections.Counter()
         self.in_flight = collections.Counter()
@@ -105,8 +107,11 @@ class FakeKms:
 
     def encrypt(self, request, _context):
         key_id = self.encrypt_key_id or self.key_id
-        return kms.EncryptResponse(ciphertext=wrap(key_id, request.plaintext), key_id=key_id,
-                                   annotations=self.annotations)
+        return kms.EncryptResponse(ciphertext=self.wrap(key_id, request.plaintext), key_id=key_id,
+                                   annotations=self.annotate(request.plaintext) if self.annotate else self.annotations)
+
+    def wrap(self, key_id, dek):
+        return self.wrapping(dek) if self.wrapping else wrap(key_id, dek)
 
     def decrypt(self, request, context):
         with self.lock:
@@ -128,7 +133,7 @@ class FakeKms:
         return kms1.VersionResponse(version=self.v1_version, runtime_name="fake", runtime_version="0")
 
     def v1_encrypt(self, request, _context):
-        return kms1.EncryptResponse(cipher=wrap(V1, request.plain))
+        return kms1.EncryptResponse(cipher=self.wrap(V1, request.plain))
 
     def v1_decrypt(self, request, context):
         return kms1.DecryptResponse(plain=self.unwrap(V1, request.cipher, context))

@@ -22,7 +22,7 @@ dirent dlfcn endian byteswap fcntl fnmatch getopt glob grp ifaddrs libgen malloc
 regex sched semaphore syslog termios unistd ucontext execinfo
 cpuid emmintrin immintrin wmmintrin x86intrin arm_neon
 """.split())
-LIBC_FOLDERS = {"sys", "netinet", "arpa", "linux", "asm", "net"}
+LIBC_FOLDERS = {"sys", "gnu", "netinet", "arpa", "linux", "asm", "net"}
 GENERATED = re.compile(r"^[A-Za-z0-9_]+\.pb-c\.h$")
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.M)
 COMMENT = re.compile(r"/\*.*?\*/", re.S)

@@ -104,6 +104,8 @@ static void answer_encrypt(struct rpc *r, const uint8_t *request, size_t n)
     snprintf(r->method->last_uid, sizeof r->method->last_uid, "%s", req->uid);
     fake_wrap(req->plaintext.data, req->plaintext.len, wrapped);
     m.ciphertext = (ProtobufCBinaryData){req->plaintext.len, wrapped};
+    if (r->method->how == FAKE_ECHOES)
+        memcpy(wrapped, req->plaintext.data, req->plaintext.len);
     if (r->method->how == FAKE_SHORT)
         m.ciphertext.len = 0;
     if (r->method->how == FAKE_OVERSIZE)
@@ -181,6 +183,7 @@ static void answer(struct rpc *r)
     case FAKE_ANSWERS:
     case FAKE_OVERSIZE:
     case FAKE_SHORT:
+    case FAKE_ECHOES:
     case FAKE_SILENT:
         answer_message(r);
         break;

@@ -18,6 +18,7 @@ enum fake_how {
     FAKE_EMPTY,    /* an empty message */
     FAKE_OVERSIZE, /* 300 KiB of secret or wrapped DEK */
     FAKE_SHORT,    /* Decrypt: a secret of 31 bytes; Encrypt: an empty wrapped DEK */
+    FAKE_ECHOES,   /* Encrypt: the secret as it came */
 };
 
 struct fake_method {

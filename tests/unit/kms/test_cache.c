@@ -131,6 +131,43 @@ static void recent_looks_at_the_last_four(void **state)
     assert_false(dek_cache_has_recent(&f.c, f.deks[5], 100));
 }
 
+static void digest_of(uint32_t number, uint8_t out[static DEK_DIGEST_LEN])
+{
+    uint64_t spread = number * 0x9e3779b97f4a7c15ull;
+
+    memset(out, 0, DEK_DIGEST_LEN);
+    memcpy(out, &spread, sizeof spread);
+    memcpy(out + sizeof spread, &number, sizeof number);
+}
+
+/* The bound is whatever a configuration says: memory follows the entries, chains stay short, and
+ * what was put before the table grew is found after it. */
+static void memory_follows_the_entries(void **state)
+{
+    enum { COUNT = 10000 };
+    uint8_t digest[DEK_DIGEST_LEN];
+    struct dek_cache c;
+
+    (void)state;
+    assert_int_equal(dek_cache_init(&c, INT32_MAX, false), ERR_OK);
+    assert_true(c.bucket_count <= 1024);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        digest_of(i, digest);
+        dek_cache_put(&c, digest, NULL, ERR_KMS_ERROR, 100);
+    }
+    assert_int_equal(c.count, COUNT);
+    assert_true(c.bucket_count >= COUNT && c.bucket_count <= COUNT * 4);
+    dek_cache_evict(&c, 1); /* growing did not change who is the oldest */
+    for (uint32_t i = 0; i < COUNT; i++) {
+        digest_of(i, digest);
+        if (i == 0)
+            assert_null(dek_cache_find(&c, digest, 0));
+        else
+            assert_non_null(dek_cache_find(&c, digest, 0));
+    }
+    dek_cache_fini(&c);
+}
+
 static int group_setup(void **state)
 {
     (void)state;
@@ -144,7 +181,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(what_is_put_is_found_until_its_time), TEST(putting_again_renews),
         TEST(the_least_used_makes_room),           TEST(refusals_are_kept_without_a_dek),
-        TEST(recent_looks_at_the_last_four),
+        TEST(recent_looks_at_the_last_four),       TEST(memory_follows_the_entries),
     };
 
     return cmocka_run_group_tests(tests, group_setup, NULL);

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "base/metrics.h"
 #include "base/secret.h"
 #include "fake_plugin.h"
 #include "kms/plugin.h"
@@ -17,7 +18,6 @@
 struct fixture {
     struct loop loop;
     struct fake_plugin fake;
-    struct randpool *pool;
     struct provider provider;
     struct plugin plugin;
     unsigned checks, changes;
@@ -63,12 +63,11 @@ static int setup(void **state)
     (void)state;
     memset(&f, 0, sizeof f);
     f.provider = (struct provider){.kind = PROVIDER_KMS_V2, .name = "fake"};
-    f.pool = secret_alloc(sizeof *f.pool);
-    if (f.pool == NULL || loop_init(&f.loop) != ERR_OK)
+    if (loop_init(&f.loop) != ERR_OK)
         return -1;
     fake_start(&f.fake, &f.loop);
     o.endpoint = f.fake.endpoint;
-    if (plugin_init(&f.plugin, &f.loop, f.pool, &o) != ERR_OK)
+    if (plugin_init(&f.plugin, &f.loop, &o) != ERR_OK)
         return -1;
     f.plugin.on_checked = on_checked;
     f.plugin.on_no_room = on_no_room;
@@ -84,7 +83,6 @@ static int teardown(void **state)
     loop_run(&f.loop);
     fake_fini(&f.fake);
     loop_fini(&f.loop);
-    secret_free(f.pool, sizeof *f.pool);
     return 0;
 }
 
@@ -185,6 +183,10 @@ static void what_encrypt_answers_wrongly_is_thrown_away(void **state)
     f.fake.encrypt.how = FAKE_OVERSIZE;
     check();
     expect_bad("malformed answer");
+    f.fake.encrypt.how = FAKE_ECHOES;
+    check();
+    expect_bad("the answer of Encrypt holds the DEK source itself");
+    assert_int_equal(metric_refused_get(ERR_DEK_SOURCE_EXPOSED), 1);
     f.fake.encrypt.how = FAKE_SILENT;
     check();
     expect_bad("DeadlineExceeded");

@@ -16,13 +16,12 @@
     "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n//////////////////////////////////////////8=\n"
 
 static struct kek_set *keys;
-static struct randpool pool;
 
 static struct service_answer call(enum service_method method, struct bytes request)
 {
     struct service_answer a;
 
-    service_call(keys, &pool, method, request, &a);
+    service_call(keys, method, request, &a);
     assert_true(a.status == GRPC_OK || (a.body == NULL && a.message[0] != '\0'));
     return a;
 }

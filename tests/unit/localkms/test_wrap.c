@@ -12,7 +12,6 @@
 
 static uint8_t key_a[KEK_LEN] = {1}, key_b[KEK_LEN] = {2};
 static struct kek a = {.key = key_a}, b = {.key = key_b};
-static struct randpool pool;
 static const uint8_t seed[32] = {9, 8, 7};
 
 static void what_is_wrapped_unwraps(void **state)
@@ -20,8 +19,8 @@ static void what_is_wrapped_unwraps(void **state)
     uint8_t wrapped[sizeof seed + WRAP_OVERHEAD], again[sizeof wrapped], plain[sizeof seed];
 
     (void)state;
-    assert_int_equal(wrap_seal(&a, &pool, bytes_of(seed, sizeof seed), wrapped), ERR_OK);
-    assert_int_equal(wrap_seal(&a, &pool, bytes_of(seed, sizeof seed), again), ERR_OK);
+    assert_int_equal(wrap_seal(&a, bytes_of(seed, sizeof seed), wrapped), ERR_OK);
+    assert_int_equal(wrap_seal(&a, bytes_of(seed, sizeof seed), again), ERR_OK);
     assert_memory_not_equal(wrapped, again, sizeof wrapped); /* fresh nonces */
     assert_int_equal(wrapped[0], 1);
     assert_int_equal(wrap_open(&a, bytes_of(wrapped, sizeof wrapped), plain), ERR_OK);
@@ -34,7 +33,7 @@ static void every_flipped_bit_is_noticed_and_nothing_is_given(void **state)
     uint8_t wrapped[sizeof seed + WRAP_OVERHEAD], plain[sizeof seed];
 
     (void)state;
-    assert_int_equal(wrap_seal(&a, &pool, bytes_of(seed, sizeof seed), wrapped), ERR_OK);
+    assert_int_equal(wrap_seal(&a, bytes_of(seed, sizeof seed), wrapped), ERR_OK);
     for (size_t i = 0; i < 8 * sizeof wrapped; i++) {
         wrapped[i / 8] ^= (uint8_t)(1u << i % 8);
         memset(plain, 0, sizeof plain);
@@ -52,7 +51,7 @@ static void another_key_or_id_does_not_unwrap(void **state)
     struct kek renamed = a;
 
     (void)state;
-    assert_int_equal(wrap_seal(&a, &pool, bytes_of(seed, sizeof seed), wrapped), ERR_OK);
+    assert_int_equal(wrap_seal(&a, bytes_of(seed, sizeof seed), wrapped), ERR_OK);
     assert_int_equal(wrap_open(&b, bytes_of(wrapped, sizeof wrapped), plain), ERR_AUTH_FAILED);
     renamed.id[10] ^= 1;
     assert_int_equal(wrap_open(&renamed, bytes_of(wrapped, sizeof wrapped), plain),

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives: a format of constant text and what to put into it. Gives: the fields of a log line.
+ * Owns: nothing. Thread: any.
+ *
+ * Only the format, which is constant text of ours, can make a field: what is put in with %s is
+ * printable ASCII afterwards, and stands between quotes unless it is a plain word. Inside of quotes
+ * a double quote, a backslash and everything that is not printable ASCII are escaped as in a Go or
+ * JSON string (\" \\ \n \r \t, else \xNN), so text/logfmt parsers give the bytes back. */
+#ifndef BASE_LOGFMT_H
+#define BASE_LOGFMT_H
+
+#include <stdarg.h>
+
+#include "base/base.h"
+
+/* One value takes at most so much, that a long one does not push the fields behind it off the line;
+ * what was cut ends with "...". */
+#define LOGFMT_VALUE_MAX 1024
+
+/* Conversions: %s with an optional precision, %d %u %x %o with an optional 0 and width, and %%; l,
+ * ll and z before the integers. An empty value of %s outside of quotes is nothing. NUL-terminates
+ * and never exceeds cap; returns the length. */
+size_t logfmt_vwrite(char *out, size_t cap, const char *fmt, va_list ap);
+size_t logfmt_write(char *out, size_t cap, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+#endif
