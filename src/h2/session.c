@@ -118,13 +118,9 @@ static void session_options(const struct h2_conn *c, nghttp2_option *o)
 {
     nghttp2_option_set_no_auto_window_update(o, 1);
     nghttp2_option_set_no_closed_streams(o, 1);
-    /* A peer that we dialled: its header fields are looked at where they are used, and checking all
-     * of them here costs as much as an eighth of the proxy's work. */
-    if (!c->opts.is_server)
-        nghttp2_option_set_no_http_messaging(o, 1);
+    /* message.c looks at the fields, input.c at the order of frames. */
+    nghttp2_option_set_no_http_messaging(o, 1);
     nghttp2_option_set_max_send_header_block_length(o, SEND_HEADER_BLOCK);
-    /* Go's peers send grpc-message with spaces at its end; the field would be dropped. */
-    nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation(o, 1);
     /* Resets are counted in guard.c; nghttp2's own limit would cut a busy client. */
     nghttp2_option_set_stream_reset_rate_limit(o, 20000, 2000);
     nghttp2_option_set_max_continuations(o, c->opts.is_server ? REQUEST_CONTINUATIONS

@@ -175,6 +175,7 @@ enum grpc_status status_of(const struct failure *f, char text[static STATUS_TEXT
                  "etcd-envelope: the proxy's memory limit is reached (%s; see --memory-limit)",
                  err_reason(f->err));
         return status;
+    case ERR_ANS_BROKEN:
     case ERR_ANS_COMPRESSED:
     case ERR_ANS_CUT:
         snprintf(text, STATUS_TEXT_MAX, "etcd-envelope: etcd's answer is broken (%s)",
