@@ -98,6 +98,8 @@ void *h2_conn_user(const struct h2_conn *c);
 const char *h2_conn_peer(const struct h2_conn *c);
 const char *h2_conn_why(const struct h2_conn *c);
 size_t h2_conn_stream_count(const struct h2_conn *c);
+/* How many streams the peer allows us to have open (its SETTINGS); client role, when it is ready. */
+uint32_t h2_conn_peer_streams(const struct h2_conn *c);
 /* Can h2_request be called now with a chance (ready, no GOAWAY, stream ids and peer's limit left)?
  */
 bool h2_conn_can_request(const struct h2_conn *c);
