@@ -359,6 +359,7 @@ static void on_net_read(struct net_conn *net, struct slice *s)
     *s = SLICE_EMPTY;
     if (c->state == H2__OPEN) {
         c->read_at_ms = now;
+        h2__guard_streams(&c->guard, c->stream_count);
         if (c->opts.is_server && !h2__guard_input(&c->guard, slice_data(in), in.len, now))
             c->is_violated = true;
         else

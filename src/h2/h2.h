@@ -20,6 +20,9 @@
 struct h2_conn;
 struct h2_stream;
 
+/* What an idle stream takes of memory, about: ours and nghttp2's. */
+#define H2_STREAM_COST 768u
+
 /* Error codes of RST_STREAM and GOAWAY (RFC 9113 section 7). */
 enum h2_code {
     H2_NO_ERROR = 0,
@@ -98,7 +101,8 @@ void *h2_conn_user(const struct h2_conn *c);
 const char *h2_conn_peer(const struct h2_conn *c);
 const char *h2_conn_why(const struct h2_conn *c);
 size_t h2_conn_stream_count(const struct h2_conn *c);
-/* How many streams the peer allows us to have open (its SETTINGS); client role, when it is ready. */
+/* How many streams the peer allows us to have open (its SETTINGS); client role, when it is ready.
+ */
 uint32_t h2_conn_peer_streams(const struct h2_conn *c);
 /* Can h2_request be called now with a chance (ready, no GOAWAY, stream ids and peer's limit left)?
  */

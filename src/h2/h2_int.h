@@ -23,6 +23,7 @@ struct h2__guard {
     struct h2__bucket frames;     /* every frame costs one, useful ones give back */
     struct h2__bucket resets;     /* RST_STREAM received */
     struct h2__bucket violations; /* RST_STREAM sent for what the peer did wrong */
+    uint32_t settings_cost;       /* of a SETTINGS frame, beside the one token */
     uint32_t skip;                /* bytes until the next frame header */
     uint8_t head[9];              /* a frame header that came in pieces */
     uint8_t head_len;
@@ -34,6 +35,8 @@ MUST_CHECK bool h2__bucket_take(struct h2__bucket *b, uint32_t n, uint64_t now_m
 void h2__bucket_give(struct h2__bucket *b, uint32_t n);
 
 void h2__guard_init(struct h2__guard *g, uint64_t now_ms);
+/* So many streams are open. */
+void h2__guard_streams(struct h2__guard *g, size_t count);
 /* Charges for the frames whose headers are in p. False: the peer has to go. */
 MUST_CHECK bool h2__guard_input(struct h2__guard *g, const uint8_t *p, size_t n, uint64_t now_ms);
 /* RFC 9113 section 6.5.2: the size of a field list, 32 bytes of overhead a field. */

@@ -252,6 +252,17 @@ static int got_data_end(struct h2_conn *c, int32_t id)
     return 0;
 }
 
+/* Rapid reset is cheap because nothing comes of the streams: those that were answered, as watches
+ * are, may all end at once. */
+static void got_reset(struct h2_conn *c, const struct h2_stream *s)
+{
+    if (s == NULL)
+        return;
+    h2__bucket_give(&c->guard.frames, 1);
+    if (s->is_responded)
+        h2__bucket_give(&c->guard.resets, 1);
+}
+
 static void got_ping_ack(struct h2_conn *c, const nghttp2_ping *ping)
 {
     if (c->drain == H2__DRAIN_NOTICE && memcmp(ping->opaque_data, h2__drain_ping, 8) == 0)
@@ -273,8 +284,7 @@ int h2__on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void
             return got_data_end(c, frame->hd.stream_id);
         break;
     case NGHTTP2_RST_STREAM:
-        if (h2__stream_of(c, frame->hd.stream_id) != NULL)
-            h2__bucket_give(&c->guard.frames, 1);
+        got_reset(c, h2__stream_of(c, frame->hd.stream_id));
         break;
     case NGHTTP2_SETTINGS:
         if (!(frame->hd.flags & NGHTTP2_FLAG_ACK) && !c->is_ready) {

@@ -63,7 +63,9 @@ static void headers_drop(struct call *c)
 
 void call_count_kept(struct call *c)
 {
-    size_t now = c->headers.size + c->ask.watched;
+    /* One that is over goes with the next turns of the loop. */
+    bool is_over = c->state != CALL_REFUSED && !call_is_live(c);
+    size_t now = (is_over ? 0 : CALL_COST) + c->headers.size + c->ask.watched;
 
     c->worker->kept_bytes += now;
     c->worker->kept_bytes -= c->kept_bytes;

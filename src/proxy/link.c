@@ -382,16 +382,23 @@ size_t link_held(const struct link *l, const struct call *but)
     return n;
 }
 
-void link_shed(struct link *l, const struct call *but, uint64_t low)
+/* The newest first of those that hold more than least. */
+static void shed_above(struct link *l, const struct call *but, uint64_t low, size_t least)
 {
     for (struct list *it = l->calls.prev; it != &l->calls; it = it->prev) {
         struct call *c = call_of_link_node(it);
 
         if (worker_held(l->worker) <= low)
             return;
-        if (c != but && call_held(c) > 0)
+        if (c != but && call_held(c) > least)
             call_shed(c);
     }
+}
+
+void link_shed(struct link *l, const struct call *but, uint64_t low)
+{
+    shed_above(l, but, low, 2 * CALL_COST);
+    shed_above(l, but, low, 0); /* it has very many that only wait */
 }
 
 void link_drain(struct link *l)
