@@ -126,7 +126,11 @@ class Conn:
     def send_headers(self, stream, headers, end_stream=False):
         with self.lock:
             block = self.encoder.encode(headers)
-            self.send_frame(HEADERS, END_HEADERS | (END_STREAM if end_stream else 0), stream, block)
+            pieces = [block[at:at + 16384] for at in range(0, len(block), 16384)] or [b""]
+            for i, piece in enumerate(pieces):
+                flags = END_STREAM if end_stream and i == 0 else 0
+                flags |= END_HEADERS if i == len(pieces) - 1 else 0
+                self.send_frame(CONTINUATION if i else HEADERS, flags, stream, piece)
 
     def send_rst(self, stream, code):
         self.send_frame(RST_STREAM, 0, stream, struct.pack(">I", code))

@@ -183,11 +183,9 @@ static void message_there_and_back(void **state)
 
 static void content_type(void **state)
 {
-    static const char *const good[] = {"application/grpc", "application/grpc+proto",
-                                       "application/grpc;charset=utf-8",
-                                       "application/grpc+proto;x",
-                                       "application/grpc+json",
-                                       "application/grpc+charset=utf-8"};
+    static const char *const good[] = {
+        "application/grpc",         "application/grpc+proto", "application/grpc;charset=utf-8",
+        "application/grpc+proto;x", "application/grpc+json",  "application/grpc+charset=utf-8"};
     static const char *const bad[] = {"",
                                       "application/json",
                                       "application/grp",
