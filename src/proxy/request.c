@@ -64,15 +64,15 @@ enum request_verdict request_judge(struct h2_fields h, struct request_head *out)
     out->authority = f.authority;
     out->encoding = f.encoding;
     out->has_timeout = f.timeout.n > 0;
-    if (!bytes_eq(f.method, BYTES_LIT("POST")))
-        return no_grpc(out, "405", GRPC_INTERNAL, "Received a HEADERS frame with :method", f.method,
-                       " which should be POST");
     out->content_type = grpc_type_of(h, f.content_type);
     if (out->content_type.n == 0)
         return no_grpc(out, "415", GRPC_INVALID_ARGUMENT, "invalid gRPC request content-type",
                        f.content_type, "");
     if (out->has_timeout && !grpc_timeout_parse(f.timeout, &out->timeout_ns))
         return no_grpc(out, "400", GRPC_INTERNAL, "malformed grpc-timeout:", f.timeout, "");
+    if (!bytes_eq(f.method, BYTES_LIT("POST")))
+        return no_grpc(out, "405", GRPC_INTERNAL, "Received a HEADERS frame with :method", f.method,
+                       " which should be POST");
     out->method = method_of(f.path);
     if (out->method == NULL)
         return REQUEST_UNKNOWN_METHOD;

@@ -44,6 +44,8 @@ SIZE = str(len(BODY))
 # "ok" (if one of etcd's is) or the first of them.
 TABLE = [
     ("good", GOOD, "ok", "ok"),
+    ("no field at all", (), "http 415 status 3", "rst 1"),
+    ("content-type alone", (TYPE,), "http 405 status 13", "rst 1"),
     ("authority of clientv3 3.5.0", authority("#initially=[http://127.0.0.1:2379]"), "ok", "ok"),
     ("authority of two endpoints", authority("#initially=[https://10.0.0.1:2379;https://10.0.0.2:2379]"), "ok", "ok"),
     ("authority is a socket's path", authority("/run/etcd/proxy.sock"), "ok", "ok"),

@@ -350,7 +350,7 @@ class Client(Conn):
             sid = self.next_id
             self.next_id += 2
             self.stream(sid)
-            self.send_headers(sid, headers or self.headers(path, extra), end_stream)
+            self.send_headers(sid, self.headers(path, extra) if headers is None else headers, end_stream)
             return sid
 
     def start(self, path, body, extra=()):
