@@ -5,6 +5,7 @@ each of them cost, and who says when it is enough?"""
 import time
 
 import harness  # first: it sets the path to tests/fake
+import fake_etcd
 import h2raw
 from harness import DIRECT, SANITIZED
 from protos import more, rpc
@@ -145,6 +146,39 @@ class Limits(Base):
         self.assertFalse(other.stream(watch).done)
         if not SANITIZED:
             self.assertLess(proxy.process.peak_mib(), before + 24)
+
+
+class LowerLimit(Base):
+    """An etcd that lowers its limit while the connection lives, as only a strange one does."""
+    needs_proxy = True
+
+    @classmethod
+    def start(cls):
+        cls.fake = fake_etcd.FakeEtcd()
+        cls.addClassCleanup(cls.fake.stop)
+        cls.proxy = cls.env.proxy([cls.fake.url], cls.env.config(cls.env.kms().path))
+        cls.address = cls.proxy.address
+
+    def test_calls_wait_and_can_be_cancelled(self):
+        def put(value):
+            request = rpc.PutRequest(key=b"/registry/pods/streams/a", value=value)
+            return client.start("/etcdserverpb.KV/Put", h2raw.grpc_message(request.SerializeToString()))
+
+        def values():
+            return [rpc.PutRequest.FromString(p).value for p in self.fake.requests("/etcdserverpb.KV/Put")]
+        client = self.connect()
+        watch = open_streams(client, WATCH, [create(0)])[0]
+        for conn in self.fake.conns:
+            conn.send_settings({h2raw.MAX_CONCURRENT_STREAMS: 1})
+        harness.wait_until(lambda: all(conn.settings_acked >= 2 for conn in self.fake.conns), 5, "SETTINGS taken")
+        first, second = put(b"first"), put(b"second")
+        self.assertRaises(TimeoutError, client.wait, first, 0.5)
+        client.send_rst(first, h2raw.CANCEL)
+        client.send_rst(watch, h2raw.CANCEL)
+        self.assertEqual(client.wait(second).status, 0)
+        self.assertEqual(client.wait(put(b"third")).status, 0)
+        self.assertEqual([v for v in values() if v in (b"first", b"second", b"third")], [b"second", b"third"])
+        self.assertEqual(self.fake.problems, [])
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ class Conn:
         self.auto_credit = True
         self.credit_conn = True
         self.no_credit = set()
-        self.pings_acked = 0
+        self.pings_acked = self.settings_acked = 0
         self.block = None        # (stream id, END_STREAM?, fragments) of headers under way
         self.need_preface = not is_client
         if is_client:
@@ -275,6 +275,7 @@ class Conn:
 
     def on_settings(self, frame):
         if frame.flags & ACK:
+            self.settings_acked += 1
             return
         with self.lock:
             for at in range(0, len(frame.payload), 6):
