@@ -72,6 +72,7 @@ static bool chunk_add(struct objects *o)
     if (c == NULL)
         return false;
     c->used = c->idle = 0;
+    o->chunk_count++;
     c->next = o->chunks;
     o->chunks = c;
     o->fresh = c->data;
@@ -216,6 +217,7 @@ void objects_trim(struct objects *o)
 
         if (is_idle(o, c)) {
             *at = c->next;
+            o->chunk_count--;
             free(c);
         } else {
             at = &c->next;
