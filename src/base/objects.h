@@ -16,7 +16,7 @@ struct objects_chunk;
 struct objects {
     struct objects_chunk *chunks;
     size_t chunk_count; /* of 64 KiB each */
-    uint8_t *fresh; /* unused rest of the newest chunk */
+    uint8_t *fresh;     /* unused rest of the newest chunk */
     size_t fresh_len;
     void *free[OBJECTS_CLASSES];
     size_t live;                            /* objects handed out, large ones included */
