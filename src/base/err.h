@@ -82,6 +82,7 @@ enum err_fault {
     X(ANS_COMPRESSED, "answer_compressed", FAULT_UPSTREAM, GRPC_INTERNAL)                          \
     X(ANS_CUT, "answer_cut", FAULT_UPSTREAM, GRPC_INTERNAL)                                        \
     X(ANS_RESET, "answer_reset", FAULT_UPSTREAM, GRPC_INTERNAL)                                    \
+    X(ANS_BROKEN, "answer_breaks_http2", FAULT_UPSTREAM, GRPC_UNAVAILABLE)                         \
     X(ANS_HTTP, "answer_http_status", FAULT_UPSTREAM, GRPC_UNKNOWN)                                \
     X(ANS_UNKNOWN_WATCH, "unknown_watch_id", FAULT_UPSTREAM, GRPC_DATA_LOSS)                       \
     X(NO_ADVERTISE_URL, "no_advertise_url", FAULT_US, GRPC_FAILED_PRECONDITION)                    \

@@ -28,9 +28,8 @@
 #define LIMIT_ANNOTATIONS (32u * 1024)
 
 /* --- HTTP/2 --- */
-#define LIMIT_STREAMS 1000u             /* concurrent client streams, announced */
-#define LIMIT_HEADER_BYTES (16u * 1024) /* RFC 9113 section 6.5.2 size of one field list */
-#define LIMIT_HEADER_FIELDS 100u
+#define LIMIT_HEADER_BYTES (128u * 1024) /* RFC 9113 section 6.5.2 size of one field list */
+#define LIMIT_HEADER_FIELDS 1000u
 #define LIMIT_STREAM_WINDOW (1024u * 1024)   /* our receive window of a stream */
 #define LIMIT_CONN_WINDOW (8u * 1024 * 1024) /* our receive window of a connection */
 #define LIMIT_CONN_OUT (256u * 1024)         /* bytes queued on a socket before we stop framing */

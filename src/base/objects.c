@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Each object has a head of 16 bytes in front that tells its class:
  *
- *   | class | pad | object ... |     class: index into sizes, or CLASS_LARGE (malloc)
+ *   | class | chunk | object ... |     class: index into sizes, or CLASS_LARGE (malloc)
  *
- * Chunks are never given back before the end: their number follows the peak. */
+ * Chunks go back to libc only in objects_trim: until then their number follows the peak. */
 #include "base/objects.h"
 
 #include <stdlib.h>
@@ -14,12 +14,17 @@
 
 struct head {
     _Alignas(16) uint32_t class;
-    size_t len; /* of a large object */
+    union {
+        size_t len;                  /* of a large object */
+        struct objects_chunk *chunk; /* of others */
+    };
 };
 _Static_assert(sizeof(struct head) == 16, "objects stay aligned");
 
 struct objects_chunk {
     struct objects_chunk *next;
+    size_t used; /* bytes in objects, handed out or free */
+    size_t idle; /* objects_trim: bytes in free ones */
     _Alignas(16) uint8_t data[];
 };
 
@@ -66,6 +71,8 @@ static bool chunk_add(struct objects *o)
 
     if (c == NULL)
         return false;
+    c->used = c->idle = 0;
+    o->chunk_count++;
     c->next = o->chunks;
     o->chunks = c;
     o->fresh = c->data;
@@ -91,6 +98,8 @@ void *objects_alloc(struct objects *o, size_t n)
         if (o->fresh_len < sizes[class] && !chunk_add(o))
             return NULL;
         h = (struct head *)(void *)o->fresh;
+        h->chunk = o->chunks; /* fresh is of the newest */
+        h->chunk->used += sizes[class];
         o->fresh += sizes[class];
         o->fresh_len -= sizes[class];
     }
@@ -156,6 +165,64 @@ void *objects_realloc(struct objects *o, void *p, size_t n)
     memcpy(fresh, p, room);
     objects_free(o, p);
     return fresh;
+}
+
+/* Of a free object: the next in its list. */
+static struct head *next_free(const struct head *h)
+{
+    struct head *next;
+
+    memcpy(&next, h + 1, sizeof next);
+    return next;
+}
+
+static void count_idle(struct objects *o)
+{
+    for (struct objects_chunk *c = o->chunks; c != NULL; c = c->next)
+        c->idle = 0;
+    for (size_t i = 0; i < OBJECTS_CLASSES; i++)
+        for (struct head *h = o->free[i]; h != NULL; h = next_free(h))
+            h->chunk->idle += sizes[i];
+}
+
+static bool is_idle(const struct objects *o, const struct objects_chunk *c)
+{
+    return c != o->chunks && c->idle == c->used; /* the newest has the fresh rest */
+}
+
+/* Takes the objects of idle chunks out of the free lists; the others keep their order. */
+static void forget_idle(struct objects *o)
+{
+    for (size_t i = 0; i < OBJECTS_CLASSES; i++) {
+        void *at = &o->free[i]; /* where the pointer to h belongs */
+
+        for (struct head *h = o->free[i]; h != NULL; h = next_free(h)) {
+            if (is_idle(o, h->chunk))
+                continue;
+            memcpy(at, &h, sizeof h);
+            at = h + 1;
+        }
+        memset(at, 0, sizeof(void *));
+    }
+}
+
+void objects_trim(struct objects *o)
+{
+    struct objects_chunk **at = &o->chunks;
+
+    count_idle(o);
+    forget_idle(o);
+    while (*at != NULL) {
+        struct objects_chunk *c = *at;
+
+        if (is_idle(o, c)) {
+            *at = c->next;
+            o->chunk_count--;
+            free(c);
+        } else {
+            at = &c->next;
+        }
+    }
 }
 
 void objects_fini(struct objects *o)

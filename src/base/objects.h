@@ -15,13 +15,17 @@ struct objects_chunk;
 
 struct objects {
     struct objects_chunk *chunks;
-    uint8_t *fresh; /* unused rest of the newest chunk */
+    size_t chunk_count; /* of 64 KiB each */
+    uint8_t *fresh;     /* unused rest of the newest chunk */
     size_t fresh_len;
     void *free[OBJECTS_CLASSES];
     size_t live;                            /* objects handed out, large ones included */
     uint8_t class_of[OBJECTS_MAX / 16 + 1]; /* by sixteenths of the size, rounded up */
 };
 
+/* Gives chunks back in which every object is free. Looks at all free objects: for when it is quiet.
+ */
+void objects_trim(struct objects *o);
 /* Zero-initialised is empty and valid. Every object must have been freed. */
 void objects_fini(struct objects *o);
 /* Aligned to 16 bytes, not cleared. NULL when out of memory. Above 4 KiB it is malloc's. */

@@ -52,6 +52,7 @@ void slab_pool_trim(struct slab_pool *pool, uint32_t keep)
         pool->free_count--;
         slab_release(slab);
     }
+    objects_trim(&pool->objects);
 }
 
 static struct slab *slab_alloc(size_t cap)

@@ -274,11 +274,6 @@ static void on_net_open(struct net_conn *net)
     struct client_conn *conn = net_conn_user(net);
     struct client *c = conn->client;
 
-    if (c->tls != NULL && net_conn_alpn(net) != NET_ALPN_H2) {
-        conn_dial_failed(conn, "the server does not speak HTTP/2 (ALPN)");
-        net_conn_close(net, 0);
-        return;
-    }
     if (h2_conn_new(c->loop, &c->pool, net, &h2_opts, &h2_ops, conn, &conn->h2) == ERR_OK) {
         conn->net = NULL;
         return;

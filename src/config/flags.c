@@ -74,6 +74,8 @@ const struct flag config__flags[] = {
      "SIZE", "largest message of a client", "Limits"},
     NUMBER("memory-limit", FLAG_SIZE, memory_limit, LIMIT_MEMORY, "SIZE",
            "bytes of messages held at a time"),
+    {"max-concurrent-streams", FLAG_COUNT, AT(max_concurrent_streams), 0, "4294967295", 0, "N",
+     "calls and watch streams that a client has open at a time on one connection", NULL},
     NUMBER("stream-threshold", FLAG_SIZE, stream_threshold, LIMIT_STREAM_THRESHOLD, "SIZE",
            "answers above this are passed on piece by piece"),
     NUMBER("shutdown-timeout", FLAG_DURATION, shutdown_timeout_ms, 10000, "DURATION",
@@ -279,6 +281,9 @@ static void print_flag(FILE *out, const struct flag *f, struct settings *s)
         break;
     case FLAG_DURATION:
         fprintf(out, " %s\n", config__duration_text(*(uint64_t *)field, number));
+        break;
+    case FLAG_COUNT:
+        fprintf(out, " %" PRIu32 "\n", *(uint32_t *)field);
         break;
     case FLAG_WORKERS:
         fprintf(out, " %u\n", *(unsigned *)field);

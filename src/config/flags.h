@@ -15,6 +15,7 @@ enum flag_type {
     FLAG_PREFIX_RESOURCE, /* the same: PREFIX=RESOURCE */
     FLAG_SIZE,            /* uint64_t, bytes */
     FLAG_DURATION,        /* uint64_t, milliseconds */
+    FLAG_COUNT,           /* uint32_t, from 1 */
     FLAG_WORKERS,         /* unsigned */
     FLAG_LOG_LEVEL,
     FLAG_LOG_FORMAT,

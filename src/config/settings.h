@@ -37,6 +37,7 @@ struct settings {
     bool allow_identity_writes, allow_unprotect, allow_kms_v1_writes, kms_v1_cbc_reads;
     /* limits */
     uint64_t max_request_bytes, memory_limit, stream_threshold;
+    uint32_t max_concurrent_streams;
     uint64_t shutdown_timeout_ms;
     unsigned workers; /* 0 in the input: number of CPUs, at most 4 */
     /* others */

@@ -134,19 +134,6 @@ size_t grpc_message_decode(struct bytes text, char *out, size_t cap)
 bool grpc_content_type_ok(struct bytes value)
 {
     static const struct bytes base = BYTES_LIT("application/grpc");
-    struct bytes rest;
-
-    if (!bytes_has_prefix(value, base))
-        return false;
-    rest = bytes_of(value.p + base.n, value.n - base.n);
-    if (bytes_has_prefix(rest, BYTES_LIT("+proto")))
-        rest = bytes_of(rest.p + 6, rest.n - 6);
-    return rest.n == 0 || rest.p[0] == ';';
-}
-
-bool grpc_answer_type_ok(struct bytes value)
-{
-    static const struct bytes base = BYTES_LIT("application/grpc");
 
     if (!bytes_has_prefix(value, base))
         return false;

@@ -31,10 +31,7 @@ size_t grpc_message_encode(struct bytes text, char *out, size_t cap);
 /* The reverse; malformed escapes stay as they are. NUL-terminated, cut; returns the length. */
 size_t grpc_message_decode(struct bytes text, char *out, size_t cap);
 
-/* content-type: "application/grpc", or with "+proto" or ";..." behind it. */
+/* content-type: "application/grpc", or with "+..." or ";..." behind it, as grpc-go judges. */
 bool grpc_content_type_ok(struct bytes value);
-/* The same of an answer, which may have any "+...": grpc-go answers "application/grpc;x" with
- * "application/grpc+x". */
-bool grpc_answer_type_ok(struct bytes value);
 
 #endif

@@ -359,6 +359,7 @@ static void on_net_read(struct net_conn *net, struct slice *s)
     *s = SLICE_EMPTY;
     if (c->state == H2__OPEN) {
         c->read_at_ms = now;
+        h2__guard_streams(&c->guard, c->stream_count);
         if (c->opts.is_server && !h2__guard_input(&c->guard, slice_data(in), in.len, now))
             c->is_violated = true;
         else
@@ -515,12 +516,16 @@ size_t h2_conn_stream_count(const struct h2_conn *c)
     return c->stream_count;
 }
 
+uint32_t h2_conn_peer_streams(const struct h2_conn *c)
+{
+    return nghttp2_session_get_remote_settings(c->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+}
+
 bool h2_conn_can_request(const struct h2_conn *c)
 {
     return c->state == H2__OPEN && c->is_ready && !c->has_peer_goaway && !c->opts.is_server &&
            nghttp2_session_check_request_allowed(c->session) != 0 &&
-           c->stream_count < nghttp2_session_get_remote_settings(
-                                 c->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+           c->stream_count < h2_conn_peer_streams(c);
 }
 
 void h2_conn_close(struct h2_conn *c, enum h2_code code, uint64_t linger_ms)

@@ -11,7 +11,8 @@
  * second more.
  *
  * Rapid reset (CVE-2023-44487) and streams that we have to reset (CVE-2019-9514, CVE-2025-8671)
- * have buckets of their own. */
+ * have buckets of their own. SETTINGS may change the window of every stream, so with many streams
+ * they cost more. */
 #include "h2/h2_int.h"
 
 /* A client whose thousand calls time out at once sends as many resets: that must not cut it. */
@@ -21,6 +22,8 @@
 #define FRAME_RATE 330u
 #define VIOLATION_BURST 100u
 #define VIOLATION_RATE 10u
+
+#define STREAMS_A_TOKEN 256u
 
 #define FRAME_HEAD_LEN 9u
 #define PREFACE_LEN 24u
@@ -68,6 +71,11 @@ void h2__guard_init(struct h2__guard *g, uint64_t now_ms)
     h2__bucket_init(&g->violations, VIOLATION_BURST, VIOLATION_RATE, now_ms);
 }
 
+void h2__guard_streams(struct h2__guard *g, size_t count)
+{
+    g->settings_cost = (uint32_t)(count / STREAMS_A_TOKEN);
+}
+
 bool h2__guard_input(struct h2__guard *g, const uint8_t *p, size_t n, uint64_t now_ms)
 {
     uint32_t frames = 0, resets = 0;
@@ -90,6 +98,8 @@ bool h2__guard_input(struct h2__guard *g, const uint8_t *p, size_t n, uint64_t n
                 frames++;
                 if (g->head[3] == NGHTTP2_RST_STREAM)
                     resets++;
+                if (g->head[3] == NGHTTP2_SETTINGS)
+                    frames += g->settings_cost;
             }
         }
         p += part;

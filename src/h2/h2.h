@@ -20,6 +20,9 @@
 struct h2_conn;
 struct h2_stream;
 
+/* What an idle stream takes of memory, about: ours and nghttp2's. */
+#define H2_STREAM_COST 768u
+
 /* Error codes of RST_STREAM and GOAWAY (RFC 9113 section 7). */
 enum h2_code {
     H2_NO_ERROR = 0,
@@ -44,11 +47,12 @@ struct h2_fields {
 };
 
 struct h2_ops {
-    /* Server role: a request began. Set the stream's user pointer here. The headers are valid for
-     * HTTP (checked by nghttp2) and within LIMIT_HEADER_BYTES and _FIELDS. end_stream: no body. */
+    /* Server role: a request began. Set the stream's user pointer here. Names and values are legal
+     * (message.c), no pseudo-header field comes twice, and all is within LIMIT_HEADER_BYTES and
+     * _FIELDS; any pseudo-header field may be missing. end_stream: no body. */
     void (*on_request)(struct h2_conn *c, struct h2_stream *s, struct h2_fields h, bool end_stream);
-    /* Client role: final response headers (1xx are dropped), as they came: there may be no :status
-     * among them. end_stream: "trailers-only" for gRPC. */
+    /* Client role: final response headers (1xx are dropped), legal as those of a request: there may
+     * be no :status among them. end_stream: "trailers-only" for gRPC. */
     void (*on_response)(struct h2_stream *s, struct h2_fields h, bool end_stream);
     /* Message bytes: take *data. Padding is not among it and is credited by h2 itself. */
     void (*on_data)(struct h2_stream *s, struct slice *data);
@@ -97,6 +101,9 @@ void *h2_conn_user(const struct h2_conn *c);
 const char *h2_conn_peer(const struct h2_conn *c);
 const char *h2_conn_why(const struct h2_conn *c);
 size_t h2_conn_stream_count(const struct h2_conn *c);
+/* How many streams the peer allows us to have open (its SETTINGS); client role, when it is ready.
+ */
+uint32_t h2_conn_peer_streams(const struct h2_conn *c);
 /* Can h2_request be called now with a chance (ready, no GOAWAY, stream ids and peer's limit left)?
  */
 bool h2_conn_can_request(const struct h2_conn *c);
@@ -123,6 +130,8 @@ MUST_CHECK enum err h2_respond(struct h2_stream *s, struct h2_fields headers, bo
 MUST_CHECK enum err h2_stream_send(struct h2_stream *s, struct chain *data, bool end);
 /* Server role: trailers behind the queued data; the sending side is over. */
 MUST_CHECK enum err h2_stream_trailers(struct h2_stream *s, struct h2_fields trailers);
+/* Did the peer break HTTP's rules for messages? Then we reset the stream (H2_PROTOCOL_ERROR). */
+bool h2_stream_is_malformed(const struct h2_stream *s);
 /* Bytes queued on the stream, not yet in frames. */
 size_t h2_stream_queued(const struct h2_stream *s);
 /* The memory that they keep from being freed. */

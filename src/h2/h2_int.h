@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the files of h2 share. conn.c: life of a connection, flush, timers. session.c: the nghttp2
- * session; input.c, output.c: its callbacks. stream.c: what the owner of a stream calls. guard.c:
- * limits against hostile peers. */
+ * session; input.c, output.c: its callbacks; message.c: which fields are legal. stream.c: what the
+ * owner of a stream calls. guard.c: limits against hostile peers. */
 #ifndef H2_H2_INT_H
 #define H2_H2_INT_H
 
@@ -23,6 +23,7 @@ struct h2__guard {
     struct h2__bucket frames;     /* every frame costs one, useful ones give back */
     struct h2__bucket resets;     /* RST_STREAM received */
     struct h2__bucket violations; /* RST_STREAM sent for what the peer did wrong */
+    uint32_t settings_cost;       /* of a SETTINGS frame, beside the one token */
     uint32_t skip;                /* bytes until the next frame header */
     uint8_t head[9];              /* a frame header that came in pieces */
     uint8_t head_len;
@@ -34,6 +35,8 @@ MUST_CHECK bool h2__bucket_take(struct h2__bucket *b, uint32_t n, uint64_t now_m
 void h2__bucket_give(struct h2__bucket *b, uint32_t n);
 
 void h2__guard_init(struct h2__guard *g, uint64_t now_ms);
+/* So many streams are open. */
+void h2__guard_streams(struct h2__guard *g, size_t count);
 /* Charges for the frames whose headers are in p. False: the peer has to go. */
 MUST_CHECK bool h2__guard_input(struct h2__guard *g, const uint8_t *p, size_t n, uint64_t now_ms);
 /* RFC 9113 section 6.5.2: the size of a field list, 32 bytes of overhead a field. */
@@ -47,6 +50,8 @@ size_t h2__field_size(size_t name_len, size_t value_len);
 
 /* ---------------------------------------------------------------- objects */
 
+enum h2__block { H2__REQUEST, H2__ANSWER, H2__TRAILERS };
+
 /* The field list that is being received: one at a time on a connection (RFC 9113 section 4.3). */
 struct h2__headers {
     struct h2_field *v;
@@ -54,6 +59,11 @@ struct h2__headers {
     size_t count, cap;
     size_t bytes; /* as of RFC 9113 section 6.5.2 */
     bool is_over; /* a limit was passed: the fields from there on are gone */
+    /* Of message.c. */
+    enum h2__block kind;
+    unsigned seen;    /* pseudo-header fields */
+    bool has_regular; /* one that is none */
+    bool is_malformed;
 };
 
 enum h2__state {
@@ -133,13 +143,13 @@ struct h2_stream {
     struct chain out;
     struct h2__fields_copy *trailers; /* sent behind out */
     enum h2_code reset_code;
-    bool is_reset;      /* by the owner; on_close is on its way */
-    bool is_sent;       /* client: HEADERS are framed */
-    bool is_responded;  /* final response headers are in (client), submitted (server) */
-    bool is_broken;     /* client: the answer broke the order of frames, RST_STREAM is on its way */
-    bool is_deferred;   /* nghttp2 waits for h2__stream_resume */
-    bool is_end_queued; /* END_STREAM or trailers behind out */
-    bool is_trailed;    /* trailers were given to nghttp2 without waiting for a window */
+    bool is_reset;        /* by the owner; on_close is on its way */
+    bool is_sent;         /* client: HEADERS are framed */
+    bool is_responded;    /* final response headers are in (client), submitted (server) */
+    bool is_broken;       /* the peer's message is malformed, RST_STREAM is on its way */
+    bool is_deferred;     /* nghttp2 waits for h2__stream_resume */
+    bool is_end_queued;   /* END_STREAM or trailers behind out */
+    bool is_trailed;      /* trailers were given to nghttp2 without waiting for a window */
     bool is_local_ended;  /* END_STREAM framed */
     bool is_remote_ended; /* END_STREAM received */
 };
@@ -177,6 +187,12 @@ int h2__on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void
 int h2__on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *p,
                       size_t n, void *user);
 int h2__on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, void *user);
+
+/* ---------------------------------------------------------------- message.c */
+
+void h2__message_begin(struct h2__headers *h, enum h2__block kind);
+/* Looks at one more field: sets is_malformed for good when it makes the message malformed. */
+void h2__message_field(struct h2__headers *h, struct bytes name, struct bytes value);
 
 /* ---------------------------------------------------------------- output.c */
 

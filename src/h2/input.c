@@ -57,13 +57,23 @@ static enum err headers_reserve(struct h2__headers *h)
     return ERR_OK;
 }
 
+static enum h2__block block_kind(struct h2_conn *c, const nghttp2_frame *frame)
+{
+    const struct h2_stream *s;
+
+    if (c->opts.is_server)
+        return frame->headers.cat == NGHTTP2_HCAT_REQUEST ? H2__REQUEST : H2__TRAILERS;
+    s = h2__stream_of(c, frame->hd.stream_id);
+    return s != NULL && s->is_responded ? H2__TRAILERS : H2__ANSWER;
+}
+
 int h2__on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
     struct h2_conn *c = user;
 
     (void)session;
-    (void)frame;
     headers_clear(&c->headers);
+    h2__message_begin(&c->headers, block_kind(c, frame));
     return 0;
 }
 
@@ -94,6 +104,7 @@ int h2__on_header(nghttp2_session *session, const nghttp2_frame *frame, nghttp2_
         h->is_over = true;
         return 0;
     }
+    h2__message_field(h, bytes_of(n.base, n.len), bytes_of(v.base, v.len));
     if (headers_reserve(h) != ERR_OK) {
         c->fatal = ERR_NOMEM;
         return NGHTTP2_ERR_CALLBACK_FAILURE;
@@ -143,6 +154,8 @@ static int begin_request(struct h2_conn *c, int32_t id, bool end)
         return h2__rst(c->session, id, H2_REFUSED_STREAM);
     if (c->stream_count >= c->opts.max_streams)
         return h2__rst(c->session, id, H2_REFUSED_STREAM);
+    if (c->headers.is_malformed)
+        return h2__rst(c->session, id, H2_PROTOCOL_ERROR);
     if (c->headers.is_over)
         return answer_too_large(c->session, id);
     s = h2__stream_new(c, id, NULL);
@@ -158,19 +171,9 @@ static int begin_request(struct h2_conn *c, int32_t id, bool end)
     return 0;
 }
 
-static int end_request(struct h2_conn *c, struct h2_stream *s, bool end)
-{
-    if (c->headers.is_over)
-        return h2__rst(c->session, s->id, H2_ENHANCE_YOUR_CALM);
-    h2__bucket_give(&c->guard.frames, H2__GIVE_HEADERS);
-    s->is_remote_ended = end;
-    c->ops->on_trailers(s, headers_list(c));
-    return 0;
-}
-
-/* nghttp2 does not look at the order of an answer's frames (session.c), so it is done here:
- * headers, then data, then trailers that end the stream (RFC 9113 section 8.1). */
-static int answer_is_broken(struct h2_conn *c, struct h2_stream *s)
+/* RFC 9113 section 8.1.1: the stream is reset, and its owner hears nothing more of it but on_close.
+ */
+static int message_is_broken(struct h2_conn *c, struct h2_stream *s)
 {
     if (s->is_broken)
         return 0;
@@ -178,14 +181,30 @@ static int answer_is_broken(struct h2_conn *c, struct h2_stream *s)
     return h2__rst(c->session, s->id, H2_PROTOCOL_ERROR);
 }
 
+/* The only field list that may follow a request's first is that of its trailers. */
+static int end_request(struct h2_conn *c, struct h2_stream *s, bool end)
+{
+    if (c->headers.is_over)
+        return h2__rst(c->session, s->id, H2_ENHANCE_YOUR_CALM);
+    if (s->is_broken || c->headers.is_malformed || !end)
+        return message_is_broken(c, s);
+    h2__bucket_give(&c->guard.frames, H2__GIVE_HEADERS);
+    s->is_remote_ended = true;
+    c->ops->on_trailers(s, headers_list(c));
+    return 0;
+}
+
+/* nghttp2 does not look at the order of an answer's frames (session.c), so it is done here:
+ * headers, then data, then trailers that end the stream (RFC 9113 section 8.1). */
 static int got_answer_headers(struct h2_conn *c, struct h2_stream *s, bool end)
 {
     bool is_informational = !s->is_responded && headers_are_informational(c);
 
     if (c->headers.is_over)
         return h2__rst(c->session, s->id, H2_INTERNAL_ERROR);
-    if (s->is_broken || (s->is_responded && !end) || (is_informational && end))
-        return answer_is_broken(c, s);
+    if (s->is_broken || c->headers.is_malformed || (s->is_responded && !end) ||
+        (is_informational && end))
+        return message_is_broken(c, s);
     s->is_remote_ended = end;
     if (s->is_responded) {
         c->ops->on_trailers(s, headers_list(c));
@@ -216,7 +235,7 @@ static int got_headers(struct h2_conn *c, const nghttp2_frame *frame)
 
 static bool is_out_of_order(const struct h2_conn *c, const struct h2_stream *s)
 {
-    return !c->opts.is_server && (s->is_broken || !s->is_responded);
+    return s->is_broken || (!c->opts.is_server && !s->is_responded);
 }
 
 static int got_data_end(struct h2_conn *c, int32_t id)
@@ -226,11 +245,22 @@ static int got_data_end(struct h2_conn *c, int32_t id)
     if (s == NULL)
         return 0;
     if (is_out_of_order(c, s))
-        return answer_is_broken(c, s);
+        return message_is_broken(c, s);
     h2__bucket_give(&c->guard.frames, 1);
     s->is_remote_ended = true;
     c->ops->on_end(s);
     return 0;
+}
+
+/* Rapid reset is cheap because nothing comes of the streams: those that were answered, as watches
+ * are, may all end at once. */
+static void got_reset(struct h2_conn *c, const struct h2_stream *s)
+{
+    if (s == NULL)
+        return;
+    h2__bucket_give(&c->guard.frames, 1);
+    if (s->is_responded)
+        h2__bucket_give(&c->guard.resets, 1);
 }
 
 static void got_ping_ack(struct h2_conn *c, const nghttp2_ping *ping)
@@ -254,8 +284,7 @@ int h2__on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void
             return got_data_end(c, frame->hd.stream_id);
         break;
     case NGHTTP2_RST_STREAM:
-        if (h2__stream_of(c, frame->hd.stream_id) != NULL)
-            h2__bucket_give(&c->guard.frames, 1);
+        got_reset(c, h2__stream_of(c, frame->hd.stream_id));
         break;
     case NGHTTP2_SETTINGS:
         if (!(frame->hd.flags & NGHTTP2_FLAG_ACK) && !c->is_ready) {
@@ -313,7 +342,7 @@ int h2__on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t id, const
     if (s == NULL || c->state != H2__OPEN)
         return 0;
     if (is_out_of_order(c, s))
-        return answer_is_broken(c, s);
+        return message_is_broken(c, s);
     if (chunk_slice(c, p, n, &data) != ERR_OK) {
         c->fatal = ERR_NOMEM;
         return NGHTTP2_ERR_CALLBACK_FAILURE;

@@ -11,8 +11,8 @@
 #define SEND_HEADER_BLOCK (4u * 1024 * 1024)
 /* nghttp2 counts every piece in which the head of a CONTINUATION frame arrives: up to nine for one.
  */
-#define REQUEST_CONTINUATIONS 24u
-#define ANSWER_CONTINUATIONS 100u /* 1 MiB in frames of 16 KiB */
+#define CONTINUATIONS 100u /* 1 MiB in frames of 16 KiB; 128 KiB however they are cut */
+#define NO_RATE_LIMIT (1ull << 40)
 
 char h2__detached;
 const uint8_t h2__drain_ping[8] = {'s', 'h', 'u', 't', 'd', 'o', 'w', 'n'};
@@ -114,21 +114,16 @@ enum err h2__session_nv(struct h2_conn *c, struct h2_fields f)
     return ERR_OK;
 }
 
-static void session_options(const struct h2_conn *c, nghttp2_option *o)
+static void session_options(nghttp2_option *o)
 {
     nghttp2_option_set_no_auto_window_update(o, 1);
     nghttp2_option_set_no_closed_streams(o, 1);
-    /* A peer that we dialled: its header fields are looked at where they are used, and checking all
-     * of them here costs as much as an eighth of the proxy's work. */
-    if (!c->opts.is_server)
-        nghttp2_option_set_no_http_messaging(o, 1);
+    /* message.c looks at the fields, input.c at the order of frames. */
+    nghttp2_option_set_no_http_messaging(o, 1);
     nghttp2_option_set_max_send_header_block_length(o, SEND_HEADER_BLOCK);
-    /* Go's peers send grpc-message with spaces at its end; the field would be dropped. */
-    nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation(o, 1);
     /* Resets are counted in guard.c; nghttp2's own limit would cut a busy client. */
-    nghttp2_option_set_stream_reset_rate_limit(o, 20000, 2000);
-    nghttp2_option_set_max_continuations(o, c->opts.is_server ? REQUEST_CONTINUATIONS
-                                                              : ANSWER_CONTINUATIONS);
+    nghttp2_option_set_stream_reset_rate_limit(o, NO_RATE_LIMIT, NO_RATE_LIMIT);
+    nghttp2_option_set_max_continuations(o, CONTINUATIONS);
 }
 
 static void session_callbacks(nghttp2_session_callbacks *cb)
@@ -174,7 +169,7 @@ static int session_create(struct h2_conn *c)
         rv = nghttp2_option_new(&o);
     if (rv == 0) {
         session_callbacks(cb);
-        session_options(c, o);
+        session_options(o);
         rv = c->opts.is_server ? nghttp2_session_server_new3(&c->session, cb, c, o, &mem)
                                : nghttp2_session_client_new3(&c->session, cb, c, o, &mem);
     }

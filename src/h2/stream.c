@@ -213,6 +213,11 @@ enum err h2_stream_trailers(struct h2_stream *s, struct h2_fields trailers)
     return ERR_OK;
 }
 
+bool h2_stream_is_malformed(const struct h2_stream *s)
+{
+    return s->is_broken;
+}
+
 size_t h2_stream_queued(const struct h2_stream *s)
 {
     return s->out.len;

@@ -50,30 +50,22 @@ struct rpc {
 
 #define FIELD(n, v) ((struct h2_field){BYTES_LIT(n), BYTES_LIT(v)})
 
-/* Without a response so far: a status alone ("trailers-only"). */
-static void answer_status(struct h2_stream *s, enum grpc_status status, const char *message)
+/* Without a response so far: a status alone ("trailers-only"). http_status is other than 200 for
+ * what is no gRPC request, as grpc-go answers it. */
+static void answer_status(struct h2_stream *s, const char *http_status, enum grpc_status status,
+                          const char *message)
 {
     char number[4], text[256];
     size_t n = grpc_message_encode(bytes_str(message), text, sizeof text);
     struct h2_field v[] = {
-        FIELD(":status", "200"),
-        FIELD("content-type", "application/grpc"),
-        FIELD("grpc-accept-encoding", "identity"),
-        {BYTES_LIT("grpc-status"), {0}},
+        {BYTES_LIT(":status"), bytes_str(http_status)}, FIELD("content-type", "application/grpc"),
+        FIELD("grpc-accept-encoding", "identity"),      {BYTES_LIT("grpc-status"), {0}},
         {BYTES_LIT("grpc-message"), bytes_of(text, n)},
     };
 
     snprintf(number, sizeof number, "%u", (unsigned)status % 100);
     v[3].value = bytes_str(number);
     if (h2_respond(s, (struct h2_fields){v, ARRAY_LEN(v)}, true) != ERR_OK)
-        h2_stream_reset(s, H2_INTERNAL_ERROR);
-}
-
-static void answer_http(struct h2_stream *s, struct bytes status)
-{
-    struct h2_field v[] = {{BYTES_LIT(":status"), status}};
-
-    if (h2_respond(s, (struct h2_fields){v, 1}, true) != ERR_OK)
         h2_stream_reset(s, H2_INTERNAL_ERROR);
 }
 
@@ -114,7 +106,7 @@ static void fail(struct rpc *r, enum grpc_status status, const char *message)
     r->is_answered = true;
     chain_fini(&r->body);
     LOG(DEBUG, "call refused", "status=%s why=\"%s\"", grpc_status_name(status), message);
-    answer_status(r->stream, status, message);
+    answer_status(r->stream, "200", status, message);
 }
 
 static void serve(struct rpc *r, struct bytes request)
@@ -192,10 +184,10 @@ static void on_request(struct h2_conn *c, struct h2_stream *s, struct h2_fields 
     r->method = service_method_of(field(h, ":path"));
     if (!bytes_eq(field(h, ":method"), BYTES_LIT("POST"))) {
         r->is_answered = true;
-        answer_http(s, BYTES_LIT("405"));
+        answer_status(s, "405", GRPC_INTERNAL, "the method has to be POST");
     } else if (!grpc_content_type_ok(field(h, "content-type"))) {
         r->is_answered = true;
-        answer_http(s, BYTES_LIT("415"));
+        answer_status(s, "415", GRPC_INVALID_ARGUMENT, "invalid gRPC request content-type");
     } else if (r->method == SERVICE_UNKNOWN) {
         fail(r, GRPC_UNIMPLEMENTED, "unknown method");
     } else if (end_stream) {

@@ -34,7 +34,8 @@ struct net_tls {
     struct refcount refs;
     SSL_CTX *ctx;
     bool is_server;
-    bool http1_only;
+    bool http1_only; /* server */
+    bool demands_h2; /* client */
     char **allowed;
     size_t allowed_count;
 };
@@ -198,6 +199,11 @@ enum net_alpn net__tls_alpn(const SSL *ssl)
     return NET_ALPN_NONE;
 }
 
+bool net__tls_demands_h2(const struct net_tls *t)
+{
+    return t->demands_h2;
+}
+
 /* --- contexts --- */
 
 /* OpenSSL would ask on the terminal. */
@@ -323,6 +329,7 @@ static enum err client_init(struct net_tls *t, const struct net_tls_client_opts 
     const uint8_t *alpn = o->alpn_h2 ? alpn_h2 : alpn_http1;
     unsigned alpn_len = o->alpn_h2 ? sizeof alpn_h2 : sizeof alpn_http1;
 
+    t->demands_h2 = o->alpn_h2;
     SSL_CTX_set_verify(t->ctx, SSL_VERIFY_PEER, NULL);
     ERR_clear_error();
     if (SSL_CTX_set_alpn_protos(t->ctx, alpn, alpn_len) != 0) /* 0 is its success */

@@ -23,7 +23,7 @@ struct net_tls_server_opts {
 struct net_tls_client_opts {
     const char *ca_file;              /* NULL: the system's store */
     const char *cert_file, *key_file; /* NULL: no client certificate */
-    bool alpn_h2;                     /* offer h2; false: offer http/1.1 */
+    bool alpn_h2;                     /* demand h2; false: offer http/1.1 */
 };
 
 /* why[0..why_len) gets a text that names the file. Errors: ERR_TLS. */

@@ -148,6 +148,16 @@ static enum net__io_result tls_result(struct net_conn *c, int ret, int error)
     return NET__IO_FAIL;
 }
 
+/* A server that chose no protocol may speak anything, so we don't speak HTTP/2 to it. */
+static enum net__io_result tls_settled(struct net_conn *c)
+{
+    c->alpn = net__tls_alpn(c->ssl);
+    if (!net__tls_demands_h2(c->tls) || c->alpn == NET_ALPN_H2)
+        return NET__IO_OK;
+    net__conn_set_fail(c, ERR_TLS, "tls: the server does not speak HTTP/2 (ALPN)");
+    return NET__IO_FAIL;
+}
+
 static enum net__io_result tls_handshake(struct net_conn *c)
 {
     enum net__io_result r;
@@ -156,10 +166,8 @@ static enum net__io_result tls_handshake(struct net_conn *c)
     ERR_clear_error();
     errno = 0;
     ret = SSL_do_handshake(c->ssl);
-    if (ret == 1) {
-        c->alpn = net__tls_alpn(c->ssl);
-        return NET__IO_OK;
-    }
+    if (ret == 1)
+        return tls_settled(c);
     r = tls_result(c, ret, errno);
     if (r == NET__IO_EOF || r == NET__IO_OK) {
         net__conn_set_fail(c, ERR_TLS, "tls: closed by the peer during the handshake");

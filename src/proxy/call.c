@@ -20,11 +20,10 @@
 
 #include "base/metrics.h"
 #include "grpc/grpc.h"
+#include "proxy/request.h"
 
 /* An answered stream whose client does not end its own side is reset after this time. */
 #define REAP_MS 3000
-/* Of the headers for etcd: set when the upstream connection is known. */
-#define SCHEME_INDEX 1
 
 bool call_is_unary(const struct call *c)
 {
@@ -66,7 +65,9 @@ static void headers_drop(struct call *c)
 
 void call_count_kept(struct call *c)
 {
-    size_t now = c->headers.size + c->ask.watched;
+    /* One that is over goes with the next turns of the loop. */
+    bool is_over = c->state != CALL_REFUSED && !call_is_live(c);
+    size_t now = (is_over ? 0 : CALL_COST) + c->headers.size + c->ask.watched;
 
     c->worker->kept_bytes += now;
     c->worker->kept_bytes -= c->kept_bytes;
@@ -189,8 +190,9 @@ void call_failure_init(const struct call *c, enum err e, struct failure *f)
     };
 }
 
-static void answer_status(struct call *c, enum grpc_status status, const char *text,
-                          bool refuse_encoding)
+/* http_status other than 200: before anything else was answered. */
+static void answer_status(struct call *c, const char *http_status, enum grpc_status status,
+                          const char *text, bool refuse_encoding)
 {
     char code[16], message[3 * STATUS_TEXT_MAX];
     struct h2_field f[6];
@@ -202,7 +204,7 @@ static void answer_status(struct call *c, enum grpc_status status, const char *t
     snprintf(code, sizeof code, "%d", (int)status);
     grpc_message_encode(bytes_str(text), message, sizeof message);
     if (!c->down_has_headers) {
-        f[n++] = (struct h2_field){BYTES_LIT(":status"), BYTES_LIT("200")};
+        f[n++] = (struct h2_field){BYTES_LIT(":status"), bytes_str(http_status)};
         f[n++] = (struct h2_field){BYTES_LIT("content-type"), BYTES_LIT("application/grpc")};
     }
     f[n++] = (struct h2_field){BYTES_LIT("grpc-status"), bytes_str(code)};
@@ -227,7 +229,7 @@ static void end_failed(struct call *c, bool is_whole, enum grpc_status status, c
         h2_stream_reset(c->up, H2_CANCEL);
     lane_kill(&c->answer);
     if (is_whole) {
-        answer_status(c, status, text, refuse_encoding);
+        answer_status(c, "200", status, text, refuse_encoding);
     } else if (c->down != NULL && !c->down_has_ended) {
         c->down_has_ended = true;
         h2_stream_reset(c->down, H2_INTERNAL_ERROR);
@@ -310,8 +312,12 @@ void call_finish(struct call *c)
         call_fail_err(c, ERR_ANS_CUT);
         return;
     }
-    call_set_state(c, CALL_ANSWERED);
     fields_look(fields_view(&c->trailers), &head);
+    if (head.grpc_status_count > 1) { /* which of them would the client believe? */
+        call_fail_err(c, ERR_ANS_BROKEN);
+        return;
+    }
+    call_set_state(c, CALL_ANSWERED);
     count_answered(c, head.grpc_status);
     if (c->down == NULL)
         return;
@@ -367,7 +373,8 @@ static bool call_open_up(struct call *c)
         call_fail_err(c, ERR_DEADLINE);
         return false;
     }
-    c->headers.v[SCHEME_INDEX].value = bytes_str(link_scheme(c->link));
+    /* Which connection it is, is known only now. */
+    c->headers.v[REQUEST_SCHEME].value = bytes_str(link_scheme(c->link));
     e = h2_request(conn, fields_view(&c->headers), false, c, &c->up);
     headers_drop(c);
     if (e != ERR_OK) {
@@ -450,82 +457,54 @@ bool call_send_down(struct call *c, struct chain *bytes)
 
 /* --- the client's stream --------------------------------------------------------------------- */
 
-static enum err copy_request_headers(struct call *c, struct h2_fields h,
-                                     const struct fields_head *head)
+/* A request that is not gRPC's. */
+static void refuse_http(struct call *c, const struct request_head *head)
 {
-    struct bytes authority = head->authority.n > 0 ? head->authority : BYTES_LIT("localhost");
-    struct fields *f = &c->headers;
-
-    TRY(fields_new(f, &c->worker->pool.objects, h.count + 7,
-                   fields_bytes(h) + authority.n + sizeof "grpc-timeout" + GRPC_TIMEOUT_MAX));
-    call_count_kept(c);
-    fields_add_static(f, BYTES_LIT(":method"), BYTES_LIT("POST"));
-    fields_add_static(f, BYTES_LIT(":scheme"), BYTES_LIT("http"));
-    fields_add_static(f, BYTES_LIT(":path"), bytes_of(c->method->path, c->method->path_len));
-    fields_add(f, BYTES_LIT(":authority"), authority);
-    fields_add_passed(f, h);
-    fields_add_static(f, BYTES_LIT("te"), BYTES_LIT("trailers"));
-    fields_add_static(f, BYTES_LIT("grpc-accept-encoding"), BYTES_LIT("identity"));
-    return ERR_OK;
-}
-
-/* Answers that are not gRPC's, for requests that are not. */
-static void refuse_http(struct call *c, const char *http_status)
-{
-    struct h2_field f = {BYTES_LIT(":status"), bytes_str(http_status)};
-
     call_set_state(c, CALL_FAILED);
-    tally_call(c->worker->tally, NULL, GRPC_UNIMPLEMENTED);
+    tally_call(c->worker->tally, NULL, head->status);
     lane_kill(&c->request);
     lane_kill(&c->answer);
-    if (h2_respond(c->down, (struct h2_fields){&f, 1}, true) != ERR_OK)
-        h2_stream_reset(c->down, H2_INTERNAL_ERROR);
-    down_ended(c);
+    answer_status(c, head->http_status, head->status, head->text, false);
 }
 
-static void refuse_encoding(struct call *c, struct bytes encoding)
+static void refuse(struct call *c, enum err e, const struct request_head *head)
 {
     struct failure f;
 
-    call_failure_init(c, ERR_MESSAGE_COMPRESSED, &f);
-    f.key = encoding;
+    call_failure_init(c, e, &f);
+    if (e == ERR_UNKNOWN_METHOD)
+        f.path = head->path;
+    else
+        f.key = head->encoding;
     call_fail(c, &f);
 }
 
-/* True when the request may go on; else it has been answered. */
-static bool admit(struct call *c, const struct fields_head *head)
+static void set_deadline(struct call *c, uint64_t ns)
 {
-    uint64_t ns;
+    c->deadline_ns = loop_turn_ns(&c->worker->loop) + (ns < UINT64_MAX / 2 ? ns : UINT64_MAX / 2);
+}
 
-    if (!bytes_eq(head->method, BYTES_LIT("POST"))) {
-        refuse_http(c, "405");
-        return false;
-    }
-    if (!grpc_content_type_ok(head->content_type)) {
-        refuse_http(c, "415");
-        return false;
-    }
-    c->method = etcd_method_find(head->path);
-    if (c->method == NULL) {
-        struct failure f;
+/* True when the request may go on; else it has been answered. */
+static bool admit(struct call *c, struct h2_fields h, struct request_head *head)
+{
+    enum request_verdict verdict = request_judge(h, head);
 
-        call_failure_init(c, ERR_UNKNOWN_METHOD, &f);
-        f.path = head->path;
-        call_fail(c, &f);
+    c->method = head->method;
+    switch (verdict) {
+    case REQUEST_NO_GRPC:
+        refuse_http(c, head);
         return false;
-    }
-    if (head->encoding.n > 0 && !bytes_eq(head->encoding, BYTES_LIT("identity"))) {
-        refuse_encoding(c, head->encoding);
+    case REQUEST_UNKNOWN_METHOD:
+        refuse(c, ERR_UNKNOWN_METHOD, head);
         return false;
+    case REQUEST_COMPRESSED:
+        refuse(c, ERR_MESSAGE_COMPRESSED, head);
+        return false;
+    case REQUEST_GOOD:
+        break;
     }
-    if (head->timeout.p != NULL) {
-        if (!grpc_timeout_parse(head->timeout, &ns)) {
-            refuse_http(c, "400");
-            return false;
-        }
-        c->deadline_ns =
-            loop_turn_ns(&c->worker->loop) + (ns < UINT64_MAX / 2 ? ns : UINT64_MAX / 2);
-    }
+    if (head->has_timeout)
+        set_deadline(c, head->timeout_ns);
     if (worker_is_over_limit(c->worker))
         worker_relieve(c->worker);
     if (worker_is_over_limit(c->worker)) {
@@ -539,7 +518,7 @@ void call_open(struct link *l, struct h2_stream *down, struct h2_fields h, bool 
 {
     struct worker *w = link_worker(l);
     struct call *c = objects_calloc(&w->pool.objects, 1, sizeof *c);
-    NOT_CLEARED struct fields_head head;
+    NOT_CLEARED struct request_head head;
 
     if (c == NULL) {
         h2_stream_reset(down, H2_REFUSED_STREAM);
@@ -558,13 +537,13 @@ void call_open(struct link *l, struct h2_stream *down, struct h2_fields h, bool 
     if (end_stream)
         request_is_whole(c);
     metric_add(METRIC_calls_total, 1);
-    fields_look(h, &head);
-    if (!admit(c, &head))
+    if (!admit(c, h, &head))
         return;
-    if (copy_request_headers(c, h, &head) != ERR_OK) {
+    if (request_for_etcd(&c->headers, &w->pool.objects, h, &head) != ERR_OK) {
         call_fail_err(c, ERR_NOMEM);
         return;
     }
+    call_count_kept(c);
     call_set_state(c, CALL_COLLECTING);
     if (c->method->shape == ETCD_BIDI)
         (void)call_open_up(c);
@@ -625,14 +604,16 @@ void call_on_down_close(struct h2_stream *s, enum h2_code code, bool is_complete
 /* --- etcd's stream --------------------------------------------------------------------------- */
 
 /* Hands the headers of an answer with status 200 on without a copy: h2 makes its own. */
-static enum err respond(struct call *c, struct h2_fields h, bool end_stream)
+static enum err respond(struct call *c, struct h2_fields h, struct bytes content_type,
+                        bool end_stream)
 {
     NOT_CLEARED struct h2_field v[LIMIT_HEADER_FIELDS];
     size_t n = 0;
 
-    if (h.count >= ARRAY_LEN(v))
+    if (h.count > ARRAY_LEN(v) - 2)
         return ERR_MEMORY_LIMIT;
     v[n++] = (struct h2_field){BYTES_LIT(":status"), BYTES_LIT("200")};
+    v[n++] = (struct h2_field){BYTES_LIT("content-type"), content_type};
     for (size_t i = 0; i < h.count; i++)
         if (fields_is_passed(h.v[i].name))
             v[n++] = h.v[i];
@@ -667,7 +648,7 @@ void call_on_up_response(struct h2_stream *s, struct h2_fields h, bool end_strea
     if (c->state != CALL_OPEN || c->down == NULL)
         return;
     fields_look(h, &head);
-    if (!bytes_eq(head.status, BYTES_LIT("200")) || !grpc_answer_type_ok(head.content_type)) {
+    if (!bytes_eq(head.status, BYTES_LIT("200")) || !grpc_content_type_ok(head.content_type)) {
         fail_with_code(c, ERR_ANS_HTTP, decimal(head.status));
         return;
     }
@@ -675,7 +656,11 @@ void call_on_up_response(struct h2_stream *s, struct h2_fields h, bool end_strea
         call_fail_err(c, ERR_ANS_COMPRESSED);
         return;
     }
-    e = respond(c, h, end_stream);
+    if (head.grpc_status_count > (end_stream ? 1 : 0)) {
+        call_fail_err(c, ERR_ANS_BROKEN);
+        return;
+    }
+    e = respond(c, h, head.content_type, end_stream);
     if (e != ERR_OK) {
         call_fail_err(c, e);
         return;
@@ -733,7 +718,7 @@ void call_on_up_drained(struct h2_stream *s, size_t n)
 }
 
 /* Upstream's stream ended before its answer was whole. */
-static void up_broke(struct call *c, enum h2_code code, bool is_lost)
+static void up_broke(struct call *c, const struct h2_stream *s, enum h2_code code)
 {
     if (code == H2_REFUSED_STREAM && !c->down_has_headers && c->down != NULL) {
         /* Not processed by etcd, writes included: the client repeats it by itself. */
@@ -745,7 +730,9 @@ static void up_broke(struct call *c, enum h2_code code, bool is_lost)
         h2_stream_reset(c->down, H2_REFUSED_STREAM);
         return;
     }
-    if (is_lost)
+    if (h2_stream_is_malformed(s))
+        call_fail_err(c, ERR_ANS_BROKEN);
+    else if (h2_conn_why(h2_stream_conn(s))[0] != '\0')
         call_fail_err(c, ERR_UPSTREAM_LOST);
     else
         fail_with_code(c, ERR_ANS_RESET, code);
@@ -759,7 +746,7 @@ void call_on_up_close(struct h2_stream *s, enum h2_code code, bool is_complete)
     c->up = NULL;
     /* When the answer's end is in, the lane finishes with it, parked or not. */
     if (c->state == CALL_OPEN && !c->answer.has_ended)
-        up_broke(c, code, h2_conn_why(h2_stream_conn(s))[0] != '\0');
+        up_broke(c, s, code);
     else if (c->state == CALL_OPEN)
         lane_kill(&c->request);
     else if (c->state == CALL_FILLING)

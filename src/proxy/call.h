@@ -38,10 +38,10 @@ struct call {
     struct h2_stream *up;   /* NULL before it is opened and after its on_close */
     struct lane request, answer;
     struct etcd_ask ask;
-    size_t kept_bytes;            /* of headers and watches, as counted in worker.kept_bytes */
-    struct fields headers;        /* to etcd; freed once sent */
-    struct fields trailers;       /* of etcd, until the answer lane is done */
-    uint64_t deadline_ns;         /* CLOCK_MONOTONIC; 0: none */
+    size_t kept_bytes;      /* of the call itself, headers and watches, as in worker.kept_bytes */
+    struct fields headers;  /* to etcd; freed once sent */
+    struct fields trailers; /* of etcd, until the answer lane is done */
+    uint64_t deadline_ns;   /* CLOCK_MONOTONIC; 0: none */
     struct sealed_msg pending;    /* CALL_WAITING: the unary request */
     enum grpc_status late_status; /* CALL_FILLING: what follows */
     char *late_text;
@@ -58,6 +58,9 @@ struct call {
     uint64_t added_ns;
     struct loop_timer reap; /* an answered stream whose client never ends its side */
 };
+
+/* What a call takes of memory that waits for its next message: its own object and two streams. */
+#define CALL_COST (sizeof(struct call) + 2 * H2_STREAM_COST)
 
 /* A request began on the client's connection. */
 void call_open(struct link *l, struct h2_stream *down, struct h2_fields h, bool end_stream);

@@ -58,6 +58,8 @@ static enum name name_of(struct bytes n)
         return own_if(is(n, "te"));
     case 4:
         return own_if(is(n, "host"));
+    case 6:
+        return own_if(is(n, "expect"));
     case 7:
         return own_if(is(n, "upgrade"));
     case 10:
@@ -71,7 +73,7 @@ static enum name name_of(struct bytes n)
     case 13:
         return is(n, "grpc-encoding") ? NAME_ENCODING : NAME_OTHER;
     case 14:
-        return own_if(is(n, "content-length"));
+        return own_if(is(n, "content-length") || is(n, "http2-settings"));
     case 16:
         return own_if(is(n, "proxy-connection"));
     case 17:
@@ -87,9 +89,13 @@ void fields_look(struct h2_fields h, struct fields_head *out)
 {
     struct bytes first[NAME_OWN + 1] = {{NULL, 0}};
 
-    for (size_t i = 0; i < h.count; i++) {
-        struct bytes *at = &first[name_of(h.v[i].name)];
+    size_t statuses = 0;
 
+    for (size_t i = 0; i < h.count; i++) {
+        enum name n = name_of(h.v[i].name);
+        struct bytes *at = &first[n];
+
+        statuses += n == NAME_GRPC_STATUS;
         if (at->p == NULL)
             *at = h.v[i].value;
     }
@@ -100,14 +106,15 @@ void fields_look(struct h2_fields h, struct fields_head *out)
                                 .content_type = first[NAME_CONTENT_TYPE],
                                 .encoding = first[NAME_ENCODING],
                                 .timeout = first[NAME_TIMEOUT],
-                                .grpc_status = first[NAME_GRPC_STATUS]};
+                                .grpc_status = first[NAME_GRPC_STATUS],
+                                .grpc_status_count = statuses};
 }
 
 bool fields_is_passed(struct bytes name)
 {
     enum name n = name_of(name);
 
-    return n == NAME_OTHER || n == NAME_CONTENT_TYPE || n == NAME_GRPC_STATUS;
+    return n == NAME_OTHER || n == NAME_GRPC_STATUS;
 }
 
 /* --- copies ---------------------------------------------------------------------------------- */

@@ -20,12 +20,13 @@ struct fields {
 struct fields_head {
     struct bytes method, path, authority, status; /* pseudo-header fields */
     struct bytes content_type, encoding, timeout, grpc_status;
+    size_t grpc_status_count;
 };
 
 /* All of them in one walk. */
 void fields_look(struct h2_fields h, struct fields_head *out);
 /* Does the field go on to the other side? Not those that end at a proxy (RFC 9110 section 7.6.1),
- * those that it sets itself, and pseudo-header fields. */
+ * those that it sets itself (the content-type is one), and pseudo-header fields. */
 bool fields_is_passed(struct bytes name);
 
 /* Makes f (empty) a block with room for count fields of bytes bytes in all. Errors: ERR_NOMEM. */

@@ -213,11 +213,21 @@ static const struct h2_ops down_ops = {
     .on_conn_closed = down_on_closed,
 };
 
+/* What etcd allows is told to the client: its calls then wait there, where they can be seen and
+ * ended, as they do in front of etcd itself. */
+static uint32_t max_streams(const struct link *l)
+{
+    uint32_t ours = l->worker->env->settings->max_concurrent_streams;
+    uint32_t etcds = h2_conn_peer_streams(l->up.current);
+
+    return ours < etcds ? ours : etcds;
+}
+
 static void down_begin(struct link *l)
 {
-    static const struct h2_opts opts = {
+    const struct h2_opts opts = {
         .is_server = true,
-        .max_streams = LIMIT_STREAMS,
+        .max_streams = max_streams(l),
         .stream_window = LIMIT_STREAM_WINDOW,
         .conn_window = LIMIT_CONN_WINDOW,
         .max_frame_size = 16384,
@@ -372,16 +382,23 @@ size_t link_held(const struct link *l, const struct call *but)
     return n;
 }
 
-void link_shed(struct link *l, const struct call *but, uint64_t low)
+/* The newest first of those that hold more than least. */
+static void shed_above(struct link *l, const struct call *but, uint64_t low, size_t least)
 {
     for (struct list *it = l->calls.prev; it != &l->calls; it = it->prev) {
         struct call *c = call_of_link_node(it);
 
         if (worker_held(l->worker) <= low)
             return;
-        if (c != but && call_held(c) > 0)
+        if (c != but && call_held(c) > least)
             call_shed(c);
     }
+}
+
+void link_shed(struct link *l, const struct call *but, uint64_t low)
+{
+    shed_above(l, but, low, 2 * CALL_COST);
+    shed_above(l, but, low, 0); /* it has very many that only wait */
 }
 
 void link_drain(struct link *l)

@@ -183,6 +183,7 @@ static enum grpc_status status_with_key(const struct failure *f, const char *key
                  "etcd-envelope: the proxy's memory limit is reached (%s; see --memory-limit)",
                  err_reason(f->err));
         return status;
+    case ERR_ANS_BROKEN:
     case ERR_ANS_COMPRESSED:
     case ERR_ANS_CUT:
         snprintf(text, STATUS_TEXT_MAX, "etcd-envelope: etcd's answer is broken (%s)",

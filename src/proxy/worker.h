@@ -64,8 +64,9 @@ struct worker {
     struct net_tls *etcd_tls, *etcd_tls_http1; /* for dialling; NULL: no https URL */
     struct list links;
     size_t link_count;
-    struct list calls;   /* by age, oldest first: the oldest holder of memory always gets credit */
-    uint64_t kept_bytes; /* not in slabs: headers that wait for their message, keys of watches */
+    struct list calls; /* by age, oldest first: the oldest holder of memory always gets credit */
+    uint64_t
+        kept_bytes; /* not in slabs: calls, headers that wait for their message, keys of watches */
     uint64_t next_call_id;
     size_t next_server; /* where the next link begins in env->etcd_urls */
     bool is_draining;

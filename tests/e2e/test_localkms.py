@@ -7,6 +7,7 @@ import signal
 import stat
 
 import harness  # first: it sets the path to tests/fake
+import h2raw
 from harness import Code, envelope, wait_until
 from protos import kms
 
@@ -68,6 +69,25 @@ class LocalKms(harness.E2E):
         self.assertTrue(0 < len(one.ciphertext) <= 1024)
         self.assertEqual((self.decrypt(one), self.decrypt(two)), (seed, seed))
         self.assertEqual(stat.S_IMODE(os.stat(self.socket).st_mode) & 0o077, 0, "the socket is ours alone")
+
+    def test_authorities(self):
+        """kube-apiserver sends "localhost" since 1.32, before that the socket's path, percent-encoded since gRPC
+        1.57; others send nothing. No Go plugin looks at it, nor at the scheme or te."""
+        self.start_plugin()
+        body = h2raw.grpc_message(kms.StatusRequest().SerializeToString())
+        base = [(":method", "POST"), (":path", SERVICE + "Status"), ("content-type", "application/grpc")]
+        client = h2raw.Client(self.socket)
+        self.addCleanup(client.close)
+        for odd in ([(":authority", a)] for a in ("localhost", self.socket, self.socket.replace("/", "%2F"), "", "a b")):
+            for more in ([], [(":scheme", "http")], [(":scheme", "")]):
+                sid = client.open("", headers=more + odd + base + [("te", "gzip"), ("content-length", "99")])
+                client.send_data(sid, body, end_stream=True)
+                self.assertEqual(client.wait(sid).status, 0, odd + more)
+        sid = client.open("", headers=base)  # none at all
+        client.send_data(sid, body, end_stream=True)
+        self.assertEqual(client.wait(sid).status, 0)
+        sid = client.open("", headers=base + [("x", "a\nb")])
+        self.assertEqual(client.wait(sid).reset, h2raw.PROTOCOL_ERROR)
 
     def test_refusals(self):
         self.start_plugin()

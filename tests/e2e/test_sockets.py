@@ -5,6 +5,7 @@ import os
 import socket
 import ssl
 import stat
+import threading
 
 import harness  # first: it sets the path to tests/fake
 import bulk
@@ -115,6 +116,40 @@ class Sockets(harness.E2E):
         wrong_host = self.start_proxy([f"https://127.0.0.2:{self.tls_etcd.port}"], wait=False, flags=self.upstream)
         wait_until(lambda: not self.refused(wrong_host), 5, "listening")
         self.assertFalse(self.gets_in(wrong_host, None))
+
+    def test_upstream_has_to_choose_h2(self):
+        """A server that chooses no protocol, or only speaks HTTP/1.1, gets no byte of HTTP/2."""
+        got = []
+
+        def serve(listener, context):
+            while True:
+                try:
+                    sock, _ = listener.accept()
+                except OSError:
+                    return
+                with sock:
+                    try:
+                        with context.wrap_socket(sock, server_side=True) as tls:
+                            got.append(tls.recv(100))
+                    except OSError:  # ssl.SSLError, too
+                        got.append(b"")
+        for protocols in ([], ["http/1.1"]):
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.tls.path("server.crt"), self.tls.path("server.key"))
+            if protocols:
+                context.set_alpn_protocols(protocols)
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                thread = threading.Thread(target=serve, args=(listener, context))
+                thread.start()
+                proxy = self.start_proxy([f"https://127.0.0.1:{listener.getsockname()[1]}"], wait=False,
+                                         flags=self.upstream)
+                wait_until(lambda: not self.refused(proxy), 5, "listening")
+                self.assertFalse(self.gets_in(proxy, None))
+                wait_until(lambda: "does not speak HTTP/2 (ALPN)" in proxy.process.log(), 5, "reason in the log")
+                proxy.stop()
+                listener.shutdown(socket.SHUT_RDWR)
+            thread.join(10)
+        self.assertEqual(set(got), {b""})
 
     @staticmethod
     def refused(proxy):

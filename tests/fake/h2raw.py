@@ -100,7 +100,7 @@ class Conn:
         self.auto_credit = True
         self.credit_conn = True
         self.no_credit = set()
-        self.pings_acked = 0
+        self.pings_acked = self.settings_acked = 0
         self.block = None        # (stream id, END_STREAM?, fragments) of headers under way
         self.need_preface = not is_client
         if is_client:
@@ -126,7 +126,11 @@ class Conn:
     def send_headers(self, stream, headers, end_stream=False):
         with self.lock:
             block = self.encoder.encode(headers)
-            self.send_frame(HEADERS, END_HEADERS | (END_STREAM if end_stream else 0), stream, block)
+            pieces = [block[at:at + 16384] for at in range(0, len(block), 16384)] or [b""]
+            for i, piece in enumerate(pieces):
+                flags = END_STREAM if end_stream and i == 0 else 0
+                flags |= END_HEADERS if i == len(pieces) - 1 else 0
+                self.send_frame(CONTINUATION if i else HEADERS, flags, stream, piece)
 
     def send_rst(self, stream, code):
         self.send_frame(RST_STREAM, 0, stream, struct.pack(">I", code))
@@ -271,6 +275,7 @@ class Conn:
 
     def on_settings(self, frame):
         if frame.flags & ACK:
+            self.settings_acked += 1
             return
         with self.lock:
             for at in range(0, len(frame.payload), 6):
@@ -346,7 +351,7 @@ class Client(Conn):
             sid = self.next_id
             self.next_id += 2
             self.stream(sid)
-            self.send_headers(sid, headers or self.headers(path, extra), end_stream)
+            self.send_headers(sid, self.headers(path, extra) if headers is None else headers, end_stream)
             return sid
 
     def start(self, path, body, extra=()):

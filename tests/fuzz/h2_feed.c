@@ -9,6 +9,7 @@
  * end), seed of the cuts, the bytes of the peer. */
 #include "h2/h2.h"
 
+#include <nghttp2/nghttp2.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -105,11 +106,29 @@ static void answer(struct h2_stream *s)
     fuzz_deep();
 }
 
+/* nghttp2's own judgement of names and values, which the sessions do without; pseudo-header fields
+ * come first, and at most so many. */
+static void check_fields(struct h2_fields h, size_t pseudo_max)
+{
+    size_t pseudo = 0;
+
+    for (size_t i = 0; i < h.count; i++) {
+        struct bytes name = h.v[i].name, value = h.v[i].value;
+
+        CHECK(nghttp2_check_header_name(name.p, name.n) != 0);
+        CHECK(nghttp2_check_header_value(value.p, value.n) != 0);
+        if (name.p[0] == ':')
+            CHECK(pseudo++ == i);
+    }
+    CHECK(pseudo <= pseudo_max);
+}
+
 static void on_request(struct h2_conn *c, struct h2_stream *s, struct h2_fields h, bool end)
 {
     struct end *e = h2_conn_user(c);
 
-    CHECK((e->options & CLIENT) == 0 && h.count > 0 && h.count <= LIMIT_HEADER_FIELDS);
+    CHECK((e->options & CLIENT) == 0 && h.count <= LIMIT_HEADER_FIELDS);
+    check_fields(h, 4);
     (void)call_new(e, s);
     if (end)
         answer(s);
@@ -117,7 +136,7 @@ static void on_request(struct h2_conn *c, struct h2_stream *s, struct h2_fields 
 
 static void on_response(struct h2_stream *s, struct h2_fields h, bool end)
 {
-    (void)h; /* the fields of an answer are looked at by whoever asked: there may be none */
+    check_fields(h, 1);
     if (end)
         answer(s);
 }
@@ -134,7 +153,7 @@ static void on_data(struct h2_stream *s, struct slice *data)
 
 static void on_trailers(struct h2_stream *s, struct h2_fields h)
 {
-    (void)h;
+    check_fields(h, 0);
     answer(s);
 }
 

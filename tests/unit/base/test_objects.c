@@ -76,6 +76,39 @@ static void a_freed_object_is_reused(void **state)
     objects_free(&o, b);
     objects_fini(&o);
 }
+
+/* After a peak the memory goes back, and what is left and what is free stays usable. */
+static void memory_goes_back(void **state)
+{
+    enum { SLOTS = 20000 };
+    static uint8_t *slot[SLOTS];
+    struct objects o = {0};
+
+    (void)state;
+    for (int round = 0; round < 3; round++) {
+        for (size_t i = 0; i < SLOTS; i++) {
+            slot[i] = objects_alloc(&o, 20 + i % 1200);
+            assert_non_null(slot[i]);
+            memset(slot[i], (int)i, 20 + i % 1200);
+        }
+        assert_in_range(o.chunk_count, 180, 400);
+        for (size_t i = 0; i < SLOTS; i++) /* the first hundred stay, and one later */
+            if (i >= 100 && i != SLOTS / 2)
+                objects_free(&o, slot[i]);
+        objects_trim(&o);
+        assert_in_range(o.chunk_count, 1, 10);
+        for (size_t i = 0; i < SLOTS; i++) {
+            if (i < 100 || i == SLOTS / 2) {
+                for (size_t k = 0; k < 20 + i % 1200; k++)
+                    assert_int_equal(slot[i][k], (uint8_t)i);
+                objects_free(&o, slot[i]);
+            }
+        }
+        objects_trim(&o);
+        objects_trim(&o);
+    }
+    objects_fini(&o);
+}
 #endif
 
 int main(void)
@@ -85,6 +118,7 @@ int main(void)
         cmocka_unit_test(realloc_keeps_what_was_there),
 #ifndef __SANITIZE_ADDRESS__
         cmocka_unit_test(a_freed_object_is_reused),
+        cmocka_unit_test(memory_goes_back),
 #endif
     };
 

@@ -75,6 +75,7 @@ static void test_defaults(void **state)
     assert_int_equal(s->max_request_bytes, LIMIT_MAX_REQUEST_BYTES);
     assert_int_equal(s->memory_limit, LIMIT_MEMORY);
     assert_int_equal(s->stream_threshold, LIMIT_STREAM_THRESHOLD);
+    assert_int_equal(s->max_concurrent_streams, UINT32_MAX); /* etcd's own default */
     assert_int_equal(s->shutdown_timeout_ms, 10000);
     assert_in_range(s->workers, 1, 4);
     assert_int_equal(s->log_level, LOG_INFO);
@@ -164,6 +165,9 @@ static void test_sizes(void **state)
     refuse(ARGS("--max-request-bytes=0"), "--max-request-bytes");
     refuse(ARGS("--max-request-bytes=2g", "--memory-limit=4g"), "--max-request-bytes");
     refuse(ARGS("--stream-threshold=0"), "--stream-threshold");
+    refuse(ARGS("--max-concurrent-streams=0"), "is not a number from 1 to 4294967295");
+    refuse(ARGS("--max-concurrent-streams=4294967296"), "is not a number");
+    refuse(ARGS("--max-concurrent-streams=1k"), "is not a number");
     refuse(ARGS("--memory-limit=1m"), "below --max-request-bytes");
 }
 
@@ -275,6 +279,7 @@ static void test_file(void **state)
                                "insecure-listen: yes\n"
                                "allow-unprotect: \"true\"\n"
                                "workers: 3\n"
+                               "max-concurrent-streams: 250\n"
                                "max-request-bytes: 1MiB\n"
                                "memory-limit: 67108864\n"
                                "listen-metrics-urls: []\n"
@@ -287,6 +292,7 @@ static void test_file(void **state)
     assert_true(s->insecure_listen);
     assert_true(s->allow_unprotect);
     assert_int_equal(s->workers, 3);
+    assert_int_equal(s->max_concurrent_streams, 250);
     assert_int_equal(s->max_request_bytes, 1048576);
     assert_int_equal(s->memory_limit, 67108864);
     assert_int_equal(s->listen_metrics_url_count, 0);

@@ -183,17 +183,15 @@ static void message_there_and_back(void **state)
 
 static void content_type(void **state)
 {
-    static const char *const good[] = {"application/grpc", "application/grpc+proto",
-                                       "application/grpc;charset=utf-8",
-                                       "application/grpc+proto;x"};
+    static const char *const good[] = {
+        "application/grpc",         "application/grpc+proto", "application/grpc;charset=utf-8",
+        "application/grpc+proto;x", "application/grpc+json",  "application/grpc+charset=utf-8"};
     static const char *const bad[] = {"",
                                       "application/json",
                                       "application/grp",
                                       "application/grpc-web",
                                       "application/grpcx",
-                                      "application/grpc+json",
-                                      "application/grpc+protobuf",
-                                      "application/grpc+prot",
+                                      "Application/grpc",
                                       " application/grpc"};
 
     (void)state;
@@ -201,12 +199,6 @@ static void content_type(void **state)
         assert_true(grpc_content_type_ok(bytes_str(good[i])));
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         assert_false(grpc_content_type_ok(bytes_str(bad[i])));
-    for (size_t i = 0; i < ARRAY_LEN(good); i++)
-        assert_true(grpc_answer_type_ok(bytes_str(good[i])));
-    assert_true(grpc_answer_type_ok(bytes_str("application/grpc+charset=utf-8")));
-    assert_false(grpc_answer_type_ok(bytes_str("application/grpcx")));
-    assert_false(grpc_answer_type_ok(bytes_str("application/grp")));
-    assert_false(grpc_answer_type_ok(bytes_str("")));
 }
 
 int main(void)

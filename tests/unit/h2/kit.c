@@ -233,7 +233,7 @@ static const struct h2_ops ops = {
 
 const struct h2_opts kit_server_opts = {
     .is_server = true,
-    .max_streams = LIMIT_STREAMS,
+    .max_streams = UINT32_MAX,
     .stream_window = LIMIT_STREAM_WINDOW,
     .conn_window = LIMIT_CONN_WINDOW,
     .max_frame_size = 16384,

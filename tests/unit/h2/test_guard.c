@@ -210,6 +210,58 @@ static void test_rapid_reset(void **state)
     teardown(&f);
 }
 
+static void begin_answer(struct rec *r)
+{
+    assert_int_equal(h2_respond(r->s, kit_response, false), ERR_OK);
+}
+
+/* Watches that were answered: as many as one likes may end at once. */
+static void test_many_watches_end_at_once(void **state)
+{
+    enum { COUNT = 25000, PART = 500 };
+    struct fix f;
+
+    (void)state;
+    setup(&f);
+    f.server.on_request = begin_answer;
+    for (uint32_t i = 0; i < COUNT; i++) {
+        assert_true(open_stream(&f, 2 * i + 1, 0));
+        if (i % PART == PART - 1) {
+            KIT_UNTIL(&f.k, h2_conn_stream_count(f.server.c) == i + 1);
+            raw_read(&f.raw);
+        }
+    }
+    kit_turn(&f.k);
+    for (uint32_t i = 0; i < COUNT; i++)
+        assert_true(raw_frame(&f.raw, F_RST, 0, 2 * i + 1, "\0\0\0\010", 4));
+    KIT_UNTIL(&f.k, h2_conn_stream_count(f.server.c) == 0);
+    assert_int_equal(f.server.lost_count, 0);
+    teardown(&f);
+}
+
+/* SETTINGS that change the window of many streams cost more than others. */
+static void test_settings_cost_by_streams(void **state)
+{
+    static const struct {
+        size_t streams;
+        unsigned allowed;
+    } cases[] = {{0, 10000}, {255, 10000}, {256 * 9, 1000}, {256 * 999, 10}};
+    static const uint8_t settings[9] = {0, 0, 0, NGHTTP2_SETTINGS};
+    static const uint8_t preface[24];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct h2__guard g;
+
+        h2__guard_init(&g, 1000);
+        assert_true(h2__guard_input(&g, preface, sizeof preface, 1000));
+        h2__guard_streams(&g, cases[i].streams);
+        for (unsigned k = 0; k < cases[i].allowed; k++)
+            assert_true(h2__guard_input(&g, settings, sizeof settings, 1000));
+        assert_false(h2__guard_input(&g, settings, sizeof settings, 1000));
+    }
+}
+
 /* Resets that the client makes us send: malformed requests. */
 static void test_made_to_reset_by_headers(void **state)
 {
@@ -352,6 +404,8 @@ int main(void)
         cmocka_unit_test(test_frame_floods),
         cmocka_unit_test(test_flood_on_closed_stream),
         cmocka_unit_test(test_rapid_reset),
+        cmocka_unit_test(test_many_watches_end_at_once),
+        cmocka_unit_test(test_settings_cost_by_streams),
         cmocka_unit_test(test_made_to_reset_by_headers),
         cmocka_unit_test(test_made_to_reset_by_windows),
         cmocka_unit_test(test_busy_client_is_not_cut),

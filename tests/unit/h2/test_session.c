@@ -169,8 +169,8 @@ static void test_settings_of_server(void **state)
     (void)state;
     setup_server_opts(&f, &kit_server_opts);
     s = raw_await(&f.raw, F_SETTINGS);
-    assert_int_equal(f.raw.at, 9 + s.len); /* the first frame */
-    assert_int_equal(setting(&s, 3), LIMIT_STREAMS);
+    assert_int_equal(f.raw.at, 9 + s.len);        /* the first frame */
+    assert_int_equal(setting(&s, 3), UINT32_MAX); /* as etcd's */
     assert_int_equal(setting(&s, 4), LIMIT_STREAM_WINDOW);
     assert_int_equal(setting(&s, 5), 16384);
     assert_int_equal(setting(&s, 6), LIMIT_HEADER_BYTES);
@@ -199,7 +199,7 @@ static void test_settings_of_client(void **state)
 /* A request with count fields "x: value" of value_len bytes behind the four that it needs. */
 static void send_fields(struct fix *f, uint32_t id, uint8_t flags, unsigned count, size_t value_len)
 {
-    static uint8_t block[65536];
+    static uint8_t block[2 * LIMIT_HEADER_BYTES];
     char value[127];
     size_t n = raw_put_request(block), at = 0;
     bool is_first = true;
@@ -242,37 +242,20 @@ static void test_header_limits(void **state)
     (void)state;
     setup_server(&f);
     f.e.on_end = answer;
-    /* 100 fields are allowed, 101 are not. */
-    send_fields(&f, 1, 0, 96, 1);
+    /* 1,000 fields are allowed, 1,001 are not. */
+    send_fields(&f, 1, 0, 996, 1);
     seen++;
     KIT_UNTIL(&f.k, f.e.recs_count == seen);
-    send_fields(&f, 3, FLAG_END_STREAM, 97, 1);
+    send_fields(&f, 3, FLAG_END_STREAM, 997, 1);
     check_431(&f, 3);
-    /* 16 KiB: four fields of 181 bytes together, and 120 + 32 + 1 for each other. */
-    send_fields(&f, 5, 0, 96, 120);
+    /* 128 KiB: four fields of 181 bytes together, and 99 + 32 + 1 for each other. */
+    send_fields(&f, 5, 0, (LIMIT_HEADER_BYTES - 181) / 132, 99);
     seen++;
     KIT_UNTIL(&f.k, f.e.recs_count == seen);
-    send_fields(&f, 7, 0, 96, 126);
-    seen++;
-    KIT_UNTIL(&f.k, f.e.recs_count == seen);
-    /* Over it in size alone. */
-    {
-        static uint8_t block[20000];
-        size_t n = raw_put_request(block);
-
-        n += raw_put_field(block + n, "x", "");
-        block[n - 1] = 127; /* a value of 127 + 16400: RFC 7541 section 5.1 */
-        block[n++] = 0x90;
-        block[n++] = 0x80;
-        block[n++] = 0x01;
-        memset(block + n, 'v', 16400 + 127);
-        n += 16400 - 16384 + 16384 + 127;
-        assert_true(raw_frame(&f.raw, F_HEADERS, FLAG_END_STREAM, 9, block, 16384));
-        assert_true(raw_frame(&f.raw, F_CONT, FLAG_END_HEADERS, 9, block + 16384, n - 16384));
-        check_431(&f, 9);
-    }
+    send_fields(&f, 7, FLAG_END_STREAM, (LIMIT_HEADER_BYTES - 181) / 132 + 1, 99);
+    check_431(&f, 7);
     /* With a body to come: answered, and the client is told to stop. */
-    send_fields(&f, 11, 0, 300, 1);
+    send_fields(&f, 11, 0, 1100, 1);
     check_431(&f, 11);
     r = raw_await(&f.raw, F_RST);
     assert_int_equal(r.id, 11);
@@ -285,17 +268,58 @@ static void test_header_limits(void **state)
     teardown(&f);
 }
 
+/* One field of 64 KiB (a token), its block byte by byte, which is the worst for the counting of
+ * CONTINUATION frames. */
+static void test_large_field(void **state)
+{
+    static uint8_t block[70000], frames[80000];
+    struct fix f;
+    size_t n = raw_put_request(block), out = 0;
+
+    (void)state;
+    setup_server(&f);
+    n += raw_put_field(block + n, "token", "");
+    block[n - 1] = 127; /* a value of 127 + 65409 bytes: RFC 7541 section 5.1 */
+    block[n++] = 0x80 | (65409 & 0x7f);
+    block[n++] = 0x80 | (65409 >> 7 & 0x7f);
+    block[n++] = 65409 >> 14;
+    memset(block + n, 't', 65536);
+    n += 65536;
+    for (size_t at = 0; at < n; at += 16384) {
+        bool is_last = n - at <= 16384;
+
+        out += raw_put_frame(
+            frames + out, at == 0 ? F_HEADERS : F_CONT,
+            (uint8_t)((at == 0 ? FLAG_END_STREAM : 0) | (is_last ? FLAG_END_HEADERS : 0)), 1,
+            block + at, is_last ? n - at : 16384);
+    }
+    for (size_t i = 0; i < out; i++) {
+        bool is_near_head = i % 16393 < 10 || i % 16393 > 16383;
+        size_t part = is_near_head ? 1 : 16384 - i % 16393;
+
+        part = part < out - i ? part : out - i;
+        assert_true(raw_write(&f.raw, frames + i, part));
+        kit_turn(&f.k);
+        i += part - 1;
+    }
+    KIT_UNTIL(&f.k, f.e.recs_count == 1);
+    assert_int_equal(strlen(f.e.last->headers),
+                     strlen(":method: POST\n:scheme: http\n:path: /a.B/C\n:authority: x\n") +
+                         strlen("token: \n") + 65536);
+    teardown(&f);
+}
+
 static void test_trailer_limits(void **state)
 {
     struct fix f;
     struct raw_frame r;
-    static uint8_t block[4000];
+    static uint8_t block[8000];
     size_t n = 0;
 
     (void)state;
     setup_server(&f);
     send_fields(&f, 1, 0, 0, 1);
-    for (int i = 0; i < 101; i++)
+    for (int i = 0; i < 1001; i++)
         n += raw_put_field(block + n, "x", "y");
     assert_true(raw_frame(&f.raw, F_HEADERS, FLAG_END_HEADERS | FLAG_END_STREAM, 1, block, n));
     r = raw_await(&f.raw, F_RST);
@@ -303,39 +327,6 @@ static void test_trailer_limits(void **state)
     KIT_UNTIL(&f.k, f.e.last->close_count == 1);
     assert_int_equal(f.e.last->trailers_count, 0);
     assert_false(f.e.last->is_complete);
-    teardown(&f);
-}
-
-/* Malformed requests: reset, not heard of, and the connection lives. */
-static void test_malformed_headers(void **state)
-{
-    static const struct {
-        const char *name, *value;
-    } cases[] = {
-        {"Upper", "case"},  {"connection", "close"}, {"bad name", "x"},
-        {"x", "bell\a"},    {"te", "gzip"},          {":path", "/twice"},
-        {":unknown", "x"},  {"content-length", "x"}, {"transfer-encoding", "chunked"},
-        {"x", "new\nline"},
-    };
-    struct fix f;
-    uint32_t id = 1;
-
-    (void)state;
-    setup_server(&f);
-    for (size_t i = 0; i < ARRAY_LEN(cases); i++, id += 2) {
-        uint8_t block[300];
-        size_t n = raw_put_request(block);
-        struct raw_frame r;
-
-        n += raw_put_field(block + n, cases[i].name, cases[i].value);
-        assert_true(raw_frame(&f.raw, F_HEADERS, FLAG_END_HEADERS | FLAG_END_STREAM, id, block, n));
-        r = raw_await(&f.raw, F_RST);
-        assert_int_equal(r.id, id);
-        assert_int_equal(r.p[3], H2_PROTOCOL_ERROR);
-        assert_int_equal(f.e.recs_count, 0);
-    }
-    send_fields(&f, id, FLAG_END_STREAM, 0, 1);
-    KIT_UNTIL(&f.k, f.e.recs_count == 1);
     teardown(&f);
 }
 
@@ -636,8 +627,8 @@ int main(void)
         cmocka_unit_test(test_settings_of_server),
         cmocka_unit_test(test_settings_of_client),
         cmocka_unit_test(test_header_limits),
+        cmocka_unit_test(test_large_field),
         cmocka_unit_test(test_trailer_limits),
-        cmocka_unit_test(test_malformed_headers),
         cmocka_unit_test(test_stream_limit),
         cmocka_unit_test(test_padding_is_credited),
         cmocka_unit_test(test_window_overrun),

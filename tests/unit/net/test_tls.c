@@ -502,6 +502,95 @@ static void alpn_of_our_http1_client(void **state)
     assert_int_equal(client.alpn, NET_ALPN_HTTP1);
 }
 
+/* A server that knows nothing of ALPN: what it speaks nobody knows. */
+struct bare_server {
+    int listener, max_version;
+    SSL_CTX *ctx;
+    bool is_open;    /* its handshake went well */
+    bool got_a_byte; /* of what a client would say next */
+};
+
+static void *bare_serve(void *arg)
+{
+    struct bare_server *b = arg;
+    int fd = accept(b->listener, NULL, NULL);
+    SSL *ssl = SSL_new(b->ctx);
+    char byte;
+
+    SSL_set_fd(ssl, fd);
+    ERR_clear_error();
+    b->is_open = SSL_accept(ssl) == 1;
+    b->got_a_byte = SSL_read(ssl, &byte, 1) == 1;
+    SSL_free(ssl);
+    close(fd);
+    ERR_clear_error();
+    return NULL;
+}
+
+static void bare_listen(struct bare_server *b, struct net_url *url)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    char cert[CERTS_PATH_MAX], key[CERTS_PATH_MAX];
+    socklen_t len = sizeof addr;
+
+    b->ctx = SSL_CTX_new(TLS_server_method());
+    SSL_CTX_set_max_proto_version(b->ctx, b->max_version);
+    assert_int_equal(
+        SSL_CTX_use_certificate_chain_file(b->ctx, certs_path(&certs, "server", "pem", cert)), 1);
+    assert_int_equal(SSL_CTX_use_PrivateKey_file(b->ctx, certs_path(&certs, "server", "key", key),
+                                                 SSL_FILETYPE_PEM),
+                     1);
+    b->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(b->listener, (struct sockaddr *)&addr, sizeof addr), 0);
+    assert_int_equal(listen(b->listener, 1), 0);
+    assert_int_equal(getsockname(b->listener, (struct sockaddr *)&addr, &len), 0);
+    (void)snprintf(url->port, sizeof url->port, "%u", ntohs(addr.sin_port));
+}
+
+static void dial_bare(struct bare_server *b, bool is_http1)
+{
+    struct net_url url = {.is_tls = true, .host = "127.0.0.1"};
+    struct net_tls *tls = make_client(&(struct plan){.is_http1 = is_http1});
+    pthread_t thread;
+
+    bare_listen(b, &url);
+    assert_int_equal(pthread_create(&thread, NULL, bare_serve, b), 0);
+    assert_int_equal(net_conn_dial(&loop, &pool, 0, &url, tls, &ops, &client, &client.c), ERR_OK);
+    net_tls_drop(tls);
+    if (is_http1) {
+        while (!client.is_open)
+            (void)uv_run(&loop.uv, UV_RUN_ONCE);
+        net_conn_close(client.c, 0);
+    }
+    while (client.c != NULL)
+        (void)uv_run(&loop.uv, UV_RUN_ONCE);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    close(b->listener);
+    SSL_CTX_free(b->ctx);
+}
+
+static void h2_is_demanded_of_servers(void **state)
+{
+    static const int versions[] = {TLS1_2_VERSION, TLS1_3_VERSION};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(versions); i++) {
+        struct bare_server b = {.max_version = versions[i]};
+
+        client = (struct end){0};
+        dial_bare(&b, false);
+        assert_true(b.is_open);
+        assert_false(b.got_a_byte);
+        assert_false(client.is_open);
+        assert_int_equal(client.failed, ERR_TLS);
+        assert_string_equal(client.why, "tls: the server does not speak HTTP/2 (ALPN)");
+        /* HTTP/1.1 is what is spoken without ALPN. */
+        client = (struct end){0};
+        dial_bare(&b, true);
+        assert_int_equal(client.failed, ERR_OK);
+    }
+}
+
 static void tls_12_is_good(void **state)
 {
     (void)state;
@@ -718,6 +807,7 @@ int main(void)
         T(alpn_with_http1_behind_others),
         T(alpn_of_neither_is_an_alert),
         T(alpn_of_our_http1_client),
+        T(h2_is_demanded_of_servers),
         T(tls_12_is_good),
         T(tls_11_is_refused),
         T(tls_12_without_aead_is_refused),
