@@ -91,10 +91,15 @@ void config__validate(struct report *r, const struct node *root, const struct en
 
 /* The mode of the file when it gives others than owner and group any right; else 0. */
 unsigned config__open_mode(const char *path);
+/* What to do with a path that is no file but a pipe, a FIFO or the like. */
+enum config_pipes {
+    CONFIG_PIPES_REFUSED = 0, /* while serving: it was read before, and waiting would hang us */
+    CONFIG_PIPES_WAIT         /* at the start: read to its end, which has to come in FILE_WAIT_MS */
+};
 /* Reads a file of at most CONFIG_MAX_FILE bytes; text is the caller's to wipe and free. Errors:
  * ERR_CONFIG with a reason that continues 'file "x" ...', ERR_NOMEM likewise. */
-MUST_CHECK enum err config__read_file(const char *path, uint8_t **text, size_t *len, char *reason,
-                                      size_t reason_len);
+MUST_CHECK enum err config__read_file(const char *path, enum config_pipes pipes, uint8_t **text,
+                                      size_t *len, char *reason, size_t reason_len);
 
 /* --- texts --- */
 
