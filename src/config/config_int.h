@@ -38,7 +38,8 @@ struct tree {
 #define CONFIG_MAX_DEPTH 32u
 #define CONFIG_MAX_ANCHORS 1000u
 
-/* Reads the first document as Kubernetes does: text that begins with '{' is JSON, all else YAML.
+/* Reads the first document as Kubernetes does: text whose first character but for white space is
+ * '{' is JSON, all else YAML.
  * Errors: ERR_CONFIG with t->problem, ERR_NOMEM. tree_fini is due in any case. */
 MUST_CHECK enum err config__read(struct bytes text, struct tree *t);
 MUST_CHECK enum err config__read_yaml(struct bytes text, struct tree *t);
@@ -59,6 +60,11 @@ size_t config__get_count(const struct node *map, const char *name);
 const char *config__kind_name(enum node_kind kind);
 /* The kind of a plain (unquoted) YAML scalar; fills boolean and number of n. */
 void config__resolve_plain(struct node *n);
+/* Makes of a string what its YAML tag says; one that YAML doesn't define leaves it a string.
+ * Errors: ERR_CONFIG (the text does not fit the tag), ERR_NOMEM. */
+MUST_CHECK enum err config__apply_tag(struct node *n, const char *tag);
+/* Length of the UTF-8 sequence at p (RFC 3629), 0 when it is none. n > 0. */
+size_t config__utf8_len(const uint8_t *p, size_t n);
 
 /* --- what is wrong: lines "path: reason" --- */
 

@@ -221,7 +221,7 @@ class Warnings(Base):
         """0.0.0.0 leads to this machine, but is no address of loopback."""
         proxy = self.start_proxy(servers=[f"http://0.0.0.0:{self.etcd.port}"])
         self.assertIn(self.CLEAR, proxy.process.log())
-        self.assertIn(" WARN ", next(x for x in proxy.process.log().splitlines() if self.CLEAR in x))
+        self.assertIn(" warn ", next(x for x in proxy.process.log().splitlines() if self.CLEAR in x))
         for servers in ([self.etcd.url], [f"http://localhost:{self.etcd.port}"]):
             self.assertNotIn(self.CLEAR, self.start_proxy(servers=servers).process.log())
 
