@@ -40,7 +40,7 @@ struct tree {
 
 /* Reads the first document as Kubernetes does: text whose first character but for white space is
  * '{' is JSON, all else YAML.
- * Errors: ERR_CONFIG with t->problem, ERR_NOMEM. tree_fini is due in any case. */
+ * Errors: ERR_CONFIG with t->problem, ERR_NOMEM. config__tree_fini is due in any case. */
 MUST_CHECK enum err config__read(struct bytes text, struct tree *t);
 MUST_CHECK enum err config__read_yaml(struct bytes text, struct tree *t);
 MUST_CHECK enum err config__read_json(struct bytes text, struct tree *t);

@@ -38,8 +38,9 @@ static const char usage[] =
     "  --version             print the version, then end\n"
     "  --help                print this text, then end\n"
     "\n"
-    "To rotate: put a new key in front of the others, send SIGHUP, rewrite the data\n"
-    "(etcd-envelope reencrypt), then take the old key away.\n"
+    "To rotate: put a new key in front of the others and send SIGHUP. The old key is\n"
+    "needed as long as a value is stored that it wraps: values change over when they\n"
+    "are written anew.\n"
     "Signals: SIGHUP reads the key file anew, SIGTERM and SIGINT end the program.\n"
     "Exit status: 0 ended as asked, 1 error, 2 used wrongly.\n";
 
