@@ -2,9 +2,9 @@
 /* Receives: the running server. Gives: a warning when etcd holds keys, but none under
  * --etcd-prefix. Owns: a connection to etcd for as long as it looks. Thread: control.
  *
- * Keys outside of the prefix are nobody's resources and pass unsealed: a mistyped prefix would leave
- * everything unprotected, and nothing else would show it. Cheap, but not free: etcd counts its keys
- * for it. */
+ * Keys outside of the prefix are nobody's resources and pass unsealed: a mistyped prefix would
+ * leave everything unprotected, and nothing else would show it. Cheap, but not free: etcd counts
+ * its keys for it. */
 #ifndef CLI_ETCD_PREFIX_H
 #define CLI_ETCD_PREFIX_H
 
