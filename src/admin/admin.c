@@ -177,12 +177,15 @@ static void feed(struct admin_reply *r, struct bytes in)
     case HTTP1_MORE:
         return;
     case HTTP1_DONE:
-        take_request(r);
-        return;
+        if (!r->request.has_body && !r->request.wants_upgrade) {
+            take_request(r);
+            return;
+        }
+        break;
     case HTTP1_BAD:
-        respond(r, 400, TEXT_PLAIN, BYTES_LIT("400 bad request\n"));
-        return;
+        break;
     }
+    respond(r, 400, TEXT_PLAIN, BYTES_LIT("400 bad request\n"));
 }
 
 static void on_read(struct net_conn *c, struct slice *s)

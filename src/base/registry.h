@@ -17,8 +17,8 @@
 
 enum registry_type { REGISTRY_COUNTER, REGISTRY_GAUGE, REGISTRY_HISTOGRAM };
 
-/* X(id, name, type, buckets, identity, bound, help, label names...). buckets: of
- * registry_buckets. identity: the label apiserver_id_hash comes on top, filled by the registry.
+/* X(id, name, type, buckets, identity, bound, help, label names...). buckets: the
+ * row of registry.c. identity: the label apiserver_id_hash comes on top, filled by the registry.
  * bound: the series used longest ago makes room beyond so many; 0: as many as come. Callers give
  * the labels in this order. */
 #define REGISTRY_TABLE(X)                                                                          \

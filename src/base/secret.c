@@ -12,16 +12,32 @@
 #define SECRET_HEAP (4u * 1024 * 1024)
 #define SECRET_MIN_BLOCK 64
 
-enum err secret_init(void)
+static bool is_locked;
+
+enum err secret_init_any(void)
 {
     const struct rlimit none = {0, 0};
+    int done;
 
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || setrlimit(RLIMIT_CORE, &none) != 0)
         return ERR_SYSTEM;
-    /* 1 = in place and locked, 2 = in place but not locked, 0 = failed. */
     if (CRYPTO_secure_malloc_initialized())
         return ERR_OK;
-    return CRYPTO_secure_malloc_init(SECRET_HEAP, SECRET_MIN_BLOCK) == 1 ? ERR_OK : ERR_SYSTEM;
+    /* 1 = in place and locked, 2 = in place but not locked, 0 = failed. */
+    done = CRYPTO_secure_malloc_init(SECRET_HEAP, SECRET_MIN_BLOCK);
+    is_locked = done == 1;
+    return done == 0 ? ERR_SYSTEM : ERR_OK;
+}
+
+enum err secret_init(void)
+{
+    TRY(secret_init_any());
+    return is_locked ? ERR_OK : ERR_SYSTEM;
+}
+
+bool secret_is_locked(void)
+{
+    return is_locked;
 }
 
 void *secret_alloc(size_t n)

@@ -6,6 +6,7 @@
  *   inspect.c          what a stored value says of itself, found by facts.c and, for kms v2,
  *                      object.c
  *   tool_args.c        the flags that the tools have beside the proxy's
+ *   memory.c           memory for keys, locked or allowed not to be
  *   value.c            a value from standard input, to standard output
  *   fetch.c            a DEK from a KMS plugin, waited for
  *   report.c           facts as text or JSON
@@ -17,6 +18,7 @@
 #include <stdio.h>
 
 #include "base/slice.h"
+#include "config/settings.h"
 #include "proxy/ruleset.h"
 
 #define CLI__WHY_MAX 4096
@@ -44,6 +46,13 @@ struct cli__args {
 MUST_CHECK enum err cli__args_take(int argc, char *const argv[], const struct cli__flag *flags,
                                    size_t flag_count, struct cli__args *out, char *why,
                                    size_t why_len);
+
+/* --- memory.c --------------------------------------------------------------------------------- */
+
+/* Sets aside the memory for keys. Returns CLI_OK, or the exit status after having said why not. */
+MUST_CHECK int cli__lock_memory(const struct settings *o);
+/* For when the log has started: says so where the memory is not locked. */
+void cli__warn_unlocked(void);
 
 /* --- value.c ---------------------------------------------------------------------------------- */
 

@@ -8,7 +8,6 @@
 
 #include "base/log.h"
 #include "base/randpool.h"
-#include "base/secret.h"
 #include "cli/cli.h"
 #include "cli/cli_int.h"
 #include "cli/rules.h"
@@ -35,7 +34,9 @@ struct tool {
     "  --resource-prefix RESOURCE=PREFIX, --protect-prefix PREFIX=RESOURCE\n"                      \
     "      what else is protected, and where it lies\n"                                            \
     "  --allow-identity-writes\n"                                                                  \
-    "      allow a list that begins with identity and has more behind it\n"                        \
+    "      allow a list that begins with identity, also one of nothing else\n"                     \
+    "  --allow-unlocked-memory\n"                                                                  \
+    "      go on where memory for keys can't be locked\n"                                          \
     "  --log-level LEVEL, --log-format FORMAT, --config-file FILE, --help\n"
 
 static const char encrypt_help[] =
@@ -251,12 +252,13 @@ static int run(struct tool *t, int (*fn)(struct tool *t))
 
     if (t->key == NULL || t->key[0] == '\0')
         return cli__refuse(CLI_USAGE, "--key is needed: the key in etcd that the value belongs to");
-    if (secret_init() != ERR_OK)
-        return cli__refuse(CLI_ERROR, "cannot lock memory for keys: raise RLIMIT_MEMLOCK (ulimit "
-                                      "-l) to at least 8 MiB");
+    status = cli__lock_memory(t->settings);
+    if (status != CLI_OK)
+        return status;
     /* The plugin's good health is no news here. */
     if (log_start(level == LOG_INFO ? LOG_WARN : level, t->settings->log_format) != ERR_OK)
         return cli__refuse(CLI_ERROR, "cannot start the log");
+    cli__warn_unlocked();
     signal(SIGPIPE, SIG_IGN);
     slab_pool_init(&t->pool, 0);
     status = load(t);

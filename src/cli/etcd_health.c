@@ -97,20 +97,26 @@ static void on_answer(void *arg, const struct client_answer *a)
         end_if_over(one->owner);
 }
 
+enum err etcd_client_new(struct server *server, size_t i, struct net_tls *tls, struct client **out)
+{
+    const struct net_url *url = &server_env(server)->etcd_urls[i];
+    char authority[sizeof url->host + sizeof url->port + 4];
+
+    if (url->is_unix)
+        snprintf(authority, sizeof authority, "localhost");
+    else
+        snprintf(authority, sizeof authority, "%s:%s", url->host, url->port);
+    return client_new(server_loop(server), url, url->is_tls ? tls : NULL, authority, out);
+}
+
 static enum err ask(struct one *one)
 {
     /* RangeRequest { key(1): "health" } */
     static const struct bytes request = BYTES_LIT("\x0a\x06health");
     struct etcd_health *h = one->owner;
-    struct net_tls *tls = one->url->is_tls ? h->tls : NULL;
-    char authority[sizeof one->url->host + sizeof one->url->port + 4];
 
-    if (one->url->is_unix)
-        snprintf(authority, sizeof authority, "localhost");
-    else
-        snprintf(authority, sizeof authority, "%s:%s", one->url->host, one->url->port);
     if (one->client == NULL)
-        TRY(client_new(server_loop(h->server), one->url, tls, authority, &one->client));
+        TRY(etcd_client_new(h->server, (size_t)(one - h->ones), h->tls, &one->client));
     return client_call(one->client, "/etcdserverpb.KV/Range", request, CHECK_MS, on_answer, one,
                        &one->call);
 }

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/rules.h"
 
-enum err cli_rules_load(const struct settings *o, struct ruleset **out, char *why, size_t why_len)
+static enum err load(const struct settings *o, bool is_serving, struct ruleset **out, char *why,
+                     size_t why_len)
 {
-    const struct enc_options enc = {.is_reload = o->encryption_provider_config_automatic_reload};
+    const struct enc_options enc = {.is_reload = o->encryption_provider_config_automatic_reload,
+                                    .is_serving = is_serving};
     const struct key_rules_opts keys = {.etcd_prefix = o->etcd_prefix,
                                         .resource_prefixes = o->resource_prefixes,
                                         .resource_prefix_count = o->resource_prefix_count,
@@ -23,4 +25,14 @@ enum err cli_rules_load(const struct settings *o, struct ruleset **out, char *wh
         return e;
     }
     return ruleset_new(config, rules, &set, out, why, why_len);
+}
+
+enum err cli_rules_load(const struct settings *o, struct ruleset **out, char *why, size_t why_len)
+{
+    return load(o, false, out, why, why_len);
+}
+
+enum err cli_rules_reload(const struct settings *o, struct ruleset **out, char *why, size_t why_len)
+{
+    return load(o, true, out, why, why_len);
 }

@@ -8,8 +8,12 @@
 #include "proxy/ruleset.h"
 
 /* Loads --encryption-provider-config, which must be given, and applies the flags on keys and
- * providers. On error why says what, without the file's name. Errors: ERR_CONFIG, ERR_NOMEM. */
+ * providers. A pipe is waited for. On error why says what, without the file's name. Errors:
+ * ERR_CONFIG, ERR_NOMEM. */
 MUST_CHECK enum err cli_rules_load(const struct settings *o, struct ruleset **out, char *why,
                                    size_t why_len);
+/* The same while serving: the file may not be a pipe, which can't be read twice. */
+MUST_CHECK enum err cli_rules_reload(const struct settings *o, struct ruleset **out, char *why,
+                                     size_t why_len);
 
 #endif

@@ -3,8 +3,9 @@
 
 #include <stdio.h>
 
+#include "base/file.h"
 #include "base/log.h"
-#include "base/secret.h"
+#include "cli/cli_int.h"
 #include "cli/rules.h"
 #include "cli/serve_admin.h"
 #include "proxy/server.h"
@@ -19,16 +20,16 @@ static int refuse(int status, const char *why)
 
 static int serve_with(const struct settings *o)
 {
-    static const struct server_source source = {.load = cli_rules_load};
+    static const struct server_source source = {.load = cli_rules_reload};
     char why[WHY_MAX] = "";
     struct serve_admin *admin;
     struct server_hooks hooks;
     struct ruleset *rules;
     int status;
 
-    if (secret_init() != ERR_OK)
-        return refuse(CLI_ERROR, "cannot lock memory for keys: raise RLIMIT_MEMLOCK (ulimit -l, "
-                                 "LimitMEMLOCK=) to at least 8 MiB");
+    status = cli__lock_memory(o);
+    if (status != CLI_OK)
+        return status;
     if (o->encryption_provider_config == NULL)
         return refuse(CLI_USAGE,
                       "--encryption-provider-config is needed: without it nothing would be "
@@ -41,6 +42,11 @@ static int serve_with(const struct settings *o)
     }
     if (log_start(o->log_level, o->log_format) != ERR_OK)
         return refuse(CLI_ERROR, "cannot start the log");
+    cli__warn_unlocked();
+    if (o->encryption_provider_config_automatic_reload &&
+        file_is_read_once(o->encryption_provider_config))
+        LOG(WARN, "no automatic reload: the configuration is a pipe, which can be read only once",
+            "file=\"%s\"", o->encryption_provider_config);
     admin = serve_admin_new(o);
     hooks = serve_admin_hooks(admin);
     status = server_run(o, &source, &hooks, rules, why, sizeof why);

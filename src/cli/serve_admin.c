@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "cli/cli.h"
+#include "cli/etcd_prefix.h"
 #include "cli/serve_configz.h"
 #include "cli/serve_health.h"
 #include "cli/serve_metrics.h"
@@ -19,6 +20,7 @@ struct serve_admin {
     struct server *server;
     struct admin *admin;
     struct health *health;
+    struct etcd_prefix *prefix;
     struct net_tls *tls; /* http/1.1 alone: a client that offers h2, too, would get it else */
     char tls_hash[72];   /* of the files that it was made of */
 };
@@ -172,6 +174,7 @@ static int on_started(void *arg, struct server *server, char *why, size_t why_le
     a->server = server;
     snprintf(a->tls_hash, sizeof a->tls_hash, "%s", server_tls_hash(server));
     if (health_new(server, o, &a->health) != ERR_OK ||
+        etcd_prefix_look(server, &a->prefix) != ERR_OK ||
         admin_new(server_loop(server), routes, a, &a->admin) != ERR_OK) {
         snprintf(why, why_len, "out of memory");
         return CLI_ERROR;
@@ -190,6 +193,8 @@ static void on_ending(void *arg)
 {
     struct serve_admin *a = arg;
 
+    etcd_prefix_close(a->prefix);
+    a->prefix = NULL;
     health_close(a->health); /* answers what waits: before the connections go */
     admin_close(a->admin);
     a->health = NULL;

@@ -38,8 +38,9 @@ struct tree {
 #define CONFIG_MAX_DEPTH 32u
 #define CONFIG_MAX_ANCHORS 1000u
 
-/* Reads the first document as Kubernetes does: text that begins with '{' is JSON, all else YAML.
- * Errors: ERR_CONFIG with t->problem, ERR_NOMEM. tree_fini is due in any case. */
+/* Reads the first document as Kubernetes does: text whose first character but for white space is
+ * '{' is JSON, all else YAML.
+ * Errors: ERR_CONFIG with t->problem, ERR_NOMEM. config__tree_fini is due in any case. */
 MUST_CHECK enum err config__read(struct bytes text, struct tree *t);
 MUST_CHECK enum err config__read_yaml(struct bytes text, struct tree *t);
 MUST_CHECK enum err config__read_json(struct bytes text, struct tree *t);
@@ -59,6 +60,11 @@ size_t config__get_count(const struct node *map, const char *name);
 const char *config__kind_name(enum node_kind kind);
 /* The kind of a plain (unquoted) YAML scalar; fills boolean and number of n. */
 void config__resolve_plain(struct node *n);
+/* Makes of a string what its YAML tag says; one that YAML doesn't define leaves it a string.
+ * Errors: ERR_CONFIG (the text does not fit the tag), ERR_NOMEM. */
+MUST_CHECK enum err config__apply_tag(struct node *n, const char *tag);
+/* Length of the UTF-8 sequence at p (RFC 3629), 0 when it is none. n > 0. */
+size_t config__utf8_len(const uint8_t *p, size_t n);
 
 /* --- what is wrong: lines "path: reason" --- */
 
@@ -91,10 +97,15 @@ void config__validate(struct report *r, const struct node *root, const struct en
 
 /* The mode of the file when it gives others than owner and group any right; else 0. */
 unsigned config__open_mode(const char *path);
+/* What to do with a path that is no file but a pipe, a FIFO or the like. */
+enum config_pipes {
+    CONFIG_PIPES_REFUSED = 0, /* while serving: it was read before, and waiting would hang us */
+    CONFIG_PIPES_WAIT         /* at the start: read to its end, which has to come in FILE_WAIT_MS */
+};
 /* Reads a file of at most CONFIG_MAX_FILE bytes; text is the caller's to wipe and free. Errors:
  * ERR_CONFIG with a reason that continues 'file "x" ...', ERR_NOMEM likewise. */
-MUST_CHECK enum err config__read_file(const char *path, uint8_t **text, size_t *len, char *reason,
-                                      size_t reason_len);
+MUST_CHECK enum err config__read_file(const char *path, enum config_pipes pipes, uint8_t **text,
+                                      size_t *len, char *reason, size_t reason_len);
 
 /* --- texts --- */
 

@@ -29,7 +29,7 @@ enum err digest_file(const char *path, char out[static DIGEST_TEXT_LEN])
     size_t len;
     enum err e;
 
-    TRY(config__read_file(path, &text, &len, reason, sizeof reason));
+    TRY(config__read_file(path, CONFIG_PIPES_REFUSED, &text, &len, reason, sizeof reason));
     e = digest_text(bytes_of(text, len), out);
     secret_wipe(text, len);
     free(text);

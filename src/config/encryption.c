@@ -222,7 +222,8 @@ enum err enc_config_load(const char *path, const struct enc_options *o, struct e
     enum err e;
 
     *out = NULL;
-    e = config__read_file(path, &text, &len, reason, sizeof(reason));
+    e = config__read_file(path, o->is_serving ? CONFIG_PIPES_REFUSED : CONFIG_PIPES_WAIT, &text,
+                          &len, reason, sizeof(reason));
     if (e != ERR_OK) {
         snprintf(why, why_len, "encryption provider configuration file \"%s\" %s", path, reason);
         return e;

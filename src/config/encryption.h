@@ -55,14 +55,16 @@ struct enc_config {
 };
 
 struct enc_options {
-    bool is_reload; /* kube-apiserver's stricter name rule under automatic reload */
+    bool is_reload;  /* kube-apiserver's stricter name rule under automatic reload */
+    bool is_serving; /* the file is read again: a pipe is refused, which can be read only once */
 };
 
 /* Parses and validates. On error why gets one or more lines "path: reason" with kube-apiserver's
  * meaning and never a secret. Errors: ERR_CONFIG. */
 MUST_CHECK enum err enc_config_parse(struct bytes text, const struct enc_options *o,
                                      struct enc_config **out, char *why, size_t why_len);
-/* Reads the file first (at most 4 MiB). */
+/* Reads the file first (at most 4 MiB; at the start it may be a pipe, which blocks for at most 10
+ * s). */
 MUST_CHECK enum err enc_config_load(const char *path, const struct enc_options *o,
                                     struct enc_config **out, char *why, size_t why_len);
 void enc_config_free(struct enc_config *c);

@@ -2,12 +2,12 @@
 #include "config/config_int.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/secret.h"
 
 static enum err fail(char *reason, size_t reason_len, const char *what)
@@ -17,24 +17,8 @@ static enum err fail(char *reason, size_t reason_len, const char *what)
 }
 
 /* Reads until the end; the size that stat told is not trusted. */
-static enum err read_all(int fd, uint8_t *buf, size_t cap, size_t *len)
-{
-    *len = 0;
-    while (*len < cap) {
-        ssize_t n = read(fd, buf + *len, cap - *len);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return ERR_SYSTEM;
-        if (n == 0)
-            break;
-        *len += (size_t)n;
-    }
-    return ERR_OK;
-}
-
-static enum err read_open_file(int fd, uint8_t **text, size_t *len, char *reason, size_t reason_len)
+static enum err read_open_file(int fd, enum config_pipes pipes, uint8_t **text, size_t *len,
+                               char *reason, size_t reason_len)
 {
     struct stat st;
     uint8_t *buf;
@@ -48,8 +32,9 @@ static enum err read_open_file(int fd, uint8_t **text, size_t *len, char *reason
         (void)fail(reason, reason_len, "can't be read: out of memory");
         return ERR_NOMEM;
     }
-    if (read_all(fd, buf, CONFIG_MAX_FILE + 1, len) != ERR_OK) {
-        snprintf(reason, reason_len, "can't be read: %s", strerror(errno));
+    if (file_read_all(fd, buf, CONFIG_MAX_FILE + 1, pipes == CONFIG_PIPES_WAIT ? FILE_WAIT_MS : 0,
+                      len) != ERR_OK) {
+        snprintf(reason, reason_len, "can't be read: %s", file_read_problem(errno));
     } else if (*len > CONFIG_MAX_FILE) {
         (void)fail(reason, reason_len, "is larger than 4 MiB");
     } else {
@@ -61,18 +46,22 @@ static enum err read_open_file(int fd, uint8_t **text, size_t *len, char *reason
     return ERR_CONFIG;
 }
 
-enum err config__read_file(const char *path, uint8_t **text, size_t *len, char *reason,
-                           size_t reason_len)
+enum err config__read_file(const char *path, enum config_pipes pipes, uint8_t **text, size_t *len,
+                           char *reason, size_t reason_len)
 {
-    /* Not blocking: a pipe in the place of a file must not hang a start or a reload. */
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     enum err e;
+    int fd;
 
+    /* Before it is opened: the writer of a FIFO would take us for its reader. */
+    if (pipes == CONFIG_PIPES_REFUSED && file_is_read_once(path))
+        return fail(reason, reason_len,
+                    "is a pipe: it was read at the start and can't be read again");
+    fd = file_open(path);
     if (fd < 0) {
         snprintf(reason, reason_len, "can't be read: %s", strerror(errno));
         return ERR_CONFIG;
     }
-    e = read_open_file(fd, text, len, reason, reason_len);
+    e = read_open_file(fd, pipes, text, len, reason, reason_len);
     close(fd);
     return e;
 }

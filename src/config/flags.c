@@ -39,7 +39,8 @@ const struct flag config__flags[] = {
          "certificate authorities of clients, PEM; turns --client-cert-auth on"),
     BOOL("client-cert-auth", client_cert_auth, "clients have to show a certificate"),
     LIST("allowed-client-names", allowed_client_names, allowed_client_name_count, "", "NAMES",
-         "certificate names of clients that may connect (default any that is trusted)"),
+         "certificate names of clients that may connect (default any that is trusted; an empty "
+         "list is refused)"),
     LIST("listen-metrics-urls", listen_metrics_urls, listen_metrics_url_count,
          "http://127.0.0.1:23791", "URLS",
          "where /metrics and the health paths are; empty: nowhere"),
@@ -64,11 +65,14 @@ const struct flag config__flags[] = {
     {"protect-prefix", FLAG_PREFIX_RESOURCE, AT(protect_prefixes), AT(protect_prefix_count), "", 0,
      "PREFIX=RESOURCE", "protect the keys under a prefix, too, as those of a resource", NULL},
     BOOL("allow-identity-writes", allow_identity_writes,
-         "allow a list that begins with identity and has more behind it: new values are plaintext"),
+         "allow a list that begins with identity, or a file of identity alone: new values are "
+         "plaintext"),
     BOOL("allow-unprotect", allow_unprotect, "allow a reload that leaves a resource unprotected"),
     BOOL("allow-kms-v1-writes", allow_kms_v1_writes, "allow a KMS v1 plugin to seal new values"),
     BOOL("kms-v1-cbc-reads", kms_v1_cbc_reads,
          "read the AES-CBC values of old API servers with KMS v1 (they are not authenticated)"),
+    BOOL("allow-unlocked-memory", allow_unlocked_memory,
+         "go on where memory for keys can't be locked (RLIMIT_MEMLOCK): they may get into swap"),
 
     {"max-request-bytes", FLAG_SIZE, AT(max_request_bytes), 0, NULL, LIMIT_MAX_REQUEST_BYTES,
      "SIZE", "largest message of a client", "Limits"},
@@ -304,8 +308,11 @@ void settings_write(const struct settings *s, FILE *out)
     for (size_t i = 0; i < config__flag_count; i++) {
         const struct flag *f = &config__flags[i];
 
-        if (f->type != FLAG_CONFIG_FILE && f->at != AT(help) && f->at != AT(print_config))
-            print_flag(out, f, &copy);
+        if (f->type == FLAG_CONFIG_FILE || f->at == AT(help) || f->at == AT(print_config))
+            continue;
+        if (flag_is_restriction(f) && *flag_count(f, &copy) == 0)
+            continue; /* not given, and written as an empty list it would be refused */
+        print_flag(out, f, &copy);
     }
 }
 

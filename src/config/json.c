@@ -132,8 +132,7 @@ static bool read_escape(struct reader *rd, char **out)
     return true;
 }
 
-/* Length of the UTF-8 sequence at p (RFC 3629), 0 when it is none. */
-static size_t utf8_len(const uint8_t *p, size_t n)
+size_t config__utf8_len(const uint8_t *p, size_t n)
 {
     size_t len = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
 
@@ -163,7 +162,7 @@ static enum err decode_string(struct reader *rd, char *buf, size_t *len)
                 return fail(rd, "invalid escape in a string");
             continue;
         }
-        n = utf8_len(rd->p, (size_t)(rd->end - rd->p));
+        n = config__utf8_len(rd->p, (size_t)(rd->end - rd->p));
         if (n == 0 || *rd->p < 0x20)
             return fail(rd, "invalid character in a string");
         memcpy(out, rd->p, n);

@@ -459,11 +459,13 @@ enum err key_rules_build(const struct enc_config *c, const struct key_rules_opts
     *out = NULL;
     if (e == ERR_NOMEM)
         snprintf(why, why_len, "%s", err_reason(e));
-    free(b.root);
     free(b.indexes);
-    if (e != ERR_OK)
-        key_rules_free(b.rules);
-    else
+    if (e == ERR_OK) {
+        b.rules->root = b.root;
         *out = b.rules;
+    } else {
+        free(b.root);
+        key_rules_free(b.rules);
+    }
     return e;
 }

@@ -31,6 +31,7 @@ struct key_rules {
     size_t count;
     char **warnings; /* a line each: names that match nothing known, plurals caught by a wildcard */
     size_t warning_count;
+    char *root; /* the etcd prefix in normal form: "/registry", or "" for "/" */
 };
 
 struct resource_prefix { /* --resource-prefix RESOURCE=PREFIX, --protect-prefix PREFIX=RESOURCE */

@@ -117,5 +117,6 @@ void key_rules_free(struct key_rules *r)
         free(r->warnings[i]);
     free(r->v);
     free(r->warnings);
+    free(r->root);
     free(r);
 }

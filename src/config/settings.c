@@ -174,7 +174,8 @@ static void read_environment(struct parser *p)
         char name[MAX_NAME];
         const char *value = getenv(env_name(f, name));
 
-        if (value != NULL && value[0] != '\0' && p->given[i].source == SOURCE_NONE)
+        if (value != NULL && (value[0] != '\0' || flag_is_restriction(f)) &&
+            p->given[i].source == SOURCE_NONE)
             add_text(p, f, SOURCE_ENV, value);
     }
 }
@@ -238,7 +239,8 @@ static enum err read_config_file(struct parser *p)
     size_t len;
     enum err e;
 
-    if (config__read_file(p->file, &text, &len, reason, sizeof(reason)) != ERR_OK)
+    if (config__read_file(p->file, CONFIG_PIPES_WAIT, &text, &len, reason, sizeof(reason)) !=
+        ERR_OK)
         return fail(p, "--config-file: \"%s\" %s", p->file, reason);
     if (len == 0) {
         free(text);
@@ -299,6 +301,9 @@ static enum err set_fields(struct parser *p)
             TRY(set_default(p, f));
         for (size_t k = 0; k < g->count; k++) /* of several the last counts; lists grow */
             TRY(set_field(p, f, g->v[k]));
+        if (g->source != SOURCE_NONE && flag_is_restriction(f) && *flag_count(f, p->s) == 0)
+            return bad_value(p, f, g->count > 0 ? g->v[g->count - 1] : "",
+                             "a list of names: leave it out if all that are trusted may connect");
     }
     return ERR_OK;
 }

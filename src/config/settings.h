@@ -35,6 +35,7 @@ struct settings {
     struct resource_prefix *protect_prefixes;
     size_t protect_prefix_count;
     bool allow_identity_writes, allow_unprotect, allow_kms_v1_writes, kms_v1_cbc_reads;
+    bool allow_unlocked_memory;
     /* limits */
     uint64_t max_request_bytes, memory_limit, stream_threshold;
     uint32_t max_concurrent_streams;

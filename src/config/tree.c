@@ -68,13 +68,35 @@ void config__tree_fini(struct tree *t)
     t->root = NULL;
 }
 
+/* Length of the white space character at p, 0 when it is none: Go's unicode.IsSpace, which is more
+ * than JSON allows, so that such a text is JSON and not well formed. */
+static size_t space_len(const uint8_t *p, size_t n)
+{
+    static const struct {
+        const char *first, *last; /* UTF-8; they differ in the last byte */
+    } wide[] = {{"\xc2\x85", "\xc2\x85"},         {"\xc2\xa0", "\xc2\xa0"},
+                {"\xe1\x9a\x80", "\xe1\x9a\x80"}, {"\xe2\x80\x80", "\xe2\x80\x8a"},
+                {"\xe2\x80\xa8", "\xe2\x80\xa9"}, {"\xe2\x80\xaf", "\xe2\x80\xaf"},
+                {"\xe2\x81\x9f", "\xe2\x81\x9f"}, {"\xe3\x80\x80", "\xe3\x80\x80"}};
+
+    if (isspace(p[0]))
+        return 1;
+    for (size_t i = 0; i < ARRAY_LEN(wide); i++) {
+        size_t len = strlen(wide[i].first);
+
+        if (n >= len && memcmp(p, wide[i].first, len) >= 0 && memcmp(p, wide[i].last, len) <= 0)
+            return len;
+    }
+    return 0;
+}
+
 enum err config__read(struct bytes text, struct tree *t)
 {
     size_t i = 0;
 
     memset(t, 0, sizeof(*t));
-    while (i < text.n && isspace(text.p[i]))
-        i++;
+    while (i < text.n && space_len(text.p + i, text.n - i) > 0)
+        i += space_len(text.p + i, text.n - i);
     if (i < text.n && text.p[i] == '{')
         return config__read_json(text, t);
     return config__read_yaml(text, t);

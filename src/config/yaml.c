@@ -2,9 +2,8 @@
 /* Reads the first YAML document of a text into a tree.
  *
  * Happy path: libyaml's events, one by one; containers that are open lie on a stack; a scalar's
- * type is what sigs.k8s.io/yaml (go-yaml v2: YAML 1.1 words, YAML 1.2 numbers) makes of it; an
- * alias puts the anchor's node below another parent; "<<" puts the fields of a mapping into another
- * one.
+ * type is what sigs.k8s.io/yaml makes of it (yaml_scalar.c); an alias puts the anchor's node below
+ * another parent; "<<" puts the fields of a mapping into another one.
  *
  * Failure modes: not YAML (line and column, never the text, which may be a key); an alias to a
  * container that holds it; more than CONFIG_MAX_NODES values once aliases are written out, or
@@ -14,7 +13,6 @@
  * What libyaml's scanner frees while a token grows is out of our reach. */
 #include "config/config_int.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <yaml.h>
@@ -41,6 +39,9 @@ struct reader {
     struct frame stack[CONFIG_MAX_DEPTH];
     size_t depth;
     bool is_done;
+    struct bytes text; /* the whole document */
+    size_t bom_at; /* byte offset of the next byte order mark at a line's beginning; text.n: none */
+    size_t bom_index; /* the same in characters, as libyaml counts */
 };
 
 static enum err fail(struct reader *rd, const yaml_mark_t *mark, const char *what)
@@ -50,147 +51,45 @@ static enum err fail(struct reader *rd, const yaml_mark_t *mark, const char *wha
     return ERR_CONFIG;
 }
 
-/* --- types of plain scalars --- */
+/* --- byte order marks ------------------------------------------------------------------------- */
 
-static bool is_one_of(const char *text, const char *const *words)
+static const struct bytes bom = BYTES_LIT("\xef\xbb\xbf");
+
+static bool begins_line(struct bytes text, size_t at)
 {
-    for (; *words != NULL; words++)
-        if (strcmp(text, *words) == 0)
-            return true;
-    return false;
+    const uint8_t *p = text.p + at;
+
+    return (at >= 1 && (p[-1] == '\n' || p[-1] == '\r')) ||
+           (at >= 2 && p[-2] == 0xc2 && p[-1] == 0x85) ||                         /* U+0085 */
+           (at >= 3 && p[-3] == 0xe2 && p[-2] == 0x80 && (p[-1] & 0xfe) == 0xa8); /* U+2028, 2029 */
 }
 
-/* Go's strconv.ParseInt and ParseUint with base 0. */
-static bool is_integer(const char *text, double *value)
+/* Moves to the next mark that begins a line, but the first character of all. */
+static void find_bom(struct reader *rd)
 {
-    const char *p = text;
-    char *end = NULL;
-    unsigned long long v;
-    int base = 10;
+    size_t at = rd->bom_at;
 
-    if (*p == '+' || *p == '-')
-        p++;
-    if (p[0] == '0' && p[1] != '\0') {
-        char c = (char)(p[1] | 0x20);
-
-        base = c == 'x' ? 16 : c == 'b' ? 2 : 8;
-        p += c == 'x' || c == 'b' || c == 'o' ? 2 : 1;
-    }
-    /* strtoull would take a sign, blanks or a second "0x" here. */
-    if (strspn(p, "0123456789abcdefABCDEF") != strlen(p) || *p == '\0')
-        return false;
-    errno = 0;
-    v = strtoull(p, &end, base);
-    if (*end != '\0' || errno != 0)
-        return false;
-    *value = text[0] == '-' ? -(double)v : (double)v;
-    return true;
+    do {
+        if (at < rd->text.n && (rd->text.p[at] & 0xc0) != 0x80)
+            rd->bom_index++;
+        at++;
+    } while (at < rd->text.n &&
+             !(bytes_has_prefix(bytes_of(rd->text.p + at, rd->text.n - at), bom) &&
+               begins_line(rd->text, at)));
+    rd->bom_at = at < rd->text.n ? at : rd->text.n;
 }
 
-/* [-+]? ( . digits | digits ( . digits? )? ) ( [eE] [-+]? digits )? */
-static bool is_float(const char *text, double *value)
+/* Between two tokens libyaml skips a byte order mark that begins a line. For Kubernetes it is a
+ * character like any other, of a field then that nobody knows. Inside of a scalar it is one for
+ * both. */
+static enum err check_bom(struct reader *rd, const yaml_event_t *ev)
 {
-    static const char digits[] = "0123456789";
-    const char *p = text + (*text == '+' || *text == '-');
-    size_t whole = strspn(p, digits);
-    size_t part = 0;
-
-    p += whole;
-    if (*p == '.') {
-        p++;
-        part = strspn(p, digits);
-        p += part;
+    while (rd->bom_at < rd->text.n && rd->bom_index < ev->end_mark.index) {
+        if (ev->type != YAML_SCALAR_EVENT || rd->bom_index < ev->start_mark.index)
+            return fail(rd, &ev->start_mark, "a byte order mark inside of the text");
+        find_bom(rd);
     }
-    if (whole == 0 && part == 0)
-        return false;
-    if (*p == 'e' || *p == 'E') {
-        p++;
-        p += *p == '+' || *p == '-';
-        if (strspn(p, digits) == 0)
-            return false;
-        p += strspn(p, digits);
-    }
-    if (*p != '\0')
-        return false;
-    *value = strtod(text, NULL);
-    return __builtin_isfinite(*value);
-}
-
-/* On its way through JSON a float like 10.0 becomes the text 10, which is an integer again. */
-static bool is_whole(double v)
-{
-    return v > -1e18 && v < 1e18 && (double)(int64_t)v == v;
-}
-
-static bool resolve_number(struct node *n)
-{
-    char plain[512];
-    size_t used = 0;
-
-    if (n->text_len >= sizeof(plain)) {
-        if (strspn(n->text, "0123456789_") != n->text_len)
-            return false;
-        n->kind = NODE_FLOAT;
-        return true;
-    }
-    for (const char *p = n->text; *p != '\0'; p++)
-        if (*p != '_')
-            plain[used++] = *p;
-    plain[used] = '\0';
-    if (is_integer(plain, &n->number))
-        n->kind = NODE_INT;
-    else if (is_float(plain, &n->number))
-        n->kind = is_whole(n->number) ? NODE_INT : NODE_FLOAT;
-    else
-        return false;
-    return true;
-}
-
-void config__resolve_plain(struct node *n)
-{
-    static const char *const yes[] = {"y",    "Y",    "yes", "Yes", "YES", "true",
-                                      "True", "TRUE", "on",  "On",  "ON",  NULL};
-    static const char *const no[] = {"n",     "N",     "no",  "No",  "NO",  "false",
-                                     "False", "FALSE", "off", "Off", "OFF", NULL};
-    static const char *const null[] = {"", "~", "null", "Null", "NULL", NULL};
-    static const char *const odd[] = {".nan",  ".NaN",  ".NAN",  ".inf",  ".Inf",  ".INF", "+.inf",
-                                      "+.Inf", "+.INF", "-.inf", "-.Inf", "-.INF", NULL};
-
-    if (strlen(n->text) != n->text_len)
-        return; /* a NUL inside: a string */
-    if (is_one_of(n->text, null)) {
-        n->kind = NODE_NULL;
-    } else if (is_one_of(n->text, yes) || is_one_of(n->text, no)) {
-        n->kind = NODE_BOOL;
-        n->boolean = is_one_of(n->text, yes);
-    } else if (is_one_of(n->text, odd)) {
-        n->kind = NODE_FLOAT;
-        n->number = __builtin_nan("");
-    } else if (strchr("+-.0123456789", n->text[0]) != NULL) {
-        (void)resolve_number(n);
-    }
-}
-
-/* A tag that contradicts the text is an error; one that YAML doesn't define makes a string. */
-static bool apply_tag(struct node *n, const char *tag)
-{
-    static const struct {
-        const char *tag;
-        enum node_kind kind;
-    } tags[] = {{YAML_NULL_TAG, NODE_NULL},
-                {YAML_BOOL_TAG, NODE_BOOL},
-                {YAML_INT_TAG, NODE_INT},
-                {YAML_FLOAT_TAG, NODE_FLOAT}};
-
-    if (strcmp(tag, "tag:yaml.org,2002:binary") == 0)
-        return false;
-    for (size_t i = 0; i < ARRAY_LEN(tags); i++) {
-        if (strcmp(tag, tags[i].tag) != 0)
-            continue;
-        config__resolve_plain(n);
-        return n->kind == tags[i].kind || (n->kind == NODE_INT && tags[i].kind == NODE_FLOAT);
-    }
-    return true;
+    return ERR_OK;
 }
 
 /* --- building the tree --- */
@@ -271,21 +170,34 @@ static enum err attach(struct reader *rd, const yaml_event_t *ev, struct node *v
     return e;
 }
 
+/* "<<" without quotes, or with the tag that says so. */
+static bool is_merge_key(const yaml_event_t *ev)
+{
+    const char *tag = (const char *)ev->data.scalar.tag;
+
+    if (tag == NULL ? !ev->data.scalar.plain_implicit : strcmp(tag, "tag:yaml.org,2002:merge") != 0)
+        return false;
+    return bytes_eq(bytes_of(ev->data.scalar.value, ev->data.scalar.length), BYTES_LIT("<<"));
+}
+
 static enum err on_scalar(struct reader *rd, const yaml_event_t *ev)
 {
     const char *tag = (const char *)ev->data.scalar.tag;
     bool is_plain = ev->data.scalar.plain_implicit;
     struct bytes text = bytes_of(ev->data.scalar.value, ev->data.scalar.length);
     struct node *n = config__node_new(rd->tree, NODE_STRING, text);
+    enum err e = ERR_OK;
 
     if (n == NULL)
         return ERR_NOMEM;
     if (tag == NULL && is_plain)
         config__resolve_plain(n);
-    else if (tag != NULL && !apply_tag(n, tag))
-        return fail(rd, &ev->start_mark, "the value does not fit its tag");
+    else if (tag != NULL)
+        e = config__apply_tag(n, tag);
+    if (e != ERR_OK)
+        return e == ERR_CONFIG ? fail(rd, &ev->start_mark, "the value does not fit its tag") : e;
     TRY(add_anchor(rd, ev, ev->data.scalar.anchor, n));
-    return attach(rd, ev, n, tag == NULL && is_plain && strcmp(n->text, "<<") == 0);
+    return attach(rd, ev, n, is_merge_key(ev));
 }
 
 static enum err on_start(struct reader *rd, const yaml_event_t *ev, enum node_kind kind,
@@ -323,9 +235,21 @@ static enum err on_alias(struct reader *rd, const yaml_event_t *ev)
     return attach(rd, ev, n, false);
 }
 
+/* libyaml takes 1.2, too; Kubernetes does not. */
+static enum err on_document(struct reader *rd, const yaml_event_t *ev)
+{
+    const yaml_version_directive_t *v = ev->data.document_start.version_directive;
+
+    if (v != NULL && (v->major != 1 || v->minor != 1))
+        return fail(rd, &ev->start_mark, "found incompatible YAML document: only YAML 1.1 is read");
+    return ERR_OK;
+}
+
 static enum err on_event(struct reader *rd, const yaml_event_t *ev)
 {
     switch (ev->type) {
+    case YAML_DOCUMENT_START_EVENT:
+        return on_document(rd, ev);
     case YAML_SCALAR_EVENT:
         return on_scalar(rd, ev);
     case YAML_ALIAS_EVENT:
@@ -365,7 +289,9 @@ static enum err read_document(struct reader *rd)
 
             return rd->parser.error == YAML_MEMORY_ERROR ? ERR_NOMEM : fail(rd, mark, what);
         }
-        e = on_event(rd, &ev);
+        e = check_bom(rd, &ev);
+        if (e == ERR_OK)
+            e = on_event(rd, &ev);
         drop_event(&ev);
         if (e != ERR_OK)
             return e;
@@ -412,6 +338,10 @@ enum err config__read_yaml(struct bytes text, struct tree *t)
     if (rd == NULL)
         return ERR_NOMEM;
     rd->tree = t;
+    rd->text = text;
+    if (bytes_has_prefix(text, bom))
+        rd->bom_at = bom.n; /* libyaml does not count it */
+    find_bom(rd);
     if (!yaml_parser_initialize(&rd->parser)) {
         free(rd);
         return ERR_NOMEM;

@@ -72,7 +72,8 @@ struct h2_ops {
     /* --- connection --- */
     /* The peer's first SETTINGS are in: the connection is good. */
     void (*on_ready)(struct h2_conn *c);
-    /* The peer sent GOAWAY; streams above last_id get their on_close. New streams are refused. */
+    /* The peer sent GOAWAY; streams above the id that it names get their on_close. New streams are
+     * refused. */
     void (*on_goaway)(struct h2_conn *c, enum h2_code code);
     /* The connection failed or ended; all streams have had their on_close. Once, and not after
      * h2_conn_close. The receiver calls h2_conn_close, now or later. */

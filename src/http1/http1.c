@@ -58,21 +58,35 @@ static int on_request_field(http_parser *parser, const char *at, size_t n)
     return is_field_name(at, n) ? 0 : 1;
 }
 
-/* Only origin-form (RFC 9112 section 3.2.1). */
+/* Where the path of the target begins: behind the authority in absolute-form (RFC 9112 section
+ * 3.2.2). NULL: there is none. */
+static const char *find_path(const char *target)
+{
+    const char *authority = strstr(target, "://");
+
+    if (target[0] == '/' || strcmp(target, "*") == 0)
+        return target;
+    if (authority == NULL || authority > target + strcspn(target, "/?#"))
+        return NULL;
+    authority += strlen("://");
+    return authority + strcspn(authority, "/?");
+}
+
 static bool take_target(struct http1_request_parser *p)
 {
-    const char *query;
+    const char *path = find_path(p->target), *query;
     size_t path_len;
 
-    if (p->target[0] != '/')
+    if (path == NULL)
         return false;
     for (size_t i = 0; i < p->target_len; i++)
-        if (!is_visible(p->target[i]) || p->target[i] == '#')
+        if (!is_visible(p->target[i]))
             return false;
-    path_len = strcspn(p->target, "?");
-    query = p->target + path_len + (p->target[path_len] == '?');
-    memcpy(p->request.path, p->target, path_len);
-    p->request.path[path_len] = '\0';
+    path_len = strcspn(path, "?");
+    query = path + path_len + (path[path_len] == '?');
+    (void)snprintf(p->request.path, sizeof p->request.path, "%.*s", (int)path_len, path);
+    if (path_len == 0)
+        (void)snprintf(p->request.path, sizeof p->request.path, "/");
     memcpy(p->request.query, query, strlen(query) + 1);
     return true;
 }
@@ -88,9 +102,10 @@ static int on_request_head(http_parser *parser)
 {
     struct http1_request_parser *p = parser->data;
 
-    if (parser->http_major != 1 || parser->http_minor > 1 || parser->upgrade ||
-        !has_no_body(parser) || !take_target(p))
+    if (parser->http_major != 1 || parser->method == HTTP_CONNECT || !take_target(p))
         return -1;
+    p->request.has_body = !has_no_body(parser);
+    p->request.wants_upgrade = parser->upgrade;
     (void)snprintf(p->request.method, sizeof p->request.method, "%s",
                    http_method_str(parser->method));
     p->state = HTTP1_DONE;
@@ -150,12 +165,31 @@ struct http1_response_parser {
     uint8_t *body;
     size_t body_len, body_cap;
     bool is_in_value; /* the last header callback was for a value */
-    bool is_type;     /* the header is Content-Type */
     char name[16];
     size_t name_len;
-    size_t type_len;
+    char *field; /* where the value of the header goes; NULL: nobody wants it */
+    size_t field_cap;
+    bool is_head; /* the answer to HEAD: no body follows, whatever the head says */
     struct http1_response response;
 };
+
+/* The fields that are of use: their values are kept. */
+static void choose_field(struct http1_response_parser *p)
+{
+    struct http1_response *r = &p->response;
+
+    p->field = NULL;
+    if (p->is_in_body) /* a trailer */
+        return;
+    if (p->name_len == strlen("content-type") &&
+        strncasecmp(p->name, "content-type", p->name_len) == 0) {
+        p->field = r->content_type;
+        p->field_cap = sizeof r->content_type;
+    } else if (p->name_len == strlen("allow") && strncasecmp(p->name, "allow", p->name_len) == 0) {
+        p->field = r->allow;
+        p->field_cap = sizeof r->allow;
+    }
+}
 
 static int on_response_field(http_parser *parser, const char *at, size_t n)
 {
@@ -168,26 +202,26 @@ static int on_response_field(http_parser *parser, const char *at, size_t n)
     p->is_in_value = false;
     for (size_t i = 0; i < n && p->name_len < sizeof p->name; i++)
         p->name[p->name_len++] = at[i];
-    p->is_type = !p->is_in_body && p->name_len == strlen("content-type") &&
-                 strncasecmp(p->name, "content-type", p->name_len) == 0;
+    choose_field(p);
     return 0;
 }
 
 static int on_response_value(http_parser *parser, const char *at, size_t n)
 {
     struct http1_response_parser *p = parser->data;
+    size_t have;
 
     p->is_in_value = true;
-    if (!p->is_type)
+    if (p->field == NULL)
         return 0;
-    if (n >= sizeof p->response.content_type - p->type_len)
+    have = strlen(p->field);
+    if (n >= p->field_cap - have)
         return 1;
     for (size_t i = 0; i < n; i++)
         if (!is_visible(at[i]) && at[i] != ' ')
             return 1; /* it may be written into a head again */
-    memcpy(p->response.content_type + p->type_len, at, n);
-    p->type_len += n;
-    p->response.content_type[p->type_len] = '\0';
+    memcpy(p->field + have, at, n);
+    p->field[have + n] = '\0';
     return 0;
 }
 
@@ -205,17 +239,17 @@ static int on_response_head(http_parser *parser)
         parser->status_code < 100)
         return -1;
     if (is_informational(parser)) {
-        p->type_len = 0;
-        p->response.content_type[0] = '\0';
+        p->response.content_type[0] = p->response.allow[0] = '\0';
         return 0;
     }
     if (parser->uses_transfer_encoding && !is_chunked)
         return -1;
-    if (!is_chunked && parser->content_length != UINT64_MAX && parser->content_length > p->max_body)
+    if (!p->is_head && !is_chunked && parser->content_length != UINT64_MAX &&
+        parser->content_length > p->max_body)
         return -1;
     p->response.status = (int)parser->status_code;
     p->is_in_body = true;
-    return 0;
+    return p->is_head ? 1 : 0; /* 1 tells http-parser that there is no body */
 }
 
 static bool reserve_body(struct http1_response_parser *p, size_t need)
@@ -257,7 +291,8 @@ static int on_response_end(http_parser *parser)
     return -1; /* what follows is not ours to parse */
 }
 
-enum err http1_response_parser_new(size_t max_body, struct http1_response_parser **out)
+enum err http1_response_parser_new(size_t max_body, bool is_head,
+                                   struct http1_response_parser **out)
 {
     struct http1_response_parser *p = calloc(1, sizeof *p);
 
@@ -268,6 +303,7 @@ enum err http1_response_parser_new(size_t max_body, struct http1_response_parser
     p->parser.data = p;
     p->state = HTTP1_MORE;
     p->max_body = max_body;
+    p->is_head = is_head;
     return ERR_OK;
 }
 
@@ -342,4 +378,32 @@ enum err http1_respond(struct chain *out, struct slab_pool *pool, int status,
 {
     TRY(http1_respond_head(out, pool, status, content_type, body.n));
     return chain_push_copy(out, pool, body.p, body.n, 0);
+}
+
+static enum err push_field(struct chain *out, struct slab_pool *pool, const char *name,
+                           const char *value)
+{
+    if (value == NULL || value[0] == '\0')
+        return ERR_OK;
+    TRY(chain_push_copy(out, pool, name, strlen(name), 0));
+    TRY(chain_push_copy(out, pool, value, strlen(value), 0));
+    return chain_push_copy(out, pool, "\r\n", 2, 0);
+}
+
+enum err http1_reply_write(struct chain *out, struct slab_pool *pool, const struct http1_reply *r)
+{
+    char line[128];
+
+    (void)snprintf(line, sizeof line, "HTTP/1.1 %d %s\r\n", r->status,
+                   http_status_str((enum http_status)r->status));
+    TRY(chain_push_copy(out, pool, line, strlen(line), 0));
+    TRY(push_field(out, pool, "Allow: ", r->allow));
+    TRY(push_field(out, pool, "Location: ", r->location));
+    TRY(push_field(out, pool, "Content-Type: ", r->content_type));
+    (void)snprintf(line, sizeof line, "%zu", r->body.n);
+    if (!r->is_head)
+        TRY(push_field(out, pool, "Content-Length: ", line));
+    TRY(push_field(out, pool, "Connection: ", "close"));
+    TRY(chain_push_copy(out, pool, "\r\n", 2, 0));
+    return r->is_head ? ERR_OK : chain_push_copy(out, pool, r->body.p, r->body.n, 0);
 }

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/randpool.h"
 #include "base/secret.h"
 
@@ -165,7 +166,7 @@ const struct kek *kek_set_find(const struct kek_set *s, struct bytes id)
 
 /* --- file ------------------------------------------------------------------------------------- */
 
-static enum err check_file(int fd, const char *path, char *why, size_t why_len)
+static enum err check_file(int fd, const char *path, bool is_start, char *why, size_t why_len)
 {
     struct stat st;
 
@@ -173,8 +174,11 @@ static enum err check_file(int fd, const char *path, char *why, size_t why_len)
         snprintf(why, why_len, "%s: %s", path, strerror(errno));
         return ERR_SYSTEM;
     }
-    if (!S_ISREG(st.st_mode)) {
-        snprintf(why, why_len, "%s: not a regular file", path);
+    if (!S_ISREG(st.st_mode) && !(is_start && S_ISFIFO(st.st_mode))) {
+        snprintf(why, why_len,
+                 S_ISFIFO(st.st_mode) ? "%s: a pipe can be read only at the start"
+                                      : "%s: not a regular file",
+                 path);
         return ERR_CONFIG;
     }
     if ((st.st_mode & 077) != 0) {
@@ -194,44 +198,25 @@ static enum err check_file(int fd, const char *path, char *why, size_t why_len)
     return ERR_OK;
 }
 
-/* Reads to the end of the file or of the buffer. -1 on error. */
-static ssize_t read_all(int fd, uint8_t *buf, size_t cap)
-{
-    size_t have = 0;
-
-    while (have < cap) {
-        ssize_t n = read(fd, buf + have, cap - have);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -1;
-        if (n == 0)
-            break;
-        have += (size_t)n;
-    }
-    return (ssize_t)have;
-}
-
-static enum err load_fd(int fd, const char *path, struct kek_set **out, char *why, size_t why_len)
+static enum err load_fd(int fd, const char *path, bool is_start, struct kek_set **out, char *why,
+                        size_t why_len)
 {
     uint8_t *buf;
     char line[160];
-    ssize_t n;
+    size_t n;
     enum err e;
 
-    TRY(check_file(fd, path, why, why_len));
+    TRY(check_file(fd, path, is_start, why, why_len));
     buf = secret_alloc(KEYFILE_BYTES_MAX);
     if (buf == NULL) {
         snprintf(why, why_len, "%s: out of secret memory", path);
         return ERR_NOMEM;
     }
-    n = read_all(fd, buf, KEYFILE_BYTES_MAX);
-    if (n < 0) {
-        snprintf(why, why_len, "%s: %s", path, strerror(errno));
-        e = ERR_SYSTEM;
+    e = file_read_all(fd, buf, KEYFILE_BYTES_MAX, is_start ? FILE_WAIT_MS : 0, &n);
+    if (e != ERR_OK) {
+        snprintf(why, why_len, "%s: %s", path, file_read_problem(errno));
     } else {
-        e = kek_set_parse(bytes_of(buf, (size_t)n), out, line, sizeof line);
+        e = kek_set_parse(bytes_of(buf, n), out, line, sizeof line);
         if (e != ERR_OK)
             snprintf(why, why_len, "%s: %s", path, line);
     }
@@ -239,17 +224,17 @@ static enum err load_fd(int fd, const char *path, struct kek_set **out, char *wh
     return e;
 }
 
-enum err kek_set_load(const char *path, struct kek_set **out, char *why, size_t why_len)
+enum err kek_set_load(const char *path, bool is_start, struct kek_set **out, char *why,
+                      size_t why_len)
 {
-    /* O_NONBLOCK: a fifo must not hang us before check_file refuses it. */
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    int fd = file_open(path);
     enum err e;
 
     if (fd < 0) {
         snprintf(why, why_len, "%s: %s", path, strerror(errno));
         return ERR_SYSTEM;
     }
-    e = load_fd(fd, path, out, why, why_len);
+    e = load_fd(fd, path, is_start, out, why, why_len);
     close(fd);
     return e;
 }

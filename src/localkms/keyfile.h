@@ -32,8 +32,10 @@ void kek_id(const uint8_t key[static KEK_LEN], char out[static KEK_ID_LEN + 1]);
 MUST_CHECK enum err kek_set_parse(struct bytes text, struct kek_set **out, char *why,
                                   size_t why_len);
 /* Reads the file. It must be a regular file, ours or root's, that nobody else may open (mode 0600
- * or stricter). Errors: also ERR_SYSTEM. */
-MUST_CHECK enum err kek_set_load(const char *path, struct kek_set **out, char *why, size_t why_len);
+ * or stricter). At the start a pipe will do, too, which is waited for: FILE_WAIT_MS at most.
+ * Errors: also ERR_SYSTEM. */
+MUST_CHECK enum err kek_set_load(const char *path, bool is_start, struct kek_set **out, char *why,
+                                 size_t why_len);
 void kek_set_free(struct kek_set *s);
 /* NULL when there is none of that id. */
 const struct kek *kek_set_find(const struct kek_set *s, struct bytes id);

@@ -27,15 +27,20 @@ static const char usage[] =
     "                        unix:///@NAME for an abstract socket\n"
     "  --key-file FILE       one key per line: base64 of 32 bytes; blank lines and lines\n"
     "                        that begin with # are skipped; the first key wraps, all\n"
-    "                        unwrap. Only its owner may be able to open it (chmod 600)\n"
+    "                        unwrap. Only its owner may be able to open it (chmod 600).\n"
+    "                        A pipe will do, too, but is not read again\n"
     "  --generate-key FILE   write a new key file with a fresh key, then end\n"
+    "  --allow-unlocked-memory\n"
+    "                        go on where memory for keys can't be locked (RLIMIT_MEMLOCK):\n"
+    "                        they may get into swap\n"
     "  --log-level LEVEL     debug, info (default), warn or error\n"
     "  --log-format FORMAT   text (default) or json\n"
     "  --version             print the version, then end\n"
     "  --help                print this text, then end\n"
     "\n"
-    "To rotate: put a new key in front of the others, send SIGHUP, rewrite the data\n"
-    "(etcd-envelope reencrypt), then take the old key away.\n"
+    "To rotate: put a new key in front of the others and send SIGHUP. The old key is\n"
+    "needed as long as a value is stored that it wraps: values change over when they\n"
+    "are written anew.\n"
     "Signals: SIGHUP reads the key file anew, SIGTERM and SIGINT end the program.\n"
     "Exit status: 0 ended as asked, 1 error, 2 used wrongly.\n";
 
@@ -43,6 +48,7 @@ struct options {
     const char *listen;
     const char *key_file;
     const char *generate_key;
+    bool allow_unlocked_memory;
     enum log_level log_level;
     enum log_format log_format;
 };
@@ -102,6 +108,9 @@ static void take_option(struct options *o, int c, const char *value)
     case 'g':
         o->generate_key = value;
         break;
+    case 'u':
+        o->allow_unlocked_memory = true;
+        break;
     case 'v':
         o->log_level = level_of(value);
         break;
@@ -123,6 +132,7 @@ static void parse_options(int argc, char **argv, struct options *o)
         {"listen", required_argument, NULL, 'l'},
         {"key-file", required_argument, NULL, 'k'},
         {"generate-key", required_argument, NULL, 'g'},
+        {"allow-unlocked-memory", no_argument, NULL, 'u'},
         {"log-level", required_argument, NULL, 'v'},
         {"log-format", required_argument, NULL, 'f'},
         {"version", no_argument, NULL, 'V'},
@@ -168,7 +178,7 @@ static void reload(struct program *p)
     struct kek_set *keys;
     char why[WHY_LEN];
 
-    if (kek_set_load(p->o.key_file, &keys, why, sizeof why) != ERR_OK) {
+    if (kek_set_load(p->o.key_file, false, &keys, why, sizeof why) != ERR_OK) {
         LOG(ERROR, "key file not reloaded, the old keys stay in use", "why=\"%s\"", why);
         return;
     }
@@ -211,7 +221,7 @@ static int serve(struct program *p, const struct net_url *url)
 {
     char why[WHY_LEN] = "";
 
-    if (kek_set_load(p->o.key_file, &p->keys, why, sizeof why) != ERR_OK) {
+    if (kek_set_load(p->o.key_file, true, &p->keys, why, sizeof why) != ERR_OK) {
         LOG(ERROR, "key file not usable", "why=\"%s\"", why);
         return EXIT_FAILURE;
     }
@@ -239,6 +249,16 @@ static int generate(const char *path)
     return EXIT_FAILURE;
 }
 
+static bool lock_memory(const struct options *o)
+{
+    if (secret_init_any() == ERR_OK && (secret_is_locked() || o->allow_unlocked_memory))
+        return true;
+    fprintf(stderr, "etcd-envelope-local-kms: cannot lock memory for keys: raise RLIMIT_MEMLOCK "
+                    "(ulimit -l, LimitMEMLOCK=) to at least 8 MiB, or, if keys may be written to "
+                    "swap, give --allow-unlocked-memory\n");
+    return false;
+}
+
 int main(int argc, char **argv)
 {
     static struct program p;
@@ -249,17 +269,17 @@ int main(int argc, char **argv)
     parse_options(argc, argv, &p.o);
     if (p.o.listen != NULL)
         parse_listen(p.o.listen, &url);
-    if (secret_init() != ERR_OK) {
-        fprintf(stderr, "etcd-envelope-local-kms: cannot lock memory for keys: 4 MiB are needed "
-                        "(ulimit -l, LimitMEMLOCK=)\n");
+    if (!lock_memory(&p.o))
         return EXIT_FAILURE;
-    }
     if (p.o.generate_key != NULL)
         return generate(p.o.generate_key);
     if (log_start(p.o.log_level, p.o.log_format) != ERR_OK) {
         fprintf(stderr, "etcd-envelope-local-kms: cannot start the log\n");
         return EXIT_FAILURE;
     }
+    if (!secret_is_locked())
+        LOG(WARN, "memory for keys is not locked: keys may be written to swap",
+            "reason=\"RLIMIT_MEMLOCK is too small\" allowed_by=--allow-unlocked-memory");
     status = serve(&p, &url);
     kek_set_free(p.keys);
     log_stop();

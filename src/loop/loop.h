@@ -65,7 +65,7 @@ void loop_task_want(struct loop *l, struct loop_task *t);
 void loop_task_cancel(struct loop_task *t);
 
 /* A one-shot timer embedded in its owner. Freeing: uv needs a close callback, so the memory of a
- * started timer may go only after loop_timer_close's callback. To keep owners simple the uv handle
+ * started timer may go only after that callback. To keep owners simple the uv handle
  * is allocated apart: loop_timer_stop may be called any time and the owner freed at once. */
 struct loop_timer {
     uv_timer_t *uv; /* NULL until first used */

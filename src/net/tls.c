@@ -19,6 +19,7 @@
 #include <time.h>
 
 #include "base/bytes.h"
+#include "base/file.h"
 #include "base/refcount.h"
 #include "net/net_int.h"
 
@@ -247,6 +248,17 @@ static struct net_tls *tls_new(const SSL_METHOD *method, bool is_server)
     return t;
 }
 
+/* OpenSSL would wait for a pipe's writer without end, and the file is read again, to compare it and
+ * when it has changed. */
+static enum err check_file(const char *what, const char *path, char *why, size_t why_len)
+{
+    if (!file_is_read_once(path))
+        return ERR_OK;
+    (void)snprintf(why, why_len, "%s %s: it is a pipe; it has to be a file, which is read again",
+                   what, path);
+    return ERR_TLS;
+}
+
 static enum err load_pair(struct net_tls *t, const char *cert_file, const char *key_file, char *why,
                           size_t why_len)
 {
@@ -254,6 +266,8 @@ static enum err load_pair(struct net_tls *t, const char *cert_file, const char *
         (void)snprintf(why, why_len, "a certificate and its key come together: one is missing");
         return ERR_TLS;
     }
+    TRY(check_file("certificate file", cert_file, why, why_len));
+    TRY(check_file("key file", key_file, why, why_len));
     ERR_clear_error();
     if (SSL_CTX_use_certificate_chain_file(t->ctx, cert_file) != 1)
         return tls_fail(why, why_len, "certificate file", cert_file);
@@ -267,6 +281,7 @@ static enum err load_pair(struct net_tls *t, const char *cert_file, const char *
 /* Certificates of the file are trusted as they are, intermediates too, as in Go. */
 static enum err load_ca(struct net_tls *t, const char *ca_file, char *why, size_t why_len)
 {
+    TRY(check_file("CA file", ca_file, why, why_len));
     ERR_clear_error();
     if (SSL_CTX_load_verify_file(t->ctx, ca_file) != 1)
         return tls_fail(why, why_len, "CA file", ca_file);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The happy path: parse the request, dial etcd, send our own GET, relay status, type and body,
- * close. Failure modes: bad request 400; another path or method 404; etcd not reachable, silent for
- * 5 s or talking nonsense: 503 with etcd's own form of a health answer. */
+/* The happy path: parse the request, dial etcd, send a request of our own with the same method,
+ * path and query, relay status, type and body, close. Failure modes: what is no request 400;
+ * another path 404; etcd not reachable, silent for 5 s or talking nonsense: 503 with etcd's own
+ * form of a health answer. */
 #include "proxy/probe.h"
 
 #include <stdio.h>
@@ -9,6 +10,7 @@
 
 #include "http1/http1.h"
 
+#define TEXT_PLAIN "text/plain; charset=utf-8"
 #define PROBE_LIMIT_MS 5000
 #define PROBE_LINGER_MS 1000
 #define PROBE_BODY_MAX (16u * 1024 * 1024)
@@ -46,14 +48,20 @@ static void probe_close(struct probe *p, uint64_t linger_ms)
         net_conn_close(p->client, linger_ms);
 }
 
-static void answer(struct probe *p, int status, const char *type, struct bytes body)
+static bool is_head(const struct probe *p)
+{
+    return p->is_asked && strcmp(p->request.method, "HEAD") == 0;
+}
+
+static void reply(struct probe *p, struct http1_reply r)
 {
     struct chain out = {0};
 
     if (p->is_answered || p->client == NULL)
         return;
     p->is_answered = true;
-    if (http1_respond(&out, &p->worker->pool, status, type, body) != ERR_OK ||
+    r.is_head = is_head(p);
+    if (http1_reply_write(&out, &p->worker->pool, &r) != ERR_OK ||
         net_conn_write(p->client, &out) != ERR_OK) {
         chain_fini(&out);
         probe_close(p, 0);
@@ -62,6 +70,11 @@ static void answer(struct probe *p, int status, const char *type, struct bytes b
     chain_fini(&out);
     net_conn_flush(p->client);
     probe_close(p, PROBE_LINGER_MS);
+}
+
+static void answer(struct probe *p, int status, const char *type, struct bytes body)
+{
+    reply(p, (struct http1_reply){.status = status, .content_type = type, .body = body});
 }
 
 static void answer_away(struct probe *p)
@@ -73,7 +86,12 @@ static void answer_away(struct probe *p)
 
 static void answer_not_found(struct probe *p)
 {
-    answer(p, 404, "text/plain; charset=utf-8", BYTES_LIT("404 page not found\n"));
+    answer(p, 404, TEXT_PLAIN, BYTES_LIT("404 page not found\n"));
+}
+
+static void answer_bad(struct probe *p)
+{
+    answer(p, 400, TEXT_PLAIN, BYTES_LIT("400 Bad Request"));
 }
 
 static void on_timer(struct loop_timer *t)
@@ -110,10 +128,11 @@ static void etcd_on_open(struct net_conn *n)
     int len;
 
     len = snprintf(head, sizeof head,
-                   "GET %s%s%s HTTP/1.1\r\nHost: %s%s%s\r\nUser-Agent: etcd-envelope\r\n"
-                   "Accept: */*\r\nConnection: close\r\n\r\n",
-                   p->request.path, p->request.query[0] ? "?" : "", p->request.query,
-                   url->is_unix ? "localhost" : url->host, url->is_unix ? "" : ":", url->port);
+                   "%s %s%s%s HTTP/1.1\r\nHost: %s%s%s\r\nUser-Agent: etcd-envelope\r\n"
+                   "Accept: */*\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                   p->request.method, p->request.path, p->request.query[0] ? "?" : "",
+                   p->request.query, url->is_unix ? "localhost" : url->host,
+                   url->is_unix ? "" : ":", url->port);
     if (len < 0 || (size_t)len >= sizeof head ||
         chain_push_copy(&out, &p->worker->pool, head, (size_t)len, 0) != ERR_OK ||
         net_conn_write(n, &out) != ERR_OK) {
@@ -131,7 +150,10 @@ static void etcd_feed(struct probe *p, struct bytes in, bool eof)
 
     switch (http1_response_feed(p->response_parser, in, eof, &r)) {
     case HTTP1_DONE:
-        answer(p, r.status, r.content_type[0] ? r.content_type : "text/plain", r.body);
+        reply(p, (struct http1_reply){.status = r.status,
+                                      .content_type = r.content_type,
+                                      .allow = r.allow,
+                                      .body = r.body});
         return;
     case HTTP1_MORE:
         if (!eof)
@@ -197,7 +219,7 @@ static void dial(struct probe *p)
 
     http1_response_parser_free(p->response_parser);
     p->response_parser = NULL;
-    if (http1_response_parser_new(PROBE_BODY_MAX, &p->response_parser) != ERR_OK ||
+    if (http1_response_parser_new(PROBE_BODY_MAX, is_head(p), &p->response_parser) != ERR_OK ||
         net_conn_dial(&p->worker->loop, &p->worker->pool, 0, url,
                       url->is_tls ? p->worker->etcd_tls_http1 : NULL, &etcd_ops, p,
                       &p->etcd) != ERR_OK)
@@ -206,28 +228,66 @@ static void dial(struct probe *p)
 
 /* --- the client's side ----------------------------------------------------------------------- */
 
+/* Of a check: "ping", "serializable_read". etcd knows which it has. */
+static bool is_check_name(const char *name)
+{
+    size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-");
+
+    return n > 0 && name[n] == '\0';
+}
+
 static bool is_allowed_path(const char *path)
 {
     static const char *const allowed[] = {"/health", "/livez", "/readyz", "/version", "/metrics"};
+    static const char *const with_checks[] = {"/livez/", "/readyz/"};
 
     for (size_t i = 0; i < ARRAY_LEN(allowed); i++)
         if (strcmp(path, allowed[i]) == 0)
             return true;
+    for (size_t i = 0; i < ARRAY_LEN(with_checks); i++)
+        if (strncmp(path, with_checks[i], strlen(with_checks[i])) == 0)
+            return is_check_name(path + strlen(with_checks[i]));
     return false;
 }
 
-static bool is_allowed_query(const char *query)
+/* As etcd's router: what has to be cleaned is sent to the clean path. */
+static void redirect(struct probe *p, const char *path)
 {
-    while (*query != '\0') {
-        size_t n = strcspn(query, "&");
-        size_t name = strcspn(query, "=&");
+    char location[2 * HTTP1_TARGET_MAX];
 
-        if (!(name == 7 && strncmp(query, "exclude", 7) == 0) &&
-            !(name == 12 && strncmp(query, "serializable", 12) == 0))
-            return false;
-        query += n + (query[n] == '&');
+    (void)snprintf(location, sizeof location, "%s%s%s", path, p->request.query[0] ? "?" : "",
+                   p->request.query);
+    reply(p, (struct http1_reply){.status = 301, .location = location});
+}
+
+static void take_request(struct probe *p)
+{
+    char path[HTTP1_TARGET_MAX];
+    enum http1_path kind;
+
+    p->is_asked = true;
+    if (strcmp(p->request.method, "OPTIONS") == 0) {
+        /* etcd answers all paths alike, before it looks at them. */
+        (void)snprintf(p->request.path, sizeof p->request.path, "/");
+        p->request.query[0] = '\0';
+    } else {
+        kind = http1_path_clean(p->request.path, path);
+        if (kind == HTTP1_PATH_BAD) {
+            answer_bad(p);
+            return;
+        }
+        if (!is_allowed_path(path)) {
+            answer_not_found(p);
+            return;
+        }
+        if (kind == HTTP1_PATH_UNCLEAN) {
+            redirect(p, path);
+            return;
+        }
+        memcpy(p->request.path, path, sizeof path);
     }
-    return true;
+    p->server = p->worker->next_server % p->worker->env->etcd_url_count;
+    dial(p);
 }
 
 static void client_feed(struct probe *p, struct bytes in)
@@ -236,19 +296,12 @@ static void client_feed(struct probe *p, struct bytes in)
     case HTTP1_MORE:
         return;
     case HTTP1_BAD:
-        answer_not_found(p);
+        answer_bad(p);
         return;
     case HTTP1_DONE:
-        break;
-    }
-    p->is_asked = true;
-    if (strcmp(p->request.method, "GET") != 0 || !is_allowed_path(p->request.path) ||
-        !is_allowed_query(p->request.query)) {
-        answer_not_found(p);
+        take_request(p);
         return;
     }
-    p->server = p->worker->next_server % p->worker->env->etcd_url_count;
-    dial(p);
 }
 
 static void client_on_open(struct net_conn *n)

@@ -2,9 +2,10 @@
 /* Receives: a client connection that does not speak HTTP/2. Gives: one HTTP/1.1 answer. Owns: the
  * connection, and one of its own to etcd. Thread: the worker's.
  *
- * GET of /health, /livez, /readyz, /version or /metrics, exactly so, with at most the queries
- * exclude and serializable, is answered by what etcd answers to a request of our own. All else is
- * 404, the JSON gateway above all: it would return ciphertext and store plaintext. */
+ * /health, /livez, /readyz, /livez/NAME, /readyz/NAME, /version and /metrics, with any method and
+ * query, and OPTIONS of anything, are answered by what etcd answers to a request of our own, which
+ * never has a body. All else is 404, the JSON gateway above all: it would return ciphertext and
+ * store plaintext. */
 #ifndef PROXY_PROBE_H
 #define PROXY_PROBE_H
 

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/registry.h"
@@ -166,6 +167,9 @@ static void say_protected(const struct ruleset *r)
         else if (r->key_rules->v[i].entry_count > 0)
             LOG(INFO, "excluded by identity", "prefix=%s", r->key_rules->v[i].prefix);
     }
+    if (r->protected_count == 0)
+        LOG(WARN, "nothing is protected: all values are stored and passed as they are",
+            "allowed_by=%s", "--allow-identity-writes");
     if (r->config->has_more_documents)
         LOG(WARN, "configuration", "reason=\"only the first YAML document of the file counts\"");
     if (r->config->open_mode != 0)
@@ -410,7 +414,9 @@ void server__reload(struct server *s, bool is_forced)
     if (s->is_draining)
         return;
     reload_tls(s);
-    if (is_forced || s->settings->encryption_provider_config_automatic_reload)
+    /* A pipe never changes for us. Asked by signal, reload_rules says so. */
+    if (is_forced || (s->settings->encryption_provider_config_automatic_reload &&
+                      !file_is_read_once(s->settings->encryption_provider_config)))
         reload_rules(s, is_forced);
 }
 

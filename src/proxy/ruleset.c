@@ -197,6 +197,31 @@ out:
     return e;
 }
 
+static bool has_identity_alone(const struct ruleset *r)
+{
+    for (size_t i = 0; i < r->provider_count; i++)
+        if (r->providers[i].kind != PROVIDER_IDENTITY)
+            return false;
+    return true;
+}
+
+/* Identity alone for every resource is the last step of a migration to plaintext. */
+static enum err check_unprotected(const struct ruleset *r, const struct ruleset_opts *o, char *why,
+                                  size_t why_len)
+{
+    if (!has_identity_alone(r)) {
+        snprintf(why, why_len, "the encryption configuration protects nothing");
+        return ERR_CONFIG;
+    }
+    if (o->allow_identity_writes)
+        return ERR_OK;
+    snprintf(why, why_len,
+             "the encryption configuration protects nothing: it has identity alone, so plaintext "
+             "would be written; if that is meant (the last step of a migration away from "
+             "encryption) give --allow-identity-writes");
+    return ERR_CONFIG;
+}
+
 enum err ruleset_new(struct enc_config *config, struct key_rules *key_rules,
                      const struct ruleset_opts *o, struct ruleset **out, char *why, size_t why_len)
 {
@@ -215,10 +240,8 @@ enum err ruleset_new(struct enc_config *config, struct key_rules *key_rules,
     e = make_providers(r, o, why, why_len);
     if (e == ERR_OK)
         e = make_rules(r, o, why, why_len);
-    if (e == ERR_OK && r->protected_count == 0) {
-        snprintf(why, why_len, "the encryption configuration protects nothing");
-        e = ERR_CONFIG;
-    }
+    if (e == ERR_OK && r->protected_count == 0)
+        e = check_unprotected(r, o, why, why_len);
     if (e != ERR_OK) {
         ruleset_drop(r);
         return e;

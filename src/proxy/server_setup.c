@@ -33,6 +33,17 @@ static int parse_url(const struct setup *u, const char *flag, const char *text, 
     return 0;
 }
 
+static void warn_of_clear_text(const struct net_url *url)
+{
+    char text[NET_URL_MAX];
+
+    if (!url->is_tls && !net_url_is_local(url))
+        LOG(WARN,
+            "etcd is reached in clear over the network: others on the way can read keys, "
+            "unprotected values and auth tokens, and can change or replay anything; use https",
+            "url=%s", net_url_text(url, text));
+}
+
 static int setup_upstream(const struct setup *u)
 {
     struct server *s = u->s;
@@ -44,6 +55,7 @@ static int setup_upstream(const struct setup *u)
 
         if (status != 0)
             return status;
+        warn_of_clear_text(&s->etcd_urls[i]);
     }
     s->env.etcd_urls = s->etcd_urls;
     s->env.etcd_url_count = o->etcd_server_count;

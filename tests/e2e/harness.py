@@ -43,7 +43,7 @@ import fake_kms  # noqa: E402
 from client import Client  # noqa: E402
 
 Code = grpc.StatusCode
-BUILD = pathlib.Path(os.environ.get("ENVELOPE_BUILD", ROOT / "build" / "dev"))
+BUILD = pathlib.Path(os.environ.get("ENVELOPE_BUILD", ROOT / "build" / "dev")).resolve()  # processes have other folders
 DIRECT = bool(os.environ.get("E2E_DIRECT"))
 LONG = bool(os.environ.get("E2E_LONG"))
 SANITIZED = bool(os.environ.get("E2E_SANITIZED"))  # "address,undefined" or "thread"
@@ -62,7 +62,7 @@ def program(name):
 def etcd_program(name):
     for folder in (os.environ.get("ENVELOPE_ETCD_DIR"), ROOT / "build" / "etcd"):
         if folder and (pathlib.Path(folder) / name).exists():
-            return str(pathlib.Path(folder) / name)
+            return str((pathlib.Path(folder) / name).resolve())
     found = shutil.which(name)
     if not found:
         raise FileNotFoundError(f"no {name}: set ENVELOPE_ETCD_DIR, or run tests/run.sh, which gets it")

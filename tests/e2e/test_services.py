@@ -164,14 +164,6 @@ class Http1(harness.E2E):
     def get(self, path):
         return http_get(self.address, path)
 
-    def test_everything_else_is_404(self):
-        if DIRECT:
-            self.skipTest("needs the proxy")
-        for path in ("/", "/v3/kv/range", "/v3/kv/put", "/v3beta/kv/put", "/v2/keys", "/debug/pprof/", "/debug/vars",
-                     "/health/", "//health", "/health/../v3/kv/put", "/Health", "/version?x=1", "/health%2f",
-                     "/metrics/x", "/health?exclude=NOSPACE&x=y", "/livezz"):
-            self.assertEqual(self.get(path)[0], 404, path)
-
     def test_gateway_is_refused(self):
         if DIRECT:
             self.skipTest("needs the proxy")

@@ -148,6 +148,62 @@ class Checks(unittest.TestCase):
             self.assertEqual(done.returncode, 1)
 
 
+    def names(self):
+        """A tree in which every kind of name is made and named."""
+        self.tree.write("src/config/flags.c", SPDX + 'const struct flag f[] = {\n    BOOL("dry-run", x, "with --log-level"),\n'
+                        '    {"log-level", FLAG_LOG_LEVEL, 0},\n};\n')
+        self.tree.write("src/main.c", SPDX + 'struct x c[] = {{"serve", cli_serve}};\n'
+                        'const char *u = "usage: etcd-envelope serve --dry-run\\n";\n')
+        self.tree.write("src/base/metrics.h", SPDX + 'X(calls_total, counter, "calls")\n')
+        self.tree.write("src/base/registry.h", SPDX + 'X(A, "apiserver_envelope_age_seconds", HISTOGRAM)\n')
+        self.tree.write("bench/run.sh", "# " + SPDX[3:-4] + "\ncase $1 in\n    --quick | -q) QUICK=1 ;;\nesac\n")
+        self.tree.write("conf/serve.yaml", "log-level: debug  # or --log-level\n")
+        self.tree.write("README.md", "`etcd-envelope serve --dry-run` reads `conf/serve.yaml`; bench/run.sh --quick; "
+                        "`ETCD_ENVELOPE_DRY_RUN`; etcd_envelope_calls_total, apiserver_envelope_*, "
+                        "apiserver_envelope_age_seconds_bucket; what etcd-envelope never does\n")
+
+    def test_names_that_exist(self):
+        self.names()
+        code, output = self.tree.run("check_names.py")
+        self.assertEqual(code, 0, output)
+
+    def test_names_finds_each(self):
+        plants = {
+            "a.md": ("first\n`--dry-runs`\n", 2, "flag --dry-runs"),
+            "b.md": ("    etcd-envelope reencrypt\n", 1, "subcommand reencrypt"),
+            "c.md": ("see `etcd-envelope verify` there\n", 1, "subcommand verify"),
+            "d.md": ("```\netcd-envelope check\n```\n", 2, "subcommand check"),
+            "e.md": ("etcd_envelope_call_total\n", 1, "metric etcd_envelope_call_total"),
+            "f.md": ("apiserver_storage_*\n", 1, "metric apiserver_storage_*"),
+            "g.md": ("ETCD_ENVELOPE_DRY\n", 1, "environment variable ETCD_ENVELOPE_DRY"),
+            "h.md": ("E2E_NOWHERE=1\n", 1, "environment variable E2E_NOWHERE"),
+            "i.md": ("see `conf/gone.yaml`\n", 1, "file conf/gone.yaml"),
+            "j.md": ("see gone.c\n", 1, "file gone.c"),
+            "src/README.md": ("what base_gone does\n", 1, "name base_gone"),
+            "src/k.c": (SPDX + "/* as\n * base/gone.c */\n", 3, "file base/gone.c"),
+            "src/l.c": (SPDX + "// see base_gone_one()\n", 2, "name base_gone_one"),
+            "src/m.c": (SPDX + 'char *h = "give --force";\n', 2, "flag --force"),
+            "src/n.c": (SPDX + 'char *h =\n    "usage: etcd-envelope repair\\n";\n', 3, "subcommand repair"),
+            "conf/o.yaml": ("dry-run: true\nlog-lvl: debug\n", 2, "flag log-lvl"),
+            "conf/p.yaml": ("kind: EncryptionConfiguration  # see `etcd-envelope verify`\n", 1, "subcommand verify"),
+            "conf/q.sh": ("# sets ENVELOPE_NOWHERE\n", 1, "environment variable ENVELOPE_NOWHERE"),
+            "tests/r.py": ('def f():\n    """Needs --fast."""\n    g("--not-a-comment")\n', 2, "flag --fast"),
+            "tests/s.py": ("x = '# no comment --x1'\ny = 1  # but --x2\n", 2, "flag --x2"),
+        }
+        self.names()
+        for name, (text, _, _) in plants.items():
+            self.tree.write(name, text)
+        code, output = self.tree.run("check_names.py")
+        self.assertEqual(code, 1)
+        found = [line for line in output.splitlines() if line.endswith("does not exist")]
+        self.assertEqual(sorted(found), sorted(f"{name}:{number}: {problem} does not exist"
+                                               for name, (_, number, problem) in plants.items()))
+
+    def test_names_of_nothing_is_an_error(self):
+        with tempfile.TemporaryDirectory() as empty:
+            done = subprocess.run([sys.executable, HERE / "check_names.py", empty], capture_output=True)
+            self.assertEqual(done.returncode, 1)
+
     def test_format_finds_a_misformatted_file(self):
         self.tree.write(".clang-format", "BasedOnStyle: LLVM\n")
         for folder in ("tests", "bench"):

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,6 +33,34 @@ static void test_values(void **state)
     assert_int_equal(config__get(t.root, "b")->kind, NODE_MAP);
     assert_int_equal(config__get_count(t.root, "c"), 0);
     config__tree_fini(&t);
+}
+
+/* What Go calls white space before a '{' makes it JSON, which knows less of it. */
+static void test_what_is_json(void **state)
+{
+    static const char *const odd[] = {
+        "\v",           "\f",           "\xc2\x85",     "\xc2\xa0",     "\xe1\x9a\x80",
+        "\xe2\x80\x80", "\xe2\x80\x8a", "\xe2\x80\xa8", "\xe2\x80\xa9", "\xe2\x80\xaf",
+        "\xe2\x81\x9f", "\xe3\x80\x80", " \xc2\x85\n"};
+    /* U+200B and U+FEFF are none: YAML, for which the first is the beginning of a word. */
+    static const char *const yaml[] = {"\xef\xbb\xbf{a: 1}", "# c\n{a: 1}", "\xe2\x80\x8b{a: 1"};
+    struct tree t;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(odd); i++) {
+        char doc[32];
+
+        snprintf(doc, sizeof(doc), "%s{\"a\": 1}", odd[i]);
+        assert_int_equal(config__read(bytes_str(doc), &t), ERR_CONFIG);
+        config__tree_fini(&t);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(yaml); i++) {
+        enum err e = config__read(bytes_str(yaml[i]), &t);
+
+        if (e != ERR_OK && strstr(t.problem, "column") == NULL) /* libyaml's words */
+            fail_msg("%s", t.problem);
+        config__tree_fini(&t);
+    }
 }
 
 static void test_strings(void **state)
@@ -167,9 +196,9 @@ static void test_bounds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values),  cmocka_unit_test(test_strings),
-        cmocka_unit_test(test_refused), cmocka_unit_test(test_cut),
-        cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_values),  cmocka_unit_test(test_what_is_json),
+        cmocka_unit_test(test_strings), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_cut),     cmocka_unit_test(test_bounds),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

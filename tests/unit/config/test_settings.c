@@ -337,6 +337,32 @@ static void test_file_refused(void **state)
     refuse(ARGS("--config-file=/"), "directory");
 }
 
+/* A list that keeps others out may be left out, but is never empty, wherever it is given. */
+static void test_empty_restriction(void **state)
+{
+    static const char *const empty[] = {"", ",", " , ,"};
+    char arg[64];
+    struct settings *s;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(empty); i++) {
+        snprintf(arg, sizeof(arg), "--allowed-client-names=%s", empty[i]);
+        refuse(ARGS(arg), "--allowed-client-names: ");
+        refuse(ARGS(arg, "--trusted-ca-file=c"), "is not a list of names");
+        setenv("ETCD_ENVELOPE_ALLOWED_CLIENT_NAMES", empty[i], 1);
+        refuse(ARGS("--trusted-ca-file=c"), "ETCD_ENVELOPE_ALLOWED_CLIENT_NAMES: ");
+        s = accept(ARGS("--trusted-ca-file=c", "--allowed-client-names=a"));
+        settings_free(s); /* the flag goes before the environment */
+        unsetenv("ETCD_ENVELOPE_ALLOWED_CLIENT_NAMES");
+    }
+    refuse(ARGS(write_file("trusted-ca-file: c\nallowed-client-names: []\n")), "list of names");
+    refuse(ARGS(write_file("trusted-ca-file: c\nallowed-client-names: ''\n")), "list of names");
+    refuse(ARGS(write_file("trusted-ca-file: c\nallowed-client-names: ['', ',']\n")),
+           "list of names");
+    s = accept(ARGS("--trusted-ca-file=c"));
+    settings_free(s);
+}
+
 static void test_help(void **state)
 {
     struct settings *s = accept(ARGS("--workers=many", "--help"));
@@ -411,7 +437,7 @@ int main(void)
         cmocka_unit_test(test_refused),      cmocka_unit_test(test_tls_combinations),
         cmocka_unit_test(test_environment),  cmocka_unit_test(test_file),
         cmocka_unit_test(test_file_refused), cmocka_unit_test(test_help),
-        cmocka_unit_test(test_print),
+        cmocka_unit_test(test_print),        cmocka_unit_test(test_empty_restriction),
     };
     int fd = mkstemp(file_path);
     int failed;

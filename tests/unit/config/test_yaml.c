@@ -222,7 +222,102 @@ static void test_refused(void **state)
     assert_bad("a: !!int x\n", "does not fit its tag");
     assert_bad("a: !!bool 1\n", "does not fit its tag");
     assert_bad("a: !!null 1\n", "does not fit its tag");
-    assert_bad("a: !!binary QQ==\n", "does not fit its tag");
+    assert_bad("a: !!binary QQ\n", "does not fit its tag");
+    assert_bad("a: !!binary '?'\n", "does not fit its tag");
+    assert_bad("%YAML 1.2\n---\na: 1\n", "only YAML 1.1");
+    assert_bad("%YAML 2.0\n---\na: 1\n", "incompatible");
+    assert_bad("%YAML 1.0\n---\na: 1\n", "incompatible");
+    assert_bad("%YAML 1.1\n%YAML 1.1\n---\na: 1\n", "line");
+}
+
+/* What tags make of a text; the header of yaml_scalar.c says whose reading it is. */
+static void test_tagged_text(void **state)
+{
+    static const struct {
+        const char *text, *value;
+    } cases[] = {
+        {"!!binary QQ==", "A"},
+        {"!!binary 'c2Vj\n\n  cmV0'", "secret"}, /* a line break is skipped */
+        {"!!binary ''", ""},
+        {"!!binary /2HDqcM=", "\xef\xbf\xbd"
+                              "a\xc3\xa9\xef\xbf\xbd"}, /* ff, a, U+00E9, half a character */
+        {"!<tag:yaml.org,2002:binary> QQ==", "A"},
+        {"!binary QQ==", "QQ=="},
+        {"!!merge x", "x"},
+        {"!!timestamp 2026-11-24", "2026-11-24"},
+        {"!!timestamp 2028-2-29", "2028-2-29"},
+        {"!!timestamp 2026-11-24T1:2:3.5Z", "2026-11-24T1:2:3.5Z"},
+        {"!!timestamp 2026-11-24t01:02:03+01:00", "2026-11-24t01:02:03+01:00"},
+        {"!!timestamp 2026-11-24 01:02:03", "2026-11-24 01:02:03"},
+    };
+    static const char *const times[] = {"x",         "1",          "2026-13-1",
+                                        "2026-2-29", "26-11-24",   "2026-11-24T01:02:03",
+                                        "2026-1",    "2026-11-32", "2026-11-24 01:02:03Z",
+                                        "",          "2026-1-1 ?", "2026-11-24T24:00:00Z"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct tree t = {0};
+        char doc[128];
+        const struct node *n;
+
+        snprintf(doc, sizeof(doc), "v: %s\n", cases[i].text);
+        if (config__read_yaml(bytes_str(doc), &t) != ERR_OK)
+            fail_msg("%s: %s", cases[i].text, t.problem);
+        n = t.root->items[1];
+        assert_int_equal(n->kind, NODE_STRING);
+        assert_string_equal(n->text, cases[i].value);
+        assert_int_equal(n->text_len, strlen(cases[i].value));
+        config__tree_fini(&t);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(times); i++) {
+        char doc[128];
+
+        snprintf(doc, sizeof(doc), "v: !!timestamp '%s'\n", times[i]);
+        assert_bad(doc, "does not fit its tag");
+    }
+}
+
+#define BOM "\xef\xbb\xbf"
+
+/* A byte order mark is one at the very beginning; elsewhere it is a character. */
+static void test_byte_order_marks(void **state)
+{
+    static const char *const good[] = {
+        BOM "a: 1\n",         "a: " BOM "1\n",           "a: b" BOM "c\nd: 1\n",
+        "a: 'b\n" BOM "c'\n", "a: |\n  b\n  " BOM "c\n", "a: 1\n...\n---\n" BOM "b: 2\n",
+        "  " BOM "a: 1\n",    "a: {b: c\n" BOM "d}\n",   BOM "\xc3\xa9: 'b\n" BOM "c'\n",
+    };
+    static const char *const bad[] = {
+        "a: 1\n" BOM "b: 2\n",          "a:\n" BOM "  b: 2\n",
+        BOM "a: 1\n" BOM "b: 2\n",      "a: 1\r\n" BOM "b: 2\r\n",
+        "a: 1\n" BOM "# c\n",           "a: 1\n" BOM,
+        "a: 1\xc2\x85" BOM "b: 2\n",    "a: 1\xe2\x80\xa8" BOM "b: 2\n",
+        "\xc3\xa9: 1\n" BOM "b: 'c'\n", "a: 'b\n" BOM "c'\n" BOM "d: 1\n",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+        struct tree t = {0};
+
+        if (config__read_yaml(bytes_str(good[i]), &t) != ERR_OK)
+            fail_msg("%zu: %s", i, t.problem);
+        config__tree_fini(&t);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        assert_bad(bad[i], ""); /* where libyaml refuses it by itself, in its words */
+}
+
+static void test_merge_tag(void **state)
+{
+    struct tree t = {0};
+
+    (void)state;
+    assert_int_equal(config__read_yaml(BYTES_LIT("a: {!!merge <<: {b: 1}, '<<': 2}\n"), &t),
+                     ERR_OK);
+    assert_int_equal(config__get(config__get(t.root, "a"), "b")->kind, NODE_INT);
+    assert_int_equal(config__get(config__get(t.root, "a"), "<<")->kind, NODE_INT);
+    config__tree_fini(&t);
 }
 
 /* The text of the document, which may be a key, is in no message. */
@@ -291,11 +386,19 @@ static void test_bounds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain_scalars),  cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_long_digits),    cmocka_unit_test(test_structure),
-        cmocka_unit_test(test_merge),          cmocka_unit_test(test_documents),
-        cmocka_unit_test(test_refused),        cmocka_unit_test(test_no_text_in_problems),
-        cmocka_unit_test(test_billion_laughs), cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_plain_scalars),
+        cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_long_digits),
+        cmocka_unit_test(test_structure),
+        cmocka_unit_test(test_merge),
+        cmocka_unit_test(test_documents),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_tagged_text),
+        cmocka_unit_test(test_byte_order_marks),
+        cmocka_unit_test(test_merge_tag),
+        cmocka_unit_test(test_no_text_in_problems),
+        cmocka_unit_test(test_billion_laughs),
+        cmocka_unit_test(test_bounds),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

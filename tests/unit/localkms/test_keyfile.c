@@ -144,7 +144,7 @@ static void put_file(const char *text, mode_t mode)
 static enum err load(void)
 {
     struct kek_set *s;
-    enum err e = kek_set_load(path, &s, why, sizeof why);
+    enum err e = kek_set_load(path, false, &s, why, sizeof why);
 
     if (e == ERR_OK)
         kek_set_free(s);
@@ -192,6 +192,26 @@ static void what_is_no_file_is_refused(void **state)
     rmdir(path);
 }
 
+/* At the start only: <(sops -d FILE). */
+static void a_pipe_is_read_once(void **state)
+{
+    char name[32];
+    struct kek_set *s;
+    int ends[2];
+
+    (void)state;
+    assert_int_equal(pipe(ends), 0);
+    snprintf(name, sizeof name, "/dev/fd/%d", ends[0]);
+    assert_int_equal(write(ends[1], KEY_COUNT "\n", strlen(KEY_COUNT "\n")), strlen(KEY_COUNT) + 1);
+    close(ends[1]);
+    assert_int_equal(kek_set_load(name, false, &s, why, sizeof why), ERR_CONFIG);
+    assert_non_null(strstr(why, "only at the start"));
+    assert_int_equal(kek_set_load(name, true, &s, why, sizeof why), ERR_OK);
+    assert_int_equal(s->count, 1);
+    kek_set_free(s);
+    close(ends[0]);
+}
+
 static void a_large_file_is_refused(void **state)
 {
     (void)state;
@@ -209,17 +229,17 @@ static void generated_files_load_and_are_never_overwritten(void **state)
     assert_int_equal(keyfile_generate(path, why, sizeof why), ERR_OK);
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_mode & 07777, 0600);
-    assert_int_equal(kek_set_load(path, &a, why, sizeof why), ERR_OK);
+    assert_int_equal(kek_set_load(path, false, &a, why, sizeof why), ERR_OK);
     assert_int_equal(a->count, 1);
     assert_int_equal(keyfile_generate(path, why, sizeof why), ERR_SYSTEM);
     assert_non_null(strstr(why, path));
-    assert_int_equal(kek_set_load(path, &b, why, sizeof why), ERR_OK);
+    assert_int_equal(kek_set_load(path, false, &b, why, sizeof why), ERR_OK);
     assert_string_equal(a->keys[0].id, b->keys[0].id);
     kek_set_free(b);
 
     unlink(path);
     assert_int_equal(keyfile_generate(path, why, sizeof why), ERR_OK);
-    assert_int_equal(kek_set_load(path, &b, why, sizeof why), ERR_OK);
+    assert_int_equal(kek_set_load(path, false, &b, why, sizeof why), ERR_OK);
     assert_memory_not_equal(a->keys[0].key, b->keys[0].key, KEK_LEN);
     kek_set_free(a);
     kek_set_free(b);
@@ -268,6 +288,7 @@ int main(void)
         FILE_TEST(the_mode_must_keep_others_out),
         FILE_TEST(a_file_of_somebody_else_is_refused),
         FILE_TEST(what_is_no_file_is_refused),
+        cmocka_unit_test(a_pipe_is_read_once),
         FILE_TEST(a_large_file_is_refused),
         FILE_TEST(generated_files_load_and_are_never_overwritten),
         cmocka_unit_test(generating_fails_where_nothing_can_be_written),

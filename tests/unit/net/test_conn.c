@@ -30,7 +30,7 @@ struct side {
     bool is_echo;
     bool is_keeping;      /* keep what is read in kept, instead of checking and dropping it */
     size_t to_send;       /* of the pattern */
-    size_t stop_after;    /* read_stop when so much was read; 0: never */
+    size_t stop_after;    /* net_conn_read_stop when so much was read; 0: never */
     bool is_closing_done; /* net_conn_close(5000) when all is sent (echo: at eof) */
     bool is_closing_on_eof;
     void (*on_read)(struct side *s);

@@ -195,8 +195,7 @@ static void expect_success(const struct plan *p)
     assert_int_equal(server.failed, ERR_OK);
 }
 
-/* The server must never have seen an open connection; client_why / server_why: part of the reason.
- */
+/* The server must never have seen an open connection; why: part of the client's reason. */
 static void expect_client_refuses(const struct plan *p, const char *why)
 {
     connect_ends(p);

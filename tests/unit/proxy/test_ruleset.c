@@ -135,7 +135,7 @@ static void refusals(void **state)
         {HEAD "- resources: [secrets]\n"
               "  providers:\n"
               "  - identity: {}\n",
-         "protects nothing"},
+         "(the last step of a migration away from encryption) give --allow-identity-writes"},
     };
     size_t secure = CRYPTO_secure_used();
     struct ruleset *r;
@@ -148,6 +148,24 @@ static void refusals(void **state)
         assert_int_equal(CRYPTO_secure_used(), secure);
     }
     assert_int_equal(rules_of(cases[1].yaml, true, &r), ERR_OK);
+    ruleset_drop(r);
+}
+
+/* The last step of moving off: accepted when it is asked for, and then no key has a rule. */
+static void identity_alone(void **state)
+{
+    static const char yaml[] = HEAD "- resources: [secrets]\n"
+                                    "  providers: [{identity: {}}]\n"
+                                    "- resources: ['*.*']\n"
+                                    "  providers: [{identity: {}}]\n";
+    struct ruleset *r;
+
+    (void)state;
+    assert_int_equal(rules_of(yaml, false, &r), ERR_CONFIG);
+    assert_int_equal(rules_of(yaml, true, &r), ERR_OK);
+    assert_int_equal(r->protected_count, 0);
+    assert_null(etcd_rules_find(r->rules, BYTES_LIT("/registry/secrets/default/x")));
+    assert_null(etcd_rules_find(r->rules, BYTES_LIT("/registry/pods/default/x")));
     ruleset_drop(r);
 }
 
@@ -192,9 +210,8 @@ static int setup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_kind),
-        cmocka_unit_test(local_keys_alone),
-        cmocka_unit_test(refusals),
+        cmocka_unit_test(every_kind), cmocka_unit_test(local_keys_alone),
+        cmocka_unit_test(refusals),   cmocka_unit_test(identity_alone),
         cmocka_unit_test(kms_v1),
     };
 

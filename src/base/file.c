@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+bool file_is_read_once(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
+}
+
+int file_open(const char *path)
+{
+    return open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+}
+
+static int64_t now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* A FIFO that nobody has opened to write would read as empty, so that even the first read has to
+ * wait for an event: poll reports the end of a pipe only after it had a writer. */
+static bool wait_readable(int fd, int64_t until_ms)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+
+    for (;;) {
+        int64_t left = until_ms - now_ms();
+        int n = poll(&p, 1, left > 0 ? (int)left : 0);
+
+        if (n > 0)
+            return true;
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n == 0)
+            errno = ETIMEDOUT;
+        return false;
+    }
+}
+
+enum err file_read_all(int fd, uint8_t *buf, size_t cap, unsigned wait_ms, size_t *len)
+{
+    int64_t until_ms = now_ms() + wait_ms;
+
+    *len = 0;
+    while (*len < cap) {
+        ssize_t n;
+
+        if (!wait_readable(fd, until_ms))
+            return ERR_SYSTEM;
+        n = read(fd, buf + *len, cap - *len);
+        if (n < 0 && (errno == EINTR || errno == EAGAIN))
+            continue;
+        if (n < 0)
+            return ERR_SYSTEM;
+        if (n == 0)
+            break;
+        *len += (size_t)n;
+    }
+    return ERR_OK;
+}
+
+const char *file_read_problem(int error)
+{
+    return error == ETIMEDOUT ? "its writer has not closed the pipe in time" : strerror(error);
+}

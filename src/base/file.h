@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives: an open file or pipe. Gives: its bytes to their end. Owns: nothing. Thread: any; with a
+ * wait only before serving starts, since it blocks. */
+#ifndef BASE_FILE_H
+#define BASE_FILE_H
+
+#include "base/err.h"
+
+/* So long a start waits for a pipe's writer, such as `sops -d` in <(sops -d FILE). */
+#define FILE_WAIT_MS 10000u
+
+/* A pipe, a terminal or the like can be read only once. False of what does not exist. */
+bool file_is_read_once(const char *path);
+/* Opens for file_read_all: never blocks, also where nobody has opened a FIFO to write. Returns the
+ * descriptor, or -1 with errno. */
+int file_open(const char *path);
+/* Reads to the end, or until cap bytes are there, and waits at most wait_ms in all for a pipe's
+ * writers. Errors: ERR_SYSTEM with errno, which is ETIMEDOUT when they did not close it by then. */
+MUST_CHECK enum err file_read_all(int fd, uint8_t *buf, size_t cap, unsigned wait_ms, size_t *len);
+/* The text of errno after file_read_all: strerror's, but for a pipe that was not closed. */
+const char *file_read_problem(int error);
+
+#endif

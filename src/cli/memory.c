@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/log.h"
+#include "base/secret.h"
+#include "cli/cli.h"
+#include "cli/cli_int.h"
+
+int cli__lock_memory(const struct settings *o)
+{
+    if (secret_init_any() != ERR_OK)
+        return cli__refuse(CLI_ERROR, "cannot set aside memory for keys");
+    if (secret_is_locked() || o->allow_unlocked_memory)
+        return CLI_OK;
+    return cli__refuse(CLI_ERROR, "cannot lock memory for keys: raise RLIMIT_MEMLOCK (ulimit -l, "
+                                  "LimitMEMLOCK=) to at least 8 MiB, or, if keys may be written to "
+                                  "swap, give --allow-unlocked-memory");
+}
+
+void cli__warn_unlocked(void)
+{
+    if (!secret_is_locked())
+        LOG(WARN, "memory for keys is not locked: keys may be written to swap",
+            "reason=\"RLIMIT_MEMLOCK is too small\" allowed_by=--allow-unlocked-memory");
+}
