@@ -69,12 +69,25 @@ static void on_change(void *arg)
     closed_by_call = NULL;
 }
 
+static void turn(void)
+{
+    (void)uv_run(&loop.uv, UV_RUN_NOWAIT);
+    usleep(1000);
+}
+
+/* Behind the call that every watch begins with. */
 static struct loop_watch *watch(const char *const *paths, size_t count, uint64_t interval_ms)
 {
-    struct loop_watch *w;
+    struct loop_watch *w, *closed_later = closed_by_call;
 
+    closed_by_call = NULL;
     assert_int_equal(loop_watch_new(&loop, paths, count, interval_ms, on_change, &calls, &w),
                      ERR_OK);
+    for (int i = 0; i < 5000 && calls == 0; i++)
+        turn();
+    assert_int_not_equal(calls, 0);
+    calls = 0;
+    closed_by_call = closed_later;
     return w;
 }
 
@@ -85,12 +98,6 @@ static struct loop_watch *watch_one(const char *name)
 
     path_of(path, name);
     return watch(paths, 1, NEVER_MS);
-}
-
-static void turn(void)
-{
-    (void)uv_run(&loop.uv, UV_RUN_NOWAIT);
-    usleep(1000);
 }
 
 /* Until fn was called, then until it is not called any more. */
@@ -263,7 +270,7 @@ static void the_interval_serves_what_has_no_events(void **state)
     w = watch(paths, 1, 20);
     for (int i = 0; i < 5000 && calls < 4; i++)
         turn();
-    assert_int_equal(calls, 4);
+    assert_in_range(calls, 4, 5); /* the first call may fall into the same turn */
     loop_watch_close(w);
 }
 
@@ -293,12 +300,148 @@ static void closed_from_inside_the_call(void **state)
     for (int i = 0; i < 5000 && calls == 0; i++)
         turn();
     assert_int_equal(calls, 1);
+    calls = 0;
     closed_by_call = watch(paths, 1, 10);
-    for (int i = 0; i < 5000 && calls == 1; i++)
+    for (int i = 0; i < 5000 && calls == 0; i++)
         turn();
     for (int i = 0; i < 50; i++)
         turn();
-    assert_int_equal(calls, 2);
+    assert_int_equal(calls, 1);
+}
+
+/* --- layouts --------------------------------------------------------------------------------- */
+
+/* Shell commands in the test's folder. make is run before "f" is watched; each change has to be
+ * noticed, the second one, too, for the way may be another one by then; quiet must not be. */
+struct layout {
+    const char *what, *make, *changes[3], *quiet;
+};
+
+#define PLAIN "echo 1 >f"
+#define TO_FOLDER "mkdir a b && echo 1 >a/f && echo 1 >b/f && ln -s a way && ln -s way/f f"
+#define OTHERS "echo x >other; mv other another; rm another"
+
+static const struct layout layouts[] = {
+    {"written in place", PLAIN, {"echo 2 >f", "echo 3 >>f"}, OTHERS},
+    {"replaced by rename", PLAIN, {"echo 2 >n; mv n f", "echo 3 >n; mv n f", "echo 4 >f"}, OTHERS},
+    {"deleted and made again", PLAIN, {"rm f", "echo 2 >f", "echo 3 >f"}, OTHERS},
+    {"missing at first", ":", {"echo 1 >f", "rm f", "echo 2 >f"}, OTHERS},
+    {"a mode that lets nobody read, then does", PLAIN, {"chmod 0 f", "chmod 600 f"}, OTHERS},
+    {"a link to another folder",
+     "mkdir a && echo 1 >a/x && ln -s a/x f",
+     {"echo 2 >a/x", "echo 3 >a/n; mv a/n a/x", "echo 4 >a/x"},
+     "echo x >a/other; " OTHERS},
+    {"an absolute link",
+     "mkdir a && echo 1 >a/x && ln -s $PWD/a/x f",
+     {"echo 2 >a/x", "echo 3 >a/n; mv a/n a/x", "echo 4 >a/x"},
+     "echo x >a/other; " OTHERS},
+    {"a link with dots in it",
+     "mkdir -p a/b c && echo 1 >c/x && ln -s ./a/b/../../c/./x f",
+     {"echo 2 >c/x", "mv c d; mkdir c; echo 3 >c/x", "echo 4 >c/x"},
+     "echo x >d/other; echo x >c/other"},
+    {"a link's own target switched",
+     "echo 1 >a && echo 1 >b && ln -s a f",
+     {"ln -s b n; mv -T n f", "echo 2 >b"},
+     OTHERS},
+    {"a target that is deleted and made again",
+     "mkdir a && echo 1 >a/x && ln -s a/x f",
+     {"rm a/x", "echo 2 >a/x", "echo 3 >a/x"},
+     OTHERS},
+    {"a target folder that is deleted and made again",
+     "mkdir a && echo 1 >a/x && ln -s a/x f",
+     {"rm -r a", "mkdir a; echo 2 >a/x", "echo 3 >a/x"},
+     OTHERS},
+    {"a target whose folders come one by one",
+     "ln -s a/b/x f",
+     {"mkdir a", "mkdir a/b", "echo 1 >a/b/x"},
+     "echo x >b; " OTHERS},
+    {"a chain of links",
+     "mkdir a b c && echo 1 >c/x && ln -s ../c/x b/x && ln -s ../b/x a/x && ln -s a/x f",
+     {"echo 2 >c/x", "echo 3 >b/n; mv b/n b/x", "echo 4 >b/x"},
+     "echo x >c/other; echo x >b/other; " OTHERS},
+    {"a folder's link on the way is switched",
+     TO_FOLDER,
+     {"ln -s b n; mv -T n way", "echo 2 >b/f", "ln -s a n; mv -T n way"},
+     OTHERS},
+    {"what was switched away from is silent",
+     TO_FOLDER,
+     {"ln -s b n; mv -T n way"},
+     "echo 2 >a/f; rm a/f"},
+    {"a folder on the way replaced by rename",
+     "mkdir -p a/b n/b && echo 1 >a/b/x && echo 1 >n/b/x && ln -s a/b/x f",
+     {"mv a o; mv n a", "echo 2 >a/b/x"},
+     "echo 2 >o/b/x"},
+    {"the kubelet's volume",
+     "mkdir ..1 ..2 && echo 1 >..1/f && echo 2 >..2/f && ln -s ..1 ..data && ln -s ..data/f f",
+     {"ln -s ..2 ..n; mv -T ..n ..data; rm -r ..1", "mkdir ..3; echo 3 >..3/f; ln -s ..3 ..n; "
+                                                    "mv -T ..n ..data; rm -r ..2"},
+     "echo x >..3/other"},
+    {"another name of the same file",
+     "mkdir a && echo 1 >a/x && ln a/x f",
+     {"echo 2 >a/x", "echo 3 >>a/x"},
+     "echo x >a/other"},
+    {"a link to itself", "ln -s f f", {"rm f; echo 1 >f", "echo 2 >f"}, OTHERS},
+};
+
+static void run(const char *commands)
+{
+    char line[1024];
+
+    assert_in_range(snprintf(line, sizeof line, "cd %s && umask 77 && (%s)", dir, commands), 1,
+                    sizeof line - 1);
+    assert_int_equal(system(line), 0);
+}
+
+static void every_layout(void **state)
+{
+    for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) {
+        const struct layout *l = &layouts[i];
+        struct loop_watch *w;
+
+        print_message("    %s\n", l->what);
+        run(l->make);
+        w = watch_one("f");
+        for (size_t k = 0; k < 3 && l->changes[k] != NULL; k++) {
+            run(l->changes[k]);
+            expect_call();
+        }
+        run(l->quiet);
+        expect_quiet();
+        loop_watch_close(w);
+        assert_int_equal(teardown(state), 0);
+        assert_int_equal(setup(state), 0);
+    }
+}
+
+/* The folder of the file itself has a link above it, however far. */
+static void a_link_above(void **state)
+{
+    struct loop_watch *w;
+
+    (void)state;
+    run("mkdir -p a/b/c o/b/c && echo 1 >a/b/c/f && echo 1 >o/b/c/f && ln -s a up");
+    w = watch_one("up/b/c/f");
+    run("ln -s o n; mv -T n up");
+    expect_call();
+    run("echo 2 >a/b/c/f");
+    expect_quiet();
+    run("echo 2 >o/b/c/f");
+    expect_call();
+    loop_watch_close(w);
+}
+
+/* What changes between the reading of a file and the first watch of it. */
+static void begins_with_a_call(void **state)
+{
+    char path[128];
+    const char *paths[] = {path};
+    struct loop_watch *w;
+
+    (void)state;
+    path_of(path, "file");
+    assert_int_equal(loop_watch_new(&loop, paths, 1, NEVER_MS, on_change, &calls, &w), ERR_OK);
+    expect_call();
+    loop_watch_close(w);
 }
 
 int main(void)
@@ -313,6 +456,9 @@ int main(void)
         TEST(files_of_several_folders),
         TEST(a_name_without_folder),
         TEST(the_interval_serves_what_has_no_events),
+        TEST(every_layout),
+        TEST(a_link_above),
+        TEST(begins_with_a_call),
         TEST(closed_means_silent),
         TEST(closed_from_inside_the_call),
     };
