@@ -59,7 +59,8 @@ struct server {
     struct net_tls *tls;                       /* of the listeners; NULL: none is https */
     struct net_tls *etcd_tls, *etcd_tls_http1; /* NULL: no https URL */
     char tls_hash[72];                         /* of the TLS files in use */
-    char refused_hash[72];                     /* of the configuration that was tried last */
+    char tls_refused_hash[72];                 /* of TLS files that the log was told of; "": none */
+    char refused_hash[72]; /* of the configuration file, while it has what was refused; "": none */
     uint64_t refused_at_ms;
     struct list sets;
     struct server_set *set; /* in use */
