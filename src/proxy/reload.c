@@ -5,8 +5,8 @@
  *   2. ON_PROBATION: its key manager reaches the plugins, 10 s at most; the first set skips this;
  *   3. every worker makes a key ring for it (KEYSET_MADE), the ring joins the manager, so that it
  *      knows the write keys, and only then the worker plans new messages with it: IN_USE;
- *   4. RETIRED when the next one is in use: messages in work end with it; when the last ring is
- *      freed its manager is closed.
+ *   4. RETIRED when the next one is in use: messages in work end with it, its manager rests; when
+ *      the last ring is freed its manager is closed.
  * TLS files are read again when their content changes; connections that are open stay as they are.
  * Failure modes: on any error what was in use stays, with a log line and the failure counter. What
  * was refused is tried again when the file has changed in between, on a signal, and after a while,
@@ -89,6 +89,7 @@ static void set_retire(struct server_set *set)
 {
     set->state = SET_RETIRED;
     loop_timer_stop(&set->timer);
+    kms_manager_rest(set->manager); /* a client that reads nothing may hold it for long */
     set_close_if_over(set);
 }
 

@@ -10,6 +10,7 @@ import threading
 import time
 
 import harness  # first: it sets the path to tests/fake
+import bulk
 import h2raw
 from cryptography import x509
 from client import prefix_end
@@ -663,6 +664,43 @@ class Load(Base):
         print(f"RSS {rss:.1f} MiB, +{grown:.1f} after 50 reloads", file=harness.sys.stderr)
         if not SANITIZED:
             self.assertLess(grown, 8)
+
+    def test_stuck_readers_keep_no_plugin_connections(self):
+        """A list that nobody reads holds its rule set, but not the plugin, and is right when it is read at last: its
+        keys are asked for then, over a connection that is made for that."""
+        files = self.files()
+        proxy = self.start_proxy(files[1])
+        keys = [self.secret(f"{i:02}") for i in range(24)]
+        values = [os.urandom(70000) for _ in keys]
+        for key, value in zip(keys, values):
+            self.raw.put(key, envelope.seal(key, value))  # a seed of its own each
+
+        def connections():
+            with open("/proc/net/unix", encoding="utf-8") as lines:  # the plugin's ends carry its path
+                return sum(line.split()[5] == "03" and line.rstrip().endswith(self.kms.path) for line in lines)
+        client, ids = h2raw.Client(proxy.address), []
+        self.addCleanup(client.close)
+        wait_until(lambda: connections() == 1, 5, "one connection")
+        for i in range(12):
+            sid = client.open(bulk.RANGE)
+            client.no_credit.add(sid)
+            client.send_data(sid, bulk.list_request(self.secret("")), True)
+            client.wait_for(lambda: len(client.stream(sid).data) >= 65535, 30, "a full window")
+            ids.append(sid)
+            self.reload(proxy, files[i % 2])
+        wait_until(lambda: connections() == 1, 5, f"one connection, not {connections()}")
+        decrypts = self.kms.calls["Decrypt"]
+        client.no_credit.clear()
+        for sid in ids:
+            client.send_window_update(sid, 1 << 24)
+        for sid in ids:
+            stream = client.wait(sid, 60)
+            self.assertEqual(stream.status, 0, (stream.reset, stream.message, len(stream.data)))
+            answer = bulk.rpc.RangeResponse.FromString(h2raw.split_messages(stream.data)[0][0])
+            self.assertEqual([kv.key for kv in answer.kvs], keys)
+            self.assertTrue([kv.value for kv in answer.kvs] == values)
+        self.assertGreater(self.kms.calls["Decrypt"], decrypts)
+        wait_until(lambda: connections() == 1, 5, "one connection")
 
     def test_end_while_reloading(self):
         """SIGTERM right behind SIGHUP, with key rings that have waited for keys."""
