@@ -39,7 +39,7 @@ struct client {
     struct loop_task task;
     uint64_t backoff_ms;
     bool is_resting; /* keeps no connection that no call needs */
-    char why[128]; /* of the last connection that failed */
+    char why[128];   /* of the last connection that failed */
 };
 
 struct client_call {

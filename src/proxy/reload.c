@@ -7,14 +7,12 @@
  *      knows the write keys, and only then the worker plans new messages with it: IN_USE;
  *   4. RETIRED when the next one is in use: messages in work end with it, its manager rests; when
  *      the last ring is freed its manager is closed.
- * TLS files are read again when their content changes; connections that are open stay as they are.
  * Failure modes: on any error what was in use stays, with a log line and the failure counter. What
  * was refused is tried again when the file has changed in between, on a signal, and after a while,
  * for its plugin may be back. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/log.h"
 #include "base/metrics.h"
@@ -27,15 +25,6 @@
 #define FILES_INTERVAL_MS 60000
 #define REFUSED_AGAIN_MS 10000 /* file events alone do not try the same refused content sooner */
 #define WHY_MAX 4096
-
-/* A pipe: its content is gone when it was read, so it is never hashed, and read again only when a
- * signal asks for it. */
-static bool is_read_once(const char *path)
-{
-    struct stat st;
-
-    return path != NULL && stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
-}
 
 /* --- sets ------------------------------------------------------------------------------------ */
 
@@ -298,7 +287,7 @@ static void drop_probation(struct server *s)
 
 static void hash_now(const struct server *s, char hash[static DIGEST_TEXT_LEN])
 {
-    if (is_read_once(s->settings->encryption_provider_config))
+    if (server__is_read_once(s->settings->encryption_provider_config))
         snprintf(hash, DIGEST_TEXT_LEN, "read once");
     else if (digest_file(s->settings->encryption_provider_config, hash) != ERR_OK)
         snprintf(hash, DIGEST_TEXT_LEN, "unreadable");
@@ -383,7 +372,7 @@ static void reload_rules(struct server *s, bool is_forced)
     char hash[DIGEST_TEXT_LEN]; /* the content decides, not the time of the file */
     enum content content;
 
-    if (!is_forced && is_read_once(s->settings->encryption_provider_config))
+    if (!is_forced && server__is_read_once(s->settings->encryption_provider_config))
         return;
     hash_now(s, hash);
     content = judge_content(s, hash);
@@ -398,95 +387,13 @@ static void reload_rules(struct server *s, bool is_forced)
     try_content(s, hash);
 }
 
-/* --- TLS ------------------------------------------------------------------------------------- */
-
-void server__tls_hash(const struct server *s, char out[static 72])
-{
-    const struct settings *o = s->settings;
-    const char *files[] = {o->cert_file,   o->key_file,      o->trusted_ca_file,
-                           o->etcd_cafile, o->etcd_certfile, o->etcd_keyfile};
-
-    for (size_t i = 0; i < ARRAY_LEN(files); i++)
-        if (is_read_once(files[i]))
-            files[i] = NULL;
-    digest_files(files, ARRAY_LEN(files), out);
-}
-
-static void swap_tls(struct net_tls **slot, struct net_tls *fresh)
-{
-    if (*slot != NULL)
-        net_tls_drop(*slot);
-    *slot = fresh;
-}
-
-/* Both sides or none. 0, or an exit status with why. */
-static int make_tls(const struct server *s, struct net_tls *out[static 3], char *why,
-                    size_t why_len)
-{
-    int status = 0;
-
-    out[0] = NULL;
-    if (s->tls != NULL)
-        status = server__make_server_tls(s, &out[0], why, why_len);
-    if (status == 0)
-        status = server__make_etcd_tls(s, &out[1], &out[2], why, why_len);
-    if (status != 0 && out[0] != NULL)
-        net_tls_drop(out[0]);
-    return status;
-}
-
-/* Once for each content: files of the same directories change, too. */
-static void refuse_tls(struct server *s, const char *hash, const char *why)
-{
-    if (strcmp(hash, s->tls_refused_hash) == 0)
-        return;
-    snprintf(s->tls_refused_hash, sizeof s->tls_refused_hash, "%s", hash);
-    LOG(ERROR, "TLS files changed but cannot be used: the old ones stay", "reason=\"%s\"", why);
-}
-
-static enum err give_tls(struct server *s)
-{
-    for (size_t i = 0; i < s->worker_count; i++)
-        TRY(worker_give_tls(s->workers[i].worker, s->etcd_tls, s->etcd_tls_http1));
-    return ERR_OK;
-}
-
-static void reload_tls(struct server *s, bool is_forced)
-{
-    char why[WHY_MAX] = "", hash[DIGEST_TEXT_LEN];
-    struct net_tls *fresh[3];
-
-    server__tls_hash(s, hash);
-    if (is_forced || strcmp(hash, s->tls_hash) == 0)
-        s->tls_refused_hash[0] = '\0';
-    if (strcmp(hash, s->tls_hash) == 0)
-        return;
-    if (make_tls(s, fresh, why, sizeof why) != 0) {
-        refuse_tls(s, hash, why);
-        return;
-    }
-    if (fresh[0] != NULL)
-        swap_tls(&s->tls, fresh[0]);
-    if (fresh[1] != NULL) {
-        swap_tls(&s->etcd_tls, fresh[1]);
-        swap_tls(&s->etcd_tls_http1, fresh[2]);
-        if (give_tls(s) != ERR_OK) {
-            refuse_tls(s, hash, "out of memory"); /* tried again with the next event */
-            return;
-        }
-    }
-    memcpy(s->tls_hash, hash, sizeof hash);
-    s->tls_refused_hash[0] = '\0';
-    LOG(INFO, "TLS files reloaded", "%s", "");
-}
-
 /* --- */
 
 void server__reload(struct server *s, bool is_forced)
 {
     if (s->is_draining)
         return;
-    reload_tls(s, is_forced);
+    server__reload_tls(s, is_forced);
     if (is_forced || s->settings->encryption_provider_config_automatic_reload)
         reload_rules(s, is_forced);
 }
