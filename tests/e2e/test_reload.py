@@ -289,7 +289,7 @@ class Files(Base):
         self.write(proxy.config, "{{{")
         wait_until(lambda: self.failures(proxy) == 1, 10, "refusal")
         self.write(proxy.config, away)
-        time.sleep(2 * SOON)  # on probation: there is no such plugin
+        wait_until(lambda: 'KMS check failed provider="away"' in proxy.process.log(), 10, "probation")
         self.write(proxy.config, self.text(3))
         wait_until(lambda: "changed before its KMS was reached" in proxy.process.log(), 10, "end of the probation")
         self.addCleanup(harness.fake_kms.FakeKms(path).stop)
