@@ -54,6 +54,8 @@ static void call_detach(struct client_call *call)
     list_remove(&call->node);
     loop_timer_stop(&call->timer);
     call->stream = NULL;
+    if (call->client->is_resting)
+        loop_task_want(call->client->loop, &call->client->task);
     if (s == NULL)
         return;
     h2_stream_set_user(s, NULL);
@@ -429,7 +431,17 @@ static void client_free(struct client *c)
     free(c);
 }
 
-/* After every stream that ended, and at the end. */
+static void rest_if_idle(struct client *c)
+{
+    struct client_conn *conn = c->current;
+
+    if (!c->is_resting || conn == NULL || !list_is_empty(&c->waiting) || !list_is_empty(&c->sent))
+        return;
+    conn_retire(conn);
+    conn_close(conn);
+}
+
+/* After every stream that ended, when a resting client has lost a call, and at the end. */
 static void on_task(struct loop_task *t)
 {
     struct client *c = CONTAINER_OF(t, struct client, task);
@@ -442,6 +454,7 @@ static void on_task(struct loop_task *t)
     LIST_FOREACH(it, &c->conns)
     conn_close_if_drained(LIST_ENTRY(it, struct client_conn, node));
     client_dispatch(c); /* a stream that ended makes room below the peer's limit */
+    rest_if_idle(c);
 }
 
 /* Prefix and message in one wiped block. */
@@ -521,6 +534,12 @@ enum err client_new(struct loop *loop, const struct net_url *url, struct net_tls
     loop_task_init(&c->task, on_task);
     *out = c;
     return ERR_OK;
+}
+
+void client_rest(struct client *c)
+{
+    c->is_resting = true;
+    loop_task_want(c->loop, &c->task);
 }
 
 void client_close(struct client *c)

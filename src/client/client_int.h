@@ -38,7 +38,8 @@ struct client {
     struct loop_timer redial;
     struct loop_task task;
     uint64_t backoff_ms;
-    char why[128]; /* of the last connection that failed */
+    bool is_resting; /* keeps no connection that no call needs */
+    char why[128];   /* of the last connection that failed */
 };
 
 struct client_call {

@@ -2,6 +2,7 @@
 #include "etcd/rules.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* Sorted by prefix; of equal prefixes those that are not dotless come first. A key can only match
  * prefixes that end where one of its segments ends, so a look-up tries these, the longest first. */
@@ -199,4 +200,68 @@ bool etcd_rules_touch(const struct etcd_rules *r, struct bytes key, struct bytes
             return true;
     }
     return false;
+}
+
+/* --- what a change of rules leaves unprotected -------------------------------------------------
+ */
+
+/* Two keys fare alike under both sets when the longest prefix that either set has for them is the
+ * same, and the segment behind it holds a dot in both or in none: which shorter rules match is told
+ * by that prefix alone. So two keys stand for all keys of a prefix: it, and a segment that no
+ * longer prefix goes on with, once without and once with a dot. (The prefix itself fares like the
+ * first of them.) */
+
+struct stand_in {
+    const struct etcd_rules *old, *fresh;
+    char *key;
+};
+
+static bool has_prefix_within(const struct etcd_rules *r, struct bytes key)
+{
+    for (size_t i = 0; i < r->count; i++)
+        if (is_within(r->v[i].prefix, key))
+            return true;
+    return false;
+}
+
+/* Makes the key that stands for prefix. Its segment begins like the one given and is made longer
+ * until no prefix goes on with it: at most once for each. */
+static bool is_lost(const struct stand_in *s, struct bytes prefix, const char *segment)
+{
+    size_t n = prefix.n + 1 + strlen(segment);
+
+    memcpy(s->key, prefix.p, prefix.n);
+    s->key[prefix.n] = '/';
+    memcpy(s->key + prefix.n + 1, segment, strlen(segment) + 1);
+    while (has_prefix_within(s->old, bytes_of(s->key, n)) ||
+           has_prefix_within(s->fresh, bytes_of(s->key, n))) {
+        s->key[n++] = 'x';
+        s->key[n] = '\0';
+    }
+    return etcd_rules_find(s->old, bytes_of(s->key, n)) != NULL &&
+           etcd_rules_find(s->fresh, bytes_of(s->key, n)) == NULL;
+}
+
+static bool loses_below(const struct stand_in *s, const struct etcd_rules *r)
+{
+    for (size_t i = 0; i < r->count; i++)
+        if (is_lost(s, r->v[i].prefix, "example") || is_lost(s, r->v[i].prefix, "example.com"))
+            return true;
+    return false;
+}
+
+enum err etcd_rules_lost(const struct etcd_rules *old, const struct etcd_rules *fresh, char **key)
+{
+    size_t prefix_max = old->prefix_max > fresh->prefix_max ? old->prefix_max : fresh->prefix_max;
+    struct stand_in s = {old, fresh, NULL};
+
+    *key = NULL;
+    s.key = malloc(prefix_max + sizeof "/example.com" + old->count + fresh->count);
+    if (s.key == NULL)
+        return ERR_NOMEM;
+    if (loses_below(&s, old) || loses_below(&s, fresh))
+        *key = s.key;
+    else
+        free(s.key);
+    return ERR_OK;
 }

@@ -19,6 +19,10 @@ struct etcd_rules;
 MUST_CHECK enum err etcd_rules_new(const struct etcd_rule *rules, size_t count,
                                    struct etcd_rules **out);
 void etcd_rules_free(struct etcd_rules *r);
+/* Is there any key that old protects and fresh does not? *key is one, the caller's to free, or NULL
+ * when there is none; exact, not a sample. Errors: ERR_NOMEM. */
+MUST_CHECK enum err etcd_rules_lost(const struct etcd_rules *old, const struct etcd_rules *fresh,
+                                    char **key);
 /* NULL: the key is not protected. */
 const struct provider_list *etcd_rules_find(const struct etcd_rules *r, struct bytes key);
 /* The same for one of many keys that mostly match the same rule: *near is that of the last key,

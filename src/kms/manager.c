@@ -344,6 +344,12 @@ void kms_manager_check(struct kms_manager *m)
     }
 }
 
+void kms_manager_rest(struct kms_manager *m)
+{
+    for (size_t i = 0; i < m->member_count; i++)
+        plugin_rest(&m->members[i].plugin);
+}
+
 bool kms_manager_is_checking(const struct kms_manager *m)
 {
     for (size_t i = 0; i < m->member_count; i++) {

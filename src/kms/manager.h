@@ -49,6 +49,10 @@ void kms_manager_check(struct kms_manager *m);
 /* A check of any plugin is under way. */
 bool kms_manager_is_checking(const struct kms_manager *m);
 
+/* The rule set is not in use any more, but messages of it are left: no plugin is polled, write keys
+ * last until they expire, and connections are kept only while a key is asked for. */
+void kms_manager_rest(struct kms_manager *m);
+
 struct kms_plugin_state {
     bool is_healthy;      /* the last check was good */
     bool has_state;       /* there was a good one */

@@ -170,7 +170,7 @@ void plugin_end_check(struct plugin *p, bool has_changed)
     seed_drop(p);
     log_check(p);
     /* Cannot fail: the handle exists since plugin_init. */
-    if (!is_v1(p) || !p->life.is_healthy)
+    if (!p->is_resting && (!is_v1(p) || !p->life.is_healthy))
         CHECK(loop_timer_start(p->loop, &p->poll, next > now ? next - now : 1) == ERR_OK);
     p->on_checked(p, has_changed);
 }
@@ -355,6 +355,13 @@ void plugin_check(struct plugin *p)
 static void on_poll(struct loop_timer *t)
 {
     plugin_check(CONTAINER_OF(t, struct plugin, poll));
+}
+
+void plugin_rest(struct plugin *p)
+{
+    p->is_resting = true;
+    loop_timer_stop(&p->poll);
+    client_rest(p->client);
 }
 
 /* --- unwrapping ------------------------------------------------------------------------------- */

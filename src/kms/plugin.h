@@ -29,6 +29,7 @@ struct plugin {
     char uid[37];
     uint64_t check_ends_ms; /* KMS v1: deadline of the section under way */
     bool was_healthy;       /* when the log was told last */
+    bool is_resting;        /* no polls, no connection that no call needs */
     /* A check is over. has_changed: the DEK or its expiry is new. */
     void (*on_checked)(struct plugin *p, bool has_changed);
     /* Secret memory is full: free some of it. */
@@ -47,6 +48,10 @@ void plugin_fini(struct plugin *p);
 /* Begins a check now, unless one is on its way. With KMS v1 one follows only when it failed or is
  * asked for. */
 void plugin_check(struct plugin *p);
+
+/* No more polls: the write DEK stays until it expires. Unwraps go on, and the connection is only
+ * there while they need it. */
+void plugin_rest(struct plugin *p);
 
 enum plugin_verdict {
     PLUGIN_REFUSES = 0, /* it answered, and not with a secret */

@@ -251,13 +251,14 @@ static void start(struct unwrap *w, uint64_t now)
         finish(w, e, NULL, 0);
 }
 
-/* KMS v1 is not polled: whoever waits for a plugin that was never reached has it checked. */
+/* KMS v1 is not polled, nor is a plugin that rests: whoever waits for one that was never reached
+ * has it checked. */
 static void check_if_waited_for(struct unwraps *u, uint64_t now)
 {
     struct plugin *p = u->plugin;
 
-    if (p->provider->kind == PROVIDER_KMS_V1 && !p->life.has_state && !list_is_empty(&u->parked) &&
-        now >= p->life.ended_ms + RECHECK_MS)
+    if ((p->provider->kind == PROVIDER_KMS_V1 || p->is_resting) && !p->life.has_state &&
+        !list_is_empty(&u->parked) && now >= p->life.ended_ms + RECHECK_MS)
         plugin_check(p);
 }
 

@@ -1,20 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The happy path: one inotify handle per directory; an event starts the short timer, the short
- * timer calls fn. The long timer calls it, too, for file systems without events. Failure modes: no
- * handle for a directory: its files are left to the long timer. */
+/* The happy path:
+ *   1. a name is resolved by hand, symlink by symlink, and each entry on the way (a directory and a
+ *      name in it) gets an inotify handle before it is looked at, so that no change falls between;
+ *      the file itself gets one, too, for writes through another name of it (a bind mount);
+ *   2. an event of such an entry starts the short timer, which lets several steps become one;
+ *   3. the short timer resolves all names again, with fresh handles, and calls fn.
+ * The long timer does the same, for file systems without events.
+ * Failure modes: a missing entry ends the way there, and its directory tells when it comes; no
+ * handle for a directory (not readable, no watches left) or more links than the kernel follows:
+ * left to the long timer; no memory for new handles: the old ones stay until the next event. */
 #include "loop/watch.h"
 
-#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define SETTLE_MS 100 /* a file is often written in several steps */
+#define LINKS_MAX 40  /* the kernel's own limit */
 
-struct watch_dir {
+/* One handle; several of the same directory cost the kernel one watch. */
+struct watch_entry {
     uv_fs_event_t uv;
-    struct loop_watch *owner; /* NULL once the owner is closed */
-    struct watch_dir *next;
-    char *path;
+    struct loop_watch *owner; /* NULL once it is not wanted any more */
+    struct watch_entry *next;
+    char *dir;
+    char *name; /* NULL: dir is the file itself, and every event counts */
 };
 
 struct loop_watch {
@@ -23,25 +36,194 @@ struct loop_watch {
     void *arg;
     uint64_t interval_ms;
     struct loop_timer settle, interval;
-    struct watch_dir *dirs;
+    char **paths; /* absolute */
+    size_t count;
+    struct watch_entry *entries;
 };
+
+/* A name that is being resolved: dir has no symlink in it and no slash at its end ("" is the root);
+ * rest is what is still to be walked. */
+struct walk {
+    char dir[PATH_MAX];
+    char rest[PATH_MAX];
+    unsigned links;
+};
+
+/* --- handles --------------------------------------------------------------------------------- */
 
 static void on_event(uv_fs_event_t *handle, const char *name, int events, int status)
 {
-    struct watch_dir *d = handle->data;
+    const struct watch_entry *n = handle->data;
+    struct loop_watch *w = n->owner;
 
-    (void)name;
     (void)events;
-    (void)status;
-    if (d->owner != NULL && !loop_timer_is_active(&d->owner->settle) &&
-        loop_timer_start(d->owner->loop, &d->owner->settle, SETTLE_MS) != ERR_OK)
-        d->owner->fn(d->owner->arg);
+    if (w == NULL || loop_timer_is_active(&w->settle))
+        return;
+    if (status == 0 && n->name != NULL && name != NULL && strcmp(name, n->name) != 0)
+        return; /* a neighbour */
+    if (loop_timer_start(w->loop, &w->settle, SETTLE_MS) != ERR_OK)
+        w->fn(w->arg);
 }
+
+static void entry_free(struct watch_entry *n)
+{
+    free(n->dir);
+    free(n->name);
+    free(n);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    entry_free(handle->data);
+}
+
+static void entries_close(struct watch_entry *n)
+{
+    while (n != NULL) {
+        struct watch_entry *next = n->next;
+
+        n->owner = NULL;
+        uv_close((uv_handle_t *)&n->uv, on_closed);
+        n = next;
+    }
+}
+
+static bool has_entry(const struct loop_watch *w, const char *dir, const char *name)
+{
+    for (const struct watch_entry *n = w->entries; n != NULL; n = n->next)
+        if (strcmp(n->dir, dir) == 0 && (name == NULL) == (n->name == NULL) &&
+            (name == NULL || strcmp(n->name, name) == 0))
+            return true;
+    return false;
+}
+
+static enum err add_entry(struct loop_watch *w, const char *dir, const char *name)
+{
+    struct watch_entry *n;
+
+    if (has_entry(w, dir, name))
+        return ERR_OK;
+    n = calloc(1, sizeof *n);
+    if (n == NULL)
+        return ERR_NOMEM;
+    n->dir = strdup(dir);
+    n->name = name == NULL ? NULL : strdup(name);
+    if (n->dir == NULL || (name != NULL && n->name == NULL) ||
+        uv_fs_event_init(&w->loop->uv, &n->uv) != 0) {
+        entry_free(n);
+        return ERR_NOMEM;
+    }
+    n->uv.data = n;
+    n->owner = w;
+    n->next = w->entries;
+    w->entries = n;
+    (void)uv_fs_event_start(&n->uv, on_event, dir[0] == '\0' ? "/" : dir, 0);
+    return ERR_OK;
+}
+
+/* --- resolving ------------------------------------------------------------------------------- */
+
+/* Takes the first component off rest. False: there is none left. */
+static bool next_name(struct walk *k, char name[static NAME_MAX + 1])
+{
+    const char *from = k->rest + strspn(k->rest, "/");
+    size_t n = strcspn(from, "/");
+
+    if (n == 0 || n > NAME_MAX)
+        return false;
+    memcpy(name, from, n);
+    name[n] = '\0';
+    memmove(k->rest, from + n, strlen(from + n) + 1);
+    return true;
+}
+
+/* Puts the link's target before rest. False: it cannot be followed. */
+static bool follow(struct walk *k, const char *path)
+{
+    char target[PATH_MAX];
+    ssize_t got = readlink(path, target, sizeof target);
+    size_t n = got > 0 ? (size_t)got : 0, rest_len = strlen(k->rest) + 1;
+
+    if (n == 0 || ++k->links > LINKS_MAX || n + rest_len > sizeof k->rest)
+        return false;
+    memmove(k->rest + n, k->rest, rest_len);
+    memcpy(k->rest, target, n);
+    if (target[0] == '/')
+        k->dir[0] = '\0';
+    return true;
+}
+
+/* One component further. False: the way ends here. */
+static bool step(struct walk *k, const char *name)
+{
+    char path[PATH_MAX];
+    struct stat st;
+    int n;
+
+    if (strcmp(name, ".") == 0)
+        return true;
+    if (strcmp(name, "..") == 0) {
+        char *slash = strrchr(k->dir, '/');
+
+        if (slash != NULL)
+            *slash = '\0';
+        return true;
+    }
+    n = snprintf(path, sizeof path, "%s/%s", k->dir, name);
+    if (n < 0 || (size_t)n >= sizeof path || lstat(path, &st) != 0)
+        return false;
+    if (S_ISLNK(st.st_mode))
+        return follow(k, path);
+    memcpy(k->dir, path, (size_t)n + 1);
+    return true;
+}
+
+static enum err resolve(struct loop_watch *w, const char *path)
+{
+    char name[NAME_MAX + 1];
+    struct walk k = {.links = 0};
+
+    if (strlen(path) >= sizeof k.rest)
+        return ERR_OK; /* no system call would take it either */
+    memcpy(k.rest, path, strlen(path) + 1);
+    while (next_name(&k, name)) {
+        if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0)
+            TRY(add_entry(w, k.dir, name)); /* before step looks at it */
+        if (!step(&k, name))
+            return ERR_OK;
+    }
+    if (k.rest[strspn(k.rest, "/")] != '\0')
+        return ERR_OK; /* a name that is too long */
+    return add_entry(w, k.dir, NULL);
+}
+
+/* New handles for all names, the old ones closed behind them: of a directory that was deleted and
+ * made again the kernel has forgotten the watch. */
+static enum err resolve_all(struct loop_watch *w)
+{
+    struct watch_entry *old = w->entries, *fresh;
+    enum err e = ERR_OK;
+
+    w->entries = NULL;
+    for (size_t i = 0; i < w->count && e == ERR_OK; i++)
+        e = resolve(w, w->paths[i]);
+    if (e == ERR_OK) {
+        entries_close(old);
+        return ERR_OK;
+    }
+    fresh = w->entries;
+    w->entries = old;
+    entries_close(fresh);
+    return e;
+}
+
+/* --- timers ---------------------------------------------------------------------------------- */
 
 static void on_settled(struct loop_timer *t)
 {
     struct loop_watch *w = CONTAINER_OF(t, struct loop_watch, settle);
 
+    (void)!resolve_all(w);
     w->fn(w->arg);
 }
 
@@ -49,48 +231,41 @@ static void on_interval(struct loop_timer *t)
 {
     struct loop_watch *w = CONTAINER_OF(t, struct loop_watch, interval);
 
-    if (loop_timer_start(w->loop, &w->interval, w->interval_ms) == ERR_OK)
-        w->fn(w->arg);
+    if (loop_timer_start(w->loop, &w->interval, w->interval_ms) != ERR_OK)
+        return;
+    (void)!resolve_all(w);
+    w->fn(w->arg);
 }
 
-static void dir_free(uv_handle_t *handle)
-{
-    struct watch_dir *d = handle->data;
+/* --- life ------------------------------------------------------------------------------------ */
 
-    free(d->path);
-    free(d);
+/* The working directory is that of now. */
+static char *absolute(const char *path)
+{
+    char *cwd, *out = NULL;
+
+    if (path[0] == '/')
+        return strdup(path);
+    cwd = getcwd(NULL, 0);
+    if (cwd == NULL)
+        return NULL;
+    if (asprintf(&out, "%s/%s", cwd, path) < 0)
+        out = NULL;
+    free(cwd);
+    return out;
 }
 
-static enum err add_dir(struct loop_watch *w, const char *file)
+static enum err copy_paths(struct loop_watch *w, const char *const *paths, size_t count)
 {
-    char *copy = strdup(file);
-    char *path = copy == NULL ? NULL : strdup(dirname(copy));
-    struct watch_dir *d = calloc(1, sizeof *d);
-
-    free(copy);
-    if (path == NULL || d == NULL)
-        goto err_free;
-    for (const struct watch_dir *it = w->dirs; it != NULL; it = it->next) {
-        if (strcmp(it->path, path) == 0) {
-            free(path);
-            free(d);
-            return ERR_OK;
-        }
+    w->paths = calloc(count + 1, sizeof *w->paths);
+    if (w->paths == NULL)
+        return ERR_NOMEM;
+    for (; w->count < count; w->count++) {
+        w->paths[w->count] = absolute(paths[w->count]);
+        if (w->paths[w->count] == NULL)
+            return ERR_NOMEM;
     }
-    if (uv_fs_event_init(&w->loop->uv, &d->uv) != 0)
-        goto err_free;
-    d->uv.data = d;
-    d->path = path;
-    d->owner = w;
-    d->next = w->dirs;
-    w->dirs = d;
-    (void)uv_fs_event_start(&d->uv, on_event, path, 0); /* else the interval serves it */
     return ERR_OK;
-
-err_free:
-    free(path);
-    free(d);
-    return ERR_NOMEM;
 }
 
 enum err loop_watch_new(struct loop *loop, const char *const *paths, size_t count,
@@ -98,17 +273,20 @@ enum err loop_watch_new(struct loop *loop, const char *const *paths, size_t coun
                         struct loop_watch **out)
 {
     struct loop_watch *w = calloc(1, sizeof *w);
-    enum err e = ERR_OK;
+    enum err e;
 
     if (w == NULL)
         return ERR_NOMEM;
     *w = (struct loop_watch){.loop = loop, .fn = fn, .arg = arg, .interval_ms = interval_ms};
     loop_timer_init(&w->settle, on_settled);
     loop_timer_init(&w->interval, on_interval);
-    for (size_t i = 0; i < count && e == ERR_OK; i++)
-        e = add_dir(w, paths[i]);
+    e = copy_paths(w, paths, count);
+    if (e == ERR_OK)
+        e = resolve_all(w);
     if (e == ERR_OK)
         e = loop_timer_start(loop, &w->interval, interval_ms);
+    if (e == ERR_OK)
+        e = loop_timer_start(loop, &w->settle, SETTLE_MS);
     if (e != ERR_OK) {
         loop_watch_close(w);
         return e;
@@ -121,14 +299,11 @@ void loop_watch_close(struct loop_watch *w)
 {
     if (w == NULL)
         return;
-    while (w->dirs != NULL) {
-        struct watch_dir *d = w->dirs;
-
-        w->dirs = d->next;
-        d->owner = NULL;
-        uv_close((uv_handle_t *)&d->uv, dir_free);
-    }
+    entries_close(w->entries);
     loop_timer_fini(&w->settle);
     loop_timer_fini(&w->interval);
+    for (size_t i = 0; i < w->count; i++)
+        free(w->paths[i]);
+    free(w->paths);
     free(w);
 }

@@ -38,6 +38,7 @@ struct link {
     struct upstream up;
     bool up_started, up_gone;
     bool is_draining;
+    bool client_leaves; /* it said GOAWAY: the link ends with its last call */
     struct list calls;
     size_t call_count;
     struct loop_timer timer; /* first bytes; winding down */
@@ -181,7 +182,8 @@ static void down_on_goaway(struct h2_conn *h, enum h2_code code)
 {
     struct link *l = h2_conn_user(h);
 
-    (void)code; /* the client opens no more streams; it closes when its calls are over */
+    (void)code;
+    l->client_leaves = true;
     if (l->call_count == 0)
         link_close(l);
 }
@@ -363,7 +365,7 @@ void link_call_added(struct link *l, struct list *node)
 void link_call_removed(struct link *l)
 {
     l->call_count--;
-    if (l->call_count == 0 && l->is_draining && l->state == LINK_OPEN)
+    if (l->call_count == 0 && (l->is_draining || l->client_leaves) && l->state == LINK_OPEN)
         link_close(l);
     else
         link_free_if_over(l);

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The life of a rule set:
- *   1. loaded and checked; it may not leave a protected key unprotected (without
- * --allow-unprotect);
+ *   1. loaded and checked; it may not leave a protected key unprotected, unless --allow-unprotect
+ *      was given;
  *   2. ON_PROBATION: its key manager reaches the plugins, 10 s at most; the first set skips this;
  *   3. every worker makes a key ring for it (KEYSET_MADE), the ring joins the manager, so that it
- * knows the write keys, and only then the worker plans new messages with it: IN_USE;
- *   4. RETIRED when the next one is in use: messages in work end with it; when the last ring is
- * freed its manager is closed. TLS files are read again when their content changes; connections
- * that are open stay as they are. Failure modes: on any error what was in use stays, with a log
- * line and the failure counter. */
+ *      knows the write keys, and only then the worker plans new messages with it: IN_USE;
+ *   4. RETIRED when the next one is in use: messages in work end with it, its manager rests; when
+ *      the last ring is freed its manager is closed.
+ * Failure modes: on any error what was in use stays, with a log line and the failure counter. What
+ * was refused is tried again when the file has changed in between, on a signal, and after a while,
+ * for its plugin may be back. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,6 +79,7 @@ static void set_retire(struct server_set *set)
 {
     set->state = SET_RETIRED;
     loop_timer_stop(&set->timer);
+    kms_manager_rest(set->manager); /* a client that reads nothing may hold it for long */
     set_close_if_over(set);
 }
 
@@ -210,12 +212,19 @@ enum err server__first_set(struct server *s, struct ruleset *rules)
 
 /* --- reload ---------------------------------------------------------------------------------- */
 
-static void reload_failed(struct server *s, const char *why)
+static void reload_failed(const char *why)
 {
-    s->refused_at_ms = loop_now_ms(&s->loop);
     metric_add(METRIC_reload_failures_total, 1);
     metric_reload(false, NULL);
     LOG(ERROR, "reload failed: the old configuration stays in force", "reason=\"%s\"", why);
+}
+
+/* The content itself is refused, not only this try. */
+static void refuse_content(struct server *s, const char *hash, const char *why)
+{
+    snprintf(s->refused_hash, sizeof s->refused_hash, "%s", hash);
+    s->refused_at_ms = loop_now_ms(&s->loop);
+    reload_failed(why);
 }
 
 static void reload_succeeded(struct server *s, struct server_set *set)
@@ -260,35 +269,8 @@ static void on_probation_tick(struct loop_timer *t)
         loop_timer_start(&s->loop, &set->timer, PROBATION_TICK_MS) == ERR_OK)
         return;
     snprintf(why, sizeof why, "KMS provider %s: %s", ailing, state.why);
-    reload_failed(s, why);
+    refuse_content(s, set->rules->config->hash, why);
     set_retire(set);
-}
-
-/* A key that the old rules protect and the new ones do not, at or below prefix. */
-static bool loses(const struct ruleset *old, const struct ruleset *fresh, const char *prefix,
-                  char *key, size_t key_len)
-{
-    static const char *const below[] = {"", "/x", "/x/y", "/x.y/z"};
-
-    for (size_t i = 0; i < ARRAY_LEN(below); i++) {
-        snprintf(key, key_len, "%s%s", prefix, below[i]);
-        if (etcd_rules_find(old->rules, bytes_str(key)) != NULL &&
-            etcd_rules_find(fresh->rules, bytes_str(key)) == NULL)
-            return true;
-    }
-    return false;
-}
-
-static bool leaves_unprotected(const struct ruleset *old, const struct ruleset *fresh, char *key,
-                               size_t key_len)
-{
-    for (size_t i = 0; i < old->key_rules->count; i++)
-        if (loses(old, fresh, old->key_rules->v[i].prefix, key, key_len))
-            return true;
-    for (size_t i = 0; i < fresh->key_rules->count; i++)
-        if (loses(old, fresh, fresh->key_rules->v[i].prefix, key, key_len))
-            return true;
-    return false;
 }
 
 /* One set at a time is on probation: any newer content of the file makes it void, be that good, bad
@@ -307,104 +289,107 @@ static void drop_probation(struct server *s)
     }
 }
 
-static bool is_in_state(const struct server *s, enum server_set_state state, const char *hash)
+static void hash_now(const struct server *s, char hash[static DIGEST_TEXT_LEN])
+{
+    if (file_is_read_once(s->settings->encryption_provider_config))
+        snprintf(hash, DIGEST_TEXT_LEN, "read once");
+    else if (digest_file(s->settings->encryption_provider_config, hash) != ERR_OK)
+        snprintf(hash, DIGEST_TEXT_LEN, "unreadable");
+}
+
+/* What the file has now. It is REFUSED only as long as it stays the same: whatever comes between
+ * makes it NEW again, for the reasons may have gone. */
+enum content { CONTENT_NEW = 0, CONTENT_REFUSED, CONTENT_ON_PROBATION, CONTENT_IN_USE };
+
+static enum content judge_content(struct server *s, const char *hash)
 {
     LIST_FOREACH(it, &s->sets)
     {
         const struct server_set *set = LIST_ENTRY(it, struct server_set, node);
 
-        if (set->state == state && strcmp(set->rules->config->hash, hash) == 0)
-            return true;
+        if (set->state != SET_RETIRED && strcmp(set->rules->config->hash, hash) == 0) {
+            s->refused_hash[0] = '\0';
+            return set->state == SET_IN_USE ? CONTENT_IN_USE : CONTENT_ON_PROBATION;
+        }
     }
-    return false;
+    if (strcmp(hash, s->refused_hash) != 0)
+        s->refused_hash[0] = '\0';
+    return s->refused_hash[0] != '\0' ? CONTENT_REFUSED : CONTENT_NEW;
 }
 
-/* Other files of the directory change, too, a log file for instance. */
-static bool was_refused_lately(const struct server *s, const char *hash)
+/* Without --allow-unprotect no key may lose its protection. */
+static enum err check_protection(const struct server *s, const struct ruleset *fresh, char *why,
+                                 size_t why_len)
 {
-    return strcmp(hash, s->refused_hash) == 0 &&
-           loop_now_ms(&s->loop) - s->refused_at_ms < REFUSED_AGAIN_MS;
+    char *key;
+
+    if (s->settings->allow_unprotect)
+        return ERR_OK;
+    if (etcd_rules_lost(s->set->rules->rules, fresh->rules, &key) != ERR_OK) {
+        snprintf(why, why_len, "out of memory");
+        return ERR_NOMEM;
+    }
+    if (key == NULL)
+        return ERR_OK;
+    snprintf(why, why_len,
+             "keys such as %s would be left unprotected; if that is meant give --allow-unprotect",
+             key);
+    free(key);
+    return ERR_CONFIG;
+}
+
+/* hash: the file's, before it is read here. An error that has no refused content is one of this
+ * try: it is made again with the next event. */
+static void try_content(struct server *s, char hash[static DIGEST_TEXT_LEN])
+{
+    char why[WHY_MAX] = "", after[DIGEST_TEXT_LEN];
+    struct server_set *set;
+    struct ruleset *fresh;
+    enum err e = s->source.load(s->settings, &fresh, why, sizeof why);
+
+    if (e == ERR_OK) {
+        snprintf(hash, DIGEST_TEXT_LEN, "%s", fresh->config->hash);
+        e = check_protection(s, fresh, why, sizeof why);
+        if (e != ERR_OK)
+            ruleset_drop(fresh);
+    } else {
+        hash_now(s, after);
+        if (strcmp(hash, after) != 0) /* which of the two was refused is not known */
+            e = ERR_SYSTEM;
+    }
+    if (e == ERR_OK) {
+        e = set_new(s, fresh, &set);
+        snprintf(why, sizeof why, "key manager: %s", err_reason(e));
+    }
+    if (e == ERR_OK) {
+        set->probation_until = loop_now_ms(&s->loop) + PROBATION_MS;
+        on_probation_tick(&set->timer);
+    } else if (e == ERR_NOMEM || e == ERR_SYSTEM) {
+        reload_failed(why);
+    } else {
+        refuse_content(s, hash, why);
+    }
 }
 
 static void reload_rules(struct server *s, bool is_forced)
 {
-    char why[WHY_MAX] = "", key[1024], hash[DIGEST_TEXT_LEN];
-    struct ruleset *fresh;
-    struct server_set *set;
+    char hash[DIGEST_TEXT_LEN]; /* the content decides, not the time of the file */
+    enum content content;
 
-    if (digest_file(s->settings->encryption_provider_config, hash) != ERR_OK)
-        snprintf(hash, sizeof hash, "unreadable");
-    if (is_in_state(s, SET_ON_PROBATION, hash)) /* the content decides, not the time of the file */
+    /* A pipe never changes for us. Asked by signal, load says so. */
+    if (!is_forced && file_is_read_once(s->settings->encryption_provider_config))
+        return;
+    hash_now(s, hash);
+    content = judge_content(s, hash);
+    if (content == CONTENT_ON_PROBATION)
         return;
     drop_probation(s);
-    if (is_in_state(s, SET_IN_USE, hash) || (!is_forced && was_refused_lately(s, hash)))
+    if (content == CONTENT_IN_USE)
         return;
-    snprintf(s->refused_hash, sizeof s->refused_hash, "%s", hash); /* counts if it is refused */
-    if (s->source.load(s->settings, &fresh, why, sizeof why) != ERR_OK) {
-        reload_failed(s, why);
+    if (content == CONTENT_REFUSED && !is_forced &&
+        loop_now_ms(&s->loop) - s->refused_at_ms < REFUSED_AGAIN_MS)
         return;
-    }
-    if (!s->settings->allow_unprotect &&
-        leaves_unprotected(s->set->rules, fresh, key, sizeof key)) {
-        ruleset_drop(fresh);
-        snprintf(
-            why, sizeof why,
-            "keys such as %s would be left unprotected; if that is meant give --allow-unprotect",
-            key);
-        reload_failed(s, why);
-        return;
-    }
-    if (set_new(s, fresh, &set) != ERR_OK) {
-        reload_failed(s, "out of memory");
-        return;
-    }
-    set->probation_until = loop_now_ms(&s->loop) + PROBATION_MS;
-    on_probation_tick(&set->timer);
-}
-
-/* --- TLS ------------------------------------------------------------------------------------- */
-
-void server__tls_hash(const struct server *s, char out[static 72])
-{
-    const struct settings *o = s->settings;
-    const char *const files[] = {o->cert_file,   o->key_file,      o->trusted_ca_file,
-                                 o->etcd_cafile, o->etcd_certfile, o->etcd_keyfile};
-
-    digest_files(files, ARRAY_LEN(files), out);
-}
-
-static void swap_tls(struct net_tls **slot, struct net_tls *fresh)
-{
-    if (*slot != NULL)
-        net_tls_drop(*slot);
-    *slot = fresh;
-}
-
-static void reload_tls(struct server *s)
-{
-    struct net_tls *tls = NULL, *etcd = NULL, *etcd_http1 = NULL;
-    char why[WHY_MAX] = "", hash[DIGEST_TEXT_LEN];
-
-    server__tls_hash(s, hash);
-    if (strcmp(hash, s->tls_hash) == 0)
-        return;
-    if ((s->tls != NULL && server__make_server_tls(s, &tls, why, sizeof why) != 0) ||
-        server__make_etcd_tls(s, &etcd, &etcd_http1, why, sizeof why) != 0) {
-        if (tls != NULL)
-            net_tls_drop(tls);
-        LOG(ERROR, "TLS files changed but cannot be used: the old ones stay", "reason=\"%s\"", why);
-        return;
-    }
-    memcpy(s->tls_hash, hash, sizeof hash);
-    if (tls != NULL)
-        swap_tls(&s->tls, tls);
-    if (etcd != NULL) {
-        swap_tls(&s->etcd_tls, etcd);
-        swap_tls(&s->etcd_tls_http1, etcd_http1);
-        for (size_t i = 0; i < s->worker_count; i++)
-            worker_give_tls(s->workers[i].worker, etcd, etcd_http1);
-    }
-    LOG(INFO, "TLS files reloaded", "%s", "");
+    try_content(s, hash);
 }
 
 /* --- */
@@ -413,10 +398,8 @@ void server__reload(struct server *s, bool is_forced)
 {
     if (s->is_draining)
         return;
-    reload_tls(s);
-    /* A pipe never changes for us. Asked by signal, reload_rules says so. */
-    if (is_forced || (s->settings->encryption_provider_config_automatic_reload &&
-                      !file_is_read_once(s->settings->encryption_provider_config)))
+    server__reload_tls(s, is_forced);
+    if (is_forced || s->settings->encryption_provider_config_automatic_reload)
         reload_rules(s, is_forced);
 }
 

@@ -84,8 +84,11 @@ static void give_socket(struct server *s, const struct server_listener *sl, int 
     for (size_t i = 1; i < s->worker_count; i++)
         if (s->workers[i].links < best->links)
             best = &s->workers[i];
-    best->links++;
-    worker_give_socket(best->worker, fd, sl->is_tls ? s->tls : NULL);
+    if (worker_give_socket(best->worker, fd, sl->is_tls ? s->tls : NULL) == ERR_OK)
+        best->links++;
+    else
+        LOG_RATED(ERROR, "a connection is refused: out of memory", "worker=%zu",
+                  (size_t)(best - s->workers));
 }
 
 /* A worker has taken its first key set. */

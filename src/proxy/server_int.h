@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shared by server.c (the life of the process), server_setup.c (what is made before) and reload.c
- * (rule sets and TLS contexts that change). */
+/* Shared by server.c (the life of the process), server_setup.c (what is made before), reload.c
+ * (rule sets that change) and reload_tls.c (TLS contexts that change). */
 #ifndef PROXY_SERVER_INT_H
 #define PROXY_SERVER_INT_H
 
@@ -59,7 +59,8 @@ struct server {
     struct net_tls *tls;                       /* of the listeners; NULL: none is https */
     struct net_tls *etcd_tls, *etcd_tls_http1; /* NULL: no https URL */
     char tls_hash[72];                         /* of the TLS files in use */
-    char refused_hash[72];                     /* of the configuration that was tried last */
+    char tls_refused_hash[72];                 /* of TLS files that the log was told of; "": none */
+    char refused_hash[72]; /* of the configuration file, while it has what was refused; "": none */
     uint64_t refused_at_ms;
     struct list sets;
     struct server_set *set; /* in use */
@@ -102,7 +103,12 @@ MUST_CHECK enum err server__watch(struct server *s);
 void server__on_keyset(const struct worker_report *r);
 /* All workers are gone: closes every manager, then calls server__finish. */
 void server__close_sets(struct server *s);
+
+/* --- reload_tls.c --- */
 /* SHA-256 over the TLS files as they are now, hex. */
 void server__tls_hash(const struct server *s, char out[static 72]);
+/* Reads the TLS files again if they have changed; the old contexts stay on any error. is_forced: an
+ * error is logged again. */
+void server__reload_tls(struct server *s, bool is_forced);
 
 #endif

@@ -225,8 +225,8 @@ static int setup_workers(const struct setup *u)
         if (worker_start(&s->env, i, &s->mailbox, server__on_report, s, &w) != ERR_OK)
             return refuse(u, SERVER_ERROR, "cannot start worker %u", i);
         s->workers[s->worker_count++].worker = w;
-        if (s->etcd_tls != NULL)
-            worker_give_tls(w, s->etcd_tls, s->etcd_tls_http1);
+        if (s->etcd_tls != NULL && worker_give_tls(w, s->etcd_tls, s->etcd_tls_http1) != ERR_OK)
+            return refuse(u, SERVER_ERROR, "cannot start worker %u: out of memory", i);
     }
     return 0;
 }
@@ -234,15 +234,15 @@ static int setup_workers(const struct setup *u)
 int server__setup(struct server *s, char *why, size_t why_len)
 {
     const struct setup u = {s, why, why_len};
-    int status = setup_upstream(&u);
+    int status;
 
+    server__tls_hash(s, s->tls_hash); /* before they are read: what changes meanwhile is seen */
+    status = setup_upstream(&u);
     if (status == 0)
         status = setup_advertise(&u);
     if (status == 0)
         status = setup_listeners(&u);
     if (status == 0)
         status = setup_workers(&u); /* last: threads are not taken back when the start fails */
-    if (status == 0)
-        server__tls_hash(s, s->tls_hash);
     return status;
 }

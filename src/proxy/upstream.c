@@ -7,7 +7,8 @@
  * one; when a lost connection is redialled, its part of the time that calls wait);
  *   - the ready connection is lost: its streams have had their on_close, dialling begins again, at
  * once if it lived for longer than 50 ms;
- *   - GOAWAY: the connection goes on for its streams while the next one is dialled. */
+ *   - GOAWAY: the connection goes on for its streams while the next one is dialled, and is closed
+ *     behind the last of them. */
 #include "proxy/upstream.h"
 
 #include <stdlib.h>
@@ -26,7 +27,8 @@ struct upstream_conn {
     struct upstream *owner;
     struct net_conn *net; /* while it is dialled; then h2's */
     struct h2_conn *h2;
-    bool is_attempt; /* the one attempt in work: not yet ready, not yet failed */
+    bool is_attempt;  /* the one attempt in work: not yet ready, not yet failed */
+    bool is_draining; /* etcd said GOAWAY: it ends with its last stream */
 };
 
 static void dial_next(struct upstream *u);
@@ -36,6 +38,7 @@ static void gone_if_over(struct upstream *u)
     if (!u->is_closing || !list_is_empty(&u->conns))
         return;
     loop_timer_fini(&u->timer);
+    loop_task_cancel(&u->task);
     u->on_gone(u);
 }
 
@@ -88,6 +91,7 @@ static void attempt_failed(struct upstream_conn *uc, const char *peer, const cha
 
 static void h2_on_ready(struct h2_conn *h);
 static void h2_on_goaway(struct h2_conn *h, enum h2_code code);
+static void h2_on_stream_close(struct h2_stream *s, enum h2_code code, bool is_complete);
 static void h2_on_lost(struct h2_conn *h, enum err why);
 static void h2_on_closed(struct h2_conn *h);
 
@@ -97,7 +101,7 @@ static const struct h2_ops upstream_h2_ops = {
     .on_trailers = call_on_up_trailers,
     .on_end = call_on_up_end,
     .on_drained = call_on_up_drained,
-    .on_close = call_on_up_close,
+    .on_close = h2_on_stream_close,
     .on_ready = h2_on_ready,
     .on_goaway = h2_on_goaway,
     .on_lost = h2_on_lost,
@@ -226,10 +230,34 @@ static void h2_on_goaway(struct h2_conn *h, enum h2_code code)
     struct upstream *u = uc->owner;
 
     LOG_RATED(INFO, "etcd said GOAWAY", "server=%s code=%d", h2_conn_peer(h), (int)code);
+    uc->is_draining = true;
     if (u->current == h && !u->is_closing)
         redial(u);
-    if (h2_conn_stream_count(h) == 0)
-        h2_conn_close(h, H2_NO_ERROR, 0);
+    loop_task_want(&u->worker->loop, &u->task);
+}
+
+/* A server need not close by itself, and nothing else would look at the connection again. */
+static void close_drained(struct loop_task *t)
+{
+    struct upstream *u = CONTAINER_OF(t, struct upstream, task);
+
+    LIST_FOREACH(it, &u->conns)
+    {
+        struct upstream_conn *uc = LIST_ENTRY(it, struct upstream_conn, node);
+
+        if (uc->is_draining && h2_conn_stream_count(uc->h2) == 0)
+            h2_conn_close(uc->h2, H2_NO_ERROR, 0);
+    }
+}
+
+static void h2_on_stream_close(struct h2_stream *s, enum h2_code code, bool is_complete)
+{
+    struct upstream_conn *uc = h2_conn_user(h2_stream_conn(s));
+
+    /* The stream still counts, so the task looks; and u may be over behind the next line. */
+    if (uc->is_draining)
+        loop_task_want(&uc->owner->worker->loop, &uc->owner->task);
+    call_on_up_close(s, code, is_complete);
 }
 
 static void h2_on_lost(struct h2_conn *h, enum err why)
@@ -288,6 +316,7 @@ void upstream_init(struct upstream *u, struct worker *w)
     *u = (struct upstream){.worker = w};
     list_init(&u->conns);
     loop_timer_init(&u->timer, on_timer);
+    loop_task_init(&u->task, close_drained);
 }
 
 void upstream_start(struct upstream *u)

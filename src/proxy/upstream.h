@@ -6,7 +6,7 @@
  *        └─ 1 s of failures ─► DEAD
  * Endpoints are tried in turn, with 50 ms between rounds, and behind a connection that was lost as
  * soon as it was ready. A connection that got GOAWAY goes on until its streams are over, while the
- * next one is dialled. */
+ * next one is dialled, and is closed then. */
 #ifndef PROXY_UPSTREAM_H
 #define PROXY_UPSTREAM_H
 
@@ -27,6 +27,7 @@ struct upstream {
     uint64_t ready_ms;    /* when the last connection became ready */
     struct list conns;    /* every struct upstream_conn, dialling, ready, draining */
     struct loop_timer timer;
+    struct loop_task task; /* closes draining connections whose last stream has ended */
     bool is_closing;
 };
 

@@ -231,14 +231,15 @@ static void tls_deliver(struct mail *mail, bool delivered)
     free(m);
 }
 
-void worker_give_tls(struct worker *w, struct net_tls *tls, struct net_tls *tls_http1)
+enum err worker_give_tls(struct worker *w, struct net_tls *tls, struct net_tls *tls_http1)
 {
     struct tls_mail *m = malloc(sizeof *m);
 
     if (m == NULL)
-        return; /* the old ones stay */
+        return ERR_NOMEM;
     *m = (struct tls_mail){{.deliver = tls_deliver}, w, net_tls_ref(tls), net_tls_ref(tls_http1)};
     mailbox_post(&w->mailbox, &m->mail);
+    return ERR_OK;
 }
 
 /* --- sockets --------------------------------------------------------------------------------- */
@@ -289,19 +290,20 @@ static void socket_deliver(struct mail *mail, bool delivered)
     free(m);
 }
 
-void worker_give_socket(struct worker *w, int fd, struct net_tls *tls)
+enum err worker_give_socket(struct worker *w, int fd, struct net_tls *tls)
 {
     struct socket_mail *m = malloc(sizeof *m);
 
     if (m == NULL) {
         close(fd);
-        return;
+        return ERR_NOMEM;
     }
     *m = (struct socket_mail){.mail = {.deliver = socket_deliver},
                               .worker = w,
                               .tls = tls == NULL ? NULL : net_tls_ref(tls),
                               .fd = fd};
     mailbox_post(&w->mailbox, &m->mail);
+    return ERR_OK;
 }
 
 void worker_link_closed(struct worker *w)

@@ -85,8 +85,9 @@ struct worker {
 MUST_CHECK enum err worker_start(const struct proxy_env *env, unsigned number,
                                  struct mailbox *control, worker_report_fn report, void *arg,
                                  struct worker **out);
-/* Takes fd. tls may be NULL; a reference is taken. Control thread, like all that follow. */
-void worker_give_socket(struct worker *w, int fd, struct net_tls *tls);
+/* Takes fd, also on error. tls may be NULL; a reference is taken. WORKER_LINK_CLOSED follows when
+ * the connection is over, not on error. Errors: ERR_NOMEM. Control thread, like all that follow. */
+MUST_CHECK enum err worker_give_socket(struct worker *w, int fd, struct net_tls *tls);
 /* Makes a key ring for a rule set: answered by WORKER_KEYSET_MADE. References are taken; owner
  * comes back in every report on the set. Errors: ERR_NOMEM. */
 MUST_CHECK enum err worker_make_keyset(struct worker *w, struct ruleset *rules,
@@ -94,8 +95,10 @@ MUST_CHECK enum err worker_make_keyset(struct worker *w, struct ruleset *rules,
 /* The set for every message that begins from now on. Its ring has been joined before, so that it
  * knows the write keys. Errors: ERR_NOMEM. */
 MUST_CHECK enum err worker_use_keyset(struct worker *w, struct keyset *k);
-/* TLS contexts for connections to etcd that are dialled from now on. References are taken. */
-void worker_give_tls(struct worker *w, struct net_tls *tls, struct net_tls *tls_http1);
+/* TLS contexts for connections to etcd that are dialled from now on. References are taken. Errors:
+ * ERR_NOMEM. */
+MUST_CHECK enum err worker_give_tls(struct worker *w, struct net_tls *tls,
+                                    struct net_tls *tls_http1);
 /* GOAWAY on every link; calls in flight finish, streams end with UNAVAILABLE after a second,
  * whatever is left ends so that all is over after limit_ms. Answered by WORKER_DRAINED. */
 void worker_drain(struct worker *w, uint64_t limit_ms);

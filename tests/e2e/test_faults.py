@@ -347,6 +347,54 @@ class Connections(Faults):
         self.assertEqual(watch.events(1)[0].kv.value, b"x")
         watch.cancel()
 
+    def test_goaway_ends_with_the_last_stream(self):
+        """A server that leaves the closing to us: the old connection is closed behind its last stream, however that
+        ends, and not before."""
+        raw = h2raw.Client(self.address)
+        self.addCleanup(raw.close)
+        endings = {"answer": lambda call, sid: call.finish(rpc.RangeResponse(header=self.fake.header())),
+                   "reset": lambda call, sid: call.rst(h2raw.CANCEL),
+                   "cancel": lambda call, sid: raw.send_rst(sid, h2raw.CANCEL)}
+        for name, end in endings.items():
+            with self.subTest(name):
+                held = []
+                self.script(KV + "Range", held.append, times=2)
+                request = h2raw.grpc_message(rpc.RangeRequest(key=self.plain()).SerializeToString())
+                ids = [raw.start(KV + "Range", request) for _ in range(2)]
+                wait_until(lambda: len(held) == 2, 5, "two calls")
+                held.sort(key=lambda call: call.id)
+                conn = held[0].conn
+                conn.send_goaway(held[1].id)
+                self.assertEqual(raw.call(KV + "Range", rpc.RangeRequest(key=b"x").SerializeToString()).status, 0)
+                end(held[0], ids[0])
+                raw.wait_for(lambda: raw.stream(ids[0]).done or name == "cancel", 5, "the first one's end")
+                time.sleep(0.3)
+                self.assertFalse(conn.closed)
+                held[1].finish(rpc.RangeResponse(header=self.fake.header()))
+                self.assertEqual(raw.wait(ids[1]).status, 0)
+                wait_until(lambda: conn.closed, 5, "the end of the connection")
+                self.assertEqual(raw.call(KV + "Range", rpc.RangeRequest(key=b"x").SerializeToString()).status, 0)
+
+    def test_goaway_of_a_client_ends_with_its_last_call(self):
+        held = []
+        self.script(KV + "Range", held.append, times=1)
+        raw = h2raw.Client(self.address)
+        self.addCleanup(raw.close)
+        sid = raw.start(KV + "Range", h2raw.grpc_message(rpc.RangeRequest(key=self.plain()).SerializeToString()))
+        wait_until(lambda: held, 5, "the call")
+        raw.send_goaway(0)
+        while raw.read(0.3):
+            pass
+        self.assertFalse(raw.closed)
+        held[0].finish(rpc.RangeResponse(header=self.fake.header()))
+        self.assertEqual(raw.wait(sid).status, 0)
+        for _ in range(100):
+            if raw.closed:
+                break
+            raw.read(0.05)
+        self.assertTrue(raw.closed)
+        wait_until(lambda: held[0].conn.closed, 5, "the end of the connection to etcd")
+
     def test_trailers_need_no_window(self):
         """A message that fills the client's window to the byte, and the status a moment later."""
         for settings, size in (({h2raw.INITIAL_WINDOW_SIZE: 1000}, 1000), ({h2raw.INITIAL_WINDOW_SIZE: 1 << 20}, 65535)):

@@ -10,6 +10,7 @@ import threading
 import time
 
 import harness  # first: it sets the path to tests/fake
+import bulk
 import h2raw
 from cryptography import x509
 from client import prefix_end
@@ -246,6 +247,60 @@ class Files(Base):
         self.assertSoon(proxy, publish)
         self.wait_sealed(proxy, self.secret(), self.keys[2].prefix)
 
+    def test_target_in_another_folder(self):
+        """encryption.yaml -> ../real/encryption.yaml, written in place and replaced there."""
+        real = self.folder("real") / "encryption.yaml"
+        self.write(real, self.text(3))
+        config = self.folder("link") / "encryption.yaml"
+        config.symlink_to(os.path.relpath(real, config.parent))
+        proxy = self.start_proxy(None, self.AUTO, config=config)
+        self.assertSoon(proxy, lambda i: real.write_text(self.text(i)))
+        self.assertSoon(proxy, lambda i: self.write(real, self.text(3 - i)))
+        self.wait_sealed(proxy, self.secret(), self.keys[1].prefix)
+
+    def test_switched_folder_on_the_way(self):
+        """As releases of a configuration are switched: current -> release-N, far above the file."""
+        base = self.folder("releases")
+
+        def publish(i):
+            release = base / f"release-{time.monotonic_ns()}"
+            (release / "etc" / "envelope").mkdir(parents=True)
+            self.write(release / "etc" / "envelope" / "encryption.yaml", self.text(i))
+            (base / "next").symlink_to(release.name)
+            (base / "next").rename(base / "current")
+        publish(3)
+        proxy = self.start_proxy(None, self.AUTO, config=base / "current" / "etc" / "envelope" / "encryption.yaml")
+        self.assertSoon(proxy, publish)
+        self.wait_sealed(proxy, self.secret(), self.keys[2].prefix)
+        # In place, where the link leads to by now.
+        self.assertSoon(proxy, lambda i: proxy.config.write_text(self.text(i)))
+
+    def test_missing_for_a_while(self):
+        proxy = self.start_proxy(self.text(3), self.AUTO)
+        proxy.config.unlink()
+        wait_until(lambda: self.failures(proxy) == 1, 10, "refusal")
+        self.assertSoon(proxy, lambda i: self.write(proxy.config, self.text(i)))
+
+    def test_what_was_never_refused_is_tried(self):
+        """A refusal is one of the content that it was made for, and only while the file has it."""
+        path = self.env.path(f"{self.name}.sock")
+        proxy = self.start_proxy(self.text(3), self.AUTO)
+        away = HEAD + rule(["secrets"], local(self.keys[0], self.keys[3]), kms_of(path, "away"), kms_of(self.kms.path))
+        self.write(proxy.config, "{{{")
+        wait_until(lambda: self.failures(proxy) == 1, 10, "refusal")
+        self.write(proxy.config, away)
+        wait_until(lambda: 'KMS check failed provider="away"' in proxy.process.log(), 10, "probation")
+        self.write(proxy.config, self.text(3))
+        wait_until(lambda: "changed before its KMS was reached" in proxy.process.log(), 10, "end of the probation")
+        self.addCleanup(harness.fake_kms.FakeKms(path).stop)
+        began = time.monotonic()
+        self.write(proxy.config, away)
+        wait_until(lambda: self.reloads(proxy) == 1, 30, "reload")
+        self.assertLess(time.monotonic() - began, 3 * SOON)
+        # The same bad content as before, with another one in between.
+        self.write(proxy.config, "{{{")
+        wait_until(lambda: self.failures(proxy) == 2, 10, "second refusal")
+
     def test_not_without_the_flag(self):
         proxy = self.start_proxy(self.text(3))
         self.write(proxy.config, self.text(0))
@@ -315,6 +370,61 @@ class Files(Base):
         proxy.client.put(self.secret(), b"x")
         self.assertEqual(watch.events(1)[0].kv.value, b"x")
         watch.cancel()
+
+    def test_bad_certificate_is_logged_once(self):
+        tls = self.env.tls(self.name)
+        flags = ["--cert-file", tls.path("server.crt"), "--key-file", tls.path("server.key"),
+                 "--trusted-ca-file", tls.path("ca.crt")]
+        proxy = self.start_proxy(self.text(3), *flags, tls=tls)
+        good = tls.path("server.crt").read_bytes()
+
+        def refusals():
+            return proxy.process.log().count("TLS files changed but cannot be used")
+
+        def put(content):
+            new = tls.path("server.crt.new")
+            new.write_bytes(content)
+            new.rename(tls.path("server.crt"))
+        for count, bad in enumerate((b"no certificate", b"nor this", b"no certificate"), 1):
+            put(bad)
+            wait_until(lambda: refusals() == count, 10, "refusal")
+            for _ in range(3):
+                tls.path("notes.txt").write_text("a neighbour")
+                put(bad)
+                time.sleep(0.25)
+            self.assertEqual(refusals(), count)
+        put(good)
+        time.sleep(2 * SOON)
+        self.assertEqual(self.serial(proxy, tls), self.serial_of(tls.path("server.crt")))
+        put(b"nor this")
+        wait_until(lambda: refusals() == 4, 10, "refusal behind a good one")
+        proxy.process.signal(signal.SIGHUP)
+        wait_until(lambda: refusals() == 5, 10, "answer to a signal")
+
+    def test_certificate_behind_links(self):
+        """server.crt -> ..data/server.crt, and ..data is switched: certificate and key at once."""
+        tls, volume = self.env.tls(self.name), self.folder("volume")
+
+        def publish():
+            folder = volume / f"..{time.monotonic_ns()}"
+            folder.mkdir()
+            for name in "server.crt", "server.key":
+                (folder / name).write_bytes(tls.path(name).read_bytes())
+            (volume / "..tmp").symlink_to(folder.name)
+            (volume / "..tmp").rename(volume / "..data")
+        publish()
+        far, ca = self.folder("far"), self.folder("ca") / "ca.crt"
+        ca.write_bytes(tls.path("ca.crt").read_bytes())
+        for name in "server.crt", "server.key":
+            (far / name).symlink_to(os.path.join("..", volume.name, "..data", name))
+        proxy = self.start_proxy(self.text(3), "--cert-file", far / "server.crt", "--key-file", far / "server.key",
+                                 "--trusted-ca-file", ca, tls=tls)
+        for _ in range(2):
+            tls.issue("server")
+            began = time.monotonic()
+            publish()
+            wait_until(lambda: self.serial(proxy, tls) == self.serial_of(tls.path("server.crt")), 10, "new certificate")
+            self.assertLess(time.monotonic() - began, 2 * SOON)
 
     def test_other_client_authority(self):
         """A new --trusted-ca-file: its clients come in, those of the old one don't any more."""
@@ -409,6 +519,24 @@ class Refused(Base):
         self.assertInForce(proxy, key, "configmaps")
         self.reload(proxy, HEAD + rule(["secrets"], local(Key("aesgcm", "other")), local(key)) +
                     rule(["'*.*'"], local(key)))
+
+    BUILTIN_GROUPS = [
+        "admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io", "apps", "autoscaling",
+        "batch", "certificates.k8s.io", "coordination.k8s.io", "discovery.k8s.io", "flowcontrol.apiserver.k8s.io",
+        "internal.apiserver.k8s.io", "networking.k8s.io", "node.k8s.io", "policy", "rbac.authorization.k8s.io",
+        "resource.k8s.io", "scheduling.k8s.io", "storage.k8s.io", "storagemigration.k8s.io"]
+
+    def test_wildcard_replaced_by_all_that_is_built_in(self):
+        """Custom resources of groups that nobody names lose their protection."""
+        key = Key("aesgcm", "k")
+        proxy = self.start_proxy(HEAD + rule(["'*.*'"], local(key)))
+        every = ["'*.'"] + [f"'*.{group}'" for group in self.BUILTIN_GROUPS]
+        self.refuse(proxy, HEAD + rule(every, local(key)), "--allow-unprotect")
+        for group in "example.com", "x.y", "x":
+            self.refuse(proxy, HEAD + rule(every + [f"'*.{group}'"], local(key)), "--allow-unprotect")
+        self.assertInForce(proxy, key, "example.com/things")
+        self.assertInForce(proxy, key, "x/things")
+        self.assertInForce(proxy, key, "x.y/things")
 
     def test_allow_unprotect(self):
         key = Key("aesgcm", "k")
@@ -536,6 +664,43 @@ class Load(Base):
         print(f"RSS {rss:.1f} MiB, +{grown:.1f} after 50 reloads", file=harness.sys.stderr)
         if not SANITIZED:
             self.assertLess(grown, 8)
+
+    def test_stuck_readers_keep_no_plugin_connections(self):
+        """A list that nobody reads holds its rule set, but not the plugin, and is right when it is read at last: its
+        keys are asked for then, over a connection that is made for that."""
+        files = self.files()
+        proxy = self.start_proxy(files[1])
+        keys = [self.secret(f"{i:02}") for i in range(24)]
+        values = [os.urandom(70000) for _ in keys]
+        for key, value in zip(keys, values):
+            self.raw.put(key, envelope.seal(key, value))  # a seed of its own each
+
+        def connections():
+            with open("/proc/net/unix", encoding="utf-8") as lines:  # the plugin's ends carry its path
+                return sum(line.split()[5] == "03" and line.rstrip().endswith(self.kms.path) for line in lines)
+        client, ids = h2raw.Client(proxy.address), []
+        self.addCleanup(client.close)
+        wait_until(lambda: connections() == 1, 5, "one connection")
+        for i in range(12):
+            sid = client.open(bulk.RANGE)
+            client.no_credit.add(sid)
+            client.send_data(sid, bulk.list_request(self.secret("")), True)
+            client.wait_for(lambda: len(client.stream(sid).data) >= 65535, 30, "a full window")
+            ids.append(sid)
+            self.reload(proxy, files[i % 2])
+        wait_until(lambda: connections() == 1, 5, f"one connection, not {connections()}")
+        decrypts = self.kms.calls["Decrypt"]
+        client.no_credit.clear()
+        for sid in ids:
+            client.send_window_update(sid, 1 << 24)
+        for sid in ids:
+            stream = client.wait(sid, 60)
+            self.assertEqual(stream.status, 0, (stream.reset, stream.message, len(stream.data)))
+            answer = bulk.rpc.RangeResponse.FromString(h2raw.split_messages(stream.data)[0][0])
+            self.assertEqual([kv.key for kv in answer.kvs], keys)
+            self.assertTrue([kv.value for kv in answer.kvs] == values)
+        self.assertGreater(self.kms.calls["Decrypt"], decrypts)
+        wait_until(lambda: connections() == 1, 5, "one connection")
 
     def test_end_while_reloading(self):
         """SIGTERM right behind SIGHUP, with key rings that have waited for keys."""

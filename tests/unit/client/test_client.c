@@ -596,6 +596,70 @@ static void test_many(void **state)
     teardown(&f);
 }
 
+/* A connection only while a call needs it, and one again for each that comes later. */
+static void test_rest(void **state)
+{
+    struct fix f;
+    struct answer a, b;
+
+    (void)state;
+    setup(&f);
+    f.on_end = serve_never;
+    server_start(&f);
+    (void)call(&f, BYTES_LIT("under way"), 3000, &a);
+    KIT_UNTIL(&f.k, f.server_count == 1 && f.server[0].recs_count == 1 &&
+                        f.server[0].last->end_count == 1);
+    client_rest(f.client);
+    kit_run_ms(&f.k, 50);
+    assert_non_null(f.server[0].c);
+    serve_echo(f.server[0].last);
+    KIT_UNTIL(&f.k, a.count == 1);
+    check(&a, ERR_OK, GRPC_OK);
+    KIT_UNTIL(&f.k, f.server[0].c == NULL);
+    f.on_end = serve_echo;
+    for (unsigned i = 1; i < 3; i++) {
+        (void)call(&f, BYTES_LIT("one"), 3000, &a);
+        (void)call(&f, BYTES_LIT("two"), 3000, &b);
+        KIT_UNTIL(&f.k, a.count == 1 && b.count == 1);
+        check(&a, ERR_OK, GRPC_OK);
+        check(&b, ERR_OK, GRPC_OK);
+        assert_int_equal(f.server_count, i + 1);
+        KIT_UNTIL(&f.k, f.server[i].c == NULL);
+    }
+    /* What ends without an answer. */
+    f.on_end = serve_never;
+    (void)call(&f, BYTES_LIT("x"), 100, &a);
+    client_cancel(call(&f, BYTES_LIT("x"), 3000, &b));
+    KIT_UNTIL(&f.k, a.count == 1 && f.server_count == 4 && f.server[3].c == NULL);
+    check(&a, ERR_TIMEOUT, GRPC_DEADLINE_EXCEEDED);
+    teardown(&f);
+}
+
+/* At once when there is nothing to do, and while the server does not answer. */
+static void test_rest_when_idle(void **state)
+{
+    struct fix f;
+    struct answer a;
+
+    (void)state;
+    setup(&f);
+    client_rest(f.client);
+    kit_run_ms(&f.k, 10);
+    (void)call(&f, BYTES_LIT("nobody there"), 100, &a);
+    KIT_UNTIL(&f.k, a.count == 1);
+    check(&a, ERR_UPSTREAM_AWAY, GRPC_UNAVAILABLE);
+    f.on_end = serve_echo;
+    server_start(&f);
+    (void)call(&f, BYTES_LIT("x"), 3000, &a);
+    client_rest(f.client);
+    KIT_UNTIL(&f.k, a.count == 1);
+    check(&a, ERR_OK, GRPC_OK);
+    KIT_UNTIL(&f.k, f.server[0].c == NULL);
+    kit_run_ms(&f.k, 100);
+    assert_int_equal(f.server_count, 1);
+    teardown(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -611,6 +675,8 @@ int main(void)
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_close_inside_fn),
         cmocka_unit_test(test_many),
+        cmocka_unit_test(test_rest),
+        cmocka_unit_test(test_rest_when_idle),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

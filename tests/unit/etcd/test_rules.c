@@ -3,7 +3,9 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -205,13 +207,149 @@ static void test_near(void **state)
     etcd_rules_free(r);
 }
 
+/* --- etcd_rules_lost ------------------------------------------------------------------------- */
+
+static char *lost(const struct etcd_rules *old, const struct etcd_rules *fresh)
+{
+    char *key;
+
+    assert_int_equal(etcd_rules_lost(old, fresh, &key), ERR_OK);
+    return key;
+}
+
+/* Each group of rules against each other one. */
+static void test_lost(void **state)
+{
+    const struct etcd_rule all[] = {{BYTES_LIT("/r"), false, &list_all}},
+                           dotless[] = {{BYTES_LIT("/r"), true, &list_all}},
+                           /* What stands for other custom groups must not be one that is named. */
+        named[] = {{BYTES_LIT("/r"), true, &list_a},
+                   {BYTES_LIT("/r/x.y"), false, &list_a},
+                   {BYTES_LIT("/r/example.com"), false, &list_a},
+                   {BYTES_LIT("/r/example.comx"), false, &list_a}},
+                           hole[] = {{BYTES_LIT("/r"), false, &list_a},
+                                     {BYTES_LIT("/r/x/y/z"), false, NULL}},
+                           both[] = {{BYTES_LIT("/r"), true, &list_b},
+                                     {BYTES_LIT("/r"), false, &list_a},
+                                     {BYTES_LIT("/r/more"), false, &list_a}};
+    struct etcd_rules *r[] = {make(all, 1),  make(dotless, 1), make(named, 4),
+                              make(hole, 2), make(both, 3),    make(NULL, 0)};
+    static const char *const want[6][6] = {
+        /* from all */ {NULL, "/r/example.com", "/r/example.comxx", "/r/x/y/z/example", NULL,
+                        "/r/example"},
+        /* dotless */ {NULL, NULL, NULL, "/r/x/y/z/example", NULL, "/r/example"},
+        /* named */
+        {NULL, "/r/example.com/example", NULL, "/r/x/y/z/example", NULL, "/r/example"},
+        /* hole */ {NULL, "/r/example.com", "/r/example.comxx", NULL, NULL, "/r/example"},
+        /* both */
+        {NULL, "/r/example.com", "/r/example.comxx", "/r/x/y/z/example", NULL, "/r/example"},
+        /* nothing */ {NULL, NULL, NULL, NULL, NULL, NULL}};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(r); i++) {
+        for (size_t k = 0; k < ARRAY_LEN(r); k++) {
+            char *key = lost(r[i], r[k]);
+
+            if (want[i][k] == NULL)
+                assert_null(key);
+            else
+                assert_non_null(key);
+            if (key != NULL)
+                assert_string_equal(key, want[i][k]);
+            free(key);
+        }
+    }
+    for (size_t i = 0; i < ARRAY_LEN(r); i++)
+        etcd_rules_free(r[i]);
+}
+
+static uint32_t seed = 20231;
+
+static unsigned pick(unsigned n)
+{
+    seed = seed * 1103515245u + 12345u;
+    return (seed >> 16) % n;
+}
+
+/* The first USED may stand in a prefix; keys have others, too. */
+static const char *const segments[] = {"a",        "a.b", "example", "example.com",
+                                       "examplex", "",    "z",       "z.z"};
+enum { USED = 6, SEGMENTS = 8, RULES = 6, PREFIX_MAX = 64 };
+
+static struct etcd_rules *random_rules(char text[RULES][PREFIX_MAX])
+{
+    struct etcd_rule v[RULES];
+    size_t n = pick(RULES + 1);
+
+    for (size_t i = 0; i < n; i++) {
+        unsigned depth = pick(4);
+
+        text[i][0] = '\0';
+        for (unsigned d = 0; d < depth; d++) {
+            size_t at = strlen(text[i]);
+
+            (void)snprintf(text[i] + at, PREFIX_MAX - at, "/%s", segments[pick(USED)]);
+        }
+        v[i] = (struct etcd_rule){bytes_str(text[i]), pick(2) == 0, pick(3) == 0 ? NULL : &list_a};
+    }
+    return make(v, n);
+}
+
+static bool has_lost(const struct etcd_rules *old, const struct etcd_rules *fresh, const char *key)
+{
+    return etcd_rules_find(old, bytes_str(key)) != NULL &&
+           etcd_rules_find(fresh, bytes_str(key)) == NULL;
+}
+
+/* Every key of up to so many segments. */
+static bool any_lost(const struct etcd_rules *old, const struct etcd_rules *fresh, char *key,
+                     unsigned depth)
+{
+    size_t at = strlen(key);
+    bool is = has_lost(old, fresh, key);
+
+    for (unsigned i = 0; i < SEGMENTS && depth > 0 && !is; i++) {
+        (void)snprintf(key + at, 2 * PREFIX_MAX - at, "/%s", segments[i]);
+        is = any_lost(old, fresh, key, depth - 1);
+    }
+    key[at] = '\0';
+    return is;
+}
+
+static void test_lost_is_exact(void **state)
+{
+    unsigned yes = 0, no = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < 4000; i++) {
+        char old_text[RULES][PREFIX_MAX], fresh_text[RULES][PREFIX_MAX];
+        char brute[2 * PREFIX_MAX] = "";
+        struct etcd_rules *old = random_rules(old_text);
+        struct etcd_rules *fresh = random_rules(fresh_text);
+        char *key = lost(old, fresh);
+
+        if (key == NULL) {
+            assert_false(any_lost(old, fresh, brute, 4));
+            no++;
+        } else {
+            assert_true(has_lost(old, fresh, key));
+            yes++;
+        }
+        free(key);
+        etcd_rules_free(old);
+        etcd_rules_free(fresh);
+    }
+    assert_true(yes > 500 && no > 500);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_whole_segments), cmocka_unit_test(test_longest_wins),
         cmocka_unit_test(test_dotless),        cmocka_unit_test(test_empty),
         cmocka_unit_test(test_touch),          cmocka_unit_test(test_touch_never_misses),
-        cmocka_unit_test(test_near),
+        cmocka_unit_test(test_near),           cmocka_unit_test(test_lost),
+        cmocka_unit_test(test_lost_is_exact),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -736,6 +736,56 @@ static void without_state_for_10_s_reads_fail(void **state)
     assert_int_equal(f.fake.decrypt.calls, 0);
 }
 
+/* --- at rest ---------------------------------------------------------------------------------- */
+
+static void at_rest_there_is_no_connection_but_for_a_read(void **state)
+{
+    struct wish w;
+    struct dek *dek;
+    unsigned checks = f.fake.status.calls;
+
+    (void)state;
+    assert_false(list_is_empty(&f.fake.conns));
+    kms_manager_rest(f.manager);
+    pass_ms(50);
+    assert_true(list_is_empty(&f.fake.conns));
+    assert_int_equal(keyring_write_key(f.rings[0], &f.provider, &dek), ERR_OK);
+    for (int i = 0; i < 2; i++) {
+        w = fetch(i, i == 0 ? SECRET_A : SECRET_B);
+        assert_int_equal(w.wait.err, ERR_OK);
+        dek_drop(w.wait.dek);
+        pass_ms(50);
+        assert_true(list_is_empty(&f.fake.conns));
+    }
+    assert_int_equal(f.fake.decrypt.calls, 2);
+    /* Gone for a while: waited out, as ever. */
+    fake_gone(&f.fake);
+    assert_int_equal(get(0, "a third seed of thirty-two bytes", &w), ERR_AGAIN);
+    pass_ms(200);
+    fake_listen(&f.fake);
+    until_true(&w.is_done);
+    assert_int_equal(w.wait.err, ERR_OK);
+    dek_drop(w.wait.dek);
+    assert_int_equal(f.fake.status.calls, checks);
+}
+
+/* Nobody polls a plugin that was never well, so the one who waits for it has it checked. */
+static void at_rest_without_state_a_read_still_waits(void **state)
+{
+    struct wish w;
+
+    (void)state;
+    kms_manager_rest(f.manager);
+    assert_int_equal(get(0, SECRET_A, &w), ERR_AGAIN);
+    pass_ms(700);
+    assert_false(w.is_done);
+    f.fake.status.how = FAKE_ANSWERS;
+    until_true(&w.is_done);
+    assert_int_equal(w.wait.err, ERR_OK);
+    dek_drop(w.wait.dek);
+    assert_in_range(w.took_ms, 700, 3000);
+}
+
 /* --- making ----------------------------------------------------------------------------------- */
 
 static void unusable_options_are_refused(void **state)
@@ -801,6 +851,8 @@ int main(void)
         TEST(a_full_cache_makes_room_in_the_secret_memory),
         TEST_ILL(reads_wait_for_the_first_good_check),
         TEST_ILL(without_state_for_10_s_reads_fail),
+        TEST(at_rest_there_is_no_connection_but_for_a_read),
+        TEST_ILL(at_rest_without_state_a_read_still_waits),
         TEST(unusable_options_are_refused),
         TEST(a_manager_without_plugins_is_primed_at_once),
     };
