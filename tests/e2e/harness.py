@@ -164,20 +164,25 @@ class Tls:
             self.issue(name)
 
     def make(self, name, key, issuer, ca=False):
-        now = datetime.datetime.utcnow()
+        """Signs and writes a certificate that is complete in RFC 5280's sense: Python 3.13 insists on it."""
+        now = datetime.datetime.now(datetime.timezone.utc)
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.ca_key.public_key())
         builder = (x509.CertificateBuilder().subject_name(subject)
                    .issuer_name(issuer.subject if issuer else subject)
                    .public_key(key.public_key()).serial_number(x509.random_serial_number())
                    .not_valid_before(now - datetime.timedelta(hours=1))
                    .not_valid_after(now + datetime.timedelta(days=2))
-                   .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True))
-        if ca:
-            builder = builder.add_extension(x509.KeyUsage(
-                digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False,
-                key_encipherment=False, data_encipherment=False, key_agreement=False,
-                encipher_only=False, decipher_only=False), critical=True)
-        else:
+                   .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+                   .add_extension(x509.KeyUsage(
+                       digital_signature=True, key_cert_sign=ca, crl_sign=ca, content_commitment=False,
+                       key_encipherment=False, data_encipherment=False, key_agreement=False,
+                       encipher_only=False, decipher_only=False), critical=True)
+                   .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+                   .add_extension(authority, critical=False))
+        if not ca:
+            builder = builder.add_extension(x509.ExtendedKeyUsage([
+                x509.oid.ExtendedKeyUsageOID.SERVER_AUTH, x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
             builder = builder.add_extension(x509.SubjectAlternativeName([
                 x509.DNSName("localhost"), x509.DNSName(name),
                 x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
