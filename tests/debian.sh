@@ -26,7 +26,10 @@ done
 
 # In a mount and process namespace of its own: mounts and whatever a test leaves running end with it.
 if [ -z "${ENVELOPE_IN_NAMESPACE:-}" ]; then
-    [ "$keep" = yes ] || root=$(mktemp -d "${TMPDIR:-/var/tmp}/debian-$release.XXXXXX")
+    if [ "$keep" = no ]; then
+        root=$(mktemp -d "${TMPDIR:-/var/tmp}/debian-$release.XXXXXX")
+        chmod 755 "$root" # apt's own user reads there
+    fi
     status=0
     ENVELOPE_IN_NAMESPACE=1 unshare --mount --pid --fork --kill-child "$0" "$release" --root "$root" -- "$@" || status=$?
     [ "$keep" = yes ] || rm -rf --one-file-system "$root"

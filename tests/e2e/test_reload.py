@@ -220,16 +220,19 @@ class Files(Base):
         super().setUp()
         self.keys = [Key("aesgcm", f"key{i}") for i in range(4)]
 
+    @harness.timing
     def test_written_in_place(self):
         proxy = self.start_proxy(self.text(3), self.AUTO)
         self.assertSoon(proxy, lambda i: proxy.config.write_text(self.text(i)))
         self.wait_sealed(proxy, self.secret(), self.keys[2].prefix)
 
+    @harness.timing
     def test_replaced_by_rename(self):
         proxy = self.start_proxy(self.text(3), self.AUTO)
         self.assertSoon(proxy, lambda i: self.write(proxy.config, self.text(i)))
         self.wait_sealed(proxy, self.secret(), self.keys[2].prefix)
 
+    @harness.timing
     def test_symlink_swap_of_a_volume(self):
         """As the kubelet does it: encryption.yaml -> ..data/encryption.yaml, ..data -> ..version."""
         volume = self.folder("volume")
@@ -288,6 +291,7 @@ class Files(Base):
     def serial_of(path):
         return x509.load_pem_x509_certificate(path.read_bytes()).serial_number
 
+    @harness.timing
     def test_server_certificate(self):
         tls = self.env.tls(self.name)
         flags = ["--cert-file", tls.path("server.crt"), "--key-file", tls.path("server.key"),
