@@ -50,6 +50,7 @@ if [ ! -e "$root/etc/debian_version" ] || [ -d "$root/debootstrap" ]; then
     [ ! -d /usr/local/share/ca-certificates ] ||
         cp -r /usr/local/share/ca-certificates/. "$root/usr/local/share/ca-certificates/"
     chroot "$root" update-ca-certificates >/dev/null 2>&1
+    printf '127.0.0.1 localhost\n::1 localhost\n' >"$root/etc/hosts" # as the installer does
 fi
 
 mount -t proc proc "$root/proc"
