@@ -120,6 +120,7 @@ class TwoProxies(Base):
         cls.ways = [tap.Tap(cls.etcd.port), tap.Tap(cls.etcd.port)]
         cls.proxies = [cls.env.proxy([way.url], cls.config, name=f"proxy{i}") for i, way in enumerate(cls.ways)]
 
+    @harness.timing
     def test_400_puts_with_one_etcd_stopped(self):
         """A client with two endpoints; the etcd behind the first goes away. None fails after the first second."""
         target = "ipv4:" + ",".join(f"127.0.0.1:{p.port}" for p in self.proxies)
