@@ -66,15 +66,15 @@ apt_mirror() {
 # installed, so that no service starts. With a MIRROR: through an apt configuration of its own that
 # knows this mirror only.
 etcd_download() {
-    local dir=$1 release=$2 mirror=${3:-} work options=()
+    local dir=$1 release=$2 mirror=${3:-} work options=(-o APT::Sandbox::User=root)
     work=$(mktemp -d)
     chmod 755 "$work" # apt's own user writes here
     if [ -n "$mirror" ]; then
         mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/parts"
         echo "deb $mirror $release main" >"$work/sources.list"
-        options=(-o "Dir::Etc::SourceList=$work/sources.list" -o "Dir::Etc::SourceParts=$work/parts"
+        options+=(-o "Dir::Etc::SourceList=$work/sources.list" -o "Dir::Etc::SourceParts=$work/parts"
             -o "Dir::State::Lists=$work/lists" -o "Dir::Cache=$work/cache"
-            -o Acquire::Languages=none -o Acquire::Retries=3 -o APT::Sandbox::User=)
+            -o Acquire::Languages=none -o Acquire::Retries=3)
         apt-get -qq "${options[@]}" update >&2 || { rm -rf "$work"; return 1; }
     fi
     if ! (cd "$work" && apt-get -qq "${options[@]}" download etcd-server etcd-client >&2); then
@@ -118,20 +118,26 @@ etcd_ready() {
     as_root apt-get -qq update >&2 && etcd_download "$dir" "$codename"
 }
 
-# promtool_ready DIR: promtool of Debian's prometheus, unpacked into DIR and not installed, so that no
-# service starts. Sets promtool.
+# promtool_ready DIR: promtool, unpacked into DIR and not installed, so that no service starts. Debian 13 has a package
+# of this name, in Debian 12 it is a part of prometheus. Sets promtool.
 promtool_ready() {
-    local dir=$1 work
+    local dir=$1 work package=prometheus
     promtool=$(command -v promtool || echo "$dir/promtool")
     [ ! -x "$promtool" ] || return 0
     command -v apt-get >/dev/null || return 1
+    apt_knows prometheus || as_root apt-get -qq update >&2 || true
+    ! apt_knows promtool || package=promtool
     work=$(mktemp -d)
     chmod 755 "$work"
-    (cd "$work" && { apt-get -qq download prometheus >&2 || { as_root apt-get -qq update >&2 &&
-        apt-get -qq download prometheus >&2; }; }) && dpkg -x "$work"/prometheus_*.deb "$work/root" &&
+    (cd "$work" && apt-get -qq -o APT::Sandbox::User=root download "$package" >&2) &&
+        dpkg -x "$work/${package}_"*.deb "$work/root" &&
         mkdir -p "$dir" && mv "$work/root/usr/bin/promtool" "$dir/"
     rm -rf "$work"
     [ -x "$promtool" ]
+}
+
+apt_knows() {
+    apt-cache show "$1" >/dev/null 2>&1
 }
 
 etcd_is_old() {

@@ -3,13 +3,15 @@
  *   1. log_write formats it into a buffer on the stack;
  *   2. one write(2) of at most PIPE_BUF bytes puts it whole into a non-blocking pipe;
  *   3. the writer thread copies the pipe to stderr and may block there as long as it likes.
- * Failure modes: pipe full -> the line is dropped and counted; stderr gone -> the writer goes on
- * reading, so nobody upstream of it ever waits. */
+ * Failure modes: pipe full -> the line is dropped and counted; stderr gone or its disk full -> the
+ * writer goes on reading, so nobody upstream of it ever waits, and counts what it could not write.
+ * The next line that gets out follows one that says how many are missing. */
 #include "base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -30,40 +32,115 @@ static struct {
     enum log_format format;
     int pipe[2]; /* -1 while the writer does not run */
     pthread_t thread;
+    uint64_t lost; /* dropped lines that no line has told of yet; any thread */
+    bool is_torn;  /* the writer's: what stderr has ends within a line */
 } logger = {.level = LOG_INFO, .pipe = {-1, -1}};
 
-static void write_all(int fd, const char *p, size_t n)
-{
-    while (n > 0) {
-        ssize_t done = write(fd, p, n);
+static size_t format_line(char line[static LINE_MAX_BYTES], enum log_level level, const char *msg,
+                          const char *details);
 
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done <= 0)
-            return;
-        p += done;
-        n -= (size_t)done;
+static void drop_lines(uint64_t n)
+{
+    metric_add(METRIC_log_dropped_total, n);
+    __atomic_fetch_add(&logger.lost, n, __ATOMIC_RELAXED);
+}
+
+/* Returns how many bytes got out. Waits for a stderr that somebody made non-blocking. */
+static size_t write_all(int fd, const char *p, size_t n)
+{
+    struct pollfd room = {.fd = fd, .events = POLLOUT};
+    size_t at = 0;
+
+    while (at < n) {
+        ssize_t done = write(fd, p + at, n - at);
+
+        if (done > 0)
+            at += (size_t)done;
+        else if (done < 0 && errno == EAGAIN)
+            (void)poll(&room, 1, -1);
+        else if (done == 0 || errno != EINTR)
+            return at;
     }
+    return at;
+}
+
+/* --- the writer thread ------------------------------------------------------------------------ */
+
+/* Whole lines. Returns how many bytes got out. */
+static size_t put_out(const char *lines, size_t n)
+{
+    size_t done;
+
+    if (logger.is_torn && write_all(STDERR_FILENO, "\n", 1) != 1)
+        return 0;
+    logger.is_torn = false;
+    done = write_all(STDERR_FILENO, lines, n);
+    logger.is_torn = done > 0 && lines[done - 1] != '\n';
+    return done;
+}
+
+/* Says how many lines are missing. False when that does not get out either. */
+static bool tell_lost(void)
+{
+    uint64_t lost = __atomic_exchange_n(&logger.lost, 0, __ATOMIC_RELAXED);
+    char line[LINE_MAX_BYTES], details[40];
+    size_t n;
+
+    if (lost == 0)
+        return true;
+    snprintf(details, sizeof details, "count=%llu", (unsigned long long)lost);
+    n = format_line(line, LOG_WARN, "log lines were dropped", details);
+    if (put_out(line, n) == n)
+        return true;
+    __atomic_fetch_add(&logger.lost, lost, __ATOMIC_RELAXED);
+    return false;
+}
+
+static void write_lines(const char *p, size_t n)
+{
+    size_t done = tell_lost() ? put_out(p, n) : 0;
+    uint64_t lost = 0;
+
+    for (size_t i = done; i < n; i++)
+        lost += p[i] == '\n';
+    if (lost > 0)
+        drop_lines(lost);
+    else
+        (void)tell_lost(); /* of those that found the pipe full meanwhile */
 }
 
 static void *writer_main(void *arg)
 {
     char buf[65536];
     int fd = *(int *)arg;
+    size_t have = 0;
     sigset_t all;
 
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, NULL);
     for (;;) {
-        ssize_t n = read(fd, buf, sizeof buf);
+        ssize_t n = read(fd, buf + have, sizeof buf - have);
+        const char *last;
+        size_t whole;
 
         if (n < 0 && errno == EINTR)
             continue;
-        if (n <= 0)
+        if (n <= 0) {
+            (void)tell_lost();
             return NULL;
-        write_all(STDERR_FILENO, buf, (size_t)n);
+        }
+        have += (size_t)n;
+        last = memrchr(buf, '\n', have); /* a read may end within a line, which is 2 KiB at most */
+        if (last == NULL)
+            continue;
+        whole = (size_t)(last - buf) + 1;
+        write_lines(buf, whole);
+        memmove(buf, buf + whole, have - whole);
+        have -= whole;
     }
 }
+
+/* --- start and stop --------------------------------------------------------------------------- */
 
 enum err log_start(enum log_level level, enum log_format format)
 {
@@ -93,17 +170,25 @@ bool log_is_on(enum log_level level)
     return level >= logger.level;
 }
 
-bool log_rate_ok(struct log_rate *rate)
+bool log_rate_ok(struct log_rate *rate, enum log_level level, const char *msg)
 {
     struct timespec now;
-    uint64_t seen;
+    uint64_t seen, left_out;
 
     clock_gettime(CLOCK_MONOTONIC, &now);
     seen = __atomic_load_n(&rate->second, __ATOMIC_RELAXED);
-    if (seen == (uint64_t)now.tv_sec)
+    if (seen == (uint64_t)now.tv_sec ||
+        !__atomic_compare_exchange_n(&rate->second, &seen, (uint64_t)now.tv_sec, false,
+                                     __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+        metric_add(METRIC_log_left_out_total, 1);
+        __atomic_fetch_add(&rate->left_out, 1, __ATOMIC_RELAXED);
         return false;
-    return __atomic_compare_exchange_n(&rate->second, &seen, (uint64_t)now.tv_sec, false,
-                                       __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    }
+    left_out = __atomic_exchange_n(&rate->left_out, 0, __ATOMIC_RELAXED);
+    if (left_out > 0)
+        log_write(level, "lines were left out", "count=%llu of=\"%s\"",
+                  (unsigned long long)left_out, msg);
+    return true;
 }
 
 /* Appends s to buf as the inside of a JSON string; cuts where room ends. */
@@ -122,12 +207,38 @@ static size_t json_escape(char *buf, size_t cap, size_t at, const char *s)
     return at;
 }
 
-void log_write(enum log_level level, const char *msg, const char *fmt, ...)
+static size_t format_line(char line[static LINE_MAX_BYTES], enum log_level level, const char *msg,
+                          const char *details)
 {
     static const char *const names[] = {"debug", "info", "warn", "error"};
-    char line[LINE_MAX_BYTES], details[DETAILS_MAX_BYTES], stamp[40];
     struct timespec now;
+    char stamp[40];
     struct tm tm;
+    size_t n;
+    int len;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &tm);
+    strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &tm);
+    if (logger.format == LOG_JSON) {
+        n = (size_t)snprintf(line, LINE_MAX_BYTES,
+                             "{\"ts\":\"%s.%03ldZ\",\"level\":\"%s\",\"msg\":\"", stamp,
+                             now.tv_nsec / 1000000, names[level]);
+        n = json_escape(line, LINE_MAX_BYTES - 32, n, msg);
+        n += (size_t)snprintf(line + n, LINE_MAX_BYTES - n, "\",\"details\":\"");
+        n = json_escape(line, LINE_MAX_BYTES - 4, n, details);
+        return n + (size_t)snprintf(line + n, LINE_MAX_BYTES - n, "\"}\n");
+    }
+    len = snprintf(line, LINE_MAX_BYTES, "%s.%03ldZ %-5s %s%s%s\n", stamp, now.tv_nsec / 1000000,
+                   names[level], msg, details[0] ? " " : "", details);
+    n = len < LINE_MAX_BYTES ? (size_t)len : LINE_MAX_BYTES - 1;
+    line[n - 1] = '\n';
+    return n;
+}
+
+void log_write(enum log_level level, const char *msg, const char *fmt, ...)
+{
+    char line[LINE_MAX_BYTES], details[DETAILS_MAX_BYTES];
     va_list ap;
     size_t n;
 
@@ -136,28 +247,10 @@ void log_write(enum log_level level, const char *msg, const char *fmt, ...)
     va_start(ap, fmt);
     logfmt_vwrite(details, sizeof details, fmt, ap);
     va_end(ap);
-    clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &tm);
-    strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &tm);
-    if (logger.format == LOG_JSON) {
-        n = (size_t)snprintf(line, sizeof line, "{\"ts\":\"%s.%03ldZ\",\"level\":\"%s\",\"msg\":\"",
-                             stamp, now.tv_nsec / 1000000, names[level]);
-        n = json_escape(line, sizeof line - 32, n, msg);
-        n += (size_t)snprintf(line + n, sizeof line - n, "\",\"details\":\"");
-        n = json_escape(line, sizeof line - 4, n, details);
-        n += (size_t)snprintf(line + n, sizeof line - n, "\"}\n");
-    } else {
-        int len =
-            snprintf(line, sizeof line, "%s.%03ldZ %-5s %s%s%s\n", stamp, now.tv_nsec / 1000000,
-                     names[level], msg, details[0] ? " " : "", details);
-
-        n = (size_t)len < sizeof line ? (size_t)len : sizeof line - 1;
-        line[n - 1] = '\n';
-    }
-    if (logger.pipe[1] < 0)
-        write_all(STDERR_FILENO, line, n);
-    else if (write(logger.pipe[1], line, n) != (ssize_t)n)
-        metric_add(METRIC_log_dropped_total, 1);
+    n = format_line(line, level, msg, details);
+    if (logger.pipe[1] < 0 ? write_all(STDERR_FILENO, line, n) != n
+                           : write(logger.pipe[1], line, n) != (ssize_t)n)
+        drop_lines(1);
 }
 
 const char *log_key(const void *key, size_t n, char out[static LOG_KEY_MAX])

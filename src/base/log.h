@@ -2,8 +2,9 @@
 /* Receives: one event with its fields. Gives: one line on stderr, text or JSON.
  * Owns: a pipe and the thread that drains it. Thread: any.
  *
- * A caller never waits: when the pipe is full the line is dropped and counted
- * (metric log_dropped_total), so a stuck terminal or a full disk delays no request.
+ * A caller never waits: when the pipe is full, or stderr takes nothing, the line is dropped and
+ * counted (metric log_dropped_total), so a stuck terminal or a full disk delays no request. The
+ * first line that gets out again follows one that says how many are missing.
  * Never log bytes of values, DEKs, wrapped DEKs: lengths and ids only. Names of etcd keys (of
  * secrets, that is) at level debug only, hashed above it: status_log_text. */
 #ifndef BASE_LOG_H
@@ -33,18 +34,21 @@ void log_write(enum log_level level, const char *msg, const char *fmt, ...) PRIN
             log_write(LOG_##level, msg, __VA_ARGS__);                                              \
     } while (0)
 
-/* At most one line a second per place in the code, for what a peer can cause at will. */
+/* At most one line a second per place in the code, for what a peer can cause at will. Those left
+ * out are counted (metric log_left_out_total), and the next line follows one that says how many. */
 #define LOG_RATED(level, msg, ...)                                                                 \
     do {                                                                                           \
         static struct log_rate rate_;                                                              \
-        if (log_is_on(LOG_##level) && log_rate_ok(&rate_))                                         \
+        if (log_is_on(LOG_##level) && log_rate_ok(&rate_, LOG_##level, msg))                       \
             log_write(LOG_##level, msg, __VA_ARGS__);                                              \
     } while (0)
 
 struct log_rate {
-    uint64_t second; /* used with atomic builtins: several workers share a place */
+    uint64_t second; /* both are used with atomic builtins: several workers share a place */
+    uint64_t left_out;
 };
-bool log_rate_ok(struct log_rate *rate);
+/* False, and counted, when this second had its line. msg: the line's. */
+bool log_rate_ok(struct log_rate *rate, enum log_level level, const char *msg);
 
 /* Percent-encodes an etcd key for texts (RFC 3986 unreserved and '/' stay), cut at 256 bytes of
  * output. out is NUL-terminated. Returns out. */

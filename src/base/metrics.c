@@ -7,7 +7,7 @@
 #include <stdatomic.h>
 
 #define BLOCKS 320 /* more than there are threads; if not, the last one is shared */
-#define SLOTS (METRIC_COUNT + ERR_COUNT)
+#define SLOTS ((uint32_t)METRIC_COUNT + (uint32_t)ERR_COUNT)
 
 struct block {
     _Alignas(64) _Atomic uint64_t slots[SLOTS];

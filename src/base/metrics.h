@@ -15,7 +15,8 @@
     X(values_sealed_total, counter, "Values sealed")                                               \
     X(values_opened_total, counter, "Values opened")                                               \
     X(identity_reads_total, counter, "Protected values that were plaintext in etcd")               \
-    X(log_dropped_total, counter, "Log lines dropped because the log was not drained")             \
+    X(log_dropped_total, counter, "Log lines dropped because stderr took them too slowly or not")  \
+    X(log_left_out_total, counter, "Log lines left out because their kind had one in that second") \
     X(links, gauge, "Client connections now open")                                                 \
     X(held_bytes, gauge, "Bytes of memory that messages on their way hold now")                    \
     X(kms_unwraps_total, counter, "Decrypt calls made to KMS plugins")                             \

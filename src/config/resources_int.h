@@ -24,6 +24,7 @@ MUST_CHECK enum err config__take_rule(struct key_rules *r, enum key_rule_kind ki
                                       struct group_resource gr, const size_t *indexes,
                                       size_t index_count);
 /* A line of its own among the warnings. Errors: ERR_NOMEM. */
-MUST_CHECK enum err config__add_warning(struct key_rules *r, const char *fmt, va_list args);
+MUST_CHECK enum err config__add_warning(struct key_rules *r, const char *fmt, va_list args)
+    PRINTF_LIKE(2, 0);
 
 #endif

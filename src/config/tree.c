@@ -150,7 +150,7 @@ void config__report_init(struct report *r, char *buf, size_t cap)
 }
 
 /* Appends; what has no room is cut. */
-static void put(struct report *r, const char *fmt, va_list args)
+static void PRINTF_LIKE(2, 0) put(struct report *r, const char *fmt, va_list args)
 {
     int n;
 

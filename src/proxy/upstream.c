@@ -4,7 +4,8 @@
  *   - refused, unreachable, TLS failure: next endpoint at once, 50 ms after each round; after 1 s
  * with every endpoint tried: DEAD;
  *   - an endpoint that accepts but does not answer: its attempt is cut (3 s, or 1 s with more than
- * one; when a lost connection is redialled, its part of the time that calls wait);
+ * one; when a lost connection is redialled, its part of the time that calls wait, or what is left
+ * of it);
  *   - the ready connection is lost: its streams have had their on_close, dialling begins again, at
  * once if it lived for longer than 50 ms;
  *   - GOAWAY: the connection goes on for its streams while the next one is dialled, and is closed
@@ -19,6 +20,7 @@
 #define ATTEMPT_ALONE_MS 3000
 #define ATTEMPT_OF_MANY_MS 1000
 #define ATTEMPT_AGAIN_MS 250 /* at least, when calls may wait for it */
+#define ATTEMPT_LATE_MS 200  /* how far one may go beyond the time that calls wait */
 /* etcd's TLS port sends frames up to what we announce: fewer headers on large answers. */
 #define UPSTREAM_FRAME_SIZE (1024 * 1024)
 
@@ -163,10 +165,18 @@ static uint64_t attempt_limit_ms(const struct upstream *u)
 {
     size_t count = u->worker->env->etcd_url_count;
     uint64_t part = LIMIT_UPSTREAM_WAIT_MS / count;
+    uint64_t now = loop_now_ms(&u->worker->loop);
+    uint64_t left = now < u->deadline_ms ? u->deadline_ms - now : 0;
 
     if (u->ready_ms == 0) /* the client waits for our SETTINGS, not for an answer */
         return count > 1 ? ATTEMPT_OF_MANY_MS : ATTEMPT_ALONE_MS;
-    return part > ATTEMPT_AGAIN_MS ? part : ATTEMPT_AGAIN_MS;
+    if (part < ATTEMPT_AGAIN_MS)
+        part = ATTEMPT_AGAIN_MS;
+    /* An endpoint that refused for a while and then is silent gets no second wait; but each is
+     * tried once. */
+    if (u->attempts > count && part > left + ATTEMPT_LATE_MS)
+        return left + ATTEMPT_LATE_MS;
+    return part;
 }
 
 static void dial_next(struct upstream *u)

@@ -66,6 +66,7 @@ class Flow(harness.E2E):
             print(f"{self.name}: {self.proxy.process.rss_mib():.1f} MiB now, peak {self.proxy.process.peak_mib():.1f}")
             self.assertLess(self.proxy.process.rss_mib(), limit)
 
+    @harness.timing
     def test_reader_at_1_mib_per_second_beside_gets(self):
         """On the same connection: its stream's window is opened at that pace."""
         client = self.connect()
@@ -90,6 +91,7 @@ class Flow(harness.E2E):
         self.assertQuick(self.gets(self.connect(), 20, 0.01))
         client.send_rst(sid, h2raw.CANCEL)
 
+    @harness.timing
     def test_24_mib_unread_list_beside_gets(self):
         client = self.connect()
         sid = client.open(bulk.RANGE)
@@ -106,6 +108,7 @@ class Flow(harness.E2E):
         bulk.check(rpc.RangeResponse.FromString(h2raw.split_messages(stream.data)[0][0]),
                    [k for k in self.keys if k.startswith(self.part)], self.size)
 
+    @harness.timing
     def test_24_mib_unread_watch_beside_gets(self):
         """A stuck watcher: etcd keeps its events, the proxy does not."""
         client = self.connect()
@@ -135,6 +138,7 @@ class Flow(harness.E2E):
         for event in events:
             self.assertEqual(event.kv.value, bulk.value_of(event.kv.key, size))
 
+    @harness.timing
     def test_unread_socket(self):
         """A client that does not read at all, with a window that would take everything."""
         client = self.connect(settings={h2raw.INITIAL_WINDOW_SIZE: 0x7fffffff})
@@ -145,6 +149,7 @@ class Flow(harness.E2E):
         self.assertQuick(self.gets(self.connect()))
         self.assertSmall(96)
 
+    @harness.timing
     def test_many_stuck_readers(self):
         clients = []
         for _ in range(10):
@@ -167,6 +172,7 @@ class Flow(harness.E2E):
         if not DIRECT:
             harness.wait_until(lambda: self.proxy.process.fd_count() < 60, 10, "closed descriptors")
 
+    @harness.timing
     def test_slow_writer(self):
         """A request that comes byte by byte holds up nobody, and is stored whole."""
         client = self.connect()

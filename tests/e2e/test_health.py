@@ -238,6 +238,7 @@ class States(Admin):
         etcd.start()
         wait_until(lambda: self.get("/readyz", proxy)[0] == 200, 6, "ready proxy")
 
+    @harness.timing
     def test_etcd_that_hangs(self):
         etcd = self.env.etcd(name="hanging")
         proxy = self.start_proxy(servers=[etcd.url])

@@ -92,6 +92,7 @@ class Calls(Kms):
         self.assertEqual(second.client.value(self.secret()), VALUE)
         self.assertEqual(self.kms.decrypted[-1][2], self.kms.annotations)
 
+    @harness.timing
     def test_deks_of_a_list_are_asked_for_together(self):
         for i in range(40):
             key = self.secret(f"{i:02}")
@@ -117,6 +118,7 @@ class Away(Kms):
             self.assertSealed(self.secret(str(i)), VALUE)
         self.assertNothingClear()
 
+    @harness.timing
     def test_cold_key_with_the_plugin_gone(self):
         """A read waits at most 10 s and says FAILED_PRECONDITION; unprotected keys and known DEKs go on meanwhile."""
         proxy = self.start_proxy()
@@ -154,6 +156,7 @@ class Away(Kms):
         except harness.grpc.RpcError:
             return False
 
+    @harness.timing
     def test_plugin_away_at_the_start(self):
         """Unprotected keys are served; protected writes are UNAVAILABLE and nothing goes to etcd; reads wait."""
         self.kms.stop()
@@ -181,6 +184,7 @@ class Away(Kms):
             self.assertEqual(error.code(), Code.UNAVAILABLE)
             return False
 
+    @harness.timing
     def test_slow_plugin_delays_nobody_else(self):
         proxy = self.start_proxy()
         proxy.client.put(self.secret("known"), VALUE)
@@ -501,6 +505,7 @@ class Watching(Kms):
             self.assertEqual(seen, keys)
             self.assertIn(bad.decode(), answer.cancel_reason)
 
+    @harness.timing
     def test_key_that_does_not_come(self):
         """At most 10 s, then the stream says FAILED_PRECONDITION."""
         proxy = self.start_proxy()

@@ -66,6 +66,7 @@ class Writes(KmsV1):
         self.assertEqual(self.kms.calls["v1.Version"], 1)
         self.assertEqual(self.kms.calls["v1.Decrypt"], 1)  # the check's: what was written is in the cache
 
+    @harness.timing
     def test_the_keys_of_a_txn_are_asked_for_at_once(self):
         proxy = self.start_proxy(self.entry(), flags=V1_WRITES)
         self.kms.delay["v1.Encrypt"] = 0.3
@@ -92,6 +93,7 @@ class Writes(KmsV1):
             self.assertEqual(envelope.unseal_v1(record.key, record.value)[0], VALUE)
         self.assertEqual(len(self.raw.list(self.secret("")).kvs), 200)
 
+    @harness.timing
     def test_plugin_away_or_unwilling(self):
         """A write is refused within the plugin's timeout, and not sent to etcd."""
         proxy = self.start_proxy(self.entry(timeout="1s"), flags=V1_WRITES)

@@ -221,16 +221,19 @@ class Files(Base):
         super().setUp()
         self.keys = [Key("aesgcm", f"key{i}") for i in range(4)]
 
+    @harness.timing
     def test_written_in_place(self):
         proxy = self.start_proxy(self.text(3), self.AUTO)
         self.assertSoon(proxy, lambda i: proxy.config.write_text(self.text(i)))
         self.wait_sealed(proxy, self.secret(), self.keys[2].prefix)
 
+    @harness.timing
     def test_replaced_by_rename(self):
         proxy = self.start_proxy(self.text(3), self.AUTO)
         self.assertSoon(proxy, lambda i: self.write(proxy.config, self.text(i)))
         self.wait_sealed(proxy, self.secret(), self.keys[2].prefix)
 
+    @harness.timing
     def test_symlink_swap_of_a_volume(self):
         """As the kubelet does it: encryption.yaml -> ..data/encryption.yaml, ..data -> ..version."""
         volume = self.folder("volume")
@@ -247,6 +250,7 @@ class Files(Base):
         self.assertSoon(proxy, publish)
         self.wait_sealed(proxy, self.secret(), self.keys[2].prefix)
 
+    @harness.timing
     def test_target_in_another_folder(self):
         """encryption.yaml -> ../real/encryption.yaml, written in place and replaced there."""
         real = self.folder("real") / "encryption.yaml"
@@ -258,6 +262,7 @@ class Files(Base):
         self.assertSoon(proxy, lambda i: self.write(real, self.text(3 - i)))
         self.wait_sealed(proxy, self.secret(), self.keys[1].prefix)
 
+    @harness.timing
     def test_switched_folder_on_the_way(self):
         """As releases of a configuration are switched: current -> release-N, far above the file."""
         base = self.folder("releases")
@@ -275,12 +280,14 @@ class Files(Base):
         # In place, where the link leads to by now.
         self.assertSoon(proxy, lambda i: proxy.config.write_text(self.text(i)))
 
+    @harness.timing
     def test_missing_for_a_while(self):
         proxy = self.start_proxy(self.text(3), self.AUTO)
         proxy.config.unlink()
         wait_until(lambda: self.failures(proxy) == 1, 10, "refusal")
         self.assertSoon(proxy, lambda i: self.write(proxy.config, self.text(i)))
 
+    @harness.timing
     def test_what_was_never_refused_is_tried(self):
         """A refusal is one of the content that it was made for, and only while the file has it."""
         path = self.env.path(f"{self.name}.sock")
@@ -343,6 +350,7 @@ class Files(Base):
     def serial_of(path):
         return x509.load_pem_x509_certificate(path.read_bytes()).serial_number
 
+    @harness.timing
     def test_server_certificate(self):
         tls = self.env.tls(self.name)
         flags = ["--cert-file", tls.path("server.crt"), "--key-file", tls.path("server.key"),
@@ -401,6 +409,7 @@ class Files(Base):
         proxy.process.signal(signal.SIGHUP)
         wait_until(lambda: refusals() == 5, 10, "answer to a signal")
 
+    @harness.timing
     def test_certificate_behind_links(self):
         """server.crt -> ..data/server.crt, and ..data is switched: certificate and key at once."""
         tls, volume = self.env.tls(self.name), self.folder("volume")

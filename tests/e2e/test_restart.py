@@ -47,6 +47,7 @@ class Restart(Base):
         self.assertEqual([k.value for k in second.client.list(self.secret("")).kvs],
                          [b"value %d" % i for i in range(100)])
 
+    @harness.timing
     def test_same_unix_socket_after_sigkill(self):
         listen = [f"unix://{self.env.path('again.sock')}"]
         first = self.start_proxy(listen=listen)
@@ -119,6 +120,7 @@ class TwoProxies(Base):
         cls.ways = [tap.Tap(cls.etcd.port), tap.Tap(cls.etcd.port)]
         cls.proxies = [cls.env.proxy([way.url], cls.config, name=f"proxy{i}") for i, way in enumerate(cls.ways)]
 
+    @harness.timing
     def test_400_puts_with_one_etcd_stopped(self):
         """A client with two endpoints; the etcd behind the first goes away. None fails after the first second."""
         target = "ipv4:" + ",".join(f"127.0.0.1:{p.port}" for p in self.proxies)
@@ -151,6 +153,7 @@ class TwoProxies(Base):
 
 
 class Shutdown(Base):
+    @harness.timing
     def test_sigterm_when_idle(self):
         for number in (signal.SIGTERM, signal.SIGINT):
             proxy = self.start_proxy()
@@ -203,6 +206,7 @@ class Shutdown(Base):
         self.assertEqual(self.raw.list(self.secret(""), count_only=True).count, count)
         client.close()
 
+    @harness.timing
     def test_watches_end_with_unavailable(self):
         """Clients resume then; nothing else makes them do so."""
         proxy = self.start_proxy(flags=["--shutdown-timeout", "1s"])
@@ -215,6 +219,7 @@ class Shutdown(Base):
         self.assertEqual(proxy.process.popen.wait(10), 0)
         self.assertLess(time.monotonic() - started, 6)
 
+    @harness.timing
     def test_clients_that_never_read_are_within_the_time(self):
         """A window of zero and no reads: what they are owed never leaves."""
         proxy = self.start_proxy(flags=["--shutdown-timeout", "4s"])
@@ -230,6 +235,7 @@ class Shutdown(Base):
         self.assertEqual(proxy.process.popen.wait(10), 0)
         self.assertLess(time.monotonic() - started, 4.3)
 
+    @harness.timing
     def test_second_signal_exits_at_once(self):
         proxy = self.start_proxy()
         watch = proxy.client.watch(self.secret())

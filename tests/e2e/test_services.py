@@ -37,6 +37,7 @@ class Leases(harness.E2E):
         self.client.put(self.secret(), b"short", lease=lease)
         wait_until(lambda: self.client.value(self.secret()) is None, 10, "expiry")
 
+    @harness.timing
     def test_keep_alive(self):
         one, two = self.client.grant(60).ID, self.client.grant(60).ID
         stream = self.client.keep_alive()
@@ -206,6 +207,7 @@ class Http1(harness.E2E):
 
 
 class Calls(harness.E2E):
+    @harness.timing
     def test_deadline_of_the_client(self):
         """The client's own time-out is the client's; etcd may say so first."""
         started = time.monotonic()

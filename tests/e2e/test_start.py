@@ -101,6 +101,7 @@ class Pipes(Base):
         proxy.client.put(self.secret(), b"x", timeout=1)
         self.assertSealed(self.secret(), b"x")
 
+    @harness.timing
     def test_writer_that_never_ends(self):
         fifo = self.env.path("endless.yaml")
         os.mkfifo(fifo, 0o600)

@@ -111,6 +111,7 @@ class Limits(Base):
         self.assertEqual(self.limit_of(self.start_proxy("--max-concurrent-streams", "25").address),
                          (25, h2raw.REFUSED_STREAM))
 
+    @harness.timing
     def test_what_an_idle_stream_costs(self):
         count = COUNT if SANITIZED else 10000
         proxy = self.start_proxy("--workers", "1")

@@ -29,7 +29,7 @@ FOREIGN_FILES = {
 }
 FOREIGN_NAMES = {
     "ETCD_ENVELOPE_SERVICE_HOST": "Kubernetes makes it for a Service", "close_notify": "RFC 8446",
-    "all_verify_interface_header_sets": "cmake", "sa_mask": "sigaction(2)",
+    "all_verify_interface_header_sets": "cmake", "sa_mask": "sigaction(2)", "io_uring": "io_uring(7)",
 }
 
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]")

@@ -204,6 +204,27 @@ class Checks(unittest.TestCase):
             done = subprocess.run([sys.executable, HERE / "check_names.py", empty], capture_output=True)
             self.assertEqual(done.returncode, 1)
 
+    def timing(self, body, mark="", helper=""):
+        """Exit status for an end-to-end test with this body."""
+        lines = ["class A:", *(f"    {line}" for line in helper.splitlines()), f"    {mark}", "    def test_it(self):",
+                 "        started = time.monotonic()", f"        {body}"]
+        self.tree.write("tests/e2e/test_a.py", "\n".join(lines) + "\n")
+        return self.tree.run("check_timing.py")[0]
+
+    def test_timing_needs_its_mark(self):
+        for body in ("self.assertLess(time.monotonic() - started, 3)",
+                     "took, n = time.monotonic() - started, 1; self.assertLess(took, 3)",
+                     "times = []; times.append(time.monotonic() - started); self.assertLess(max(times), 3)",
+                     "self.assertQuick(started)"):
+            helper = "def assertQuick(self, began):\n    self.assertLess(time.monotonic() - began, 1)"
+            self.assertEqual(self.timing(body, helper=helper), 1, body)
+            self.assertEqual(self.timing(body, "@harness.timing", helper), 0, body)
+
+    def test_timing_without_a_bound_is_no_timing(self):
+        for body in ("self.assertGreater(time.monotonic() - started, 3)", "self.assertLess(size, 3)"):
+            self.assertEqual(self.timing(body), 0, body)
+            self.assertEqual(self.timing(body, "@harness.timing"), 1, body)
+
     def test_format_finds_a_misformatted_file(self):
         self.tree.write(".clang-format", "BasedOnStyle: LLVM\n")
         for folder in ("tests", "bench"):

@@ -119,7 +119,7 @@ static void too_many_keys_are_refused(void **state)
     assert_non_null(text);
     for (unsigned i = 0; i <= KEYFILE_KEYS_MAX; i++)
         n += (size_t)sprintf(text + n, "%c%c%s\n", 'A' + (int)(i / 26), 'A' + (int)(i % 26),
-                             KEY_COUNT + 2);
+                             &KEY_COUNT[2]);
     assert_int_equal(parse(text, &s), ERR_CONFIG);
     assert_non_null(strstr(why, "128"));
     text[KEYFILE_KEYS_MAX * 45] = '\0';
