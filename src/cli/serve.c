@@ -6,9 +6,9 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "cli/cli_int.h"
-#include "cli/rules.h"
-#include "cli/serve_admin.h"
-#include "proxy/server.h"
+#include "policy/load.h"
+#include "pages/pages.h"
+#include "server/server.h"
 
 #define WHY_MAX 4096
 
@@ -20,9 +20,9 @@ static int refuse(int status, const char *why)
 
 static int serve_with(const struct settings *o)
 {
-    static const struct server_source source = {.load = cli_rules_reload};
+    static const struct server_source source = {.load = policy_reload};
     char why[WHY_MAX] = "";
-    struct serve_admin *admin;
+    struct pages *admin;
     struct server_hooks hooks;
     struct ruleset *rules;
     int status;
@@ -34,9 +34,9 @@ static int serve_with(const struct settings *o)
         return refuse(CLI_USAGE,
                       "--encryption-provider-config is needed: without it nothing would be "
                       "encrypted");
-    if (!serve_admin_check(o, why, sizeof why))
+    if (!pages_check(o, why, sizeof why))
         return refuse(CLI_USAGE, why);
-    if (cli_rules_load(o, &rules, why, sizeof why) != ERR_OK) {
+    if (policy_load(o, &rules, why, sizeof why) != ERR_OK) {
         fprintf(stderr, "etcd-envelope: %s: %s\n", o->encryption_provider_config, why);
         return CLI_ERROR;
     }
@@ -47,10 +47,10 @@ static int serve_with(const struct settings *o)
         file_is_read_once(o->encryption_provider_config))
         LOG(WARN, "no automatic reload: the configuration is a pipe, which can be read only once",
             "file=\"%s\"", o->encryption_provider_config);
-    admin = serve_admin_new(o);
-    hooks = serve_admin_hooks(admin);
+    admin = pages_new(o);
+    hooks = pages_hooks(admin);
     status = server_run(o, &source, &hooks, rules, why, sizeof why);
-    serve_admin_free(admin);
+    pages_free(admin);
     log_stop();
     return status == 0 ? CLI_OK : refuse(status, why);
 }

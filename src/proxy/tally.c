@@ -13,7 +13,7 @@
 #include "base/metrics.h"
 #include "base/registry.h"
 #include "kms/text.h"
-#include "proxy/ruleset.h"
+#include "policy/ruleset.h"
 
 #define POST_MS 200u
 #define ENTRIES_MAX 256u /* of a kind: then the batch is posted at once */

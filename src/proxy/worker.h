@@ -11,7 +11,7 @@
 #include "loop/mailbox.h"
 #include "net/tls.h"
 #include "proxy/env.h"
-#include "proxy/ruleset.h"
+#include "policy/ruleset.h"
 #include "proxy/tally.h"
 
 /* A rule set with this worker's key ring for it. A message ends with the set that its plan was made

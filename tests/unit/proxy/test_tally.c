@@ -12,7 +12,7 @@
 
 #include "base/metrics.h"
 #include "base/registry.h"
-#include "proxy/ruleset.h"
+#include "policy/ruleset.h"
 
 struct fixture {
     struct loop loop;

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pages/configz.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A double-quoted YAML scalar. */
+static void write_quoted(FILE *f, const char *text)
+{
+    fputc('"', f);
+    for (; *text != '\0'; text++) {
+        unsigned char c = (unsigned char)*text;
+
+        if (c == '"' || c == '\\')
+            fprintf(f, "\\%c", c);
+        else if (c < 0x20 || c == 0x7f)
+            fprintf(f, "\\x%02x", c);
+        else
+            fputc(c, f);
+    }
+    fputc('"', f);
+}
+
+static void write_field(FILE *f, const char *indent, const char *name, const char *value)
+{
+    fprintf(f, "%s%s: ", indent, name);
+    write_quoted(f, value);
+    fputc('\n', f);
+}
+
+static enum err write_settings(const struct settings *settings, FILE *f)
+{
+    char *text = NULL;
+    size_t len;
+    FILE *lines = open_memstream(&text, &len);
+
+    if (lines == NULL)
+        return ERR_NOMEM;
+    settings_write(settings, lines);
+    fclose(lines);
+    if (text == NULL)
+        return ERR_NOMEM;
+    fputs("settings:\n", f);
+    for (char *line = text, *end; *line != '\0'; line = end + 1) {
+        end = strchr(line, '\n');
+        fprintf(f, "  %.*s\n", (int)(end - line), line);
+    }
+    free(text);
+    return ERR_OK;
+}
+
+static void write_kms(const struct enc_provider *p, FILE *f)
+{
+    char timeout[32];
+
+    snprintf(timeout, sizeof timeout, "%llums", (unsigned long long)p->timeout_ms);
+    fputs("      - kms:\n", f);
+    write_field(f, "          ", "apiVersion", p->kms_version == 1 ? "v1" : "v2");
+    write_field(f, "          ", "name", p->name);
+    write_field(f, "          ", "endpoint", p->endpoint);
+    write_field(f, "          ", "timeout", timeout);
+    if (p->kms_version == 1)
+        fprintf(f, "          cachesize: %d\n", p->cache_size);
+}
+
+static void write_provider(const struct enc_provider *p, FILE *f)
+{
+    static const char *const names[] = {"none", "identity", "kms", "aesgcm", "aescbc", "secretbox"};
+
+    if (p->kind == ENC_KMS) {
+        write_kms(p, f);
+        return;
+    }
+    fprintf(f, "      - %s:", names[p->kind]);
+    if (p->key_count == 0) {
+        fputs(" {}\n", f);
+        return;
+    }
+    fputs("\n          keys:\n", f);
+    for (size_t i = 0; i < p->key_count; i++) {
+        write_field(f, "            - ", "name", p->keys[i].name);
+        write_field(f, "              ", "secret", "(redacted)");
+    }
+}
+
+enum err pages__configz_write(const struct server *server, const struct settings *settings, FILE *f)
+{
+    const struct ruleset *rules = server_rules(server);
+    const struct enc_config *c = rules == NULL ? NULL : rules->config;
+
+    if (c != NULL)
+        write_field(f, "", "config-hash", c->hash);
+    if (c != NULL)
+        fputs("encryption:\n", f);
+    for (size_t i = 0; c != NULL && i < c->entry_count; i++) {
+        const struct enc_entry *e = &c->entries[i];
+
+        fputs("  - resources:\n", f);
+        for (size_t k = 0; k < e->resource_count; k++) {
+            fputs("      - ", f);
+            write_quoted(f, e->resources[k]);
+            fputc('\n', f);
+        }
+        fputs("    providers:\n", f);
+        for (size_t k = 0; k < e->provider_count; k++)
+            write_provider(&e->providers[k], f);
+    }
+    return write_settings(settings, f);
+}

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives: the running server. Gives: the body of /configz: the settings and the encryption
+ * configuration in use, as YAML, without any secret. Owns: nothing. Thread: control. */
+#ifndef PAGES_CONFIGZ_H
+#define PAGES_CONFIGZ_H
+
+#include <stdio.h>
+
+#include "server/status.h"
+
+/* Errors: ERR_NOMEM. */
+MUST_CHECK enum err pages__configz_write(const struct server *server,
+                                         const struct settings *settings, FILE *f);
+
+#endif

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A check calls every server at once; the first good answer ends it, else the last bad one does.
+ * Connections are kept, and made anew when the TLS files changed. Failure modes: no memory for a
+ * call: that server counts as one that did not answer. */
+#include "pages/etcd_health.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/registry.h"
+#include "client/client.h"
+#include "kms/text.h"
+
+#define CHECK_MS 2000u
+#define RESULT_MS 1000u
+
+struct one {
+    struct etcd_health *owner;
+    const struct net_url *url;
+    struct client *client;
+    struct client_call *call; /* NULL: not asked, or answered */
+    char why[256];
+};
+
+struct etcd_health {
+    struct server *server;
+    struct net_tls *tls; /* the connections' */
+    bool was_checked, is_checking;
+    uint64_t checked_ms;
+    char why[ETCD_HEALTH_WHY];
+    size_t count;
+    struct one ones[];
+};
+
+static void drop_clients(struct etcd_health *h)
+{
+    for (size_t i = 0; i < h->count; i++) {
+        if (h->ones[i].client != NULL)
+            client_close(h->ones[i].client);
+        h->ones[i].client = NULL;
+        h->ones[i].call = NULL;
+    }
+    if (h->tls != NULL)
+        net_tls_drop(h->tls);
+    h->tls = NULL;
+}
+
+static void end_check(struct etcd_health *h, bool is_good)
+{
+    size_t at = 0;
+
+    h->is_checking = false;
+    h->was_checked = true;
+    h->checked_ms = loop_now_ms(server_loop(h->server));
+    h->why[0] = '\0';
+    for (size_t i = 0; !is_good && i < h->count && at + 1 < sizeof h->why; i++) {
+        char url[NET_URL_MAX];
+
+        snprintf(h->why + at, sizeof h->why - at, "%s%s: %s", i > 0 ? "; " : "",
+                 net_url_text(h->ones[i].url, url), h->ones[i].why);
+        at += strlen(h->why + at);
+    }
+    registry_set(REGISTRY_ETCD_HEALTHY, NO_LABELS, is_good ? 1 : 0);
+    for (size_t i = 0; i < h->count; i++) {
+        if (h->ones[i].call != NULL)
+            client_cancel(h->ones[i].call);
+        h->ones[i].call = NULL;
+    }
+}
+
+/* With users and passwords on, etcd refuses us, but it takes a working etcd to do so. */
+static bool is_good(const struct client_answer *a)
+{
+    return a->err == ERR_OK &&
+           (a->status == GRPC_OK || a->status == GRPC_PERMISSION_DENIED ||
+            a->status == GRPC_UNAUTHENTICATED || a->status == GRPC_INVALID_ARGUMENT);
+}
+
+static void end_if_over(struct etcd_health *h)
+{
+    for (size_t i = 0; i < h->count; i++)
+        if (h->ones[i].call != NULL)
+            return;
+    if (h->is_checking)
+        end_check(h, false);
+}
+
+static void on_answer(void *arg, const struct client_answer *a)
+{
+    struct one *one = arg;
+
+    one->call = NULL;
+    kms_rpc_text(a->status, a->message, one->why, sizeof one->why);
+    if (is_good(a))
+        end_check(one->owner, true);
+    else
+        end_if_over(one->owner);
+}
+
+enum err pages__etcd_client_new(struct server *server, size_t i, struct net_tls *tls,
+                                struct client **out)
+{
+    const struct net_url *url = &server_env(server)->etcd_urls[i];
+    char authority[sizeof url->host + sizeof url->port + 4];
+
+    if (url->is_unix)
+        snprintf(authority, sizeof authority, "localhost");
+    else
+        snprintf(authority, sizeof authority, "%s:%s", url->host, url->port);
+    return client_new(server_loop(server), url, url->is_tls ? tls : NULL, authority, out);
+}
+
+static enum err ask(struct one *one)
+{
+    /* RangeRequest { key(1): "health" } */
+    static const struct bytes request = BYTES_LIT("\x0a\x06health");
+    struct etcd_health *h = one->owner;
+
+    if (one->client == NULL)
+        TRY(pages__etcd_client_new(h->server, (size_t)(one - h->ones), h->tls, &one->client));
+    return client_call(one->client, "/etcdserverpb.KV/Range", request, CHECK_MS, on_answer, one,
+                       &one->call);
+}
+
+void pages__etcd_health_check(struct etcd_health *h)
+{
+    struct net_tls *tls = server_etcd_tls(h->server);
+
+    if (h->is_checking ||
+        (h->was_checked && loop_now_ms(server_loop(h->server)) - h->checked_ms < RESULT_MS))
+        return;
+    if (tls != h->tls) {
+        drop_clients(h);
+        h->tls = tls == NULL ? NULL : net_tls_ref(tls);
+    }
+    h->is_checking = true;
+    for (size_t i = 0; i < h->count; i++) {
+        enum err e = ask(&h->ones[i]);
+
+        if (e != ERR_OK)
+            snprintf(h->ones[i].why, sizeof h->ones[i].why, "%s", err_reason(e));
+    }
+    end_if_over(h);
+}
+
+bool pages__etcd_health_is_checking(const struct etcd_health *h)
+{
+    return h->is_checking;
+}
+
+const char *pages__etcd_health_why(const struct etcd_health *h)
+{
+    return h->was_checked ? h->why : "not checked yet";
+}
+
+enum err pages__etcd_health_new(struct server *server, struct etcd_health **out)
+{
+    const struct proxy_env *env = server_env(server);
+    struct etcd_health *h = calloc(1, sizeof *h + env->etcd_url_count * sizeof h->ones[0]);
+
+    if (h == NULL)
+        return ERR_NOMEM;
+    h->server = server;
+    h->count = env->etcd_url_count;
+    for (size_t i = 0; i < h->count; i++) {
+        h->ones[i].owner = h;
+        h->ones[i].url = &env->etcd_urls[i];
+    }
+    *out = h;
+    return ERR_OK;
+}
+
+void pages__etcd_health_close(struct etcd_health *h)
+{
+    h->is_checking = false;
+    drop_clients(h);
+    free(h);
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives: nothing. Gives: whether etcd answers, and if not, why. Owns: a connection to each of
+ * --etcd-servers. Thread: control.
+ *
+ * Asked is what etcd's own health check asks: a linearizable read of the key "health", which only a
+ * member with a leader answers. One server that answers is enough, as a link takes any of them. A
+ * result counts for a second. */
+#ifndef PAGES_ETCD_HEALTH_H
+#define PAGES_ETCD_HEALTH_H
+
+#include "server/status.h"
+
+#define ETCD_HEALTH_WHY 1024
+
+struct client;
+struct etcd_health;
+
+/* A client of the i-th of --etcd-servers; tls is for a URL that is https. Errors: ERR_NOMEM. */
+MUST_CHECK enum err pages__etcd_client_new(struct server *server, size_t i, struct net_tls *tls,
+                                           struct client **out);
+
+MUST_CHECK enum err pages__etcd_health_new(struct server *server, struct etcd_health **out);
+void pages__etcd_health_close(struct etcd_health *h);
+/* Begins a check unless one is under way or the last result is young. */
+void pages__etcd_health_check(struct etcd_health *h);
+bool pages__etcd_health_is_checking(const struct etcd_health *h);
+/* Of the last check: "" when etcd answered. */
+const char *pages__etcd_health_why(const struct etcd_health *h);
+
+#endif

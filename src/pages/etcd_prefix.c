@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The happy path: ask for one key under the prefix. There is one, or etcd holds none at all as of
+ * the same revision: all is well. Else there are only others: warn. Then the connection goes.
+ * Failure modes: a server that does not answer: the next one, for ever, with pauses; an answer that
+ * is an error, as from an etcd with users and passwords: the look is given up. */
+#include "pages/etcd_prefix.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "pages/etcd_health.h"
+#include "client/client.h"
+#include "pb/pb.h"
+
+#define CALL_MS 10000u
+#define PAUSE_MS 5000u
+#define REQUEST_MAX 1024u
+
+enum step {
+    STEP_PREFIX, /* is there a key under the prefix? */
+    STEP_ALL,    /* there is none: is there any other? */
+    STEP_OVER
+};
+
+struct etcd_prefix {
+    struct server *server;
+    struct client *client;
+    struct client_call *call;
+    struct loop_timer timer; /* the next step: never taken from inside of the client's callback */
+    enum step step;
+    size_t server_at;
+    uint64_t revision; /* of the first answer: a key that is written meanwhile changes nothing */
+};
+
+/* --- the two questions ------------------------------------------------------------------------ */
+
+static size_t put_varint_field(uint8_t *out, uint32_t number, uint64_t v)
+{
+    size_t n = pb_put_varint(out, pb_tag(number, PB_VARINT));
+
+    return n + pb_put_varint(out + n, v);
+}
+
+static size_t put_text_field(uint8_t *out, uint32_t number, struct bytes head, char last)
+{
+    size_t n = pb_put_varint(out, pb_tag(number, PB_LEN));
+
+    n += pb_put_varint(out + n, head.n + 1);
+    if (head.n > 0)
+        memcpy(out + n, head.p, head.n);
+    out[n + head.n] = (uint8_t)last;
+    return n + head.n + 1;
+}
+
+/* RangeRequest: key 1, range_end 2, limit 3, revision 4, keys_only 8. From "PREFIX/" to before
+ * "PREFIX0", which is the next character; or from "\0" to "\0", which means all. */
+static struct bytes make_request(const struct etcd_prefix *p, const char *root,
+                                 uint8_t out[static REQUEST_MAX])
+{
+    struct bytes head = p->step == STEP_PREFIX ? bytes_str(root) : bytes_of(NULL, 0);
+    size_t n = put_text_field(out, 1, head, p->step == STEP_PREFIX ? '/' : '\0');
+
+    n += put_text_field(out + n, 2, head, p->step == STEP_PREFIX ? '/' + 1 : '\0');
+    n += put_varint_field(out + n, 3, 1);
+    if (p->step == STEP_ALL)
+        n += put_varint_field(out + n, 4, p->revision);
+    n += put_varint_field(out + n, 8, 1);
+    return bytes_of(out, n);
+}
+
+/* RangeResponse: header 1 (revision 3), kvs 2. */
+static bool read_answer(struct bytes body, bool *has_key, uint64_t *revision)
+{
+    struct pb_span f, h;
+    enum pb_result r;
+
+    *has_key = false;
+    *revision = 0;
+    while ((r = pb_span_next(&body, &f)) == PB_FIELD) {
+        *has_key |= f.number == 2;
+        if (f.number != 1 || f.wire != PB_LEN)
+            continue;
+        while ((r = pb_span_next(&f.value, &h)) == PB_FIELD)
+            if (h.number == 3 && h.wire == PB_VARINT)
+                *revision = h.varint;
+        if (r == PB_BAD)
+            return false;
+    }
+    return r == PB_END;
+}
+
+/* --- steps ------------------------------------------------------------------------------------ */
+
+static void step_later(struct etcd_prefix *p, enum step step, uint64_t ms)
+{
+    p->step = step;
+    if (loop_timer_start(server_loop(p->server), &p->timer, ms) != ERR_OK)
+        LOG(DEBUG, "no look at the etcd prefix: out of memory", "%s", "");
+}
+
+static void take_answer(struct etcd_prefix *p, const struct client_answer *a)
+{
+    uint64_t revision;
+    bool has_key;
+
+    if (a->status != GRPC_OK || !read_answer(a->body, &has_key, &revision)) {
+        LOG(DEBUG, "no look at the etcd prefix: etcd refuses to be read", "status=%s",
+            grpc_status_name(a->status));
+        step_later(p, STEP_OVER, 0);
+        return;
+    }
+    if (p->step == STEP_PREFIX && !has_key && revision > 0) {
+        p->revision = revision;
+        step_later(p, STEP_ALL, 0);
+        return;
+    }
+    if (p->step == STEP_ALL && has_key)
+        LOG(WARN,
+            "etcd holds keys, but none under --etcd-prefix: if kube-apiserver's --etcd-prefix is "
+            "another one, nothing that it writes is sealed",
+            "prefix=\"%s\"", server_rules(p->server)->key_rules->root);
+    step_later(p, STEP_OVER, 0);
+}
+
+static void on_answer(void *arg, const struct client_answer *a)
+{
+    struct etcd_prefix *p = arg;
+
+    p->call = NULL;
+    if (a->err == ERR_OK && a->status != GRPC_UNAVAILABLE) {
+        take_answer(p, a);
+        return;
+    }
+    p->server_at = (p->server_at + 1) % server_env(p->server)->etcd_url_count;
+    step_later(p, STEP_PREFIX, PAUSE_MS);
+}
+
+static void drop_client(struct etcd_prefix *p)
+{
+    if (p->client != NULL)
+        client_close(p->client);
+    p->client = NULL;
+    p->call = NULL;
+}
+
+static void on_timer(struct loop_timer *t)
+{
+    struct etcd_prefix *p = CONTAINER_OF(t, struct etcd_prefix, timer);
+    const struct ruleset *rules = server_rules(p->server);
+    uint8_t request[REQUEST_MAX];
+    enum err e = ERR_OK;
+
+    if (p->step != STEP_ALL) /* another server, or nothing more to ask */
+        drop_client(p);
+    if (p->step == STEP_OVER || rules == NULL || strlen(rules->key_rules->root) > REQUEST_MAX / 4)
+        return;
+    if (p->client == NULL)
+        e = pages__etcd_client_new(p->server, p->server_at, server_etcd_tls(p->server), &p->client);
+    if (e == ERR_OK)
+        e = client_call(p->client, "/etcdserverpb.KV/Range",
+                        make_request(p, rules->key_rules->root, request), CALL_MS, on_answer, p,
+                        &p->call);
+    if (e != ERR_OK)
+        step_later(p, STEP_PREFIX, PAUSE_MS);
+}
+
+enum err pages__prefix_look(struct server *server, struct etcd_prefix **out)
+{
+    struct etcd_prefix *p = calloc(1, sizeof *p);
+
+    *out = p;
+    if (p == NULL)
+        return ERR_NOMEM;
+    p->server = server;
+    loop_timer_init(&p->timer, on_timer);
+    step_later(p, STEP_PREFIX, 0);
+    return ERR_OK;
+}
+
+void pages__prefix_close(struct etcd_prefix *p)
+{
+    if (p == NULL)
+        return;
+    drop_client(p);
+    loop_timer_fini(&p->timer);
+    free(p);
+}

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives: the running server. Gives: the body of /metrics. Owns: nothing. Thread: control. */
+#ifndef PAGES_METRICS_H
+#define PAGES_METRICS_H
+
+#include <stdio.h>
+
+#include "server/status.h"
+
+/* At the start: what does not change, and the hash of the configuration. */
+void pages__metrics_init(const struct server *server);
+/* Brings up to date what is looked at only now, then writes everything. Errors: ERR_NOMEM. */
+MUST_CHECK enum err pages__metrics_write(const struct server *server, FILE *f);
+
+#endif

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The listener for those who run the proxy. It is set up when everything else is, so that whoever
+ * gets an answer gets a true one. Failure modes: a URL that cannot be listened on ends the start;
+ * certificates that cannot be read later leave those from before in use. */
+#include "pages/pages.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "pages/etcd_prefix.h"
+#include "pages/configz.h"
+#include "pages/health.h"
+#include "pages/metrics.h"
+
+struct pages {
+    const struct settings *settings;
+    struct server *server;
+    struct admin *admin;
+    struct health *health;
+    struct etcd_prefix *prefix;
+    struct net_tls *tls; /* http/1.1 alone: a client that offers h2, too, would get it else */
+    char tls_hash[72];   /* of the files that it was made of */
+};
+
+/* --- routes ---------------------------------------------------------------------------------- */
+
+static void on_health(void *arg, struct admin_reply *reply, const struct http1_request *r)
+{
+    const struct pages *a = arg;
+
+    pages__health_ask(a->health, reply, r);
+}
+
+static void send_stream(struct admin_reply *reply, enum err e, const char *type, FILE *f,
+                        char **text, const size_t *len)
+{
+    if (f != NULL && fclose(f) == 0 && e == ERR_OK && *text != NULL)
+        admin_reply_send(reply, 200, type, bytes_of(*text, *len));
+    else
+        admin_reply_send(reply, 500, "text/plain; charset=utf-8", BYTES_LIT("out of memory\n"));
+    free(*text);
+}
+
+static void on_metrics(void *arg, struct admin_reply *reply, const struct http1_request *r)
+{
+    const struct pages *a = arg;
+    char *text = NULL;
+    size_t len = 0;
+    FILE *f = open_memstream(&text, &len);
+    enum err e = f == NULL ? ERR_NOMEM : pages__metrics_write(a->server, f);
+
+    (void)r;
+    send_stream(reply, e, "text/plain; version=0.0.4; charset=utf-8", f, &text, &len);
+}
+
+static void on_configz(void *arg, struct admin_reply *reply, const struct http1_request *r)
+{
+    const struct pages *a = arg;
+    char *text = NULL;
+    size_t len = 0;
+    FILE *f = open_memstream(&text, &len);
+    enum err e = f == NULL ? ERR_NOMEM : pages__configz_write(a->server, a->settings, f);
+
+    (void)r;
+    send_stream(reply, e, "application/yaml", f, &text, &len);
+}
+
+static void on_version(void *arg, struct admin_reply *reply, const struct http1_request *r)
+{
+    static const char body[] =
+        "{\"name\":\"etcd-envelope\",\"gitVersion\":\"v" ENVELOPE_VERSION
+        "\",\"version\":\"" ENVELOPE_VERSION "\",\"compiler\":\"" ENVELOPE_COMPILER
+        "\",\"platform\":\"" ENVELOPE_PLATFORM "\"}\n";
+
+    (void)arg, (void)r;
+    admin_reply_send(reply, 200, "application/json", bytes_of(body, sizeof body - 1));
+}
+
+static const struct admin_route routes[] = {
+    {"/livez", on_health},    {"/livez/", on_health},
+    {"/readyz", on_health},   {"/readyz/", on_health},
+    {"/healthz", on_health},  {"/healthz/", on_health},
+    {"/metrics", on_metrics}, {"/version", on_version},
+    {"/configz", on_configz}, {NULL, NULL},
+};
+
+/* --- set-up ---------------------------------------------------------------------------------- */
+
+static enum err make_tls(struct pages *a, char *why, size_t why_len)
+{
+    const struct settings *o = a->settings;
+    const struct net_tls_server_opts opts = {
+        .cert_file = o->cert_file,
+        .key_file = o->key_file,
+        .ca_file = o->trusted_ca_file,
+        .require_client_cert = o->client_cert_auth || o->trusted_ca_file != NULL,
+        .allowed_names = (const char *const *)o->allowed_client_names,
+        .allowed_count = o->allowed_client_name_count,
+        .http1_only = true};
+    struct net_tls *tls;
+
+    TRY(net_tls_server_new(&opts, &tls, why, why_len));
+    if (a->tls != NULL)
+        net_tls_drop(a->tls);
+    a->tls = tls;
+    return ERR_OK;
+}
+
+/* For a connection that comes: with new certificates as soon as the server has found them good. */
+static struct net_tls *tls_now(void *arg)
+{
+    struct pages *a = arg;
+    const char *hash = server_tls_hash(a->server);
+    char why[512];
+
+    if (strcmp(hash, a->tls_hash) != 0) {
+        snprintf(a->tls_hash, sizeof a->tls_hash, "%s", hash);
+        if (make_tls(a, why, sizeof why) != ERR_OK)
+            LOG(ERROR, "the metrics listener keeps its old certificate", "reason=\"%s\"", why);
+    }
+    return a->tls;
+}
+
+/* It shows who is protected by what, and answers whoever asks. */
+static bool may_listen(const struct settings *o, const struct net_url *url)
+{
+    return net_url_is_local(url) || o->insecure_listen ||
+           (url->is_tls && o->trusted_ca_file != NULL);
+}
+
+bool pages_check(const struct settings *o, char *why, size_t why_len)
+{
+    for (size_t i = 0; i < o->listen_metrics_url_count; i++) {
+        const char *text = o->listen_metrics_urls[i], *reason = "";
+        struct net_url url;
+
+        if (net_url_parse(text, &url, &reason) != ERR_OK) {
+            snprintf(why, why_len, "--listen-metrics-urls: %s: %s", text, reason);
+            return false;
+        }
+        if (!may_listen(o, &url)) {
+            snprintf(why, why_len,
+                     "--listen-metrics-urls: %s is reachable by others: use https with "
+                     "--trusted-ca-file, or say --insecure-listen",
+                     text);
+            return false;
+        }
+    }
+    return true;
+}
+
+static int listen_on(struct pages *a, const char *text, size_t i, char *why, size_t why_len)
+{
+    const char *reason = "";
+    struct net_url url;
+
+    CHECK(net_url_parse(text, &url, &reason) == ERR_OK); /* pages_check has */
+    if (url.is_tls && a->tls == NULL && make_tls(a, why, why_len) != ERR_OK)
+        return SERVER_ERROR;
+    if (admin_listen(a->admin, &url, url.is_tls ? tls_now : NULL, why, why_len) != ERR_OK)
+        return SERVER_ERROR;
+    LOG(INFO, "listening for health and metrics", "url=%s port=%u", text, admin_port(a->admin, i));
+    return 0;
+}
+
+static int on_started(void *arg, struct server *server, char *why, size_t why_len)
+{
+    struct pages *a = arg;
+    const struct settings *o = a->settings;
+
+    a->server = server;
+    snprintf(a->tls_hash, sizeof a->tls_hash, "%s", server_tls_hash(server));
+    if (pages__health_new(server, o, &a->health) != ERR_OK ||
+        pages__prefix_look(server, &a->prefix) != ERR_OK ||
+        admin_new(server_loop(server), routes, a, &a->admin) != ERR_OK) {
+        snprintf(why, why_len, "out of memory");
+        return SERVER_ERROR;
+    }
+    pages__metrics_init(server);
+    for (size_t i = 0; i < o->listen_metrics_url_count; i++) {
+        int status = listen_on(a, o->listen_metrics_urls[i], i, why, why_len);
+
+        if (status != 0)
+            return status;
+    }
+    return 0;
+}
+
+static void on_ending(void *arg)
+{
+    struct pages *a = arg;
+
+    pages__prefix_close(a->prefix);
+    a->prefix = NULL;
+    pages__health_close(a->health); /* answers what waits: before the connections go */
+    admin_close(a->admin);
+    a->health = NULL;
+    a->admin = NULL;
+}
+
+struct pages *pages_new(const struct settings *settings)
+{
+    struct pages *a = base_xcalloc(1, sizeof *a);
+
+    a->settings = settings;
+    return a;
+}
+
+void pages_free(struct pages *a)
+{
+    if (a->tls != NULL)
+        net_tls_drop(a->tls);
+    free(a);
+}
+
+struct server_hooks pages_hooks(struct pages *a)
+{
+    return (struct server_hooks){.started = on_started, .ending = on_ending, .arg = a};
+}

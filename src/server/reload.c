@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The life of a rule set:
+ *   1. loaded and checked; it may not leave a protected key unprotected, unless --allow-unprotect
+ *      was given;
+ *   2. ON_PROBATION: its key manager reaches the plugins, 10 s at most; the first set skips this;
+ *   3. every worker makes a key ring for it (KEYSET_MADE), the ring joins the manager, so that it
+ *      knows the write keys, and only then the worker plans new messages with it: IN_USE;
+ *   4. RETIRED when the next one is in use: messages in work end with it, its manager rests; when
+ *      the last ring is freed its manager is closed.
+ * Failure modes: on any error what was in use stays, with a log line and the failure counter. What
+ * was refused is tried again when the file has changed in between, on a signal, and after a while,
+ * for its plugin may be back. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "base/registry.h"
+#include "config/digest.h"
+#include "server/server_int.h"
+
+#define PROBATION_MS 10000
+#define PROBATION_TICK_MS 100
+#define FILES_INTERVAL_MS 60000
+#define REFUSED_AGAIN_MS 10000 /* file events alone do not try the same refused content sooner */
+#define WHY_MAX 4096
+
+/* --- sets ------------------------------------------------------------------------------------ */
+
+static void on_primed(void *arg);
+static void on_probation_tick(struct loop_timer *t);
+
+/* Takes rules, also on error. */
+static enum err set_new(struct server *s, struct ruleset *rules, struct server_set **out)
+{
+    const struct kms_manager_opts kms = {
+        .loop = &s->loop, .plugins = rules->plugins, .plugin_count = rules->plugin_count};
+    struct server_set *set = calloc(1, sizeof *set);
+    enum err e = set == NULL ? ERR_NOMEM : kms_manager_new(&kms, &set->manager);
+
+    if (e != ERR_OK) {
+        free(set);
+        ruleset_drop(rules);
+        return e;
+    }
+    set->server = s;
+    set->rules = rules;
+    set->state = SET_ON_PROBATION;
+    loop_timer_init(&set->timer, on_probation_tick);
+    list_push(&s->sets, &set->node);
+    *out = set;
+    return ERR_OK;
+}
+
+static void on_manager_closed(void *arg)
+{
+    struct server_set *set = arg;
+    struct server *s = set->server;
+
+    list_remove(&set->node);
+    loop_timer_fini(&set->timer);
+    ruleset_drop(set->rules);
+    free(set);
+    if (s->worker_count == 0 && list_is_empty(&s->sets))
+        server__finish(s);
+}
+
+static void set_close_if_over(struct server_set *set)
+{
+    if (set->state != SET_RETIRED || set->rings > 0 || set->is_closing)
+        return;
+    set->is_closing = true;
+    kms_manager_close(set->manager, on_manager_closed, set);
+}
+
+static void set_retire(struct server_set *set)
+{
+    set->state = SET_RETIRED;
+    loop_timer_stop(&set->timer);
+    kms_manager_rest(set->manager); /* a client that reads nothing may hold it for long */
+    set_close_if_over(set);
+}
+
+void server__close_sets(struct server *s)
+{
+    s->set = NULL;
+    LIST_FOREACH(it, &s->sets)
+    {
+        struct server_set *set = LIST_ENTRY(it, struct server_set, node);
+
+        set->rings = 0; /* the workers are gone, and their rings with them */
+        set_retire(set);
+    }
+}
+
+static void say_kept(const struct worker *w)
+{
+    LOG(ERROR, "a worker keeps its old rules: out of memory", "worker=%u", w->number);
+}
+
+/* Every worker gets a key ring for the set; the old set retires as they let go of it. */
+static void set_use(struct server *s, struct server_set *set)
+{
+    struct server_set *old = s->set;
+
+    set->state = SET_IN_USE;
+    s->set = set;
+    for (size_t i = 0; i < s->worker_count; i++) {
+        if (worker_make_keyset(s->workers[i].worker, set->rules, set->manager, set) == ERR_OK) {
+            set->rings++;
+            continue;
+        }
+        CHECK(old != NULL); /* as every allocation before serving */
+        say_kept(s->workers[i].worker);
+    }
+    if (old != NULL)
+        set_retire(old);
+}
+
+/* The worker's ring hears of the write keys before it is used. */
+static void keyset_made(struct server_set *set, const struct worker_report *r)
+{
+    if (kms_manager_join(set->manager, &r->worker->mailbox, r->keys->ring) == ERR_OK &&
+        worker_use_keyset(r->worker, r->keys) == ERR_OK)
+        return;
+    say_kept(r->worker);
+    kms_manager_leave(set->manager, r->keys->ring);
+    worker_free_keyset(r->worker, r->keys);
+}
+
+void server__on_keyset(const struct worker_report *r)
+{
+    struct server_set *set = r->keys_owner;
+
+    switch (r->event) {
+    case WORKER_KEYSET_MADE:
+        keyset_made(set, r);
+        return;
+    case WORKER_KEYSET_UNUSED:
+        kms_manager_leave(set->manager, r->keys->ring);
+        worker_free_keyset(r->worker, r->keys);
+        return;
+    case WORKER_KEYSET_FREED:
+        if (r->keys == NULL)
+            say_kept(r->worker); /* it could not make one */
+        set->rings--;
+        set_close_if_over(set);
+        return;
+    default:
+        return;
+    }
+}
+
+/* --- what is protected ----------------------------------------------------------------------- */
+
+static void say_protected(const struct ruleset *r)
+{
+    for (size_t i = 0; i < r->key_rules->count; i++) {
+        const struct provider_list *list = &r->lists[i];
+
+        if (list->count > 0)
+            LOG(INFO, "protected", "resource=%s prefix=\"%s%s\" provider=%.*s", list->resource,
+                r->key_rules->v[i].prefix,
+                r->key_rules->v[i].kind == KEY_RULE_DOTLESS ? "/* (unknown kinds)" : "",
+                list->v[0]->prefix.n > 0 ? (int)list->v[0]->prefix.n : 8,
+                list->v[0]->prefix.n > 0 ? (const char *)list->v[0]->prefix.p : "identity");
+        else if (r->key_rules->v[i].entry_count > 0)
+            LOG(INFO, "excluded by identity", "prefix=%s", r->key_rules->v[i].prefix);
+    }
+    if (r->protected_count == 0)
+        LOG(WARN, "nothing is protected: all values are stored and passed as they are",
+            "allowed_by=%s", "--allow-identity-writes");
+    if (r->config->has_more_documents)
+        LOG(WARN, "configuration", "reason=\"only the first YAML document of the file counts\"");
+    if (r->config->open_mode != 0)
+        LOG(WARN, "configuration",
+            "the file is open to others (mode %04o): it may hold keys, chmod 600 it",
+            r->config->open_mode);
+    for (size_t i = 0; i < r->key_rules->warning_count; i++)
+        LOG(WARN, "configuration", "reason=%s", r->key_rules->warnings[i]);
+}
+
+static void on_primed(void *arg)
+{
+    const struct server_set *set = arg;
+
+    for (size_t i = 0; i < set->rules->plugin_count; i++) {
+        const char *name = set->rules->plugins[i].provider->name;
+        struct kms_plugin_state state;
+
+        kms_manager_state(set->manager, i, &state);
+        if (state.has_state)
+            LOG(INFO, "KMS ready", "provider=%s key_id_hash=%s", name, state.key_id_hash);
+        else
+            LOG(WARN, "KMS not ready: protected keys are refused until it is",
+                "provider=%s reason=\"%s\"", name, state.why);
+    }
+}
+
+enum err server__first_set(struct server *s, struct ruleset *rules)
+{
+    struct server_set *set;
+
+    say_protected(rules);
+    TRY(set_new(s, rules, &set));
+    kms_manager_on_primed(set->manager, on_primed, set);
+    set_use(s, set);
+    return ERR_OK;
+}
+
+/* --- reload ---------------------------------------------------------------------------------- */
+
+static void reload_failed(const char *why)
+{
+    metric_add(METRIC_reload_failures_total, 1);
+    metric_reload(false, NULL);
+    LOG(ERROR, "reload failed: the old configuration stays in force", "reason=\"%s\"", why);
+}
+
+/* The content itself is refused, not only this try. */
+static void refuse_content(struct server *s, const char *hash, const char *why)
+{
+    snprintf(s->refused_hash, sizeof s->refused_hash, "%s", hash);
+    s->refused_at_ms = loop_now_ms(&s->loop);
+    reload_failed(why);
+}
+
+static void reload_succeeded(struct server *s, struct server_set *set)
+{
+    say_protected(set->rules);
+    on_primed(set);
+    set_use(s, set);
+    metric_add(METRIC_reload_successes_total, 1);
+    metric_reload(true, set->rules->config->hash);
+    LOG(INFO, "configuration reloaded", "hash=%s", set->rules->config->hash);
+}
+
+/* Names the first plugin that is not well; NULL: all are. */
+static const char *ailing_plugin(const struct server_set *set, struct kms_plugin_state *state)
+{
+    for (size_t i = 0; i < set->rules->plugin_count; i++) {
+        kms_manager_state(set->manager, i, state);
+        if (!state->is_healthy || !state->has_state)
+            return set->rules->plugins[i].provider->name;
+    }
+    return NULL;
+}
+
+static void on_probation_tick(struct loop_timer *t)
+{
+    struct server_set *set = CONTAINER_OF(t, struct server_set, timer);
+    struct server *s = set->server;
+    struct kms_plugin_state state;
+    const char *ailing = ailing_plugin(set, &state);
+    char why[sizeof state.why + 128];
+
+    if (s->is_draining) {
+        set_retire(set);
+        return;
+    }
+    if (ailing == NULL) {
+        reload_succeeded(s, set);
+        return;
+    }
+    kms_manager_check(set->manager);
+    if (loop_now_ms(&s->loop) < set->probation_until &&
+        loop_timer_start(&s->loop, &set->timer, PROBATION_TICK_MS) == ERR_OK)
+        return;
+    snprintf(why, sizeof why, "KMS provider %s: %s", ailing, state.why);
+    refuse_content(s, set->rules->config->hash, why);
+    set_retire(set);
+}
+
+/* One set at a time is on probation: any newer content of the file makes it void, be that good, bad
+ * or what is in use. */
+static void drop_probation(struct server *s)
+{
+    LIST_FOREACH(it, &s->sets)
+    {
+        struct server_set *set = LIST_ENTRY(it, struct server_set, node);
+
+        if (set->state != SET_ON_PROBATION)
+            continue;
+        LOG(INFO, "the configuration changed before its KMS was reached", "hash=%s",
+            set->rules->config->hash);
+        set_retire(set);
+    }
+}
+
+static void hash_now(const struct server *s, char hash[static DIGEST_TEXT_LEN])
+{
+    if (file_is_read_once(s->settings->encryption_provider_config))
+        snprintf(hash, DIGEST_TEXT_LEN, "read once");
+    else if (digest_file(s->settings->encryption_provider_config, hash) != ERR_OK)
+        snprintf(hash, DIGEST_TEXT_LEN, "unreadable");
+}
+
+/* What the file has now. It is REFUSED only as long as it stays the same: whatever comes between
+ * makes it NEW again, for the reasons may have gone. */
+enum content { CONTENT_NEW = 0, CONTENT_REFUSED, CONTENT_ON_PROBATION, CONTENT_IN_USE };
+
+static enum content judge_content(struct server *s, const char *hash)
+{
+    LIST_FOREACH(it, &s->sets)
+    {
+        const struct server_set *set = LIST_ENTRY(it, struct server_set, node);
+
+        if (set->state != SET_RETIRED && strcmp(set->rules->config->hash, hash) == 0) {
+            s->refused_hash[0] = '\0';
+            return set->state == SET_IN_USE ? CONTENT_IN_USE : CONTENT_ON_PROBATION;
+        }
+    }
+    if (strcmp(hash, s->refused_hash) != 0)
+        s->refused_hash[0] = '\0';
+    return s->refused_hash[0] != '\0' ? CONTENT_REFUSED : CONTENT_NEW;
+}
+
+/* Without --allow-unprotect no key may lose its protection. */
+static enum err check_protection(const struct server *s, const struct ruleset *fresh, char *why,
+                                 size_t why_len)
+{
+    char *key;
+
+    if (s->settings->allow_unprotect)
+        return ERR_OK;
+    if (etcd_rules_lost(s->set->rules->rules, fresh->rules, &key) != ERR_OK) {
+        snprintf(why, why_len, "out of memory");
+        return ERR_NOMEM;
+    }
+    if (key == NULL)
+        return ERR_OK;
+    snprintf(why, why_len,
+             "keys such as %s would be left unprotected; if that is meant give --allow-unprotect",
+             key);
+    free(key);
+    return ERR_CONFIG;
+}
+
+/* hash: the file's, before it is read here. An error that has no refused content is one of this
+ * try: it is made again with the next event. */
+static void try_content(struct server *s, char hash[static DIGEST_TEXT_LEN])
+{
+    char why[WHY_MAX] = "", after[DIGEST_TEXT_LEN];
+    struct server_set *set;
+    struct ruleset *fresh;
+    enum err e = s->source.load(s->settings, &fresh, why, sizeof why);
+
+    if (e == ERR_OK) {
+        snprintf(hash, DIGEST_TEXT_LEN, "%s", fresh->config->hash);
+        e = check_protection(s, fresh, why, sizeof why);
+        if (e != ERR_OK)
+            ruleset_drop(fresh);
+    } else {
+        hash_now(s, after);
+        if (strcmp(hash, after) != 0) /* which of the two was refused is not known */
+            e = ERR_SYSTEM;
+    }
+    if (e == ERR_OK) {
+        e = set_new(s, fresh, &set);
+        snprintf(why, sizeof why, "key manager: %s", err_reason(e));
+    }
+    if (e == ERR_OK) {
+        set->probation_until = loop_now_ms(&s->loop) + PROBATION_MS;
+        on_probation_tick(&set->timer);
+    } else if (e == ERR_NOMEM || e == ERR_SYSTEM) {
+        reload_failed(why);
+    } else {
+        refuse_content(s, hash, why);
+    }
+}
+
+static void reload_rules(struct server *s, bool is_forced)
+{
+    char hash[DIGEST_TEXT_LEN]; /* the content decides, not the time of the file */
+    enum content content;
+
+    /* A pipe never changes for us. Asked by signal, load says so. */
+    if (!is_forced && file_is_read_once(s->settings->encryption_provider_config))
+        return;
+    hash_now(s, hash);
+    content = judge_content(s, hash);
+    if (content == CONTENT_ON_PROBATION)
+        return;
+    drop_probation(s);
+    if (content == CONTENT_IN_USE)
+        return;
+    if (content == CONTENT_REFUSED && !is_forced &&
+        loop_now_ms(&s->loop) - s->refused_at_ms < REFUSED_AGAIN_MS)
+        return;
+    try_content(s, hash);
+}
+
+/* --- */
+
+void server__reload(struct server *s, bool is_forced)
+{
+    if (s->is_draining)
+        return;
+    server__reload_tls(s, is_forced);
+    if (is_forced || s->settings->encryption_provider_config_automatic_reload)
+        reload_rules(s, is_forced);
+}
+
+static void on_files(void *arg)
+{
+    server__reload(arg, false);
+}
+
+enum err server__watch(struct server *s)
+{
+    const struct settings *o = s->settings;
+    const char *const all[] = {o->encryption_provider_config,
+                               o->cert_file,
+                               o->key_file,
+                               o->trusted_ca_file,
+                               o->etcd_cafile,
+                               o->etcd_certfile,
+                               o->etcd_keyfile};
+    const char *given[ARRAY_LEN(all)];
+    size_t count = 0;
+
+    for (size_t i = 0; i < ARRAY_LEN(all); i++)
+        if (all[i] != NULL)
+            given[count++] = all[i];
+    return loop_watch_new(&s->loop, given, count, FILES_INTERVAL_MS, on_files, s, &s->watch);
+}

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The happy path:
+ *   1. server__setup makes workers and listeners, server__first_set the rule set with its key
+ * manager;
+ *   2. an accepted socket goes to the worker with the fewest links;
+ *   3. SIGTERM or SIGINT: listeners close, workers drain, then everything ends in reverse order.
+ * Failure modes: what cannot be set up ends the start with a reason; a KMS plugin that is away does
+ * not (reads and writes of protected keys are refused until it comes). A second signal exits at
+ * once. */
+#include "server/server.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "server/server_int.h"
+
+/* --- the end --------------------------------------------------------------------------------- */
+
+void server__finish(struct server *s)
+{
+    s->hooks.ending(s->hooks.arg);
+    loop_watch_close(s->watch);
+    mailbox_close(&s->mailbox);
+    uv_close((uv_handle_t *)&s->sigterm, NULL);
+    uv_close((uv_handle_t *)&s->sigint, NULL);
+    uv_close((uv_handle_t *)&s->sighup, NULL);
+    loop_stop(&s->loop);
+}
+
+static void all_drained(struct server *s)
+{
+    for (size_t i = 0; i < s->worker_count; i++)
+        worker_stop(s->workers[i].worker);
+    s->worker_count = 0;
+    server__close_sets(s);
+}
+
+static void begin_drain(struct server *s)
+{
+    if (s->is_draining)
+        _exit(SERVER_ERROR); /* the second signal */
+    s->is_draining = true;
+    LOG(INFO, "shutting down", "limit_ms=%llu",
+        (unsigned long long)s->settings->shutdown_timeout_ms);
+    for (size_t i = 0; i < s->listener_count; i++)
+        net_listener_close(s->listeners[i].listener);
+    s->listener_count = 0;
+    for (size_t i = 0; i < s->early_count; i++)
+        close(s->early[i].fd);
+    s->early_count = 0;
+    for (size_t i = 0; i < s->worker_count; i++)
+        worker_drain(s->workers[i].worker, s->settings->shutdown_timeout_ms);
+}
+
+static void on_end_signal(uv_signal_t *handle, int signum)
+{
+    (void)signum;
+    begin_drain(handle->data);
+}
+
+static void on_hangup(uv_signal_t *handle, int signum)
+{
+    (void)signum;
+    server__reload(handle->data, true);
+}
+
+/* --- workers --------------------------------------------------------------------------------- */
+
+static struct server_worker *find_worker(struct server *s, const struct worker *w)
+{
+    for (size_t i = 0; i < s->worker_count; i++)
+        if (s->workers[i].worker == w)
+            return &s->workers[i];
+    return NULL;
+}
+
+static void give_socket(struct server *s, const struct server_listener *sl, int fd)
+{
+    struct server_worker *best = &s->workers[0];
+
+    for (size_t i = 1; i < s->worker_count; i++)
+        if (s->workers[i].links < best->links)
+            best = &s->workers[i];
+    if (worker_give_socket(best->worker, fd, sl->is_tls ? s->tls : NULL) == ERR_OK)
+        best->links++;
+    else
+        LOG_RATED(ERROR, "a connection is refused: out of memory", "worker=%zu",
+                  (size_t)(best - s->workers));
+}
+
+/* A worker has taken its first key set. */
+static void worker_ready(struct server *s)
+{
+    if (++s->workers_ready < s->worker_count)
+        return;
+    for (size_t i = 0; i < s->early_count; i++)
+        give_socket(s, s->early[i].from, s->early[i].fd);
+    s->early_count = 0;
+}
+
+void server__on_report(void *arg, const struct worker_report *r)
+{
+    struct server *s = arg;
+    struct server_worker *sw = find_worker(s, r->worker);
+
+    if (sw == NULL)
+        return;
+    switch (r->event) {
+    case WORKER_LINK_CLOSED:
+        sw->links--;
+        return;
+    case WORKER_DRAINED:
+        if (sw->is_drained)
+            return;
+        sw->is_drained = true;
+        if (++s->drained_count == s->worker_count)
+            all_drained(s);
+        return;
+    case WORKER_KEYSET_IN_USE:
+        if (!sw->is_ready)
+            worker_ready(s);
+        sw->is_ready = true;
+        return;
+    case WORKER_KEYSET_MADE:
+    case WORKER_KEYSET_UNUSED:
+    case WORKER_KEYSET_FREED:
+        server__on_keyset(r);
+        return;
+    }
+}
+
+void server__on_accept(void *arg, int fd)
+{
+    struct server_listener *sl = arg;
+    struct server *s = sl->server;
+
+    if (s->workers_ready == s->worker_count) {
+        give_socket(s, sl, fd);
+    } else if (s->early_count < SERVER_EARLY_MAX) {
+        s->early[s->early_count].fd = fd;
+        s->early[s->early_count++].from = sl;
+    } else {
+        close(fd);
+    }
+}
+
+/* --- run ------------------------------------------------------------------------------------- */
+
+static int watch_signals(struct server *s)
+{
+    s->sigterm.data = s->sigint.data = s->sighup.data = s;
+    signal(SIGPIPE, SIG_IGN);
+    return uv_signal_init(&s->loop.uv, &s->sigterm) != 0 ||
+           uv_signal_init(&s->loop.uv, &s->sigint) != 0 ||
+           uv_signal_init(&s->loop.uv, &s->sighup) != 0 ||
+           uv_signal_start(&s->sigterm, on_end_signal, SIGTERM) != 0 ||
+           uv_signal_start(&s->sigint, on_end_signal, SIGINT) != 0 ||
+           uv_signal_start(&s->sighup, on_hangup, SIGHUP) != 0;
+}
+
+static int start(struct server *s, struct ruleset *rules, char *why, size_t why_len)
+{
+    int status;
+
+    if (loop_init(&s->loop) != ERR_OK || mailbox_init(&s->mailbox, &s->loop) != ERR_OK ||
+        watch_signals(s) != 0) {
+        snprintf(why, why_len, "cannot make the control loop");
+        return SERVER_ERROR;
+    }
+    status = server__setup(s, why, why_len);
+    if (status != 0) {
+        ruleset_drop(rules);
+        return status;
+    }
+    if (server__first_set(s, rules) != ERR_OK || server__watch(s) != ERR_OK) {
+        snprintf(why, why_len, "cannot make the key manager");
+        return SERVER_ERROR;
+    }
+    return s->hooks.started(s->hooks.arg, s, why, why_len);
+}
+
+static void drop_tls(struct net_tls *tls)
+{
+    if (tls != NULL)
+        net_tls_drop(tls);
+}
+
+int server_run(const struct settings *settings, const struct server_source *source,
+               const struct server_hooks *hooks, struct ruleset *rules, char *why, size_t why_len)
+{
+    /* One a process, and static: a start that failed leaves it half made, with handles and threads
+     * that know it. */
+    static struct server s;
+    int status;
+
+    s = (struct server){
+        .settings = settings, .source = *source, .hooks = *hooks, .env = {.settings = settings}};
+
+    list_init(&s.sets);
+    status = start(&s, rules, why, why_len);
+    if (status != 0) {
+        /* The process ends and the system takes the rest back; threads end here. */
+        for (size_t i = 0; i < s.worker_count; i++)
+            worker_stop(s.workers[i].worker);
+        return status;
+    }
+    loop_run(&s.loop);
+    mailbox_fini(&s.mailbox);
+    loop_fini(&s.loop);
+    drop_tls(s.tls);
+    drop_tls(s.etcd_tls);
+    drop_tls(s.etcd_tls_http1);
+    free(s.listeners);
+    free(s.workers);
+    free(s.etcd_urls);
+    free(s.advertise);
+    free(s.advertise_texts);
+    LOG(INFO, "stopped", "%s", "");
+    return 0;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives: settings and a rule set. Gives: a running proxy until a signal ends it. Owns: the
+ * control loop, the listeners, the workers, the key managers. Thread: control (the caller's). */
+#ifndef SERVER_SERVER_H
+#define SERVER_SERVER_H
+
+#include "config/settings.h"
+#include "policy/ruleset.h"
+
+/* Exit statuses of server_run. */
+#define SERVER_ERROR 1 /* it could not start */
+#define SERVER_USAGE 2 /* the settings forbid it */
+
+/* Where rule sets come from. */
+struct server_source {
+    /* Loads and checks the files as they are now. why: what is wrong with them. */
+    enum err (*load)(const struct settings *settings, struct ruleset **out, char *why,
+                     size_t why_len);
+};
+
+struct server;
+
+/* What else runs on the control loop: the admin listener. */
+struct server_hooks {
+    /* Everything is set up and the loop is about to run. 0, or an exit status with why. */
+    int (*started)(void *arg, struct server *s, char *why, size_t why_len);
+    /* Nothing is served any more: let go of the loop. */
+    void (*ending)(void *arg);
+    void *arg;
+};
+
+/* Serves until SIGTERM or SIGINT has been answered by a drain; SIGHUP reloads. settings outlives
+ * the call; rules is taken. Returns the exit status: 0, or 1 or 2 with the reason in why when it
+ * could not start. */
+int server_run(const struct settings *settings, const struct server_source *source,
+               const struct server_hooks *hooks, struct ruleset *rules, char *why, size_t why_len);
+
+#endif

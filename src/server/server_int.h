@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shared by server.c (the life of the process), setup.c (what is made before), reload.c
+ * (rule sets that change) and reload_tls.c (TLS contexts that change). */
+#ifndef SERVER_SERVER_INT_H
+#define SERVER_SERVER_INT_H
+
+#include "loop/watch.h"
+#include "net/listen.h"
+#include "server/server.h"
+#include "proxy/worker.h"
+
+#define SERVER_EARLY_MAX 64
+
+struct server_worker {
+    struct worker *worker;
+    size_t links;
+    bool is_ready; /* has its first key set */
+    bool is_drained;
+};
+
+struct server_listener {
+    struct server *server;
+    struct net_listener *listener;
+    bool is_tls;
+};
+
+/* A rule set with its key manager. Of several one is in use, one may be on probation (its plugins
+ * are being reached), the others wait for their last messages. */
+enum server_set_state { SET_RETIRED = 0, SET_ON_PROBATION, SET_IN_USE };
+
+struct server_set {
+    struct list node; /* in server.sets */
+    struct server *server;
+    enum server_set_state state;
+    struct ruleset *rules;
+    struct kms_manager *manager;
+    size_t rings;             /* made and not yet freed */
+    bool is_closing;          /* the manager is */
+    struct loop_timer timer;  /* probation */
+    uint64_t probation_until; /* ms */
+};
+
+struct server {
+    const struct settings *settings;
+    struct server_source source;
+    struct server_hooks hooks;
+    struct proxy_env env;
+    struct net_url *etcd_urls;
+    struct etcd_advertise_url *advertise;
+    char (*advertise_texts)[NET_URL_MAX];
+    struct loop loop;
+    struct mailbox mailbox;
+    struct server_worker *workers;
+    size_t worker_count;
+    struct server_listener *listeners;
+    size_t listener_count;
+    struct net_tls *tls;                       /* of the listeners; NULL: none is https */
+    struct net_tls *etcd_tls, *etcd_tls_http1; /* NULL: no https URL */
+    char tls_hash[72];                         /* of the TLS files in use */
+    char tls_refused_hash[72];                 /* of TLS files that the log was told of; "": none */
+    char refused_hash[72]; /* of the configuration file, while it has what was refused; "": none */
+    uint64_t refused_at_ms;
+    struct list sets;
+    struct server_set *set; /* in use */
+    size_t workers_ready;   /* have their first key set */
+    struct {
+        int fd;
+        struct server_listener *from;
+    } early[SERVER_EARLY_MAX]; /* accepted before all workers were ready */
+    size_t early_count;
+    struct loop_watch *watch;
+    uv_signal_t sigterm, sigint, sighup;
+    bool is_draining;
+    size_t drained_count;
+};
+
+/* --- setup.c --- */
+/* Everything but the rule set. 0, or an exit status with why. */
+int server__setup(struct server *s, char *why, size_t why_len);
+/* The TLS contexts of the settings' files. NULL where none is needed. 0, or an exit status. */
+int server__make_server_tls(const struct server *s, struct net_tls **out, char *why,
+                            size_t why_len);
+int server__make_etcd_tls(const struct server *s, struct net_tls **out, struct net_tls **out_http1,
+                          char *why, size_t why_len);
+
+/* --- server.c --- */
+void server__finish(struct server *s);
+void server__on_accept(void *arg, int fd);
+void server__on_report(void *arg, const struct worker_report *r);
+
+/* --- reload.c --- */
+/* The first set: in use as soon as every worker has it. Takes rules. Errors: ERR_NOMEM, ERR_CONFIG.
+ */
+MUST_CHECK enum err server__first_set(struct server *s, struct ruleset *rules);
+/* Reads the configuration again; the old set stays on any error. is_forced: SIGHUP, also without
+ * --encryption-provider-config-automatic-reload. */
+void server__reload(struct server *s, bool is_forced);
+/* Watches the files. */
+MUST_CHECK enum err server__watch(struct server *s);
+/* Reports of the workers that concern key sets. */
+void server__on_keyset(const struct worker_report *r);
+/* All workers are gone: closes every manager, then calls server__finish. */
+void server__close_sets(struct server *s);
+
+/* --- reload_tls.c --- */
+/* SHA-256 over the TLS files as they are now, hex. */
+void server__tls_hash(const struct server *s, char out[static 72]);
+/* Reads the TLS files again if they have changed; the old contexts stay on any error. is_forced: an
+ * error is logged again. */
+void server__reload_tls(struct server *s, bool is_forced);
+
+#endif

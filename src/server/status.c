@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/status.h"
+
+#include "server/server_int.h"
+
+struct loop *server_loop(struct server *s)
+{
+    return &s->loop;
+}
+
+const struct proxy_env *server_env(const struct server *s)
+{
+    return &s->env;
+}
+
+const struct ruleset *server_rules(const struct server *s)
+{
+    return s->set == NULL ? NULL : s->set->rules;
+}
+
+struct kms_manager *server_manager(const struct server *s)
+{
+    return s->set == NULL ? NULL : s->set->manager;
+}
+
+bool server_is_draining(const struct server *s)
+{
+    return s->is_draining;
+}
+
+struct net_tls *server_listen_tls(const struct server *s)
+{
+    return s->tls;
+}
+
+struct net_tls *server_etcd_tls(const struct server *s)
+{
+    return s->etcd_tls;
+}
+
+const char *server_tls_hash(const struct server *s)
+{
+    return s->tls_hash;
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives: the running server. Gives: what health and metrics want to know of it. Owns: nothing;
+ * all that is returned is borrowed until the loop's next turn. Thread: control. */
+#ifndef SERVER_STATUS_H
+#define SERVER_STATUS_H
+
+#include "proxy/env.h"
+#include "policy/ruleset.h"
+#include "server/server.h"
+
+struct loop *server_loop(struct server *s);
+const struct proxy_env *server_env(const struct server *s);
+/* Of the set in use. NULL when the server ends. */
+const struct ruleset *server_rules(const struct server *s);
+struct kms_manager *server_manager(const struct server *s);
+bool server_is_draining(const struct server *s);
+/* NULL: no https URL of that side. */
+struct net_tls *server_listen_tls(const struct server *s);
+struct net_tls *server_etcd_tls(const struct server *s);
+/* Changes when TLS files were read again. */
+const char *server_tls_hash(const struct server *s);
+
+#endif

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Accepted sockets and the workers that they are given to. The workers have no thread here, only a
+ * mailbox. malloc is wrapped by the linker and fails when told to. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "server/server_int.h"
+
+enum { WORKERS = 3 };
+
+static bool malloc_fails;
+
+void *__real_malloc(size_t n);
+void *__wrap_malloc(size_t n);
+
+void *__wrap_malloc(size_t n)
+{
+    return malloc_fails ? NULL : __real_malloc(n);
+}
+
+struct fixture {
+    struct loop loop;
+    struct worker workers[WORKERS];
+    struct server_worker known[WORKERS];
+    struct server s;
+    struct server_listener listener;
+};
+
+static struct fixture f;
+
+static int setup(void **state)
+{
+    (void)state;
+    memset(&f, 0, sizeof f);
+    if (loop_init(&f.loop) != ERR_OK)
+        return -1;
+    f.s.workers = f.known;
+    f.s.worker_count = WORKERS;
+    f.s.workers_ready = WORKERS;
+    f.listener.server = &f.s;
+    for (unsigned i = 0; i < WORKERS; i++) {
+        f.known[i].worker = &f.workers[i];
+        if (mailbox_init(&f.workers[i].mailbox, &f.loop) != ERR_OK)
+            return -1;
+    }
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    malloc_fails = false;
+    for (unsigned i = 0; i < WORKERS; i++)
+        mailbox_close(&f.workers[i].mailbox); /* closes the sockets in it */
+    loop_stop(&f.loop);
+    loop_run(&f.loop);
+    for (unsigned i = 0; i < WORKERS; i++)
+        mailbox_fini(&f.workers[i].mailbox);
+    loop_fini(&f.loop);
+    return 0;
+}
+
+static int accept_one(void)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+    assert_true(fd >= 0);
+    server__on_accept(&f.listener, fd);
+    return fd;
+}
+
+static bool is_open(int fd)
+{
+    return fcntl(fd, F_GETFD) != -1 || errno != EBADF;
+}
+
+static void expect_links(size_t a, size_t b, size_t c)
+{
+    assert_int_equal(f.known[0].links, a);
+    assert_int_equal(f.known[1].links, b);
+    assert_int_equal(f.known[2].links, c);
+}
+
+static void sockets_are_spread(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++)
+        assert_true(is_open(accept_one()));
+    expect_links(2, 1, 1);
+}
+
+/* What was not handed over is closed and counts for nobody: else the worker would look busier than
+ * it is for ever. */
+static void what_cannot_be_handed_over_is_not_counted(void **state)
+{
+    (void)state;
+    malloc_fails = true;
+    for (int i = 0; i < 5; i++)
+        assert_false(is_open(accept_one()));
+    malloc_fails = false;
+    expect_links(0, 0, 0);
+    assert_true(is_open(accept_one()));
+    malloc_fails = true;
+    assert_false(is_open(accept_one()));
+    malloc_fails = false;
+    expect_links(1, 0, 0);
+    assert_true(is_open(accept_one()));
+    expect_links(1, 1, 0);
+}
+
+/* Those that came before the workers were ready. */
+static void early_ones_are_the_same(void **state)
+{
+    struct worker_report ready = {.event = WORKER_KEYSET_IN_USE};
+    int fds[SERVER_EARLY_MAX];
+
+    (void)state;
+    f.s.workers_ready = 0;
+    for (int i = 0; i < SERVER_EARLY_MAX; i++)
+        fds[i] = accept_one();
+    assert_false(is_open(accept_one())); /* one too many */
+    for (unsigned i = 0; i < WORKERS; i++) {
+        expect_links(0, 0, 0);
+        malloc_fails = true;
+        ready.worker = &f.workers[i];
+        server__on_report(&f.s, &ready);
+        malloc_fails = false;
+    }
+    expect_links(0, 0, 0);
+    for (int i = 0; i < SERVER_EARLY_MAX; i++)
+        assert_false(is_open(fds[i]));
+}
+
+/* Each link that is over is one less. */
+static void closed_links_count_down(void **state)
+{
+    struct worker_report closed = {.event = WORKER_LINK_CLOSED, .worker = &f.workers[1]};
+
+    (void)state;
+    for (int i = 0; i < WORKERS; i++)
+        assert_true(is_open(accept_one()));
+    server__on_report(&f.s, &closed);
+    expect_links(1, 0, 1);
+    assert_true(is_open(accept_one()));
+    expect_links(1, 1, 1);
+}
+
+int main(void)
+{
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(sockets_are_spread),
+        TEST(what_cannot_be_handed_over_is_not_counted),
+        TEST(early_ones_are_the_same),
+        TEST(closed_links_count_down),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
