@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The happy path:
- *   1. accept, TLS; the first bytes are kept: "PRI " means HTTP/2, all else goes to probe.c;
+ *   1. accept, TLS; the first bytes are kept: "PRI " means HTTP/2, all else goes to
+ *      probe_http1.c;
  *   2. etcd is dialled; only then the client's HTTP/2 session begins, with the kept bytes;
  *   3. calls come and go; each has one stream on each side;
  *   4. the client goes away: its calls end, upstream is closed, the link is freed.
@@ -293,7 +294,7 @@ static void net_on_read(struct net_conn *n, struct slice *s)
         return;
     case SNIFF_HTTP1:
         l->net = NULL;
-        probe_start(l->worker, n, &l->sniffed);
+        probe_http1_start(l->worker, n, &l->sniffed);
         link_close(l);
         return;
     }
