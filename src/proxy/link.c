@@ -21,6 +21,7 @@
 #include "proxy/upstream.h"
 
 #define WIND_DOWN_MS 1000
+#define PROBES_MAX 32 /* each has a connection to etcd of its own */
 
 enum link_state {
     LINK_CLOSING = 0, /* waits for its connections to be gone */
@@ -40,7 +41,7 @@ struct link {
     bool up_started, up_gone;
     bool is_draining;
     struct list calls;
-    size_t call_count;
+    size_t call_count, probe_count;
     struct loop_timer timer; /* first bytes; winding down */
 };
 
@@ -368,6 +369,19 @@ void link_call_removed(struct link *l)
         link_close(l);
     else
         link_free_if_over(l);
+}
+
+bool link_probe_added(struct link *l)
+{
+    if (l->probe_count >= PROBES_MAX)
+        return false;
+    l->probe_count++;
+    return true;
+}
+
+void link_probe_removed(struct link *l)
+{
+    l->probe_count--;
 }
 
 size_t link_held(const struct link *l, const struct call *but)

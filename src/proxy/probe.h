@@ -2,6 +2,10 @@
 /* Receives: a request that is HTTP's and not gRPC's. Gives: one answer to whoever asked. Owns: a
  * connection to etcd for each question. Thread: the worker's.
  *
+ *   HTTP/1.1 connection ─ probe_http1.c ─┐
+ *                                        ├─► probe.c ─► a request of our own to etcd
+ *   HTTP/2 stream ─────── call_admit.c ──┘
+ *
  * /health, /livez, /readyz, /livez/NAME, /readyz/NAME, /version and /metrics, with any method and
  * query, and OPTIONS of anything, are answered by what etcd answers to a request of our own, which
  * never has a body. All else is 404, the JSON gateway above all: it would return ciphertext and
