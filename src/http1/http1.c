@@ -72,22 +72,23 @@ static const char *find_path(const char *target)
     return authority + strcspn(authority, "/?");
 }
 
-static bool take_target(struct http1_request_parser *p)
+/* target: n bytes and a NUL. */
+static bool take_target(const char *target, size_t n, struct http1_request *out)
 {
-    const char *path = find_path(p->target), *query;
+    const char *path = find_path(target), *query;
     size_t path_len;
 
     if (path == NULL)
         return false;
-    for (size_t i = 0; i < p->target_len; i++)
-        if (!is_visible(p->target[i]))
+    for (size_t i = 0; i < n; i++)
+        if (!is_visible(target[i]))
             return false;
     path_len = strcspn(path, "?");
     query = path + path_len + (path[path_len] == '?');
-    (void)snprintf(p->request.path, sizeof p->request.path, "%.*s", (int)path_len, path);
+    (void)snprintf(out->path, sizeof out->path, "%.*s", (int)path_len, path);
     if (path_len == 0)
-        (void)snprintf(p->request.path, sizeof p->request.path, "/");
-    memcpy(p->request.query, query, strlen(query) + 1);
+        (void)snprintf(out->path, sizeof out->path, "/");
+    memcpy(out->query, query, strlen(query) + 1);
     return true;
 }
 
@@ -102,7 +103,8 @@ static int on_request_head(http_parser *parser)
 {
     struct http1_request_parser *p = parser->data;
 
-    if (parser->http_major != 1 || parser->method == HTTP_CONNECT || !take_target(p))
+    if (parser->http_major != 1 || parser->method == HTTP_CONNECT ||
+        !take_target(p->target, p->target_len, &p->request))
         return -1;
     p->request.has_body = !has_no_body(parser);
     p->request.wants_upgrade = parser->upgrade;
@@ -152,6 +154,30 @@ enum http1_state http1_request_feed(struct http1_request_parser *p, struct bytes
     if (p->state == HTTP1_DONE)
         *out = p->request;
     return p->state;
+}
+
+/* RFC 9110 section 5.6.2. */
+static bool is_token(struct bytes b)
+{
+    for (size_t i = 0; i < b.n; i++)
+        if (!is_visible((char)b.p[i]) || strchr("\"(),/:;<=>?@[\\]{}", b.p[i]) != NULL)
+            return false;
+    return b.n > 0;
+}
+
+bool http1_request_of(struct bytes method, struct bytes target, struct http1_request *out)
+{
+    char text[HTTP1_TARGET_MAX];
+
+    if (method.n >= sizeof out->method || target.n >= sizeof text || !is_token(method) ||
+        bytes_eq(method, BYTES_LIT("CONNECT")))
+        return false;
+    *out = (struct http1_request){0};
+    memcpy(out->method, method.p, method.n);
+    if (target.n > 0)
+        memcpy(text, target.p, target.n);
+    text[target.n] = '\0';
+    return take_target(text, target.n, out);
 }
 
 /* --- responses --- */

@@ -28,6 +28,11 @@ void http1_request_parser_free(struct http1_request_parser *p);
 MUST_CHECK enum http1_state http1_request_feed(struct http1_request_parser *p, struct bytes in,
                                                struct http1_request *out);
 
+/* The same of a request that came over HTTP/2, by its :method and :path. False: no HTTP/1.1 request
+ * could say it, or what is HTTP1_BAD there. */
+MUST_CHECK bool http1_request_of(struct bytes method, struct bytes target,
+                                 struct http1_request *out);
+
 enum http1_path { HTTP1_PATH_BAD = 0, HTTP1_PATH_CLEAN, HTTP1_PATH_UNCLEAN };
 /* Decodes %XX, then resolves "//", "." and "..", as the router of Go's net/http does. UNCLEAN:
  * there was something to resolve, and Go redirects to out. BAD: not decodable, or no path. */

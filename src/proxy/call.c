@@ -20,7 +20,7 @@
 
 #include "base/metrics.h"
 #include "grpc/grpc.h"
-#include "proxy/request.h"
+#include "proxy/call_int.h"
 
 /* An answered stream whose client does not end its own side is reset after this time. */
 #define REAP_MS 3000
@@ -40,14 +40,16 @@ struct call *call_of_link_node(struct list *node)
     return LIST_ENTRY(node, struct call, link_node);
 }
 
-static void call_set_state(struct call *c, enum call_state to)
+void call__set_state(struct call *c, enum call_state to)
 {
-    static const uint8_t legal[] = {
-        [CALL_REFUSED] = 1 << CALL_COLLECTING | 1 << CALL_FAILED | 1 << CALL_GONE,
+    static const uint16_t legal[] = {
+        [CALL_REFUSED] =
+            1 << CALL_COLLECTING | 1 << CALL_PROBING | 1 << CALL_FAILED | 1 << CALL_GONE,
         [CALL_COLLECTING] = 1 << CALL_WAITING | 1 << CALL_OPEN | 1 << CALL_FAILED | 1 << CALL_GONE,
         [CALL_WAITING] = 1 << CALL_OPEN | 1 << CALL_FAILED | 1 << CALL_GONE,
         [CALL_OPEN] = 1 << CALL_ANSWERED | 1 << CALL_FILLING | 1 << CALL_FAILED | 1 << CALL_GONE,
         [CALL_FILLING] = 1 << CALL_FAILED | 1 << CALL_GONE,
+        [CALL_PROBING] = 1 << CALL_ANSWERED | 1 << CALL_FAILED | 1 << CALL_GONE,
         [CALL_ANSWERED] = 1 << CALL_GONE,
         [CALL_FAILED] = 1 << CALL_GONE,
         [CALL_GONE] = 0,
@@ -104,6 +106,8 @@ static void call_free_if_over(struct call *c)
     list_remove(&c->link_node);
     list_remove(&c->age_node);
     link = c->link;
+    if (c->is_probe)
+        link_probe_removed(link);
     objects_free(&c->worker->pool.objects, c);
     link_call_removed(link);
 }
@@ -163,8 +167,7 @@ static void on_reap(struct loop_timer *t)
         h2_stream_reset(c->down, H2_NO_ERROR);
 }
 
-/* Our side of the client's stream is over. A client that goes on sending is not read any more. */
-static void down_ended(struct call *c)
+void call__down_ended(struct call *c)
 {
     c->down_has_ended = true;
     if (!c->client_has_ended && c->down != NULL &&
@@ -190,9 +193,8 @@ void call_failure_init(const struct call *c, enum err e, struct failure *f)
     };
 }
 
-/* http_status other than 200: before anything else was answered. */
-static void answer_status(struct call *c, const char *http_status, enum grpc_status status,
-                          const char *text, bool refuse_encoding)
+void call__answer_status(struct call *c, const char *http_status, enum grpc_status status,
+                         const char *text, bool refuse_encoding)
 {
     char code[16], message[3 * STATUS_TEXT_MAX];
     struct h2_field f[6];
@@ -217,19 +219,19 @@ static void answer_status(struct call *c, const char *http_status, enum grpc_sta
         e = h2_respond(c->down, (struct h2_fields){f, n}, true);
     if (e != ERR_OK)
         h2_stream_reset(c->down, H2_INTERNAL_ERROR);
-    down_ended(c);
+    call__down_ended(c);
 }
 
 /* Nothing more comes of etcd. is_whole: the client has no part of a message. */
 static void end_failed(struct call *c, bool is_whole, enum grpc_status status, const char *text,
                        bool refuse_encoding)
 {
-    call_set_state(c, CALL_FAILED);
+    call__set_state(c, CALL_FAILED);
     if (c->up != NULL)
         h2_stream_reset(c->up, H2_CANCEL);
     lane_kill(&c->answer);
     if (is_whole) {
-        answer_status(c, "200", status, text, refuse_encoding);
+        call__answer_status(c, "200", status, text, refuse_encoding);
     } else if (c->down != NULL && !c->down_has_ended) {
         c->down_has_ended = true;
         h2_stream_reset(c->down, H2_INTERNAL_ERROR);
@@ -243,7 +245,7 @@ static bool fill_on(struct call *c, enum grpc_status status, const char *text)
     c->late_text = strdup(text);
     if (c->late_text == NULL)
         return false;
-    call_set_state(c, CALL_FILLING);
+    call__set_state(c, CALL_FILLING);
     return true;
 }
 
@@ -317,13 +319,13 @@ void call_finish(struct call *c)
         call_fail_err(c, ERR_ANS_BROKEN);
         return;
     }
-    call_set_state(c, CALL_ANSWERED);
+    call__set_state(c, CALL_ANSWERED);
     count_answered(c, head.grpc_status);
     if (c->down == NULL)
         return;
     if (h2_stream_trailers(c->down, fields_view(&c->trailers)) != ERR_OK)
         h2_stream_reset(c->down, H2_INTERNAL_ERROR);
-    down_ended(c);
+    call__down_ended(c);
 }
 
 /* The client is not interested any more. */
@@ -333,9 +335,10 @@ static void call_gone(struct call *c)
         return;
     if (call_is_live(c))
         tally_call(c->worker->tally, c->method, GRPC_CANCELLED);
-    call_set_state(c, CALL_GONE);
+    call__set_state(c, CALL_GONE);
     if (c->up != NULL)
         h2_stream_reset(c->up, H2_CANCEL);
+    call__probe_cancel(c);
     lane_kill(&c->request);
     lane_kill(&c->answer);
 }
@@ -366,7 +369,7 @@ static bool call_open_up(struct call *c)
 
     if (conn == NULL) {
         if (c->state != CALL_WAITING)
-            call_set_state(c, CALL_WAITING);
+            call__set_state(c, CALL_WAITING);
         return false;
     }
     if (!add_timeout(c)) {
@@ -381,7 +384,7 @@ static bool call_open_up(struct call *c)
         call_fail_err(c, e == ERR_CLOSED ? ERR_UPSTREAM_AWAY : e);
         return false;
     }
-    call_set_state(c, CALL_OPEN);
+    call__set_state(c, CALL_OPEN);
     return true;
 }
 
@@ -457,63 +460,6 @@ bool call_send_down(struct call *c, struct chain *bytes)
 
 /* --- the client's stream --------------------------------------------------------------------- */
 
-/* A request that is not gRPC's. */
-static void refuse_http(struct call *c, const struct request_head *head)
-{
-    call_set_state(c, CALL_FAILED);
-    tally_call(c->worker->tally, NULL, head->status);
-    lane_kill(&c->request);
-    lane_kill(&c->answer);
-    answer_status(c, head->http_status, head->status, head->text, false);
-}
-
-static void refuse(struct call *c, enum err e, const struct request_head *head)
-{
-    struct failure f;
-
-    call_failure_init(c, e, &f);
-    if (e == ERR_UNKNOWN_METHOD)
-        f.path = head->path;
-    else
-        f.key = head->encoding;
-    call_fail(c, &f);
-}
-
-static void set_deadline(struct call *c, uint64_t ns)
-{
-    c->deadline_ns = loop_turn_ns(&c->worker->loop) + (ns < UINT64_MAX / 2 ? ns : UINT64_MAX / 2);
-}
-
-/* True when the request may go on; else it has been answered. */
-static bool admit(struct call *c, struct h2_fields h, struct request_head *head)
-{
-    enum request_verdict verdict = request_judge(h, head);
-
-    c->method = head->method;
-    switch (verdict) {
-    case REQUEST_NO_GRPC:
-        refuse_http(c, head);
-        return false;
-    case REQUEST_UNKNOWN_METHOD:
-        refuse(c, ERR_UNKNOWN_METHOD, head);
-        return false;
-    case REQUEST_COMPRESSED:
-        refuse(c, ERR_MESSAGE_COMPRESSED, head);
-        return false;
-    case REQUEST_GOOD:
-        break;
-    }
-    if (head->has_timeout)
-        set_deadline(c, head->timeout_ns);
-    if (worker_is_over_limit(c->worker))
-        worker_relieve(c->worker);
-    if (worker_is_over_limit(c->worker)) {
-        call_fail_err(c, ERR_MEMORY_LIMIT);
-        return false;
-    }
-    return true;
-}
-
 void call_open(struct link *l, struct h2_stream *down, struct h2_fields h, bool end_stream)
 {
     struct worker *w = link_worker(l);
@@ -536,15 +482,14 @@ void call_open(struct link *l, struct h2_stream *down, struct h2_fields h, bool 
     h2_stream_set_user(down, c);
     if (end_stream)
         request_is_whole(c);
-    metric_add(METRIC_calls_total, 1);
-    if (!admit(c, h, &head))
+    if (!call__admit(c, h, &head))
         return;
     if (request_for_etcd(&c->headers, &w->pool.objects, h, &head) != ERR_OK) {
         call_fail_err(c, ERR_NOMEM);
         return;
     }
     call_count_kept(c);
-    call_set_state(c, CALL_COLLECTING);
+    call__set_state(c, CALL_COLLECTING);
     if (c->method->shape == ETCD_BIDI)
         (void)call_open_up(c);
     if (end_stream)
@@ -667,11 +612,11 @@ void call_on_up_response(struct h2_stream *s, struct h2_fields h, bool end_strea
     }
     c->down_has_headers = true;
     if (end_stream) { /* trailers-only */
-        call_set_state(c, CALL_ANSWERED);
+        call__set_state(c, CALL_ANSWERED);
         count_answered(c, head.grpc_status);
         lane_kill(&c->request);
         lane_kill(&c->answer);
-        down_ended(c);
+        call__down_ended(c);
     }
 }
 
@@ -722,7 +667,7 @@ static void up_broke(struct call *c, const struct h2_stream *s, enum h2_code cod
 {
     if (code == H2_REFUSED_STREAM && !c->down_has_headers && c->down != NULL) {
         /* Not processed by etcd, writes included: the client repeats it by itself. */
-        call_set_state(c, CALL_FAILED);
+        call__set_state(c, CALL_FAILED);
         tally_call(c->worker->tally, c->method, GRPC_UNAVAILABLE);
         lane_kill(&c->request);
         lane_kill(&c->answer);

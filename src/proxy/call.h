@@ -21,7 +21,8 @@ enum call_state {
     CALL_OPEN,        /* the upstream stream is open */
     CALL_FILLING,     /* it failed, but the message that the client was promised is being completed
                          while etcd sends it; then the status follows */
-    CALL_ANSWERED,    /* etcd's trailers were handed on */
+    CALL_PROBING,     /* no gRPC: a question to etcd over HTTP/1.1 is under way */
+    CALL_ANSWERED,    /* etcd's trailers, or its answer to a probe, were handed on */
     CALL_FAILED,      /* we ended it with a status of our own */
     CALL_GONE,        /* the client reset it or its connection is lost */
 };
@@ -38,6 +39,7 @@ struct call {
     struct h2_stream *up;   /* NULL before it is opened and after its on_close */
     struct lane request, answer;
     struct etcd_ask ask;
+    struct probe *probe;    /* CALL_PROBING */
     size_t kept_bytes;      /* of the call itself, headers and watches, as in worker.kept_bytes */
     struct fields headers;  /* to etcd; freed once sent */
     struct fields trailers; /* of etcd, until the answer lane is done */
@@ -49,6 +51,7 @@ struct call {
     bool down_has_ended;       /* we ended our side of the client's stream */
     bool client_has_ended;     /* the client ended its side */
     bool up_has_ended;         /* we ended our side of the upstream stream */
+    bool is_probe;             /* it counts among its link's */
     uint8_t watch_header[128]; /* body of the last ResponseHeader seen: clients crash without one */
     size_t watch_header_len;
     /* What the proxy adds to a unary call, on the monotonic clock. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The happy path:
- *   1. accept, TLS; the first bytes are kept: "PRI " means HTTP/2, all else goes to probe.c;
+ *   1. accept, TLS; the first bytes are kept: "PRI " means HTTP/2, all else goes to
+ *      probe_http1.c;
  *   2. etcd is dialled; only then the client's HTTP/2 session begins, with the kept bytes;
  *   3. calls come and go; each has one stream on each side;
  *   4. the client goes away: its calls end, upstream is closed, the link is freed.
@@ -20,6 +21,7 @@
 #include "proxy/upstream.h"
 
 #define WIND_DOWN_MS 1000
+#define PROBES_MAX 32 /* each has a connection to etcd of its own */
 
 enum link_state {
     LINK_CLOSING = 0, /* waits for its connections to be gone */
@@ -40,7 +42,7 @@ struct link {
     bool is_draining;
     bool client_leaves; /* it said GOAWAY: the link ends with its last call */
     struct list calls;
-    size_t call_count;
+    size_t call_count, probe_count;
     struct loop_timer timer; /* first bytes; winding down */
 };
 
@@ -295,7 +297,7 @@ static void net_on_read(struct net_conn *n, struct slice *s)
         return;
     case SNIFF_HTTP1:
         l->net = NULL;
-        probe_start(l->worker, n, &l->sniffed);
+        probe_http1_start(l->worker, n, &l->sniffed);
         link_close(l);
         return;
     }
@@ -369,6 +371,19 @@ void link_call_removed(struct link *l)
         link_close(l);
     else
         link_free_if_over(l);
+}
+
+bool link_probe_added(struct link *l)
+{
+    if (l->probe_count >= PROBES_MAX)
+        return false;
+    l->probe_count++;
+    return true;
+}
+
+void link_probe_removed(struct link *l)
+{
+    l->probe_count--;
 }
 
 size_t link_held(const struct link *l, const struct call *but)

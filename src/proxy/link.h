@@ -39,6 +39,10 @@ const char *link_scheme(const struct link *l);
 void link_call_added(struct link *l, struct list *node);
 /* A call is gone. */
 void link_call_removed(struct link *l);
+/* One of its calls becomes a probe of etcd (probe.h), until link_probe_removed. False: there are
+ * enough of them. */
+MUST_CHECK bool link_probe_added(struct link *l);
+void link_probe_removed(struct link *l);
 
 /* --- for worker.c, when memory is short --- */
 

@@ -9,7 +9,10 @@
  *
  * The path is the exception: net/http takes "/a/b?query", "http://host/a/b" and "%XX" as
  * "/a/b", too. A method is what it is called, so these are unknown methods, as they are in clear.
- */
+ *
+ * Behind TLS etcd gives what has no gRPC content type to its HTTP handlers: health checks, metrics,
+ * the JSON gateway. In clear it refuses that. Here, too, the looser of both counts, except for what
+ * names a method of etcd: that is a gRPC client with a wrong content type, and is told so. */
 #include "proxy/request.h"
 
 #include <ctype.h>
@@ -54,17 +57,26 @@ static const struct etcd_method *method_of(struct bytes path)
     return etcd_method_find(bytes_of(whole, path.n + 1));
 }
 
+static bool is_http(const struct fields_head *f)
+{
+    return f->method.n > 0 && f->path.n > 0 && method_of(f->path) == NULL &&
+           !bytes_has_prefix(f->content_type, BYTES_LIT("application/grpc"));
+}
+
 enum request_verdict request_judge(struct h2_fields h, struct request_head *out)
 {
     NOT_CLEARED struct fields_head f;
 
     fields_look(h, &f);
     out->method = NULL;
+    out->http_method = f.method;
     out->path = f.path;
     out->authority = f.authority;
     out->encoding = f.encoding;
     out->has_timeout = f.timeout.n > 0;
     out->content_type = grpc_type_of(h, f.content_type);
+    if (out->content_type.n == 0 && is_http(&f))
+        return REQUEST_HTTP;
     if (out->content_type.n == 0)
         return no_grpc(out, "415", GRPC_INVALID_ARGUMENT, "invalid gRPC request content-type",
                        f.content_type, "");

@@ -11,6 +11,7 @@
 
 enum request_verdict {
     REQUEST_NO_GRPC = 0, /* answered with http_status, status and text, as grpc-go's server does */
+    REQUEST_HTTP,        /* not meant for gRPC: what etcd's HTTP handlers would be given */
     REQUEST_UNKNOWN_METHOD,
     REQUEST_COMPRESSED,
     REQUEST_GOOD,
@@ -19,7 +20,7 @@ enum request_verdict {
 /* What the headers say. Borrowed from them. */
 struct request_head {
     const struct etcd_method *method; /* REQUEST_COMPRESSED, _GOOD */
-    struct bytes path, authority, encoding;
+    struct bytes http_method, path, authority, encoding;
     struct bytes content_type; /* the first that is gRPC's */
     bool has_timeout;
     uint64_t timeout_ns;

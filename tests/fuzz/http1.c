@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Targets: http1_request_feed, http1_response_feed, http1_respond.
+/* Targets: http1_request_feed, http1_request_of, http1_response_feed, http1_respond.
  * However the bytes are cut, the verdict and the parts are the same, and the verdict stays.
  *
  * Input: options (1: a response, 2: the peer closes at the end), seed, the bytes. */
@@ -41,6 +41,33 @@ static void request(struct kit *k, struct bytes in)
     CHECK((whole.path[0] == '/' || strcmp(whole.path, "*") == 0) &&
           strchr(whole.path, '?') == NULL);
     fuzz_deep();
+}
+
+static struct bytes take_word(struct bytes *in)
+{
+    const uint8_t *space = in->n == 0 ? NULL : memchr(in->p, ' ', in->n);
+    struct bytes word = fuzz_take(in, space == NULL ? in->n : (size_t)(space - in->p));
+
+    (void)fuzz_take(in, 1);
+    return word;
+}
+
+static bool is_one_word(const char *text)
+{
+    return strpbrk(text, " \t\r\n") == NULL;
+}
+
+/* What is taken of HTTP/2 has no way out of the request line that it will be written into. */
+static void request_of_http2(struct bytes in)
+{
+    struct bytes method = take_word(&in), target = take_word(&in);
+    struct http1_request r;
+
+    if (!http1_request_of(method, target, &r))
+        return;
+    CHECK(r.method[0] != '\0' && is_one_word(r.method) && is_one_word(r.path) &&
+          is_one_word(r.query));
+    CHECK((r.path[0] == '/' || strcmp(r.path, "*") == 0) && strchr(r.path, '?') == NULL);
 }
 
 /* body: a copy, what the parser has goes with it. */
@@ -110,6 +137,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         response(k, in, (options & 2) != 0);
     else
         request(k, in);
+    request_of_http2(in);
     round_trip(k, in);
     kit_done(k);
     return 0;

@@ -107,6 +107,75 @@ static void bad_requests(void **state)
     }
 }
 
+/* By method and target alone: what they say is what the same request over HTTP/1.1 says, and what
+ * can't be said there is refused, above all what would be more than one line of it. */
+static void requests_of_http2(void **state)
+{
+    static const struct {
+        const char *method, *target;
+        bool is_good;
+    } cases[] = {
+        {"GET", "/health", true},
+        {"PROPFIND", "/a?b#c", true},
+        {"OPTIONS", "*", true},
+        {"GET", "http://host:1?a=b", true},
+        {"M-SEARCH", "/%41%0d%0a", true},
+        {"get", "/health", true},
+        {"X!#$%&'*+-.^_`", "/", true},
+        {"ABCDEFGHIJKLMNO", "/", true},
+        {"ABCDEFGHIJKLMNOP", "/", false},
+        {"", "/", false},
+        {"CONNECT", "/", false},
+        {"G T", "/", false},
+        {"GET /x HTTP/1.1\r\nA:", "/", false},
+        {"G\r\n", "/", false},
+        {"G:T", "/", false},
+        {"G\xc3\xb6T", "/", false},
+        {"GET", "", false},
+        {"GET", "health", false},
+        {"GET", "/a b", false},
+        {"GET", "/ HTTP/1.1\r\nA: b", false},
+        {"GET", "/\xc3\xb6", false},
+        {"GET", "/\x7f", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct http1_request r, same;
+        char text[200];
+        int n =
+            snprintf(text, sizeof text, "%s %s HTTP/1.1\r\n\r\n", cases[i].method, cases[i].target);
+
+        assert_int_equal(
+            http1_request_of(bytes_str(cases[i].method), bytes_str(cases[i].target), &r),
+            cases[i].is_good);
+        if (!cases[i].is_good)
+            continue;
+        assert_string_equal(r.method, cases[i].method);
+        assert_false(r.has_body || r.wants_upgrade);
+        /* http-parser knows fewer methods. */
+        if (feed_request(text, (size_t)n, 1000, &same) == HTTP1_DONE) {
+            assert_string_equal(r.path, same.path);
+            assert_string_equal(r.query, same.query);
+        }
+    }
+}
+
+static void limits_of_requests_of_http2(void **state)
+{
+    char target[HTTP1_TARGET_MAX + 1];
+    struct http1_request r;
+
+    (void)state;
+    memset(target, '/', sizeof target);
+    assert_true(http1_request_of(BYTES_LIT("GET"), bytes_of(target, HTTP1_TARGET_MAX - 1), &r));
+    assert_int_equal(strlen(r.path), HTTP1_TARGET_MAX - 1);
+    assert_false(http1_request_of(BYTES_LIT("GET"), bytes_of(target, HTTP1_TARGET_MAX), &r));
+    target[3] = '\0';
+    assert_false(http1_request_of(BYTES_LIT("GET"), bytes_of(target, 6), &r));
+    assert_false(http1_request_of(bytes_of("G\0T", 3), BYTES_LIT("/"), &r));
+}
+
 /* What follows a head is not read; that something does is told. */
 static void bodies_and_upgrades(void **state)
 {
@@ -378,11 +447,17 @@ static void answers_to_head(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(good_requests),       cmocka_unit_test(bad_requests),
-        cmocka_unit_test(bodies_and_upgrades), cmocka_unit_test(limits_of_requests),
-        cmocka_unit_test(good_responses),      cmocka_unit_test(bad_responses),
-        cmocka_unit_test(limits_of_responses), cmocka_unit_test(responses_are_written_whole),
+        cmocka_unit_test(good_requests),
+        cmocka_unit_test(bad_requests),
+        cmocka_unit_test(bodies_and_upgrades),
+        cmocka_unit_test(limits_of_requests),
+        cmocka_unit_test(good_responses),
+        cmocka_unit_test(bad_responses),
+        cmocka_unit_test(limits_of_responses),
+        cmocka_unit_test(responses_are_written_whole),
         cmocka_unit_test(answers_to_head),
+        cmocka_unit_test(requests_of_http2),
+        cmocka_unit_test(limits_of_requests_of_http2),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -91,6 +91,43 @@ static void verdicts(void **state)
     }
 }
 
+/* What has no gRPC content type and names no method of etcd is left to etcd's HTTP handlers. */
+static void http_requests(void **state)
+{
+    static const struct {
+        const char *method, *path, *type;
+        enum request_verdict verdict;
+    } cases[] = {
+        {"GET", "/health", NULL, REQUEST_HTTP},
+        {"HEAD", "/livez/ping?verbose", NULL, REQUEST_HTTP},
+        {"OPTIONS", "*", "", REQUEST_HTTP},
+        {"POST", "/v3/kv/range", "application/json", REQUEST_HTTP},
+        {"POST", "/health", "Application/GRPC", REQUEST_HTTP},
+        {"FOO", "http://x/health", "text/plain", REQUEST_HTTP},
+        {"GET", "/health", "application/grpc", REQUEST_NO_GRPC},
+        {"OPTIONS", "/", "application/grpc+proto", REQUEST_NO_GRPC},
+        {"GET", "/health", "application/grpc-web", REQUEST_NO_GRPC},
+        {"POST", "/health", "application/grpc", REQUEST_UNKNOWN_METHOD},
+        {"POST", PATH, NULL, REQUEST_NO_GRPC},
+        {"GET", PATH, "application/json", REQUEST_NO_GRPC},
+        {"GET", "", NULL, REQUEST_NO_GRPC},
+        {"", "/health", NULL, REQUEST_NO_GRPC},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct h2_field v[3] = {{BYTES_LIT(":method"), bytes_str(cases[i].method)},
+                                {BYTES_LIT(":path"), bytes_str(cases[i].path)}};
+        struct request_head head;
+        size_t n = 2;
+
+        if (cases[i].type != NULL)
+            v[n++] = (struct h2_field){BYTES_LIT("content-type"), bytes_str(cases[i].type)};
+        assert_int_equal(request_judge((struct h2_fields){v, n}, &head), cases[i].verdict);
+        assert_true(bytes_eq(head.http_method, v[0].value) && bytes_eq(head.path, v[1].value));
+    }
+}
+
 /* What a client sent is told back cut, so that the answer stays short. */
 static void long_values_in_answers(void **state)
 {
@@ -180,6 +217,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(verdicts),
+        cmocka_unit_test(http_requests),
         cmocka_unit_test(long_values_in_answers),
         cmocka_unit_test(what_goes_to_etcd),
     };
