@@ -545,12 +545,12 @@ enum err etcd_apply_request(struct etcd_plan *p, struct envelope_ctx *ctx, struc
                             struct chain *msg, struct sealed_msg *out)
 {
     struct etcd__apply a = {
-        .p = p, .is_request = true, .ctx = ctx, .pool = pool, .msg = msg, .out = &out->body};
+        .p = p, .is_request = true, .ctx = ctx, .pool = pool, .msg = msg, .out = &out->etcd__bytes};
     enum err e;
 
     e = etcd__apply_run(&a);
     if (e != ERR_OK)
-        chain_fini(&out->body);
+        sealed_msg_fini(out);
     return e;
 }
 

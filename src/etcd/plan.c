@@ -304,14 +304,14 @@ enum err etcd__plan_need_write(struct etcd_plan *p, const struct provider *provi
     return need_push(p, &need, out);
 }
 
-void sealed_msg_fini(struct sealed_msg *m)
+enum err etcd_passthrough(enum etcd_verdict verdict, struct chain *msg, struct sealed_msg *out)
 {
-    chain_fini(&m->body);
-}
+    enum err e;
 
-void etcd_passthrough(enum etcd_verdict verdict, struct chain *msg, struct sealed_msg *out)
-{
     CHECK(verdict == ETCD_AS_IS);
-    out->body = *msg;
-    *msg = (struct chain){0};
+    e = chain_append(&out->etcd__bytes, msg);
+    if (e != ERR_OK)
+        sealed_msg_fini(out);
+    chain_fini(msg);
+    return e;
 }

@@ -91,6 +91,10 @@ class Checks(unittest.TestCase):
         self.tree.append("src/net/net.h", '#include "base/base_int.h"\n')
         self.finds("check_layers.py", "is private to base")
 
+    def test_layers_private_name(self):
+        self.tree.append("src/net/net.h", "int f(void) { return x.base__bytes; } /* base__other */\n")
+        self.finds("check_layers.py", "base__bytes is private to base")
+
     def test_layers_plain_name(self):
         self.tree.append("src/net/net.h", '#include "base.h"\n')
         self.finds("check_layers.py", "does not name a module")
