@@ -38,7 +38,8 @@ static const char usage[] =
     "  --version             print the version, then end\n"
     "  --help                print this text, then end\n"
     "\n"
-    "To rotate: put a new key in front of the others and send SIGHUP. The old key is\n"
+    "To rotate: put a new key in front of the others and send SIGHUP. etcd-envelope\n"
+    "seals with it within a minute. The old key is\n"
     "needed as long as a value is stored that it wraps: values change over when they\n"
     "are written anew.\n"
     "Signals: SIGHUP reads the key file anew, SIGTERM and SIGINT end the program.\n"
@@ -156,10 +157,10 @@ static void parse_listen(const char *text, struct net_url *url)
 {
     const char *why = "";
 
+    if (strncmp(text, "unix://", 7) != 0)
+        wrong_use("--listen: only unix:// URLs, not ", text);
     if (net_url_parse(text, url, &why) != ERR_OK)
         wrong_use("--listen: ", why);
-    if (!url->is_unix || url->is_tls)
-        wrong_use("--listen: only unix:// URLs, not ", text);
     /* As in the endpoint of an EncryptionConfiguration, "/@name" is abstract. */
     if (strncmp(url->host, "/@", 2) == 0)
         memmove(url->host, url->host + 1, strlen(url->host));

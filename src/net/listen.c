@@ -177,6 +177,7 @@ static enum err bind_unix(struct net_listener *l, char *why, size_t why_len)
 static enum err bind_addr(struct net_listener *l, const struct addrinfo *ai, char *why,
                           size_t why_len)
 {
+    char text[NET_URL_MAX];
     int on = 1, off = 0;
 
     l->fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -188,7 +189,7 @@ static enum err bind_addr(struct net_listener *l, const struct addrinfo *ai, cha
         (void)setsockopt(l->fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
     if (bind(l->fd, ai->ai_addr, ai->ai_addrlen) == 0)
         return ERR_OK;
-    (void)listen_fail(why, why_len, "bind", errno);
+    (void)listen_fail(why, why_len, net_url_text(&l->url, text), errno);
     close(l->fd);
     l->fd = -1;
     return ERR_SYSTEM;

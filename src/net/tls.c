@@ -10,6 +10,7 @@
 #include "net/tls.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@
 #include <string.h>
 #include <strings.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/file.h"
@@ -249,9 +251,16 @@ static struct net_tls *tls_new(const SSL_METHOD *method, bool is_server)
 }
 
 /* OpenSSL would wait for a pipe's writer without end, and the file is read again, to compare it and
- * when it has changed. */
+ * when it has changed. Of a file that it cannot open it tells no reason. */
 static enum err check_file(const char *what, const char *path, char *why, size_t why_len)
 {
+    char buf[64];
+
+    if (access(path, R_OK) != 0) {
+        (void)snprintf(why, why_len, "%s %s: %s", what, path,
+                       net__errno_text(errno, buf, sizeof buf));
+        return ERR_TLS;
+    }
     if (!file_is_read_once(path))
         return ERR_OK;
     (void)snprintf(why, why_len, "%s %s: it is a pipe; it has to be a file, which is read again",
