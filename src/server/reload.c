@@ -32,6 +32,18 @@
 static void on_primed(void *arg);
 static void on_probation_tick(struct loop_timer *t);
 
+static void set_set_state(struct server_set *set, enum server_set_state to)
+{
+    static const uint8_t legal[] = {
+        [SET_ON_PROBATION] = 1 << SET_IN_USE | 1 << SET_RETIRED,
+        [SET_IN_USE] = 1 << SET_RETIRED,
+        [SET_RETIRED] = 1 << SET_RETIRED, /* again, at the end */
+    };
+
+    CHECK(legal[set->state] & 1 << to);
+    set->state = to;
+}
+
 /* Takes rules, also on error. */
 static enum err set_new(struct server *s, struct ruleset *rules, struct server_set **out)
 {
@@ -77,7 +89,7 @@ static void set_close_if_over(struct server_set *set)
 
 static void set_retire(struct server_set *set)
 {
-    set->state = SET_RETIRED;
+    set_set_state(set, SET_RETIRED);
     loop_timer_stop(&set->timer);
     kms_manager_rest(set->manager); /* a client that reads nothing may hold it for long */
     set_close_if_over(set);
@@ -105,7 +117,7 @@ static void set_use(struct server *s, struct server_set *set)
 {
     struct server_set *old = s->set;
 
-    set->state = SET_IN_USE;
+    set_set_state(set, SET_IN_USE);
     s->set = set;
     for (size_t i = 0; i < s->worker_count; i++) {
         if (worker_make_keyset(s->workers[i].worker, set->rules, set->manager, set) == ERR_OK) {
