@@ -16,6 +16,7 @@
 #define PROBE_BODY_MAX (16u * 1024 * 1024)
 
 struct probe {
+    struct list node; /* in worker.probes */
     struct worker *worker;
     struct net_conn *client; /* NULL after on_closed */
     struct net_conn *etcd;
@@ -34,6 +35,7 @@ static void probe_free_if_over(struct probe *p)
 {
     if (p->client != NULL || p->etcd != NULL)
         return;
+    list_remove(&p->node);
     http1_request_parser_free(p->request_parser);
     http1_response_parser_free(p->response_parser);
     loop_timer_fini(&p->timer);
@@ -370,10 +372,24 @@ void probe_start(struct worker *w, struct net_conn *net, struct chain *first)
     }
     p->worker = w;
     p->client = net;
+    list_push(&w->probes, &p->node);
     net_conn_set_ops(net, &client_ops, p);
     while (first->count > 0 && !p->is_asked && !p->is_answered) {
         client_feed(p, slice_bytes(*chain_at(first, 0)));
         chain_consume(first, chain_at(first, 0)->len);
     }
     chain_clear(first);
+}
+
+void probes_end(struct worker *w, uint64_t left_ms)
+{
+    LIST_FOREACH(it, &w->probes)
+    {
+        struct probe *p = LIST_ENTRY(it, struct probe, node);
+
+        if (p->is_answered)
+            continue;
+        if (!p->is_asked || loop_timer_start(&w->loop, &p->timer, left_ms) != ERR_OK)
+            probe_close(p, 0);
+    }
 }

@@ -14,5 +14,7 @@
 
 /* Takes net and first (the bytes already read). */
 void probe_start(struct worker *w, struct net_conn *net, struct chain *first);
+/* The worker ends: what is not asked yet is closed, and answers have to come within left_ms. */
+void probes_end(struct worker *w, uint64_t left_ms);
 
 #endif
