@@ -13,6 +13,7 @@
 #include "kms/manager.h"
 #include "proxy/call.h"
 #include "proxy/link.h"
+#include "proxy/probe.h"
 
 #define FREE_SLABS 64  /* 4 MiB of idle slabs a worker keeps */
 #define IDLE_SLABS 8   /* of them are left when connections have settled */
@@ -435,6 +436,14 @@ void worker_drain(struct worker *w, uint64_t limit_ms)
     mailbox_post(&w->mailbox, &m->mail);
 }
 
+/* What is left of the time for calls. */
+static uint64_t drain_left_ms(const struct worker *w)
+{
+    uint64_t spent = loop_now_ms(&w->loop) - w->drain_began_ms;
+
+    return w->is_draining && spent < w->drain_limit_ms ? w->drain_limit_ms - spent : 0;
+}
+
 struct stop_mail {
     struct mail mail;
     struct worker *worker;
@@ -448,6 +457,7 @@ static void stop_deliver(struct mail *mail, bool delivered)
     free(m);
     if (!delivered)
         return;
+    probes_end(w, drain_left_ms(w));
     w->keys = NULL;
     while (!list_is_empty(&w->keysets)) /* a reload may be under way */
         keyset_free(LIST_FIRST(&w->keysets, struct keyset, node));
@@ -536,6 +546,8 @@ enum err worker_start(const struct proxy_env *env, unsigned number, struct mailb
     w->report = report_fn;
     w->report_arg = arg;
     list_init(&w->links);
+    list_init(&w->probes);
+    list_init(&w->probe_conns);
     list_init(&w->calls);
     list_init(&w->keysets);
     slab_pool_init(&w->pool, FREE_SLABS);
