@@ -304,8 +304,7 @@ enum err admin_listen(struct admin *a, const struct net_url *url, admin_tls_fn t
 
 uint16_t admin_port(const struct admin *a, size_t i)
 {
-    LIST_FOREACH(it, &a->listeners)
-    {
+    LIST_FOREACH(it, &a->listeners) {
         if (i-- == 0)
             return net_listener_port(LIST_ENTRY(it, struct admin_listener, node)->listener);
     }
@@ -322,8 +321,7 @@ void admin_close(struct admin *a)
         net_listener_close(l->listener);
         free(l);
     }
-    LIST_FOREACH(it, &a->replies)
-    {
+    LIST_FOREACH(it, &a->replies) {
         hang_up(LIST_ENTRY(it, struct admin_reply, node), 0);
     }
     free_if_over(a);

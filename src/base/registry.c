@@ -118,8 +118,7 @@ static struct series *find(enum registry_id id, const char *const *labels)
     unsigned n = label_count(&descs[id]);
 
     prepare();
-    LIST_FOREACH(it, &registry.series[id])
-    {
+    LIST_FOREACH(it, &registry.series[id]) {
         struct series *s = LIST_ENTRY(it, struct series, node);
         unsigned same = 0;
 
@@ -331,8 +330,7 @@ static void write_family(FILE *f, enum registry_id id)
     if (registry.counts[id] == 0)
         return;
     write_head(f, d->name, types[d->type], d->help);
-    LIST_FOREACH(it, &registry.series[id])
-    {
+    LIST_FOREACH(it, &registry.series[id]) {
         const struct series *s = LIST_ENTRY(it, struct series, node);
 
         if (d->type == REGISTRY_HISTOGRAM) {

@@ -452,7 +452,7 @@ static void on_task(struct loop_task *t)
         return;
     }
     LIST_FOREACH(it, &c->conns)
-    conn_close_if_drained(LIST_ENTRY(it, struct client_conn, node));
+        conn_close_if_drained(LIST_ENTRY(it, struct client_conn, node));
     client_dispatch(c); /* a stream that ended makes room below the peer's limit */
     rest_if_idle(c);
 }
@@ -552,8 +552,7 @@ void client_close(struct client *c)
     loop_timer_stop(&c->redial);
     client_set_state(c, CLIENT_CLOSED);
     c->current = NULL;
-    LIST_FOREACH(it, &c->conns)
-    {
+    LIST_FOREACH(it, &c->conns) {
         struct client_conn *conn = LIST_ENTRY(it, struct client_conn, node);
 
         loop_timer_stop(&conn->greeting);

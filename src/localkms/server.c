@@ -374,6 +374,6 @@ void kms_server_close(struct kms_server *s)
     s->is_closing = true;
     net_listener_close(s->listener);
     LIST_FOREACH(it, &s->connections)
-    h2_conn_close(LIST_ENTRY(it, struct connection, node)->h2, H2_NO_ERROR, GOODBYE_MS);
+        h2_conn_close(LIST_ENTRY(it, struct connection, node)->h2, H2_NO_ERROR, GOODBYE_MS);
     free_if_over(s);
 }

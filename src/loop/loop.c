@@ -92,7 +92,7 @@ enum err loop_init(struct loop *l)
 static void drop_nodes(struct list *list)
 {
     LIST_FOREACH(it, list)
-    list_remove(it);
+        list_remove(it);
 }
 
 void loop_run(struct loop *l)

@@ -86,8 +86,7 @@ static void set_retire(struct server_set *set)
 void server__close_sets(struct server *s)
 {
     s->set = NULL;
-    LIST_FOREACH(it, &s->sets)
-    {
+    LIST_FOREACH(it, &s->sets) {
         struct server_set *set = LIST_ENTRY(it, struct server_set, node);
 
         set->rings = 0; /* the workers are gone, and their rings with them */
@@ -277,8 +276,7 @@ static void on_probation_tick(struct loop_timer *t)
  * or what is in use. */
 static void drop_probation(struct server *s)
 {
-    LIST_FOREACH(it, &s->sets)
-    {
+    LIST_FOREACH(it, &s->sets) {
         struct server_set *set = LIST_ENTRY(it, struct server_set, node);
 
         if (set->state != SET_ON_PROBATION)
@@ -303,8 +301,7 @@ enum content { CONTENT_NEW = 0, CONTENT_REFUSED, CONTENT_ON_PROBATION, CONTENT_I
 
 static enum content judge_content(struct server *s, const char *hash)
 {
-    LIST_FOREACH(it, &s->sets)
-    {
+    LIST_FOREACH(it, &s->sets) {
         const struct server_set *set = LIST_ENTRY(it, struct server_set, node);
 
         if (set->state != SET_RETIRED && strcmp(set->rules->config->hash, hash) == 0) {
