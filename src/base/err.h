@@ -38,7 +38,7 @@ enum err_fault {
 };
 
 /* X(name, reason for log and metric, whose fault, gRPC status).
- * The statuses are those of the one table in src/README.md ("Statuses"). */
+ * What users are told about the statuses stands in README.md, "Answers of its own". */
 #define ERR_TABLE(X)                                                                               \
     X(OK, "ok", FAULT_NONE, GRPC_OK)                                                               \
     /* ourselves */                                                                                \
@@ -69,7 +69,7 @@ enum err_fault {
     X(REQ_VALUE_SORT, "value_sort", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)                           \
     X(REQ_EMPTY_KEY, "empty_key", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)                             \
     X(REQ_VALUE_PROVIDED, "ignore_value_with_value", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)          \
-    /* by the client's own clock, which began earlier, it has given up */                          \
+    /* the client has given up by now, for its own clock started before ours */                    \
     X(DEADLINE, "deadline_exceeded", FAULT_CLIENT, GRPC_DEADLINE_EXCEEDED)                         \
     X(REQ_SEALED_VALUE, "sealed_value_does_not_open", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)         \
     /* answers of etcd */                                                                          \
@@ -88,7 +88,7 @@ enum err_fault {
     X(NO_ADVERTISE_URL, "no_advertise_url", FAULT_US, GRPC_FAILED_PRECONDITION)                    \
     X(UPSTREAM_LOST, "upstream_lost", FAULT_UPSTREAM, GRPC_UNAVAILABLE)                            \
     X(UPSTREAM_AWAY, "upstream_away", FAULT_UPSTREAM, GRPC_UNAVAILABLE)                            \
-    /* stored values: the classes of the golden vectors */                                         \
+    /* stored values: the error classes of tests/golden/ */                                        \
     X(NO_MATCHING_PREFIX, "no_matching_prefix", FAULT_UPSTREAM, GRPC_DATA_LOSS)                    \
     X(NO_MATCHING_KEY, "no_matching_key", FAULT_UPSTREAM, GRPC_DATA_LOSS)                          \
     X(IDENTITY_SAW_ENCRYPTED, "identity_saw_encrypted", FAULT_UPSTREAM, GRPC_DATA_LOSS)            \

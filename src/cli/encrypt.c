@@ -136,7 +136,7 @@ static int run(struct tool *t)
     status = cli__lock_memory(t->settings);
     if (status != CLI_OK)
         return status;
-    /* The plugin's good health is no news here. */
+    /* Without INFO: that the plugin is healthy is no news for a tool. */
     if (log_start(level == LOG_INFO ? LOG_WARN : level, t->settings->log_format) != ERR_OK)
         return cli__refuse(CLI_ERROR, "cannot start the log");
     cli__warn_unlocked();
@@ -154,7 +154,7 @@ static int run(struct tool *t)
 
 /* --- exported --------------------------------------------------------------------------------- */
 
-/* decrypt writes nothing: what must be allowed before values are written so is no matter to it. */
+/* decrypt writes no values, so the flags that allow certain writers don't matter to it. */
 static void allow_any_writer(struct settings *o)
 {
     o->allow_identity_writes = true;

@@ -12,7 +12,7 @@
 #include "envelope/envelope_int.h"
 
 #define SEED_MIN 32u
-/* What a plugin may call a seed. The bytes are its own; kube-apiserver's limit is that of gRPC. */
+/* The longest seed that a plugin may give. kube-apiserver knows no limit but gRPC's. */
 #define SEED_MAX 65536u
 
 _Static_assert(sizeof(struct dek) % _Alignof(struct dek_annotation) == 0,

@@ -124,7 +124,7 @@ struct envelope__kind {
                          const struct envelope_value *like, struct envelope_value *out);
     enum err (*open)(struct envelope_ctx *ctx, const struct envelope_value *v,
                      const struct dek *dek, struct bytes aad, struct chain_pos data, uint8_t *out);
-    /* *opened comes in as zero; its stale is or-ed with what the list index says. */
+    /* *opened comes in as zero. The caller adds to opened->stale what the list index says. */
     enum err (*open_scratch)(struct envelope_ctx *ctx, const struct envelope__candidate *c,
                              const struct envelope__job *job, struct slice *out,
                              struct envelope_opened *opened);
@@ -133,7 +133,7 @@ struct envelope__kind {
     enum err (*seal)(struct envelope_ctx *ctx, const struct provider *provider,
                      const struct dek *dek, struct bytes aad, struct chain_pos in, size_t len,
                      uint8_t *out);
-    /* A failed read doesn't count: the list goes on as if the provider weren't in it. */
+    /* A failed read is forgotten: reading goes on as if the list did not have this provider. */
     bool errors_are_ignored;
 };
 

@@ -31,8 +31,8 @@ static enum err kmsv1_identify(const struct envelope__candidate *c, struct arena
     out->data_at = pos.at + wrapped_len;
     out->data_len = c->body_len - LENGTH_LEN - wrapped_len;
     out->plain_at = ENVELOPE__NONCE_LEN;
-    /* A payload that is too short is found out when it is opened: the plugin is asked first, as by
-     * Go. */
+    /* A payload that is too short is refused when it is opened: kube-apiserver, too, asks the
+     * plugin first. */
     if (out->data_len > ENVELOPE__GCM_OVERHEAD)
         out->plain_len = out->data_len - ENVELOPE__GCM_OVERHEAD;
     return ERR_OK;

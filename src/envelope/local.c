@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* aesgcm, aescbc, secretbox: PREFIX KEYNAME ":" data, a list of keys inside of the list of
- * providers. Both read alike: the keys whose "NAME:" the value has are tried in order, the first
- * that works wins, of the errors the first is the answer. A name may come twice, and "a:" is also
- * the beginning of "a:b:": so there may be several.
+/* aesgcm, aescbc, secretbox: PREFIX KEYNAME ":" data, under one of the provider's keys.
  *
- * aesgcm and secretbox open in place when one key fits. aescbc never does: how long its plaintext
- * is, its padding tells. */
+ * The list of keys is read as the list of providers is: those whose "NAME:" the value has are tried
+ * in order, the first that works wins, and if none does the first error is the answer. Several may
+ * fit, because a name may come twice and "a:" is also the beginning of "a:b:".
+ *
+ * aesgcm and secretbox open in place when exactly one key fits. aescbc never does: only its
+ * padding, once decrypted, tells how long the plaintext is. */
 #include "envelope/envelope_int.h"
 
 /* What the three differ in. */
 struct cipher {
-    /* From here on the plaintext stands in the data when opened in place. */
+    /* Where in the data the plaintext begins when it is opened in place. */
     size_t plain_at;
-    size_t overhead;   /* the least: len - overhead is the room for the plaintext */
+    size_t overhead;   /* at least: the plaintext has len - overhead bytes or fewer */
     bool is_authentic; /* and then the plaintext has exactly that length */
     /* Can len bytes be of this form? */
     enum err (*check)(size_t len);
@@ -30,7 +31,7 @@ static enum err gcm_check(size_t len)
 {
     if (len < ENVELOPE__NONCE_LEN)
         return ERR_TOO_SHORT;
-    return len < ENVELOPE__GCM_OVERHEAD ? ERR_AUTH_FAILED : ERR_OK; /* as Go's AEAD says it */
+    return len < ENVELOPE__GCM_OVERHEAD ? ERR_AUTH_FAILED : ERR_OK; /* what Go's AEAD returns */
 }
 
 static size_t gcm_sealed_len(size_t plain_len)

@@ -99,8 +99,8 @@ static enum err identity_identify(const struct envelope__candidate *c, struct ar
     return ERR_OK;
 }
 
-/* Nothing to open: what identity can read is its own plaintext. Nothing to seal either: a caller
- * that means to store plaintext has to do so in so many words. */
+/* identity opens nothing, for what it can read is its own plaintext. It seals nothing either: a
+ * caller that means to store plaintext has to do so explicitly. */
 static const struct envelope__kind identity = {
     .identify = identity_identify,
     .errors_are_ignored = true,

@@ -130,8 +130,7 @@ static struct key_pending *pending_find(struct keyring *r, uint32_t slot, const 
 {
     struct list *bucket = bucket_of(r, digest);
 
-    LIST_FOREACH(it, bucket)
-    {
+    LIST_FOREACH(it, bucket) {
         struct key_pending *p = LIST_ENTRY(it, struct key_pending, bucket);
 
         if (p->slot == slot && memcmp(p->digest, digest, sizeof p->digest) == 0)
@@ -172,7 +171,7 @@ static void pending_finish(struct key_pending *p, enum err err, struct dek *dek)
     list_splice(&now, &p->waits);
     pending_free(p);
     LIST_FOREACH(it, &now)
-    LIST_ENTRY(it, struct key_wait, node)->pending = NULL;
+        LIST_ENTRY(it, struct key_wait, node)->pending = NULL;
     while (!list_is_empty(&now))
         wait_finish(LIST_FIRST(&now, struct key_wait, node), err, dek);
 }

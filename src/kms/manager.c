@@ -96,8 +96,7 @@ static void on_retell(struct loop_timer *t)
 {
     struct kms_manager *m = CONTAINER_OF(t, struct kms_manager, retell);
 
-    LIST_FOREACH(it, &m->rings)
-    {
+    LIST_FOREACH(it, &m->rings) {
         struct joined *j = LIST_ENTRY(it, struct joined, node);
 
         if (j->is_behind)
@@ -133,8 +132,7 @@ static void on_checked(struct plugin *p, bool has_changed)
 
     if (has_changed) {
         unwraps_on_state(&member->unwraps);
-        LIST_FOREACH(it, &m->rings)
-        {
+        LIST_FOREACH(it, &m->rings) {
             struct joined *j = LIST_ENTRY(it, struct joined, node);
 
             if (!tell_state(j, p))
@@ -154,7 +152,7 @@ static void on_no_room(struct plugin *p)
     for (size_t i = 0; i < m->member_count; i++)
         unwraps_make_room(&m->members[i].unwraps);
     LIST_FOREACH(it, &m->rings)
-    (void)tell(LIST_ENTRY(it, struct joined, node), KMS_NEWS_MAKE_ROOM, 0, NULL, 0);
+        (void)tell(LIST_ENTRY(it, struct joined, node), KMS_NEWS_MAKE_ROOM, 0, NULL, 0);
 }
 
 /* --- mail ------------------------------------------------------------------------------------- */
@@ -314,8 +312,7 @@ enum err kms_manager_join(struct kms_manager *m, struct mailbox *worker_box, str
 
 void kms_manager_leave(struct kms_manager *m, struct keyring *ring)
 {
-    LIST_FOREACH(it, &m->rings)
-    {
+    LIST_FOREACH(it, &m->rings) {
         struct joined *j = LIST_ENTRY(it, struct joined, node);
 
         if (j->id == ring) {

@@ -283,15 +283,13 @@ static void on_tick(struct loop_timer *t)
     struct unwraps *u = CONTAINER_OF(t, struct unwraps, tick);
     uint64_t now = loop_now_ms(u->loop);
 
-    LIST_FOREACH(it, &u->queued)
-    {
+    LIST_FOREACH(it, &u->queued) {
         struct unwrap *w = LIST_ENTRY(it, struct unwrap, node);
 
         if (w->deadline_ms <= now)
             give_up(w);
     }
-    LIST_FOREACH(it, &u->parked)
-    {
+    LIST_FOREACH(it, &u->parked) {
         struct unwrap *w = LIST_ENTRY(it, struct unwrap, node);
 
         if (w->deadline_ms <= now)
@@ -317,8 +315,7 @@ static struct unwrap *find(const struct unwraps *u, const uint8_t *digest)
 {
     struct list *bucket = bucket_of(u, digest);
 
-    LIST_FOREACH(it, bucket)
-    {
+    LIST_FOREACH(it, bucket) {
         struct unwrap *w = LIST_ENTRY(it, struct unwrap, bucket);
 
         if (memcmp(first_ask(w)->digest, digest, DEK_DIGEST_LEN) == 0)
@@ -351,8 +348,7 @@ static void join(struct unwrap *w, struct kms_ask *ask)
 {
     if (ask->deadline_ms > w->deadline_ms)
         w->deadline_ms = ask->deadline_ms;
-    LIST_FOREACH(it, &w->asks)
-    {
+    LIST_FOREACH(it, &w->asks) {
         if (LIST_ENTRY(it, struct kms_ask, mail.node)->ring == ask->ring) {
             kms__ask_free(ask);
             return;
@@ -449,8 +445,7 @@ void unwraps_on_state(struct unwraps *u)
     /* Without a digest it is only not kept for the time after the next rotation. */
     if (dek != NULL && dek_id_digest(&dek->id, digest) == ERR_OK)
         unwraps_confirm(u, digest, dek);
-    LIST_FOREACH(it, &u->parked)
-    {
+    LIST_FOREACH(it, &u->parked) {
         struct unwrap *w = LIST_ENTRY(it, struct unwrap, node);
 
         if (w->again_ms == 0)

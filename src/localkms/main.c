@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* etcd-envelope-local-kms: a Kubernetes KMS v2 plugin whose keys lie in a file.
- * SIGHUP reads the file anew (a bad one changes nothing), SIGTERM and SIGINT end with status 0. */
+ *   1. flags; with --generate-key it writes a key file and ends;
+ *   2. the key file is loaded, the socket opened, and calls are served (server.c);
+ *   3. SIGHUP reads the file again; SIGTERM and SIGINT end with status 0.
+ * Failure modes: at the start each problem ends the program with a reason; a bad file at SIGHUP is
+ * logged, and the old keys stay in use. */
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>

@@ -3,16 +3,21 @@
  *   1. accepted: handshake from the loop's next turn on; dialled: dial.c first;
  *   2. on_open, then on_read with slices of one slab that is filled up read by read; what the owner
  *      queued leaves at net_conn_flush, the rest when poll says writable;
- *   3. the peer's end: on_eof. Ours: net_conn_close, at once or after a linger that writes the
- * queue, shuts our side down and discards what still comes, because closing a socket with unread
- *      bytes sends RST and that destroys what the peer has not read yet (RFC 1122
- * section 4.2.2.13);
+ *   3. the peer ends: on_eof. We end: net_conn_close, at once or after a linger, which writes the
+ *      queue, shuts our side down and discards what still comes, because closing a socket with
+ *      unread bytes sends RST and that destroys what the peer has not read yet (RFC 1122
+ *      section 4.2.2.13);
  *   4. the descriptor is closed at once, on_closed comes from a task, then the memory is freed.
+ *
  * A turn reads at most READS_PER_TURN times; poll is level-triggered and fires again. What poll
- * cannot see (bytes inside OpenSSL, bytes put back by net_conn_unread) goes on by the task. Failure
- * modes: a failed write does not hide what the peer sent before: the rest is read first, then
- * on_eof comes. A failure before on_open is on_eof too. An idle connection holds neither a slab nor
- * OpenSSL's record buffers: the trim gives them back. */
+ * cannot see (bytes inside OpenSSL, bytes put back by net_conn_unread) is read from the task.
+ * A connection that was idle for TRIM_MS gives back its slab and OpenSSL's record buffers.
+ *
+ * Failure modes:
+ *  - a write fails: what the peer sent before is read first, then on_eof comes;
+ *  - a failure before on_open: on_eof, too;
+ *  - memory runs out in the middle of a write: the connection fails, for a stream with a hole must
+ *    not go on. */
 #include "net/conn.h"
 
 #include <arpa/inet.h>
@@ -165,7 +170,7 @@ static void give_eof(struct net_conn *c, enum err why)
         slab_drop(c->in);
     c->in = NULL;
     chain_clear(&c->unread);
-    if (why != ERR_CLOSED) { /* nothing can be written either */
+    if (why != ERR_CLOSED) { /* then nothing can be written either */
         c->is_blocked = false;
         chain_clear(&c->out);
     }
@@ -186,7 +191,7 @@ void net__conn_dead(struct net_conn *c)
 
 /* --- reading --- */
 
-/* Starts the clock that takes the idle connection's buffers away. */
+/* Starts the timer that takes the buffers away from a connection that is idle by then. */
 static void arm_trim(struct net_conn *c)
 {
     c->is_busy = true;
@@ -332,7 +337,7 @@ static size_t write_some(struct net_conn *c)
         c->is_blocked = c->out.len > 0;
         c->write_wants = wants_of(r);
     } else if (r != NET__IO_OK) {
-        if (c->fail == ERR_OK) /* the peer's close_notify ended writing too */
+        if (c->fail == ERR_OK) /* then the peer's close_notify has ended writing */
             net__conn_set_fail(c, ERR_TLS, "write: closed by the peer");
         chain_clear(&c->out);
         loop_task_want(c->loop, &c->task); /* tells the owner, from the loop */
@@ -440,7 +445,8 @@ void net__conn_connected(struct net_conn *c)
 
 /* --- lingering --- */
 
-/* Reads and forgets. TLS too: what the records hold does not matter any more. */
+/* Reads and forgets. Of a TLS connection, too, straight from the descriptor: nobody wants to know
+ * any more what the records hold. */
 static void discard_input(struct net_conn *c)
 {
     uint8_t buf[16 * 1024];
@@ -505,7 +511,7 @@ static void on_poll(uv_poll_t *handle, int status, int events)
 {
     struct net_conn *c = handle->data;
 
-    if (status < 0) { /* uv has stopped it; the calls that we make now find out why */
+    if (status < 0) { /* uv stopped the handle; the read or write that follows finds out why */
         c->events = 0;
         events = UV_READABLE | UV_WRITABLE;
     }
@@ -550,7 +556,7 @@ static void on_task(struct loop_task *task)
         break;
     case NET__OPEN:
         net_conn_flush(c);
-        /* What poll can see waits for poll. */
+        /* Only what poll cannot see is read here; the rest waits for poll. */
         if (c->state == NET__OPEN && (c->fail != ERR_OK || has_hidden_bytes(c)))
             read_turn(c);
         break;

@@ -12,7 +12,7 @@
 #define NET__OPEN_MS LIMIT_PREFACE_MS
 
 enum net__state {
-    NET__DEAD = 0,  /* never came up: no descriptor, on_eof was called, net_conn_close is due */
+    NET__DEAD = 0,  /* never came up: no descriptor, on_eof was called, the owner has to close */
     NET__DIALLING,  /* resolving or connecting */
     NET__HANDSHAKE, /* connected; TLS handshake, or a plain conn before its first turn */
     NET__OPEN,      /* bytes go both ways; after EOF or a failure only outwards or not at all */

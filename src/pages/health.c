@@ -350,8 +350,7 @@ enum err pages__health_new(struct server *server, const struct settings *setting
 
 void pages__health_close(struct health *h)
 {
-    LIST_FOREACH(it, &h->asks)
-    {
+    LIST_FOREACH(it, &h->asks) {
         answer(LIST_ENTRY(it, struct ask, node));
     }
     pages__etcd_health_close(h->etcd);

@@ -1,4 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* How the parts of a rule set hang together:
+ *
+ *   the file's entries       entry 0: [kms a, identity]      entry 1: [aesgcm]
+ *   providers                         kms a, identity,                aesgcm       all in one array
+ *   lists, one a key rule    lists[i].v points to the providers of the rule's entries, in order
+ *   rules (etcd/rules.h)     key prefix -> &lists[i], or NULL: not protected
+ *   plugins                  one a KMS provider, whose slot is the index
+ *
+ * Failure modes: what would write plaintext or KMS v1 without the flag that allows it, or would
+ * protect nothing, is ERR_CONFIG; what was made until then is dropped. */
 #include "policy/ruleset.h"
 
 #include <stdio.h>
@@ -30,7 +40,7 @@ static enum err key_make(enum provider_kind kind, const struct enc_key *from, st
     return dek_new_local(kind, bytes_of(from->secret, from->secret_len), &key->dek);
 }
 
-/* Its keys in file order. The secrets are copied into their DEKs. */
+/* Makes a local provider, with its keys in file order. The secrets are copied into their DEKs. */
 static enum err local_make(const struct enc_provider *from, enum provider_kind kind,
                            const char *prefix, struct provider *p, char *why, size_t why_len)
 {
@@ -105,7 +115,7 @@ static enum err make_providers(struct ruleset *r, const struct ruleset_opts *o, 
         const struct enc_entry *e = &r->config->entries[i];
 
         for (size_t j = 0; j < e->provider_count; j++) {
-            r->provider_count++; /* what it has by then is dropped, also on an error */
+            r->provider_count++; /* first, so that a half-made provider is dropped, too */
             TRY(provider_make(r, &e->providers[j], o, &r->providers[at++], why, why_len));
         }
     }

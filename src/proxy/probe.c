@@ -301,8 +301,7 @@ void probe_cancel(struct probe *p)
 void probes_end(struct worker *w, uint64_t left_ms)
 {
     probe_http1_end(w);
-    LIST_FOREACH(it, &w->probes)
-    {
+    LIST_FOREACH(it, &w->probes) {
         struct probe *p = LIST_ENTRY(it, struct probe, node);
 
         if (p->state == PROBE_ASKING && loop_timer_start(&w->loop, &p->timer, left_ms) != ERR_OK)

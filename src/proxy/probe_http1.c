@@ -169,8 +169,7 @@ void probe_http1_start(struct worker *w, struct net_conn *net, struct chain *fir
 
 void probe_http1_end(struct worker *w)
 {
-    LIST_FOREACH(it, &w->probe_conns)
-    {
+    LIST_FOREACH(it, &w->probe_conns) {
         struct probe_conn *pc = LIST_ENTRY(it, struct probe_conn, node);
 
         if (pc->state == PROBE_CONN_READING)

@@ -328,8 +328,7 @@ bool worker_is_over_limit(const struct worker *w)
 
 static const struct call *oldest_holder(const struct worker *w)
 {
-    LIST_FOREACH(it, &w->calls)
-    {
+    LIST_FOREACH(it, &w->calls) {
         const struct call *c = LIST_ENTRY(it, struct call, age_node);
 
         if (call_is_holding(c))
@@ -344,8 +343,7 @@ static struct link *heaviest_link(const struct worker *w, const struct call *sta
     struct link *heaviest = NULL;
     size_t most = 0;
 
-    LIST_FOREACH(it, &w->links)
-    {
+    LIST_FOREACH(it, &w->links) {
         struct link *l = link_of_node(it);
         size_t held = link_held(l, stays);
 
@@ -382,8 +380,7 @@ static void on_drain_tick(struct loop_timer *t)
     struct worker *w = CONTAINER_OF(t, struct worker, drain_timer);
     uint64_t spent = loop_now_ms(&w->loop) - w->drain_began_ms;
 
-    LIST_FOREACH(it, &w->links)
-    {
+    LIST_FOREACH(it, &w->links) {
         struct link *l = link_of_node(it);
 
         if (spent >= w->drain_limit_ms + DRAIN_LAST_MS)
@@ -418,8 +415,7 @@ static void drain_deliver(struct mail *mail, bool delivered)
             m->limit_ms > 2 * DRAIN_RESERVE_MS ? m->limit_ms - DRAIN_RESERVE_MS : m->limit_ms / 2;
         if (w->link_count == 0)
             report(w, WORKER_DRAINED, NULL);
-        LIST_FOREACH(it, &w->links)
-        {
+        LIST_FOREACH(it, &w->links) {
             link_drain(link_of_node(it));
         }
         on_drain_tick(&w->drain_timer);

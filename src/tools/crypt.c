@@ -83,8 +83,8 @@ enum err tools_encrypt(struct tools_crypt *c)
     struct dek *dek = NULL;
     enum err e;
 
-    /* Whoever read it would get an envelope for an object. As plaintext it would be taken for an
-     * envelope. */
+    /* Sealed twice, its readers would get an envelope instead of the object; stored as it is, it
+     * would pass for an envelope that we made. */
     if (is_sealed(c)) {
         snprintf(c->why, sizeof c->why,
                  "the input is sealed already: it begins with " ENVELOPE_MARK);
@@ -110,7 +110,7 @@ static enum err does_not_open(struct tools_crypt *c, enum err e)
     return e;
 }
 
-/* why has what is wrong with the plugin or with this DEK. */
+/* Sets why: what is wrong with the plugin, or with this DEK. */
 static enum err no_dek(struct tools_crypt *c, enum err e)
 {
     static const char text[] = "the value does not open: ";

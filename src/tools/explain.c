@@ -11,7 +11,8 @@ static const char *looks_like(struct bytes v)
 
     if (v.n == 0)
         return "empty";
-    if (bytes_has_prefix(v, bytes_of("k8s", 4))) /* with its NUL */
+    if (bytes_has_prefix(v,
+                         bytes_of("k8s", 4))) /* with its NUL: what protobuf objects begin with */
         return "Kubernetes protobuf";
     while (at < v.n && (v.p[at] == ' ' || v.p[at] == '\n' || v.p[at] == '\t' || v.p[at] == '\r'))
         at++;

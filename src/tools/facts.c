@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The way of a value: the mark, the provider, the name behind it, then what follows in the form of
- * that provider. Whether an envelope is valid is asked of envelope_identify, with a provider made
- * from the value's own prefix: so the verdict is that of every reader. */
+/* How a value is taken apart: "k8s:enc:", the provider, the name behind it, then the rest in the
+ * form that this provider has. Whether the envelope is valid is decided by envelope_identify, with
+ * a provider made from the value's own prefix: so the verdict is that of every reader. */
 #include "tools/facts.h"
 
 #include "tools/words.h"
@@ -18,7 +18,7 @@ static const struct tools_kind kinds[] = {
 #define BLOCK_LEN 16u
 #define NAME_MAX_LEN 1024u /* our own bound: no name is that long */
 
-/* Each class once. */
+/* Notes a problem, unless one of its class is noted already. */
 static void problem(struct tools_facts *f, const char *class, const char *text)
 {
     for (size_t i = 0; i < f->problem_count; i++)
@@ -68,7 +68,7 @@ static enum err judge(const struct tools_facts *f, size_t len)
     return e;
 }
 
-/* The name ends at the ':' at place n. */
+/* The name is the first n bytes, up to a ':'. */
 static void set_name(struct tools_facts *f, struct bytes from, size_t n)
 {
     f->name = bytes_of(from.p, n);
@@ -76,8 +76,8 @@ static void set_name(struct tools_facts *f, struct bytes from, size_t n)
     f->has_name = true;
 }
 
-/* A kms v2 name holds no ':'. A kms v1 name may, but then what follows its first part is no length
- * that fits: the first place where one stands ends it. */
+/* A kms v2 name holds no ':'. A kms v1 name may: it ends at the first ':' behind which the rest
+ * makes a well-formed envelope, or, if there is none, at the very first ':'. */
 static bool find_name(struct tools_facts *f, struct bytes from)
 {
     size_t max = from.n < NAME_MAX_LEN ? from.n : NAME_MAX_LEN;
@@ -106,7 +106,8 @@ static void look_at_name_end(struct tools_facts *f)
         note(f, "name_ambiguous", "key names may contain ':', so the name may be longer");
 }
 
-/* Divides data_len bytes; plaintext of the kinds that authenticate has the ciphertext's length. */
+/* Divides the data_len bytes into their parts. The plaintext is as long as the ciphertext, except
+ * under aescbc, whose padding only a key can tell. */
 static void divide(struct tools_facts *f)
 {
     size_t overhead = f->info_len + f->kind->nonce_len + f->kind->tag_len;
@@ -194,7 +195,7 @@ static void look_at_rules(struct tools_facts *f)
     problem_err(f, dek_id_validate(&id)); /* the annotations alone */
 }
 
-/* Data that is too short is told by the length alone, whatever a reader's cipher calls it. */
+/* Data that is too short is named as that; a reader's cipher may call it by another error. */
 static void look_for_problems(struct tools_facts *f, enum err e)
 {
     bool is_short = !f->has_parts && f->kind->kind != PROVIDER_AESCBC &&

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The manager of one plugin and one key ring, on one loop in the calling thread:
- *   1. the manager checks the plugin; on_primed hears of the end of the first check, good or bad;
- *   2. a mail of our own goes behind the write DEK that the manager has posted to the ring by then;
- *   3. with it the ring is asked: for the write DEK at once, for another one with a wait;
+ *   1. the manager checks the plugin; on_primed is called after the first check, good or bad;
+ *   2. by then the manager has posted the write DEK to our mailbox, so we post a mail of our own,
+ *      which is delivered after it;
+ *   3. when that mail comes the ring is asked: the write DEK it has, another one takes a wait;
  *   4. all is closed, and the loop ends.
- * Failure modes: the plugin was never healthy -> the check's reason is ours; it does not answer for
- * the DEK within LIMIT_KEY_WAIT_MS, or refuses -> the ring says so. */
+ * Failure modes:
+ *  - the plugin cannot be used: why is the reason that the check found;
+ *  - it does not answer for the DEK within LIMIT_KEY_WAIT_MS, or refuses: the ring's error. */
 #include "tools/fetch.h"
 
 #include <stdlib.h>

@@ -5,7 +5,7 @@
 For every module: each `#include "mod/file.h"` names a module that the table allows; each outside header
 that the table names anywhere is included only where it is named, and no outside header is used that the
 table does not name; the CMake LINK lists name allowed modules only, and reach every module whose headers
-are included. Private headers (*_int.h) and names with two underscores behind their module's (h2__reset, the
+are included. Private headers (*_int.h) and names with two underscores behind their module's (h2__guard_init, the
 member etcd__bytes of what may go to etcd) stay inside their module. The table itself has no cycle and lists
 the folders that exist.
 
@@ -111,7 +111,7 @@ def check_sources(src, table):
 
 
 def check_private_names(src, table):
-    """Names like h2__reset in another module than h2/."""
+    """Names like h2__guard_init in another module than h2/."""
     found, private = [], re.compile(rf"\b({'|'.join(table)})__[a-z]\w*")
     for path in sorted(p for p in src.rglob("*") if p.suffix in (".c", ".h")):
         text = COMMENT.sub(lambda m: re.sub(r"[^\n]", " ", m.group()), path.read_text())

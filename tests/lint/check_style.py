@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """What clang-format does not see: a licence line in every source file, no tabs in C, no unfinished marks,
-no line over 100 columns in C, no .c file included. Exit status 1 with one line per violation."""
+no line over 100 columns in C, no .c file included, a stateful file in src/ that does not begin with its happy path and
+its failure modes. Exit status 1 with one line per violation."""
 import pathlib
 import re
 import sys
@@ -12,6 +13,10 @@ SOURCE = {".c", ".h", ".py", ".sh", ".cmake", ".proto"}
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 # Written in two pieces so that this file does not find itself.
 MARKS = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|XX" r"X)\b")
+
+# A struct with a state, or a function that changes it, and what such a file begins with.
+STATEFUL = re.compile(r"^\s+enum \w*state \w+;|^\w[\w *]*\b\w*set_state\(", re.M)
+FAILURE_MODES = re.compile(r"/\* SPDX[^\n]*\n/\*(?:(?!\*/).)*[Ff]ailure modes?:", re.S)
 
 
 def is_source(path):
@@ -32,7 +37,7 @@ def sources(root):
                 yield path
 
 
-def check_file(path):
+def check_file(root, path):
     """Yields (line number, problem)."""
     try:
         lines = path.read_text().splitlines()
@@ -53,6 +58,9 @@ def check_file(path):
             yield number, "more than 100 columns"
         if is_c and re.match(r'\s*#\s*include\s*["<][^">]*\.c[">]', line):
             yield number, "a .c file is included"
+    text = "\n".join(lines)
+    if path.suffix == ".c" and root / "src" in path.parents and STATEFUL.search(text) and not FAILURE_MODES.match(text):
+        yield 1, "has states, but no comment on top with the happy path and the failure modes"
 
 
 def main(argv):
@@ -60,7 +68,7 @@ def main(argv):
     count, bad = 0, 0
     for path in sources(root):
         count += 1
-        for number, problem in check_file(path):
+        for number, problem in check_file(root, path):
             bad += 1
             print(f"{path.relative_to(root)}:{number}: {problem}")
     print(f"style: {count} files, {bad} violations")
