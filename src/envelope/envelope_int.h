@@ -140,7 +140,7 @@ struct envelope__kind {
 /* Whether no other candidate may be tried after this error: it says nothing about the value. */
 static inline bool envelope__ends_the_search(enum err e)
 {
-    return e == ERR_NOMEM || e == ERR_CONFIG || e == ERR_CRYPTO;
+    return e != ERR_OK && !err_is_of_value(e);
 }
 
 /* Never NULL: an unknown kind can do nothing. */

@@ -356,7 +356,7 @@ static enum err put_sealed(struct etcd__scan *s, const struct pb_field *f, struc
     enum err e;
 
     e = envelope_identify(v->list, f->value, f->value_len, &s->p->arena, NULL, &v->v);
-    if (e == ERR_NOMEM)
+    if (e != ERR_OK && !err_is_of_value(e))
         return e;
     if (e != ERR_OK || (v->v.form != ENVELOPE_IN_PLACE && v->v.form != ENVELOPE_SCRATCH))
         return etcd__plan_fail(s->p, ERR_REQ_SEALED_VALUE, v->key);

@@ -93,9 +93,7 @@ void lane__tally(struct lane *l, uint64_t ns)
 
 static bool is_value_error(enum err e)
 {
-    return err_status(e) == GRPC_DATA_LOSS && e != ERR_ANS_MALFORMED && e != ERR_ANS_DOUBLED &&
-           e != ERR_ANS_WIRE_TYPE && e != ERR_ANS_OUTSIDE && e != ERR_ANS_NO_KEY &&
-           e != ERR_ANS_PREV_KEY && e != ERR_ANS_UNKNOWN_WATCH;
+    return err_is_of_value(e);
 }
 
 static enum err make_cancel(struct lane *l, int64_t watch_id, struct sealed_msg *out)

@@ -103,7 +103,7 @@ enum err tools_encrypt(struct tools_crypt *c)
 
 static enum err does_not_open(struct tools_crypt *c, enum err e)
 {
-    if (err_status(e) != GRPC_DATA_LOSS)
+    if (!err_is_of_value(e))
         return fail(c, e, "cannot open the value");
     snprintf(c->why, sizeof c->why, "the value does not open: %s: %s", err_reason(e),
              tools_words(e));
@@ -116,7 +116,7 @@ static enum err no_dek(struct tools_crypt *c, enum err e)
     static const char text[] = "the value does not open: ";
     size_t n = strlen(c->why);
 
-    if (err_status(e) != GRPC_DATA_LOSS)
+    if (!err_is_of_value(e))
         return e;
     if (n + sizeof text > sizeof c->why)
         n = sizeof c->why - sizeof text;
