@@ -254,7 +254,7 @@ static enum err check_sealed(struct etcd__apply *a, struct etcd__value *v, struc
         slice_drop(&v->scratch);
         return ERR_OK;
     }
-    return v->list->v[0]->kind == PROVIDER_IDENTITY ? ERR_REQ_SEALED_VALUE : ERR_OK;
+    return provider_traits(v->list->v[0])->is_identity ? ERR_REQ_SEALED_VALUE : ERR_OK;
 }
 
 static enum err open_aside(struct etcd__apply *a)
