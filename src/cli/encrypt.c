@@ -69,16 +69,9 @@ static const char decrypt_help[] =
 /* A DEK that the plugin refuses is an unreadable value to decrypt, an error to encrypt. */
 static int status_of(const struct tool *t, enum err e)
 {
-    switch (e) {
-    case ERR_NO_STATE:
-    case ERR_KMS_AWAY:
-    case ERR_NO_WRITE_KEY:
-    case ERR_DEK_SOURCE_EXPOSED:
+    if (err_scope(e) == SCOPE_DEK)
         return CLI_UNREACHABLE;
-    default:
-        return t->run == tools_decrypt && err_status(e) == GRPC_DATA_LOSS ? CLI_UNREADABLE
-                                                                          : CLI_ERROR;
-    }
+    return t->run == tools_decrypt && err_is_of_value(e) ? CLI_UNREADABLE : CLI_ERROR;
 }
 
 static int load(struct tool *t)

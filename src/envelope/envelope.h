@@ -22,51 +22,7 @@
 #include "base/arena.h"
 #include "base/refcount.h"
 #include "base/slice.h"
-
-#define ENVELOPE_MARK "k8s:enc:" /* every sealed value of every provider begins with it */
-
-/* --- providers ------------------------------------------------------------------------------- */
-
-enum provider_kind {
-    PROVIDER_NONE = 0, /* refuses */
-    PROVIDER_IDENTITY,
-    PROVIDER_KMS_V2,
-    PROVIDER_KMS_V1,
-    PROVIDER_AESGCM,
-    PROVIDER_AESCBC,
-    PROVIDER_SECRETBOX,
-};
-
-struct dek;
-
-/* One element of a providers list. Immutable once made; its strings live as long as it. */
-struct provider {
-    enum provider_kind kind;
-    uint32_t slot;       /* KMS kinds: number of the plugin in its key manager; else 0 */
-    const char *name;    /* KMS name; "" for the others */
-    struct bytes prefix; /* of the stored value; empty for identity */
-    /* kms v1: a value whose AES-GCM fails is tried as AES-CBC, which servers before v1.25 wrote.
-     * Then a damaged value may open as garbage, about once in 256 times: so only on demand. */
-    bool cbc_reads;
-    uint32_t cache_size; /* kms v1: so many unwrapped DEKs are kept; 0: none */
-    /* Local-key kinds: the keys in file order with their "NAME:" prefixes. A name may come twice,
-     * and one prefix may begin with another (names may contain ':'). */
-    const struct local_key *keys;
-    uint32_t key_count;
-};
-
-struct local_key {
-    struct bytes prefix; /* "NAME:" */
-    struct dek *dek;     /* of dek_new_local */
-};
-
-/* The transformers of one resource, in order: writes use the first, reads the first that fits and
- * works. */
-struct provider_list {
-    const struct provider *const *v;
-    uint32_t count;
-    const char *resource; /* "secrets", "widgets.example.com", for texts and metrics */
-};
+#include "envelope/provider.h"
 
 /* --- keys ------------------------------------------------------------------------------------ */
 

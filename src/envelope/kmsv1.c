@@ -121,6 +121,24 @@ static enum err kmsv1_seal(struct envelope_ctx *ctx, const struct provider *prov
 }
 
 const struct envelope__kind envelope__kmsv1 = {
+    .traits =
+        {
+            .kind = PROVIDER_KMS_V1,
+            .name = "kms",
+            .version = "v1",
+            .prefix = "kms:v1:",
+            .is_kms = true,
+            .has_dek_per_value = true,
+            .has_cache_size = true,
+            .has_cbc_past = true,
+            .has_own_health_check = true,
+            .is_authentic = true,
+            .body = PROVIDER_BODY_WRAPPED,
+            .nonce_len = ENVELOPE__NONCE_LEN,
+            .tag_len = ENVELOPE__TAG_LEN,
+            .caution = "kms_v1",
+            .caution_text = "servers before v1.25 wrote AES-CBC payloads, which look the same",
+        },
     .identify = kmsv1_identify,
     .open = kmsv1_open,
     .open_scratch = kmsv1_open_scratch,

@@ -158,6 +158,18 @@ static enum err kmsv2_seal(struct envelope_ctx *ctx, const struct provider *prov
 }
 
 const struct envelope__kind envelope__kmsv2 = {
+    .traits =
+        {
+            .kind = PROVIDER_KMS_V2,
+            .name = "kms",
+            .version = "v2",
+            .prefix = "kms:v2:",
+            .is_kms = true,
+            .is_authentic = true,
+            .body = PROVIDER_BODY_OBJECT,
+            .nonce_len = ENVELOPE__NONCE_LEN,
+            .tag_len = ENVELOPE__TAG_LEN,
+        },
     .identify = kmsv2_identify,
     .open = kmsv2_open,
     .open_scratch = kmsv2_open_scratch,

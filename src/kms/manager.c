@@ -193,7 +193,7 @@ static enum err member_init(struct kms_manager *m, const struct kms_plugin_opts 
     enum err e;
 
     CHECK(o->provider->slot == m->member_count);
-    if (o->provider->kind != PROVIDER_KMS_V2 && o->provider->kind != PROVIDER_KMS_V1) {
+    if (!provider_traits(o->provider)->is_kms) {
         LOG(ERROR, "not a KMS provider", "provider=\"%s\"", o->provider->name);
         return ERR_CONFIG;
     }

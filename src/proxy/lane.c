@@ -80,11 +80,12 @@ enum lane_step lane__fail_call(struct lane *l, enum err e)
     return STEP_WAIT;
 }
 
-static bool err_is_of_value(enum err e)
+/* An event outside of its watch ends that one, too: a real etcd sends late events of a watch that
+ * was cancelled to the next one with its id, when the client chooses ids. */
+static bool ends_one_watch(const struct lane *l, enum err e)
 {
-    return err_status(e) == GRPC_DATA_LOSS && e != ERR_ANS_MALFORMED && e != ERR_ANS_DOUBLED &&
-           e != ERR_ANS_WIRE_TYPE && e != ERR_ANS_OUTSIDE && e != ERR_ANS_NO_KEY &&
-           e != ERR_ANS_PREV_KEY && e != ERR_ANS_UNKNOWN_WATCH;
+    return l->is_answer && l->call->method->content == ETCD_WATCH &&
+           (err_is_of_value(e) || e == ERR_ANS_OUTSIDE);
 }
 
 /* A step has failed with l->err: the watch that it concerns ends, or the call. */
@@ -93,7 +94,7 @@ static enum lane_step failed(struct lane *l)
     enum err e = l->err;
 
     l->err = ERR_OK;
-    if (l->is_answer && l->call->method->content == ETCD_WATCH && err_is_of_value(e))
+    if (ends_one_watch(l, e))
         return lane__watch_cancel(l, e);
     return lane__fail_call(l, e);
 }

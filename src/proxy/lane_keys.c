@@ -93,7 +93,7 @@ static bool bench_reserve_waits(struct lane_bench *b, size_t n)
 
 static bool is_for_later(const struct etcd_need *need)
 {
-    return need->is_write && need->provider->kind != PROVIDER_KMS_V1;
+    return need->is_write && !provider_traits(need->provider)->has_dek_per_value;
 }
 
 static enum err ask_ring(struct lane *l, const struct etcd_need *need, struct key_wait *wait)
@@ -193,7 +193,7 @@ static enum lane_step keys_failed(struct lane *l, enum err e)
     etcd_plan_count_missing(&l->bench->plan, e);
     lane__tally(l, 0);
     /* What a request wants opened is a value that arrived sealed: nothing stored is lost. */
-    if (!l->is_answer && err_status(e) == GRPC_DATA_LOSS)
+    if (!l->is_answer && err_is_of_value(e))
         e = ERR_REQ_SEALED_VALUE;
     l->bench->plan.err = e;
     return lane__fails(l, e);

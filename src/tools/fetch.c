@@ -23,7 +23,8 @@ struct fetch {
     struct keyring *ring;
     struct provider provider; /* a copy with slot 0: there is just this plugin */
     struct kms_plugin_opts plugin;
-    const struct dek_id *id; /* NULL: the write DEK; with KMS v1 a new one */
+    const struct dek_id
+        *id; /* NULL: a DEK to write with, where each value has its own: a new one */
     struct key_wait wait;
     struct mail behind_news;
     enum err err;
@@ -101,7 +102,7 @@ static void on_behind_news(struct mail *self, bool delivered)
     if (!delivered)
         return;
     f->wait = (struct key_wait){.on_done = on_key, .user = f};
-    if (f->id == NULL && f->provider.kind == PROVIDER_KMS_V1) {
+    if (f->id == NULL && provider_traits(&f->provider)->has_dek_per_value) {
         e = keyring_wrap(f->ring, &f->provider, &f->wait);
     } else if (f->id == NULL) {
         e = keyring_write_key(f->ring, &f->provider, &dek);

@@ -234,6 +234,18 @@ class Checks(unittest.TestCase):
             done = subprocess.run([sys.executable, HERE / "check_names.py", empty], capture_output=True)
             self.assertEqual(done.returncode, 1)
 
+    def test_style_knows_where_kinds_of_provider_are_named(self):
+        kind = SPDX + "int k = PROVIDER_ROT13;\n"
+        self.tree.write("src/envelope/provider.h", SPDX + "enum provider_kind {\n    PROVIDER_ROT13,\n};\n")
+        self.tree.write("src/envelope/a.c", kind)
+        self.tree.write("src/policy/ruleset.c", kind)
+        self.tree.write("src/etcd/b.c", SPDX + "int k = PROVIDER_ROT13_LEN;\n")
+        self.assertEqual(self.tree.run("check_style.py")[0], 0)
+        self.tree.write("src/etcd/b.c", kind)
+        code, output = self.tree.run("check_style.py")
+        self.assertEqual(code, 1)
+        self.assertIn("src/etcd/b.c:2: PROVIDER_ROT13: ask for its traits", output)
+
     def timing(self, body, mark="", helper=""):
         """Exit status for an end-to-end test with this body."""
         lines = ["class A:", *(f"    {line}" for line in helper.splitlines()), f"    {mark}", "    def test_it(self):",
