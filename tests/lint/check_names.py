@@ -12,7 +12,7 @@ import re
 import sys
 import tokenize
 
-FOLDERS = ("src", "proto", "conf", "tests", "bench", ".ci")
+FOLDERS = ("src", "proto", "conf", "tests", "bench", ".ci", ".github")
 SKIP = {"corpus", "__pycache__", "out", "build"}
 HASH_SUFFIXES = {".py", ".sh", ".yaml", ".yml", ".cmake", ".service", ".txt", ""}
 TEXT_SUFFIXES = {".c", ".h", ".proto", ".md"} | HASH_SUFFIXES
