@@ -160,7 +160,8 @@ class Checks(unittest.TestCase):
         self.tree.write("src/base/registry.h", SPDX + 'X(A, "apiserver_envelope_age_seconds", HISTOGRAM)\n')
         self.tree.write("bench/run.sh", "# " + SPDX[3:-4] + "\ncase $1 in\n    --quick | -q) QUICK=1 ;;\nesac\n")
         self.tree.write("conf/serve.yaml", "log-level: debug  # or --log-level\n")
-        self.tree.write("README.md", "`etcd-envelope serve --dry-run` reads `conf/serve.yaml`; bench/run.sh --quick; "
+        self.tree.write("CMakePresets.json", '{"buildPresets": [{ "name": "dev", "configurePreset": "dev" }]}')
+        self.tree.write("README.md", "cmake --build --preset dev; `etcd-envelope serve --dry-run` reads `conf/serve.yaml`; bench/run.sh --quick; "
                         "`ETCD_ENVELOPE_DRY_RUN`; etcd_envelope_calls_total, apiserver_envelope_*, "
                         "apiserver_envelope_age_seconds_bucket; what etcd-envelope never does\n")
 
@@ -181,6 +182,7 @@ class Checks(unittest.TestCase):
             "h.md": ("E2E_NOWHERE=1\n", 1, "environment variable E2E_NOWHERE"),
             "i.md": ("see `conf/gone.yaml`\n", 1, "file conf/gone.yaml"),
             "j.md": ("see gone.c\n", 1, "file gone.c"),
+            "k.md": ("    cmake --preset fast && cmake --build --preset dev\n", 1, "preset fast"),
             "src/README.md": ("what base_gone does\n", 1, "name base_gone"),
             "src/k.c": (SPDX + "/* as\n * base/gone.c */\n", 3, "file base/gone.c"),
             "src/l.c": (SPDX + "// see base_gone_one()\n", 2, "name base_gone_one"),
