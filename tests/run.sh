@@ -45,7 +45,6 @@ done
 if [ "$install" = yes ]; then
     packages=("${packages_test[@]}")
     [ -z "${CI:-}" ] || packages+=("${packages_lint[@]}")
-    [ "$more" = no ] || packages+=("${packages_fuzz[@]}")
     packages_install "${packages[@]}"
 fi
 etcd_ready "$PWD/build/etcd"
@@ -142,6 +141,7 @@ if [ "$more" = yes ]; then
     unset ASAN_OPTIONS UBSAN_OPTIONS TSAN_OPTIONS # a fuzzer prints its report
     ! build release -DENVELOPE_WERROR=ON || summary+=("release: built without a warning")
     ! build headers || summary+=("headers: each compiles alone")
+    [ "$install" = no ] || packages_install "${packages_fuzz[@]}" || failed+=("fuzz (clang)")
     ! build fuzz || tests fuzz --no-tests=$none
 fi
 if [ "$soak" != 0 ]; then
