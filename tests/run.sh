@@ -13,6 +13,8 @@ tests/run.sh [options]
   --preset NAME     of the main run: dev (default), release, ...
   --no-sanitizers   the main run only
   --sanitizers-only asan and tsan only
+  --more            also: the release build with warnings as errors, each header compiled alone, and 10 s of each
+                    fuzzer, for which clang is installed
   --long            larger counts in the end-to-end tests; sanitizers run all of them
   --soak MINUTES    afterwards, the leak and fault tests over and over with fresh seeds
   --filter REGEX    only the tests whose name matches (ctest -R)
@@ -21,13 +23,14 @@ tests/run.sh [options]
 TEXT
 }
 
-preset=dev long='' soak=0 filter='' install=yes sanitizers=yes main=yes
+preset=dev long='' soak=0 filter='' install=yes sanitizers=yes main=yes more=no
 jobs=$(nproc)
 while [ $# -gt 0 ]; do
     case $1 in
     --preset) preset=$2; shift ;;
     --no-sanitizers) sanitizers=no ;;
     --sanitizers-only) main=no ;;
+    --more) more=yes ;;
     --long) long=1 ;;
     --soak) soak=$2; shift ;;
     --filter) filter=$2; shift ;;
@@ -58,6 +61,8 @@ export ENVELOPE_COMPILER_LAUNCHER
 
 failed=()
 summary=()
+none=error # when nothing is there to run in one of several runs
+[ -z "$filter" ] || none=ignore # it may name tests of one kind only
 
 # tests PRESET [ctest options]: one run of ctest; its closing lines are kept for the end.
 tests() {
@@ -69,27 +74,35 @@ tests() {
     rm -f "$log"
 }
 
-# check PRESET [ctest options]: configures, builds and tests.
-check() {
-    local preset=$1 log started=$SECONDS none=error
+# build PRESET [configure options]: configures and builds; what was printed is shown when it fails.
+build() {
+    local preset=$1 configure=$1 log status=0 started=$SECONDS
     shift
+    [ "$preset" != headers ] || configure=dev
     log=$(mktemp)
     say "$preset: build"
-    if ! cmake --preset "$preset" -DBUILD_TESTING=ON >"$log" 2>&1 || ! cmake --build --preset "$preset" >"$log" 2>&1; then
+    if cmake --preset "$configure" "$@" >"$log" 2>&1 && cmake --build --preset "$preset" >"$log" 2>&1; then
+        say "$preset: built in $((SECONDS - started)) s"
+    else
         cat "$log"
         failed+=("$preset (build)")
-        rm -f "$log"
-        return 0
+        status=1
     fi
     rm -f "$log"
-    say "$preset: built in $((SECONDS - started)) s; tests"
+    return $status
+}
+
+# check PRESET [ctest options]: configures, builds and tests.
+check() {
+    local preset=$1
+    shift
+    build "$preset" -DBUILD_TESTING=ON || return 0
     if [ -z "${CI:-}" ]; then
         tests "$preset" --no-tests=error "$@"
         return 0
     fi
     # On CI's shared machines a test that asserts a bound on time is run a second time when it fails, and no other
     # is: a leak that was found once was found.
-    if [ -n "$filter" ]; then none=ignore; fi # it may name tests of one kind only
     tests "$preset" --no-tests=$none "$@" -LE timing
     tests "$preset" --no-tests=$none "$@" -L timing --repeat until-pass:2
 }
@@ -123,6 +136,13 @@ if [ "$sanitizers" = yes ]; then
             sanitize "$sanitizer" -L 'unit|short'
         fi
     done
+fi
+if [ "$more" = yes ]; then
+    unset ASAN_OPTIONS UBSAN_OPTIONS TSAN_OPTIONS # a fuzzer prints its report
+    ! build release -DENVELOPE_WERROR=ON || summary+=("release: built without a warning")
+    ! build headers || summary+=("headers: each compiles alone")
+    [ "$install" = no ] || packages_install "${packages_fuzz[@]}" || failed+=("fuzz (clang)")
+    ! build fuzz || tests fuzz --no-tests=$none
 fi
 if [ "$soak" != 0 ]; then
     say "soak: $soak minutes"

@@ -11,6 +11,8 @@ packages_test=("${packages_build[@]}" libcmocka-dev libjansson-dev protobuf-comp
     python3-protobuf python3-hpack python3-cryptography openssl)
 # To judge the source's form as CI does.
 packages_lint=(clang-format)
+# To fuzz them.
+packages_fuzz=(clang libclang-rt-dev)
 # To show them.
 packages_show=("${packages_build[@]}" openssl bsdextrautils)
 

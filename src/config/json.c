@@ -1,8 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads JSON (RFC 8259) into a tree. Not by libyaml: YAML's flow style is neither a part of JSON
- * (tabs,
- * "\/", surrogate pairs) nor the other way round (comments, single quotes, plain words), and
- * Kubernetes reads a text that begins with '{' as JSON alone.
+/* Reads JSON (RFC 8259) into a tree.
+ *
+ * Not by libyaml: YAML's flow style is neither a part of JSON (tabs, "\/", surrogate pairs) nor the
+ * other way round (comments, single quotes, plain words), and Kubernetes reads a text that begins
+ * with '{' as JSON alone.
+ *
+ * Not by jansson, for two rules of Kubernetes' strict decoding:
+ * - A field that is there twice is reported by its path ("resources[0].resources"), and whatever
+ *   else is wrong is reported with it. jansson gives up at the first doubled name and tells a line
+ *   and a column of it (JSON_REJECT_DUPLICATES), or keeps the last value without a word. Here both
+ *   stay in the tree, and schema.c judges them as it judges YAML.
+ * - A number that does not fit is reported by its path, with its digits. jansson gives up there,
+ *   too, and keeps no digits.
+ * The file holds keys as well: jansson repeats its text in error messages, and its memory could be
+ * wiped only by allocators that are set for the whole process.
  *
  * Failure modes: not JSON, anything behind the value, invalid UTF-8, a lone surrogate, more than
  * CONFIG_MAX_DEPTH levels or CONFIG_MAX_NODES values. */

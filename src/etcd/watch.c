@@ -1,28 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "etcd/watch.h"
 
+#include "etcd/message.h"
 #include "etcd/plan_int.h"
 
 #define REASON_MAX 1024u /* a key in it is cut by the caller; this only bounds the buffer */
 
-/* Field number = v; returns the bytes written (at most 11). */
-static size_t put_varint_field(uint8_t *to, uint32_t number, uint64_t v)
-{
-    size_t n = pb_put_varint(to, pb_tag(number, PB_VARINT));
-
-    return n + pb_put_varint(to + n, v);
-}
-
 enum err etcd_watch_cancel_request(int64_t watch_id, struct slab_pool *pool, struct sealed_msg *out)
 {
-    uint8_t body[2 * PB_VARINT_MAX], msg[4 * PB_VARINT_MAX];
-    size_t body_len = put_varint_field(body, 1, (uint64_t)watch_id);
-    size_t n = pb_put_varint(msg, pb_tag(2, PB_LEN));
+    uint8_t buf[ETCD_WATCH_CANCEL_MAX];
+    struct etcd_message m;
+    struct bytes body;
     enum err e;
 
-    n += pb_put_varint(msg + n, body_len);
-    memcpy(msg + n, body, body_len);
-    e = chain_push_copy(&out->etcd__bytes, pool, msg, n + body_len, 0);
+    etcd_message_init(&m, buf, sizeof buf);
+    etcd_message_put_watch_cancel(&m, watch_id);
+    TRY(etcd_message_body(&m, &body));
+    e = chain_push_copy(&out->etcd__bytes, pool, body.p, body.n, 0);
     if (e != ERR_OK)
         sealed_msg_fini(out);
     return e;
@@ -31,15 +25,16 @@ enum err etcd_watch_cancel_request(int64_t watch_id, struct slab_pool *pool, str
 static enum err push_response(struct bytes header, int64_t watch_id, struct bytes reason,
                               struct slab_pool *pool, struct chain *out)
 {
-    uint8_t mid[4 * PB_VARINT_MAX];
-    size_t n = 0;
+    uint8_t buf[4 * PB_VARINT_MAX];
+    struct etcd_message mid;
 
+    etcd_message_init(&mid, buf, sizeof buf);
+    if (watch_id != 0)
+        etcd_message_put_varint(&mid, 2, (uint64_t)watch_id);
+    etcd_message_put_varint(&mid, 4, 1);
     TRY(etcd__push_head(out, pool, 1, header.n));
     TRY(chain_push_copy(out, pool, header.p, header.n, 0));
-    if (watch_id != 0)
-        n += put_varint_field(mid, 2, (uint64_t)watch_id);
-    n += put_varint_field(mid + n, 4, 1);
-    TRY(chain_push_copy(out, pool, mid, n, 0));
+    TRY(chain_push_copy(out, pool, buf, mid.len, 0));
     TRY(etcd__push_head(out, pool, 6, reason.n));
     return chain_push_copy(out, pool, reason.p, reason.n, 0);
 }

@@ -83,10 +83,9 @@ static void write_provider(const struct enc_provider *p, FILE *f)
     }
 }
 
-enum err pages__configz_write(const struct server *server, const struct settings *settings, FILE *f)
+enum err pages__configz_write(const struct pages_state *st, FILE *f)
 {
-    const struct ruleset *rules = server_rules(server);
-    const struct enc_config *c = rules == NULL ? NULL : rules->config;
+    const struct enc_config *c = st->config;
 
     if (c != NULL)
         write_field(f, "", "config-hash", c->hash);
@@ -105,5 +104,5 @@ enum err pages__configz_write(const struct server *server, const struct settings
         for (size_t k = 0; k < e->provider_count; k++)
             write_provider(&e->providers[k], f);
     }
-    return write_settings(settings, f);
+    return write_settings(st->settings, f);
 }

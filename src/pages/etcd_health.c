@@ -9,6 +9,7 @@
 
 #include "base/registry.h"
 #include "client/client.h"
+#include "etcd/message.h"
 #include "kms/text.h"
 
 #define CHECK_MS 2000u
@@ -112,14 +113,18 @@ enum err pages__etcd_client_new(struct server *server, size_t i, struct net_tls 
 
 static enum err ask(struct one *one)
 {
-    /* RangeRequest { key(1): "health" } */
-    static const struct bytes request = BYTES_LIT("\x0a\x06health");
+    static const struct etcd_range_request health = {.key = BYTES_LIT("health")};
     struct etcd_health *h = one->owner;
+    struct etcd_message m;
+    struct bytes request;
+    uint8_t buf[32];
 
     if (one->client == NULL)
         TRY(pages__etcd_client_new(h->server, (size_t)(one - h->ones), h->tls, &one->client));
-    return client_call(one->client, "/etcdserverpb.KV/Range", request, CHECK_MS, on_answer, one,
-                       &one->call);
+    etcd_message_init(&m, buf, sizeof buf);
+    etcd_message_put_range(&m, &health);
+    TRY(etcd_message_body(&m, &request));
+    return client_call(one->client, ETCD_RANGE_PATH, request, CHECK_MS, on_answer, one, &one->call);
 }
 
 void pages__etcd_health_check(struct etcd_health *h)

@@ -5,13 +5,14 @@
  * is an error, as from an etcd with users and passwords: the look is given up. */
 #include "pages/etcd_prefix.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "pages/etcd_health.h"
 #include "client/client.h"
-#include "pb/pb.h"
+#include "etcd/message.h"
 
 #define CALL_MS 10000u
 #define PAUSE_MS 5000u
@@ -30,64 +31,29 @@ struct etcd_prefix {
     struct loop_timer timer; /* the next step: never taken from inside of the client's callback */
     enum step step;
     size_t server_at;
-    uint64_t revision; /* of the first answer: a key that is written meanwhile changes nothing */
+    int64_t revision; /* of the first answer: a key that is written meanwhile changes nothing */
 };
 
 /* --- the two questions ------------------------------------------------------------------------ */
 
-static size_t put_varint_field(uint8_t *out, uint32_t number, uint64_t v)
+/* From "PREFIX/" to before "PREFIX0", which is the next character; or from "\0" to "\0", which
+ * means all. */
+static enum err make_request(const struct etcd_prefix *p, const char *root,
+                             uint8_t buf[static REQUEST_MAX], struct bytes *out)
 {
-    size_t n = pb_put_varint(out, pb_tag(number, PB_VARINT));
+    bool is_all = p->step == STEP_ALL;
+    struct etcd_range_request r = {
+        .limit = 1, .revision = is_all ? p->revision : 0, .keys_only = true};
+    char first[REQUEST_MAX], end[REQUEST_MAX];
+    struct etcd_message m;
 
-    return n + pb_put_varint(out + n, v);
-}
-
-static size_t put_text_field(uint8_t *out, uint32_t number, struct bytes head, char last)
-{
-    size_t n = pb_put_varint(out, pb_tag(number, PB_LEN));
-
-    n += pb_put_varint(out + n, head.n + 1);
-    if (head.n > 0)
-        memcpy(out + n, head.p, head.n);
-    out[n + head.n] = (uint8_t)last;
-    return n + head.n + 1;
-}
-
-/* RangeRequest: key 1, range_end 2, limit 3, revision 4, keys_only 8. From "PREFIX/" to before
- * "PREFIX0", which is the next character; or from "\0" to "\0", which means all. */
-static struct bytes make_request(const struct etcd_prefix *p, const char *root,
-                                 uint8_t out[static REQUEST_MAX])
-{
-    struct bytes head = p->step == STEP_PREFIX ? bytes_str(root) : bytes_of(NULL, 0);
-    size_t n = put_text_field(out, 1, head, p->step == STEP_PREFIX ? '/' : '\0');
-
-    n += put_text_field(out + n, 2, head, p->step == STEP_PREFIX ? '/' + 1 : '\0');
-    n += put_varint_field(out + n, 3, 1);
-    if (p->step == STEP_ALL)
-        n += put_varint_field(out + n, 4, p->revision);
-    n += put_varint_field(out + n, 8, 1);
-    return bytes_of(out, n);
-}
-
-/* RangeResponse: header 1 (revision 3), kvs 2. */
-static bool read_answer(struct bytes body, bool *has_key, uint64_t *revision)
-{
-    struct pb_span f, h;
-    enum pb_result r;
-
-    *has_key = false;
-    *revision = 0;
-    while ((r = pb_span_next(&body, &f)) == PB_FIELD) {
-        *has_key |= f.number == 2;
-        if (f.number != 1 || f.wire != PB_LEN)
-            continue;
-        while ((r = pb_span_next(&f.value, &h)) == PB_FIELD)
-            if (h.number == 3 && h.wire == PB_VARINT)
-                *revision = h.varint;
-        if (r == PB_BAD)
-            return false;
-    }
-    return r == PB_END;
+    snprintf(first, sizeof first, "%s/", root);
+    snprintf(end, sizeof end, "%s%c", root, '/' + 1);
+    r.key = is_all ? BYTES_LIT("\0") : bytes_str(first);
+    r.range_end = is_all ? BYTES_LIT("\0") : bytes_str(end);
+    etcd_message_init(&m, buf, REQUEST_MAX);
+    etcd_message_put_range(&m, &r);
+    return etcd_message_body(&m, out);
 }
 
 /* --- steps ------------------------------------------------------------------------------------ */
@@ -102,21 +68,20 @@ static void step_later(struct etcd_prefix *p, enum step step, uint64_t ms)
 static void take_answer(struct etcd_prefix *p, const struct client_answer *a)
 {
     const struct ruleset *rules = server_rules(p->server); /* NULL when the server is ending */
-    uint64_t revision;
-    bool has_key;
+    struct etcd_range_answer answer;
 
-    if (a->status != GRPC_OK || !read_answer(a->body, &has_key, &revision)) {
+    if (a->status != GRPC_OK || etcd_message_read_range(a->body, &answer) != ERR_OK) {
         LOG(DEBUG, "no look at the etcd prefix: etcd refuses to be read", "status=%s",
             grpc_status_name(a->status));
         step_later(p, STEP_OVER, 0);
         return;
     }
-    if (p->step == STEP_PREFIX && !has_key && revision > 0) {
-        p->revision = revision;
+    if (p->step == STEP_PREFIX && answer.kv_count == 0 && answer.revision != 0) {
+        p->revision = answer.revision;
         step_later(p, STEP_ALL, 0);
         return;
     }
-    if (p->step == STEP_ALL && has_key && rules != NULL)
+    if (p->step == STEP_ALL && answer.kv_count > 0 && rules != NULL)
         LOG(WARN,
             "etcd holds keys, but none under --etcd-prefix: if kube-apiserver's --etcd-prefix is "
             "another one, nothing that it writes is sealed",
@@ -149,7 +114,8 @@ static void on_timer(struct loop_timer *t)
 {
     struct etcd_prefix *p = CONTAINER_OF(t, struct etcd_prefix, timer);
     const struct ruleset *rules = server_rules(p->server);
-    uint8_t request[REQUEST_MAX];
+    uint8_t buf[REQUEST_MAX];
+    struct bytes request;
     enum err e = ERR_OK;
 
     if (p->step != STEP_ALL) /* another server, or nothing more to ask */
@@ -159,9 +125,9 @@ static void on_timer(struct loop_timer *t)
     if (p->client == NULL)
         e = pages__etcd_client_new(p->server, p->server_at, server_etcd_tls(p->server), &p->client);
     if (e == ERR_OK)
-        e = client_call(p->client, "/etcdserverpb.KV/Range",
-                        make_request(p, rules->key_rules->root, request), CALL_MS, on_answer, p,
-                        &p->call);
+        e = make_request(p, rules->key_rules->root, buf, &request);
+    if (e == ERR_OK)
+        e = client_call(p->client, ETCD_RANGE_PATH, request, CALL_MS, on_answer, p, &p->call);
     if (e != ERR_OK)
         step_later(p, STEP_PREFIX, PAUSE_MS);
 }

@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "base/list.h"
-#include "pages/etcd_health.h"
 
 #define LOOK_MS 10u
 #define LIMIT_MS 10000u
@@ -32,9 +31,7 @@ struct ask {
 };
 
 struct health {
-    struct server *server;
-    const struct settings *settings;
-    struct etcd_health *etcd;
+    struct pages_source *source;
     struct list asks;
 };
 
@@ -55,50 +52,34 @@ static bool split_path(const char *path, char group[static 16], const char **one
            strcmp(group, "healthz") == 0;
 }
 
-static bool has_own_checks(const struct ruleset *rules)
-{
-    for (size_t i = 0; i < rules->plugin_count; i++)
-        if (provider_traits(rules->plugins[i].provider)->has_own_health_check)
-            return true;
-    return false;
-}
-
 /* How many KMS checks there are: none, one for all plugins, or one for each. */
-static size_t kms_check_count(const struct health *h, bool *is_each)
+static size_t kms_check_count(const struct pages_state *st, bool *is_each)
 {
-    const struct ruleset *rules = server_rules(h->server);
-    bool is_reloading = h->settings->encryption_provider_config_automatic_reload;
+    bool is_reloading = st->settings->encryption_provider_config_automatic_reload;
 
-    *is_each = rules != NULL && !is_reloading && has_own_checks(rules);
-    if (rules == NULL)
-        return is_reloading ? 1 : 0;
+    *is_each = st->has_own_checks && !is_reloading;
     if (*is_each)
-        return rules->plugin_count;
-    return rules->plugin_count > 0 || is_reloading ? 1 : 0;
+        return st->plugin_count;
+    return st->plugin_count > 0 || is_reloading ? 1 : 0;
 }
 
 /* --- results --------------------------------------------------------------------------------- */
 
-static void kms_why(const struct health *h, size_t slot, char *out, size_t cap)
+/* "" when the plugin is well: what it said before does not count then. */
+static const char *why_of(const struct pages_plugin *p)
 {
-    struct kms_manager *m = server_manager(h->server);
-    struct kms_plugin_state state = {.why = "the server is ending"};
-
-    if (m != NULL)
-        kms_manager_state(m, slot, &state);
-    snprintf(out, cap, "%s", state.is_healthy ? "" : state.why);
+    return p->last.is_healthy ? "" : p->last.why;
 }
 
 /* kube-apiserver's one check: all plugins' errors, in brackets when there are several. */
-static void all_kms_why(const struct health *h, char *out, size_t cap)
+static void all_kms_why(const struct pages_state *st, char *out, size_t cap)
 {
-    const struct ruleset *rules = server_rules(h->server);
     size_t bad = 0, at = 1;
-    char why[1024];
 
     out[0] = out[1] = '\0';
-    for (size_t i = 0; rules != NULL && i < rules->plugin_count; i++) {
-        kms_why(h, i, why, sizeof why);
+    for (size_t i = 0; i < st->plugin_count; i++) {
+        const char *why = why_of(&st->plugins[i]);
+
         if (why[0] == '\0')
             continue;
         if (at + 1 < cap)
@@ -115,10 +96,10 @@ static void all_kms_why(const struct health *h, char *out, size_t cap)
 }
 
 /* The checks of a group, with their results. Returns how many. */
-static size_t list_checks(const struct health *h, const char *group, struct check **out)
+static size_t list_checks(const struct pages_state *st, const char *group, struct check **out)
 {
     bool is_live = strcmp(group, "livez") == 0, is_each;
-    size_t kms = is_live ? 0 : kms_check_count(h, &is_each);
+    size_t kms = is_live ? 0 : kms_check_count(st, &is_each);
     struct check *v = calloc(kms + 3, sizeof *v);
     size_t n = 0;
 
@@ -129,20 +110,20 @@ static size_t list_checks(const struct health *h, const char *group, struct chec
     if (is_live)
         return n;
     snprintf(v[n].name, sizeof v->name, "etcd");
-    snprintf(v[n++].why, sizeof v->why, "%s", pages__etcd_health_why(h->etcd));
+    snprintf(v[n++].why, sizeof v->why, "%s", st->etcd_why);
     for (size_t i = 0; i < kms; i++, n++) {
         if (is_each) {
             snprintf(v[n].name, sizeof v->name, "kms-provider-%zu", i);
-            kms_why(h, i, v[n].why, sizeof v->why);
+            snprintf(v[n].why, sizeof v->why, "%s", why_of(&st->plugins[i]));
         } else {
             snprintf(v[n].name, sizeof v->name, "kms-providers");
-            all_kms_why(h, v[n].why, sizeof v->why);
+            all_kms_why(st, v[n].why, sizeof v->why);
         }
     }
     if (strcmp(group, "readyz") == 0) {
         snprintf(v[n].name, sizeof v->name, "shutdown");
         snprintf(v[n++].why, sizeof v->why, "%s",
-                 server_is_draining(h->server) ? "process is shutting down" : "");
+                 st->is_draining ? "process is shutting down" : "");
     }
     return n;
 }
@@ -235,29 +216,41 @@ static int answer_one(const char *one, const struct check *v, size_t n, FILE *f)
     return 404;
 }
 
+/* Writes the body; returns the status. */
+static int write_answer(const struct ask *a, FILE *f)
+{
+    struct check *v = NULL;
+    struct pages_state st;
+    char group[16];
+    const char *one;
+    int status = 500;
+    size_t n = 0;
+
+    if (!split_path(a->request.path, group, &one)) {
+        fputs("404 page not found\n", f);
+        return 404;
+    }
+    if (pages__state_take(a->health->source, &st) == ERR_OK)
+        n = list_checks(&st, group, &v);
+    if (n > 0)
+        status =
+            one == NULL ? answer_all(group, a->request.query, v, n, f) : answer_one(one, v, n, f);
+    free(v);
+    pages__state_fini(&st);
+    return status;
+}
+
 static void answer(struct ask *a)
 {
-    char group[16], *text = NULL;
-    const char *one;
-    struct check *v = NULL;
-    size_t n, text_len = 0;
+    char *text = NULL;
+    size_t text_len = 0;
     FILE *f = open_memstream(&text, &text_len);
-    int status = 500;
+    int status = f == NULL ? 500 : write_answer(a, f);
 
-    if (f != NULL && split_path(a->request.path, group, &one)) {
-        n = list_checks(a->health, group, &v);
-        if (n > 0)
-            status = one == NULL ? answer_all(group, a->request.query, v, n, f)
-                                 : answer_one(one, v, n, f);
-    } else if (f != NULL) {
-        fputs("404 page not found\n", f);
-        status = 404;
-    }
     if (f != NULL)
         fclose(f);
     admin_reply_send(a->reply, status, TEXT_PLAIN, bytes_of(text, text_len));
     free(text);
-    free(v);
     list_remove(&a->node);
     loop_timer_fini(&a->timer);
     free(a);
@@ -281,21 +274,19 @@ static bool wants(const struct ask *a, const char *name)
     return true;
 }
 
-static bool is_waiting(const struct ask *a)
+/* Which checks the request needs: a set of enum pages_checked. */
+static unsigned checked_by(const struct ask *a)
 {
-    const struct health *h = a->health;
-    struct kms_manager *m = server_manager(h->server);
-
-    return (wants(a, "etcd") && pages__etcd_health_is_checking(h->etcd)) ||
-           (m != NULL && (wants(a, "kms-providers") || wants(a, "kms-provider")) &&
-            kms_manager_is_checking(m));
+    return (wants(a, "etcd") ? PAGES_ETCD : 0u) |
+           (wants(a, "kms-providers") || wants(a, "kms-provider") ? PAGES_KMS : 0u);
 }
 
 static void look(struct ask *a)
 {
-    struct loop *loop = server_loop(a->health->server);
+    const struct pages_source *source = a->health->source;
+    struct loop *loop = server_loop(source->server);
 
-    if (is_waiting(a) && loop_now_ms(loop) < a->until_ms &&
+    if (pages__state_is_checking(source, checked_by(a)) && loop_now_ms(loop) < a->until_ms &&
         loop_timer_start(loop, &a->timer, LOOK_MS) == ERR_OK)
         return;
     answer(a);
@@ -308,7 +299,6 @@ static void on_look(struct loop_timer *t)
 
 void pages__health_ask(struct health *h, struct admin_reply *reply, const struct http1_request *r)
 {
-    struct kms_manager *m = server_manager(h->server);
     struct ask *a = calloc(1, sizeof *a);
 
     if (a == NULL) {
@@ -318,32 +308,21 @@ void pages__health_ask(struct health *h, struct admin_reply *reply, const struct
     a->health = h;
     a->reply = reply;
     a->request = *r;
-    a->until_ms = loop_now_ms(server_loop(h->server)) + LIMIT_MS;
+    a->until_ms = loop_now_ms(server_loop(h->source->server)) + LIMIT_MS;
     loop_timer_init(&a->timer, on_look);
     list_push(&h->asks, &a->node);
-    if (wants(a, "etcd"))
-        pages__etcd_health_check(h->etcd);
-    if (m != NULL && (wants(a, "kms-providers") || wants(a, "kms-provider")))
-        kms_manager_check(m);
+    pages__state_check(h->source, checked_by(a));
     look(a);
 }
 
-enum err pages__health_new(struct server *server, const struct settings *settings,
-                           struct health **out)
+enum err pages__health_new(struct pages_source *source, struct health **out)
 {
     struct health *h = calloc(1, sizeof *h);
-    enum err e;
 
     if (h == NULL)
         return ERR_NOMEM;
-    h->server = server;
-    h->settings = settings;
+    h->source = source;
     list_init(&h->asks);
-    e = pages__etcd_health_new(server, &h->etcd);
-    if (e != ERR_OK) {
-        free(h);
-        return e;
-    }
     *out = h;
     return ERR_OK;
 }
@@ -353,6 +332,5 @@ void pages__health_close(struct health *h)
     LIST_FOREACH(it, &h->asks) {
         answer(LIST_ENTRY(it, struct ask, node));
     }
-    pages__etcd_health_close(h->etcd);
     free(h);
 }

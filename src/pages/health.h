@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Receives: requests for /livez, /readyz, /healthz and what is below. Gives: answers as
- * kube-apiserver words them, with the reason of what failed. Owns: the connections that etcd's
- * health is asked on. Thread: control.
+ * kube-apiserver words them, with the reason of what failed. Owns: requests that wait for a check.
+ * Thread: control.
  *
  * Checks: ping, etcd and the KMS plugins' in healthz and readyz, where shutdown comes on top; ping
  * alone in livez, which never depends on others. The KMS checks have kube-apiserver's names: one
@@ -11,12 +11,12 @@
 #define PAGES_HEALTH_H
 
 #include "admin/admin.h"
-#include "server/status.h"
+#include "pages/state.h"
 
 struct health;
 
-MUST_CHECK enum err pages__health_new(struct server *server, const struct settings *settings,
-                                      struct health **out);
+/* source outlives it. Errors: ERR_NOMEM. */
+MUST_CHECK enum err pages__health_new(struct pages_source *source, struct health **out);
 /* Answers what waits, and lets go of the loop. */
 void pages__health_close(struct health *h);
 /* Takes the reply of any path that begins with /livez, /readyz or /healthz. */

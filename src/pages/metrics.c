@@ -9,7 +9,6 @@
 
 #include "base/registry.h"
 #include "kms/text.h"
-#include "net/tls.h"
 
 /* What stands for this server in apiserver_id_hash: the name of its host, as every server of a
  * cluster needs another one. */
@@ -22,17 +21,16 @@ static void set_identity(void)
     registry_identity(kms_hash_text(bytes_str(host), hash));
 }
 
-void pages__metrics_init(const struct server *server)
+void pages__metrics_init(const struct pages_state *st)
 {
-    const struct ruleset *rules = server_rules(server);
     struct timespec now;
 
     set_identity();
     registry_set(REGISTRY_BUILD_INFO, LABELS(ENVELOPE_VERSION), 1);
     clock_gettime(CLOCK_REALTIME, &now);
     registry_set(REGISTRY_START, NO_LABELS, (double)now.tv_sec + (double)now.tv_nsec / 1e9);
-    if (rules != NULL)
-        metric_config(rules->config->hash);
+    if (st->config != NULL)
+        metric_config(st->config->hash);
 }
 
 static void look_at_process(void)
@@ -61,33 +59,25 @@ static void look_at_process(void)
     registry_set(REGISTRY_FDS, NO_LABELS, fds - 3); /* ".", ".." and the folder itself */
 }
 
-static void look_at_certificate(const struct net_tls *tls, const char *name)
+static void set_certificate(const struct pages_certificate *c, const char *name)
 {
-    int64_t ends;
-
-    if (tls != NULL && net_tls_expiry(tls, &ends))
-        registry_set(REGISTRY_CERTIFICATE, LABELS(name), (double)ends);
+    if (c->is_there)
+        registry_set(REGISTRY_CERTIFICATE, LABELS(name), (double)c->ends);
 }
 
-static void look_at_plugins(const struct server *server)
+static void set_plugins(const struct pages_state *st)
 {
-    const struct ruleset *rules = server_rules(server);
-
     registry_forget(REGISTRY_KMS_HEALTHY); /* those of an older configuration */
-    for (size_t i = 0; rules != NULL && i < rules->plugin_count; i++) {
-        struct kms_plugin_state state;
-
-        kms_manager_state(server_manager(server), i, &state);
-        registry_set(REGISTRY_KMS_HEALTHY, LABELS(rules->plugins[i].provider->name),
-                     state.is_healthy ? 1 : 0);
-    }
+    for (size_t i = 0; i < st->plugin_count; i++)
+        registry_set(REGISTRY_KMS_HEALTHY, LABELS(st->plugins[i].name),
+                     st->plugins[i].last.is_healthy ? 1 : 0);
 }
 
-enum err pages__metrics_write(const struct server *server, FILE *f)
+enum err pages__metrics_write(const struct pages_state *st, FILE *f)
 {
     look_at_process();
-    look_at_certificate(server_listen_tls(server), "server");
-    look_at_certificate(server_etcd_tls(server), "etcd_client");
-    look_at_plugins(server);
+    set_certificate(&st->listen_certificate, "server");
+    set_certificate(&st->etcd_certificate, "etcd_client");
+    set_plugins(st);
     return registry_write(f);
 }

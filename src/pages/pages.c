@@ -16,7 +16,7 @@
 
 struct pages {
     const struct settings *settings;
-    struct server *server;
+    struct pages_source source;
     struct admin *admin;
     struct health *health;
     struct etcd_prefix *prefix;
@@ -49,9 +49,13 @@ static void on_metrics(void *arg, struct admin_reply *reply, const struct http1_
     char *text = NULL;
     size_t len = 0;
     FILE *f = open_memstream(&text, &len);
-    enum err e = f == NULL ? ERR_NOMEM : pages__metrics_write(a->server, f);
+    struct pages_state st;
+    enum err e = pages__state_take(&a->source, &st);
 
     (void)r;
+    if (e == ERR_OK)
+        e = f == NULL ? ERR_NOMEM : pages__metrics_write(&st, f);
+    pages__state_fini(&st);
     send_stream(reply, e, "text/plain; version=0.0.4; charset=utf-8", f, &text, &len);
 }
 
@@ -61,9 +65,13 @@ static void on_configz(void *arg, struct admin_reply *reply, const struct http1_
     char *text = NULL;
     size_t len = 0;
     FILE *f = open_memstream(&text, &len);
-    enum err e = f == NULL ? ERR_NOMEM : pages__configz_write(a->server, a->settings, f);
+    struct pages_state st;
+    enum err e = pages__state_take(&a->source, &st);
 
     (void)r;
+    if (e == ERR_OK)
+        e = f == NULL ? ERR_NOMEM : pages__configz_write(&st, f);
+    pages__state_fini(&st);
     send_stream(reply, e, "application/yaml", f, &text, &len);
 }
 
@@ -112,7 +120,7 @@ static enum err make_tls(struct pages *a, char *why, size_t why_len)
 static struct net_tls *tls_now(void *arg)
 {
     struct pages *a = arg;
-    const char *hash = server_tls_hash(a->server);
+    const char *hash = server_tls_hash(a->source.server);
     char why[512];
 
     if (strcmp(hash, a->tls_hash) != 0) {
@@ -169,16 +177,22 @@ static int on_started(void *arg, struct server *server, char *why, size_t why_le
 {
     struct pages *a = arg;
     const struct settings *o = a->settings;
+    struct pages_state st;
 
-    a->server = server;
     snprintf(a->tls_hash, sizeof a->tls_hash, "%s", server_tls_hash(server));
-    if (pages__health_new(server, o, &a->health) != ERR_OK ||
+    if (pages__source_open(&a->source, server, o) != ERR_OK ||
+        pages__health_new(&a->source, &a->health) != ERR_OK ||
         pages__prefix_look(server, &a->prefix) != ERR_OK ||
         admin_new(server_loop(server), routes, a, &a->admin) != ERR_OK) {
         snprintf(why, why_len, "out of memory");
         return SERVER_ERROR;
     }
-    pages__metrics_init(server);
+    if (pages__state_take(&a->source, &st) != ERR_OK) {
+        snprintf(why, why_len, "out of memory");
+        return SERVER_ERROR;
+    }
+    pages__metrics_init(&st);
+    pages__state_fini(&st);
     for (size_t i = 0; i < o->listen_metrics_url_count; i++) {
         int status = listen_on(a, o->listen_metrics_urls[i], i, why, why_len);
 
@@ -195,6 +209,7 @@ static void on_ending(void *arg)
     pages__prefix_close(a->prefix);
     a->prefix = NULL;
     pages__health_close(a->health); /* answers what waits: before the connections go */
+    pages__source_close(&a->source);
     admin_close(a->admin);
     a->health = NULL;
     a->admin = NULL;

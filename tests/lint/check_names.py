@@ -1,19 +1,20 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""What documents, help texts and comments name exists: subcommands, flags, metrics, environment variables, files and
-identifiers. A comment that says in which C file something is must be right, too. Exit status 1 with one line per name
+"""What documents, help texts and comments name exists: subcommands, flags, presets, metrics, environment
+variables, files and identifiers. A comment that says in which C file something is must be right, too. Exit status 1 with one line per name
 that does not exist.
 
 Where names come from: flags from the tables that parse them (C, argparse, case in shell), subcommands from src/main.c,
-metrics from src/base/metrics.h and registry.h, identifiers from everything that is no comment. Where they are looked
-for: every .md but the golden vectors', everything in conf/, comments of all sources, string literals of src/."""
+presets from CMakePresets.json, metrics from src/base/metrics.h and registry.h, identifiers from everything that is no
+comment. Where they are looked for: every .md but the golden vectors', everything in conf/, comments of all sources,
+string literals of src/."""
 import io
 import pathlib
 import re
 import sys
 import tokenize
 
-FOLDERS = ("src", "proto", "conf", "tests", "bench", ".ci")
+FOLDERS = ("src", "proto", "conf", "tests", "bench", ".ci", ".github")
 SKIP = {"corpus", "__pycache__", "out", "build"}
 HASH_SUFFIXES = {".py", ".sh", ".yaml", ".yml", ".cmake", ".service", ".txt", ""}
 TEXT_SUFFIXES = {".c", ".h", ".proto", ".md"} | HASH_SUFFIXES
@@ -29,7 +30,7 @@ FOREIGN_FILES = {
     "mod/file.h": "any header",
 }
 FOREIGN_NAMES = {
-    "ETCD_ENVELOPE_SERVICE_HOST": "Kubernetes makes it for a Service", "close_notify": "RFC 8446",
+    "JSON_REJECT_DUPLICATES": "jansson", "ETCD_ENVELOPE_SERVICE_HOST": "Kubernetes makes it for a Service", "close_notify": "RFC 8446",
     "all_verify_interface_header_sets": "cmake", "sa_mask": "sigaction(2)", "io_uring": "io_uring(7)",
     "crypto_secretbox": "libsodium", "EVP_MAC": "OpenSSL", "EVP_KDF": "OpenSSL", "SA_RESTART": "sigaction(2)",
     "MADV_DONTNEED": "madvise(2)",
@@ -37,6 +38,7 @@ FOREIGN_NAMES = {
 
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]")
 SUBCOMMAND = re.compile(r"(?<![\w./-])etcd-envelope ([a-z][a-z-]+)\b")
+PRESET = re.compile(r"--preset ([a-z][a-z0-9-]*)")
 METRIC = re.compile(r"\b(?:etcd_envelope|apiserver)_[a-z0-9_]*[a-z0-9_*]")
 VARIABLE = re.compile(r"\b(?:ETCD_ENVELOPE|ENVELOPE|E2E)_[A-Z0-9_]*[A-Z0-9]\b(?![_*<])")
 FILE = re.compile(r"(?<![\w/.<*$}~@-])(?:[\w-]+/)*[\w-]+\.(?:c|h|py|sh|md|proto|yaml|svg|cmake)\b(?![/\w*]|\.\w)")
@@ -119,6 +121,7 @@ class Tree:
         self.names = {p.rsplit("/", 1)[-1] for p in self.paths}
         self.flags = set(self.find_flags())
         self.subcommands = set(self.find_subcommands())
+        self.presets = set(re.findall(r'"name": "([\w-]+)"', self.read("CMakePresets.json")))
         self.metrics = set(self.find_metrics())
         self.made = "\n".join(self.code_texts())  # files that a program writes are named here
         self.code = set(re.findall(r"\w+", self.made))
@@ -203,6 +206,7 @@ class Tree:
     def check_text(self, path, text):
         """Yields what is named in a text and does not exist."""
         yield from (("flag", n) for n in FLAG.findall(text) if not self.has_flag(n))
+        yield from (("preset", n) for n in PRESET.findall(text) if n not in self.presets)
         yield from (("metric", n) for n in METRIC.findall(text) if not self.has_metric(n))
         yield from (("environment variable", n) for n in VARIABLE.findall(text) if not self.has_variable(n))
         yield from (("file", n) for n in FILE.findall(text) if not self.has_file(n, path))

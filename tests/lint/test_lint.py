@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """The checkers themselves: each must pass a tree that is in order and find what is planted in it."""
+import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -173,7 +175,8 @@ class Checks(unittest.TestCase):
         self.tree.write("src/base/registry.h", SPDX + 'X(A, "apiserver_envelope_age_seconds", HISTOGRAM)\n')
         self.tree.write("bench/run.sh", "# " + SPDX[3:-4] + "\ncase $1 in\n    --quick | -q) QUICK=1 ;;\nesac\n")
         self.tree.write("conf/serve.yaml", "log-level: debug  # or --log-level\n")
-        self.tree.write("README.md", "`etcd-envelope serve --dry-run` reads `conf/serve.yaml`; bench/run.sh --quick; "
+        self.tree.write("CMakePresets.json", '{"buildPresets": [{ "name": "dev", "configurePreset": "dev" }]}')
+        self.tree.write("README.md", "cmake --build --preset dev; `etcd-envelope serve --dry-run` reads `conf/serve.yaml`; bench/run.sh --quick; "
                         "`ETCD_ENVELOPE_DRY_RUN`; etcd_envelope_calls_total, apiserver_envelope_*, "
                         "apiserver_envelope_age_seconds_bucket; what etcd-envelope never does\n")
 
@@ -194,6 +197,7 @@ class Checks(unittest.TestCase):
             "h.md": ("E2E_NOWHERE=1\n", 1, "environment variable E2E_NOWHERE"),
             "i.md": ("see `conf/gone.yaml`\n", 1, "file conf/gone.yaml"),
             "j.md": ("see gone.c\n", 1, "file gone.c"),
+            "k.md": ("    cmake --preset fast && cmake --build --preset dev\n", 1, "preset fast"),
             "src/README.md": ("what base_gone does\n", 1, "name base_gone"),
             "src/k.c": (SPDX + "/* as\n * base/gone.c */\n", 3, "file base/gone.c"),
             "src/l.c": (SPDX + "// see base_gone_one()\n", 2, "name base_gone_one"),
@@ -266,6 +270,51 @@ class Checks(unittest.TestCase):
         for body in ("self.assertGreater(time.monotonic() - started, 3)", "self.assertLess(size, 3)"):
             self.assertEqual(self.timing(body), 0, body)
             self.assertEqual(self.timing(body, "@harness.timing"), 1, body)
+
+    def reach(self, **sources):
+        """Compiles the sources, each by the name of its folder in the tree; the checker's exit status and words."""
+        build = self.tree.root / "build"
+        self.tree.write("src/base/base.h", "void base__grow(void);\nvoid base__shut(void);\n"
+                        "static inline void base_shut(void) { base__shut(); }\n")
+        sources = {"src_base": "void base__grow(void) {}\nvoid base__shut(void) {}\n", **sources}
+        for folder, text in sources.items():
+            folder = folder.replace("_", "/")
+            self.tree.write(f"{folder}/a.c", text)
+            (build / folder).mkdir(parents=True)
+            subprocess.run([os.environ.get("CC", "cc"), "-c", "-I", self.tree.root / "src",
+                            "-o", build / folder / "a.c.o", self.tree.root / folder / "a.c"], check=True)
+        (build / "compile_commands.json").write_text(json.dumps(
+            [{"command": f"cc -o {folder.replace('_', '/')}/a.c.o -c a.c"} for folder in sources]))
+        self.tree.write("build/src/stale/a.c.o", "no object file, and in nobody's list\n")
+        done = subprocess.run([sys.executable, HERE / "check_reach.py", self.tree.root, build], capture_output=True,
+                              text=True)
+        return done.returncode, done.stdout
+
+    def test_reach_in_order(self):
+        self.tree.write("src/base/base_int.h", "void base__grow(void);\n")
+        code, output = self.reach(
+            src_app='#include "base/base.h"\nvoid app_run(void) { base_shut(); }\n',
+            tests_unit_base="void base__grow(void);\nvoid t(void) { base__grow(); }\n")
+        self.assertEqual((code, output), (0, "reach: 2 names, 0 violations\n"))
+
+    def test_reach_finds_each(self):
+        call = "void base__{0}(void);\nvoid t(void) {{ base__{0}(); }}\n"
+        self.tree.write("src/base/CMakeLists.txt", "envelope_module(base SOURCES base.c)\n")
+        code, output = self.reach(src_app=call.format("grow"), tests_unit_app=call.format("grow"),
+                                  tests_fuzz=call.format("shut"), bench_micro=call.format("shut"))
+        self.assertEqual(code, 1)
+        for where, name in (("src/app", "grow"), ("tests/unit/app", "grow"), ("tests/fuzz", "shut"),
+                            ("bench/micro", "shut")):
+            self.assertIn(f"{where}/a.c.o: base__{name} is for src/base/ alone\n", output)
+        self.assertIn("4 violations", output)
+
+    def test_reach_finds_what_only_an_inline_function_may_call(self):
+        code, output = self.reach(src_app='#include "base/base.h"\nvoid app_run(void)\n{\n    base__shut();\n}\n')
+        self.assertEqual(code, 1)
+        self.assertIn("src/app/a.c:4: base__shut is for src/base/ alone\n", output)
+
+    def test_reach_of_nothing_is_an_error(self):
+        self.assertEqual(self.reach(src_base="int x;\n")[0], 1)
 
     def test_format_finds_a_misformatted_file(self):
         self.tree.write(".clang-format", "BasedOnStyle: LLVM\n")

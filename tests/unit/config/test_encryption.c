@@ -140,6 +140,20 @@ static void test_anchors_and_merges(void **state)
            "resources[1].resources: ", "duplicate field");
 }
 
+/* Strict decoding goes on behind a fault: each is reported by its path, in JSON as in YAML. */
+static void test_json_faults_by_path(void **state)
+{
+    (void)state;
+    REFUSE(
+        "{\"kind\": \"EncryptionConfiguration\", \"apiVersion\": \"apiserver.config.k8s.io/v1\","
+        "\"resources\": [{\"resources\": [\"a\"], \"resources\": [\"b\"], \"nosuch\": 1,"
+        "\"providers\": [{\"kms\": {\"apiVersion\": \"v1\", \"name\": \"n\","
+        "\"endpoint\": \"unix:///a\", \"cachesize\": 99999999999999999999}}]}]}",
+        "resources[0].resources: strict decoding error: duplicate field",
+        "resources[0]: strict decoding error: unknown field \"nosuch\"",
+        "resources[0].providers[0].kms.cachesize: ", "number 99999999999999999999 of type int32");
+}
+
 static void test_nulls(void **state)
 {
     (void)state;
@@ -329,6 +343,7 @@ int main(void)
         cmocka_unit_test(test_hash_and_documents),
         cmocka_unit_test(test_anchors_and_merges),
         cmocka_unit_test(test_nulls),
+        cmocka_unit_test(test_json_faults_by_path),
         cmocka_unit_test(test_types),
         cmocka_unit_test(test_several_errors),
         cmocka_unit_test(test_capital_letters),

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pages/state.h"
+
+#include <stdlib.h>
+
+#include "net/tls.h"
+
+enum err pages__source_open(struct pages_source *s, struct server *server,
+                            const struct settings *settings)
+{
+    s->server = server;
+    s->settings = settings;
+    return pages__etcd_health_new(server, &s->etcd);
+}
+
+void pages__source_close(struct pages_source *s)
+{
+    if (s->etcd != NULL)
+        pages__etcd_health_close(s->etcd);
+    s->etcd = NULL;
+}
+
+void pages__state_check(struct pages_source *s, unsigned checked)
+{
+    struct kms_manager *m = server_manager(s->server);
+
+    if (checked & PAGES_ETCD)
+        pages__etcd_health_check(s->etcd);
+    if (checked & PAGES_KMS && m != NULL)
+        kms_manager_check(m);
+}
+
+bool pages__state_is_checking(const struct pages_source *s, unsigned checked)
+{
+    const struct kms_manager *m = server_manager(s->server);
+
+    return (checked & PAGES_ETCD && pages__etcd_health_is_checking(s->etcd)) ||
+           (checked & PAGES_KMS && m != NULL && kms_manager_is_checking(m));
+}
+
+static enum err take_plugins(const struct pages_source *s, struct pages_state *st)
+{
+    const struct ruleset *rules = st->rules;
+
+    if (rules->plugin_count == 0)
+        return ERR_OK;
+    st->plugins = calloc(rules->plugin_count, sizeof *st->plugins);
+    if (st->plugins == NULL)
+        return ERR_NOMEM;
+    st->plugin_count = rules->plugin_count;
+    for (size_t i = 0; i < st->plugin_count; i++) {
+        struct pages_plugin *p = &st->plugins[i];
+
+        p->name = rules->plugins[i].provider->name;
+        p->traits = provider_traits(rules->plugins[i].provider);
+        st->has_own_checks = st->has_own_checks || p->traits->has_own_health_check;
+        kms_manager_state(server_manager(s->server), i, &p->last);
+    }
+    return ERR_OK;
+}
+
+static struct pages_certificate certificate_of(const struct net_tls *tls)
+{
+    struct pages_certificate c = {0};
+
+    c.is_there = tls != NULL && net_tls_expiry(tls, &c.ends);
+    return c;
+}
+
+enum err pages__state_take(const struct pages_source *s, struct pages_state *out)
+{
+    *out = (struct pages_state){
+        .settings = s->settings,
+        .is_draining = server_is_draining(s->server),
+        .rules = server_rules(s->server),
+        .etcd_why = pages__etcd_health_why(s->etcd),
+        .listen_certificate = certificate_of(server_listen_tls(s->server)),
+        .etcd_certificate = certificate_of(server_etcd_tls(s->server)),
+    };
+    if (out->rules == NULL)
+        return ERR_OK;
+    out->config = out->rules->config;
+    return take_plugins(s, out);
+}
+
+void pages__state_fini(struct pages_state *st)
+{
+    free(st->plugins);
+    st->plugins = NULL;
+    st->plugin_count = 0;
+}
