@@ -254,11 +254,6 @@ void lifecycle_v1_end(struct lifecycle *lc, struct lifecycle_time now, const cha
                  section, lc->name, text);
 }
 
-bool lifecycle_can_write(const struct lifecycle *lc, uint64_t now_ms)
-{
-    return lc->has_state && now_ms <= lc->expiry.ms;
-}
-
 uint64_t lifecycle_next_ms(const struct lifecycle *lc)
 {
     return lc->began_ms + (lc->is_healthy ? LIFECYCLE_GOOD_POLL_MS : LIFECYCLE_BAD_POLL_MS);
