@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "kms/lifecycle.h"
+#include "kms/lifecycle_int.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -15,7 +15,7 @@
 #include "base/log.h"
 #include "kms/kms_int.h"
 #include "kms/text.h"
-#include "kms/unwrap.h"
+#include "kms/unwrap_int.h"
 
 #define RETELL_MS 200u
 

@@ -8,7 +8,7 @@
  * Failure modes: whatever fails ends the check as bad, with the old DEK and its old expiry in
  * place, and the next check comes after 10 s. A call never waits longer than its deadline, so a
  * check always ends. The seed is wiped at the end of every check, installed or not. */
-#include "kms/plugin.h"
+#include "kms/plugin_int.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -20,9 +20,9 @@
 #include "base/randpool.h"
 #include "base/registry.h"
 #include "base/secret.h"
-#include "kms/codec.h"
-#include "kms/exposure.h"
-#include "kms/socket_path.h"
+#include "kms/codec_int.h"
+#include "kms/exposure_int.h"
+#include "kms/socket_path_int.h"
 #include "kms/text.h"
 
 #define SERVICE "/v2.KeyManagementService/"

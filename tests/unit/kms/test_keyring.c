@@ -14,7 +14,7 @@
 
 #include "base/secret.h"
 #include "fake_clock.h"
-#include "kms/cache.h"
+#include "kms/cache_int.h"
 #include "kms/kms_int.h"
 
 #define SLOT_V2 0u

@@ -12,7 +12,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 
-#include "kms/lifecycle.h"
+#include "kms/lifecycle_int.h"
 #include "kms/text.h"
 
 #define START_UNIX 1767225600 /* 2026-01-01T00:00:00Z, the start of the vectors' clock */

@@ -18,7 +18,7 @@
 #include "failing_alloc.h"
 #include "fake_plugin.h"
 #include "kms/manager.h"
-#include "kms/plugin.h"
+#include "kms/plugin_int.h"
 
 #define TRIES_MAX 500u
 

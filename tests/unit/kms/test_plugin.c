@@ -13,7 +13,7 @@
 #include "base/metrics.h"
 #include "base/secret.h"
 #include "fake_plugin.h"
-#include "kms/plugin.h"
+#include "kms/plugin_int.h"
 
 struct fixture {
     struct loop loop;

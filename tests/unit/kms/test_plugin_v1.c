@@ -15,7 +15,7 @@
 #include "base/secret.h"
 #include "fake_clock.h"
 #include "fake_plugin.h"
-#include "kms/plugin.h"
+#include "kms/plugin_int.h"
 
 #define TIMEOUT_MS 300u
 #define LATER 1000000u /* more than any time limit of a call */

@@ -12,8 +12,8 @@
  * of it (LIFECYCLE_INSTALL), then lifecycle_installed Whatever fails ends the check as bad and
  * leaves key and expiry as they were: writes "coast" until the old expiry, and a seed that was not
  * installed is thrown away. */
-#ifndef KMS_LIFECYCLE_H
-#define KMS_LIFECYCLE_H
+#ifndef KMS_LIFECYCLE_INT_H
+#define KMS_LIFECYCLE_INT_H
 
 #include "envelope/envelope.h"
 
