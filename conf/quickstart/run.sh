@@ -36,8 +36,8 @@ if [ -z "$build" ]; then
     rm -f "$log"
 fi
 
+umask 077
 work=$(mktemp -d)
-chmod 700 "$work"
 pids=()
 
 stop() {
@@ -138,6 +138,7 @@ if [ "$keep" = yes ]; then
     cat <<TEXT
 == still running:
    proxy  http://127.0.0.1:$proxy_port   etcd  http://127.0.0.1:$etcd_port   files and logs  $work
+   health and metrics  http://127.0.0.1:$metrics_port
    try    $etcd_dir/etcdctl --endpoints 127.0.0.1:$proxy_port get /registry/secrets --prefix
    stop   kill ${pids[*]}; rm -rf $work
 TEXT

@@ -3,10 +3,12 @@
  *   READING   the request comes in, at most 5 s
  *   ASKED     its route's function has it; reading stops
  *   ANSWERED  the answer is queued and the connection closes behind it
- * Failure modes: too many connections -> the new one is closed; a slow, silent or broken peer ->
- * closed; nothing that can be parsed -> 400; another method -> 405; no route -> 404; a route that
- * does not answer in time -> closed. A peer that goes away while its route works leaves the
- * connection object behind until the reply comes: the route holds a pointer to it. */
+ * Failure modes:
+ *  - too many connections: the new one is closed;
+ *  - a slow, silent or broken peer, a route that does not answer in time: closed;
+ *  - not parseable: 400; no such route: 404; another method than GET or HEAD: 405;
+ *  - the peer goes away while its route works: the struct admin_reply stays until the route has
+ *    answered, for the route holds a pointer to it. */
 #include "admin/admin.h"
 
 #include <stdlib.h>
@@ -48,7 +50,7 @@ struct admin {
     struct list replies;
     size_t reply_count;
     bool is_closing;
-    struct loop_task last; /* frees */
+    struct loop_task last; /* frees the admin, after admin_close */
 };
 
 static void set_state(struct admin_reply *r, enum reply_state next)
@@ -304,8 +306,7 @@ enum err admin_listen(struct admin *a, const struct net_url *url, admin_tls_fn t
 
 uint16_t admin_port(const struct admin *a, size_t i)
 {
-    LIST_FOREACH(it, &a->listeners)
-    {
+    LIST_FOREACH(it, &a->listeners) {
         if (i-- == 0)
             return net_listener_port(LIST_ENTRY(it, struct admin_listener, node)->listener);
     }
@@ -322,8 +323,7 @@ void admin_close(struct admin *a)
         net_listener_close(l->listener);
         free(l);
     }
-    LIST_FOREACH(it, &a->replies)
-    {
+    LIST_FOREACH(it, &a->replies) {
         hang_up(LIST_ENTRY(it, struct admin_reply, node), 0);
     }
     free_if_over(a);

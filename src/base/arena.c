@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Memory is taken from the newest block, from its start on; when it does not fit a new block is
+ * made, of ARENA_BLOCK bytes or to measure. arena_reset frees all but one block of ARENA_BLOCK.
+ * Failure modes: no memory for a block: NULL, and the arena is as before. */
 #include "base/arena.h"
 
 #include <stdlib.h>

@@ -9,11 +9,11 @@
 #include <stdint.h>
 
 #define MUST_CHECK __attribute__((warn_unused_result))
-/* Keeps what is seldom needed out of a hot function, whose prologue it would make dear. */
+/* For the rare path of a hot function: inlined, it would make every call save more registers. */
 #define NEVER_INLINE __attribute__((noinline))
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
-/* Of a large local whose every byte that is read was written: the hardened build would clear all of
- * it at every call. */
+/* For a large local of which nothing is read before it is written: the hardened build
+ * (-ftrivial-auto-var-init=zero) would clear all of it at every call. */
 #define NOT_CLEARED __attribute__((uninitialized))
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 #define CONTAINER_OF(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))

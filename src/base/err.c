@@ -9,8 +9,11 @@ static const struct {
     const char *reason;
     enum err_fault fault;
     enum grpc_status status;
+    enum err_scope scope;
+    const char *text;
 } errors[ERR_COUNT] = {
-#define X(name, text, fault, status) [ERR_##name] = {text, fault, status},
+#define X(name, reason, fault, status, scope, text)                                                \
+    [ERR_##name] = {reason, fault, status, scope, text},
     ERR_TABLE(X)
 #undef X
 };
@@ -28,6 +31,26 @@ enum err_fault err_fault(enum err e)
 enum grpc_status err_status(enum err e)
 {
     return errors[e].status;
+}
+
+const char *err_text(enum err e)
+{
+    return errors[e].text;
+}
+
+enum err_scope err_scope(enum err e)
+{
+    return errors[e].scope;
+}
+
+bool err_is_of_value(enum err e)
+{
+    return errors[e].scope == SCOPE_VALUE;
+}
+
+bool err_spares_earlier(enum err e)
+{
+    return errors[e].scope != SCOPE_CALL;
 }
 
 const char *grpc_status_name(enum grpc_status s)

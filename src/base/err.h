@@ -37,85 +37,128 @@ enum err_fault {
     FAULT_US,       /* ourselves or the machine */
 };
 
-/* X(name, reason for log and metric, whose fault, gRPC status).
- * The statuses are those of the one table in src/README.md ("Statuses"). */
+/* What an error concerns. Zero is the most refusing: a new error is of the call until its line in
+ * ERR_TABLE says that it is of less. Of a Watch, what came before an error of less may go out. */
+enum err_scope {
+    SCOPE_CALL = 0, /* the whole call */
+    SCOPE_ANSWER,   /* one answer: it is not what was asked for; so the call ends, too */
+    SCOPE_DEK,      /* a DEK that the KMS does not give at present; the call ends, too */
+    SCOPE_VALUE,    /* one stored value, which does not open: it ends one watch alone */
+};
+
+/* X(name, reason for log and metric, whose fault, gRPC status, scope, text).
+ * The text is what a client reads of every such error; NULL: it depends on what has failed, and
+ * proxy/status.c makes it. "etcdserver:" and "grpc:" begin texts of etcd and of grpc-go, for
+ * clients match on some of them. What users are told about the
+ * statuses stands in README.md, "Answers of its own". */
 #define ERR_TABLE(X)                                                                               \
-    X(OK, "ok", FAULT_NONE, GRPC_OK)                                                               \
+    X(OK, "ok", FAULT_NONE, GRPC_OK, SCOPE_CALL, NULL)                                             \
     /* ourselves */                                                                                \
-    X(NOMEM, "out_of_memory", FAULT_US, GRPC_RESOURCE_EXHAUSTED)                                   \
-    X(MEMORY_LIMIT, "memory_limit", FAULT_US, GRPC_RESOURCE_EXHAUSTED)                             \
-    X(CRYPTO, "crypto_library", FAULT_US, GRPC_INTERNAL)                                           \
-    X(RANDOM, "no_randomness", FAULT_US, GRPC_INTERNAL)                                            \
-    X(SYSTEM, "system_call", FAULT_US, GRPC_INTERNAL)                                              \
-    X(TLS, "tls", FAULT_US, GRPC_UNAVAILABLE)                                                      \
-    X(CONFIG, "configuration", FAULT_US, GRPC_INTERNAL)                                            \
-    X(CLOSED, "closed", FAULT_US, GRPC_UNAVAILABLE)                                                \
-    X(TIMEOUT, "timeout", FAULT_US, GRPC_UNAVAILABLE)                                              \
-    X(AGAIN, "again", FAULT_NONE, GRPC_OK)                                                         \
+    X(NOMEM, "out_of_memory", FAULT_US, GRPC_RESOURCE_EXHAUSTED, SCOPE_CALL,                       \
+      "etcd-envelope: the proxy's memory limit is reached (out_of_memory; see "                    \
+      "--memory-limit)")                                                                           \
+    X(MEMORY_LIMIT, "memory_limit", FAULT_US, GRPC_RESOURCE_EXHAUSTED, SCOPE_CALL,                 \
+      "etcd-envelope: the proxy's memory limit is reached (memory_limit; see "                     \
+      "--memory-limit)")                                                                           \
+    X(CRYPTO, "crypto_library", FAULT_US, GRPC_INTERNAL, SCOPE_CALL, NULL)                         \
+    X(RANDOM, "no_randomness", FAULT_US, GRPC_INTERNAL, SCOPE_CALL, NULL)                          \
+    X(SYSTEM, "system_call", FAULT_US, GRPC_INTERNAL, SCOPE_CALL, NULL)                            \
+    X(TLS, "tls", FAULT_US, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)                                    \
+    X(CONFIG, "configuration", FAULT_US, GRPC_INTERNAL, SCOPE_CALL, NULL)                          \
+    X(CLOSED, "closed", FAULT_US, GRPC_UNAVAILABLE, SCOPE_CALL, "etcd-envelope: shutting down")    \
+    X(TIMEOUT, "timeout", FAULT_US, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)                            \
+    X(AGAIN, "again", FAULT_NONE, GRPC_OK, SCOPE_CALL, NULL)                                       \
     /* messages of the client */                                                                   \
-    X(MESSAGE_TOO_LARGE, "message_too_large", FAULT_CLIENT, GRPC_RESOURCE_EXHAUSTED)               \
-    X(MESSAGE_CUT, "message_cut", FAULT_CLIENT, GRPC_INTERNAL)                                     \
-    X(MESSAGE_EXTRA, "more_than_one_message", FAULT_CLIENT, GRPC_INTERNAL)                         \
-    X(MESSAGE_COMPRESSED, "compressed_message", FAULT_CLIENT, GRPC_UNIMPLEMENTED)                  \
-    X(PROTOBUF, "malformed_protobuf", FAULT_CLIENT, GRPC_INTERNAL)                                 \
-    X(UNKNOWN_METHOD, "unknown_method", FAULT_CLIENT, GRPC_UNIMPLEMENTED)                          \
-    X(REQ_UNKNOWN_FIELD, "unknown_field", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)                     \
-    X(REQ_DOUBLED, "doubled_field", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)                           \
-    X(REQ_ONEOF, "two_oneof_members", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)                         \
-    X(REQ_WIRE_TYPE, "wrong_wire_type", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)                       \
-    X(REQ_DEPTH, "too_deep", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)                                  \
-    X(REQ_TOO_MANY_OPS, "too_many_operations", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)                \
-    X(REQ_VALUE_COMPARE, "value_compare", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)                     \
-    X(REQ_VALUE_SORT, "value_sort", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)                           \
-    X(REQ_EMPTY_KEY, "empty_key", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)                             \
-    X(REQ_VALUE_PROVIDED, "ignore_value_with_value", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)          \
-    /* by the client's own clock, which began earlier, it has given up */                          \
-    X(DEADLINE, "deadline_exceeded", FAULT_CLIENT, GRPC_DEADLINE_EXCEEDED)                         \
-    X(REQ_SEALED_VALUE, "sealed_value_does_not_open", FAULT_CLIENT, GRPC_INVALID_ARGUMENT)         \
+    X(MESSAGE_TOO_LARGE, "message_too_large", FAULT_CLIENT, GRPC_RESOURCE_EXHAUSTED, SCOPE_CALL,   \
+      NULL)                                                                                        \
+    X(MESSAGE_CUT, "message_cut", FAULT_CLIENT, GRPC_INTERNAL, SCOPE_CALL, "unexpected EOF")       \
+    X(MESSAGE_EXTRA, "more_than_one_message", FAULT_CLIENT, GRPC_INTERNAL, SCOPE_CALL,             \
+      "grpc: a unary call carries more than one message")                                          \
+    X(MESSAGE_COMPRESSED, "compressed_message", FAULT_CLIENT, GRPC_UNIMPLEMENTED, SCOPE_CALL,      \
+      NULL)                                                                                        \
+    X(PROTOBUF, "malformed_protobuf", FAULT_CLIENT, GRPC_INTERNAL, SCOPE_CALL,                     \
+      "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data")           \
+    X(UNKNOWN_METHOD, "unknown_method", FAULT_CLIENT, GRPC_UNIMPLEMENTED, SCOPE_CALL, NULL)        \
+    X(REQ_UNKNOWN_FIELD, "unknown_field", FAULT_CLIENT, GRPC_INVALID_ARGUMENT, SCOPE_CALL, NULL)   \
+    X(REQ_DOUBLED, "doubled_field", FAULT_CLIENT, GRPC_INVALID_ARGUMENT, SCOPE_CALL, NULL)         \
+    X(REQ_ONEOF, "two_oneof_members", FAULT_CLIENT, GRPC_INVALID_ARGUMENT, SCOPE_CALL, NULL)       \
+    X(REQ_WIRE_TYPE, "wrong_wire_type", FAULT_CLIENT, GRPC_INVALID_ARGUMENT, SCOPE_CALL, NULL)     \
+    X(REQ_DEPTH, "too_deep", FAULT_CLIENT, GRPC_INVALID_ARGUMENT, SCOPE_CALL,                      \
+      "etcd-envelope: the request is nested too deeply (limit 16 levels)")                         \
+    X(REQ_TOO_MANY_OPS, "too_many_operations", FAULT_CLIENT, GRPC_INVALID_ARGUMENT, SCOPE_CALL,    \
+      "etcdserver: too many operations in txn request")                                            \
+    X(REQ_VALUE_COMPARE, "value_compare", FAULT_CLIENT, GRPC_INVALID_ARGUMENT, SCOPE_CALL,         \
+      "etcd-envelope: value comparison on an encrypted key is not supported")                      \
+    X(REQ_VALUE_SORT, "value_sort", FAULT_CLIENT, GRPC_INVALID_ARGUMENT, SCOPE_CALL,               \
+      "etcd-envelope: sorting by value is not supported on encrypted keys")                        \
+    X(REQ_EMPTY_KEY, "empty_key", FAULT_CLIENT, GRPC_INVALID_ARGUMENT, SCOPE_CALL,                 \
+      "etcdserver: key is not provided")                                                           \
+    X(REQ_VALUE_PROVIDED, "ignore_value_with_value", FAULT_CLIENT, GRPC_INVALID_ARGUMENT,          \
+      SCOPE_CALL, "etcdserver: value is provided")                                                 \
+    /* the client has given up by now, for its own clock started before ours */                    \
+    X(DEADLINE, "deadline_exceeded", FAULT_CLIENT, GRPC_DEADLINE_EXCEEDED, SCOPE_CALL,             \
+      "context deadline exceeded")                                                                 \
+    X(REQ_SEALED_VALUE, "sealed_value_does_not_open", FAULT_CLIENT, GRPC_INVALID_ARGUMENT,         \
+      SCOPE_CALL,                                                                                  \
+      "etcd-envelope: the value begins with k8s:enc: but no configured authenticating "            \
+      "provider opens it under its key; it was not stored")                                        \
     /* answers of etcd */                                                                          \
-    X(ANS_MALFORMED, "answer_malformed", FAULT_UPSTREAM, GRPC_DATA_LOSS)                           \
-    X(ANS_DOUBLED, "answer_doubled_field", FAULT_UPSTREAM, GRPC_DATA_LOSS)                         \
-    X(ANS_WIRE_TYPE, "answer_wrong_wire_type", FAULT_UPSTREAM, GRPC_DATA_LOSS)                     \
-    X(ANS_OUTSIDE, "answer_outside_of_request", FAULT_UPSTREAM, GRPC_DATA_LOSS)                    \
-    X(ANS_NO_KEY, "value_without_key", FAULT_UPSTREAM, GRPC_DATA_LOSS)                             \
-    X(ANS_PREV_KEY, "prev_kv_of_another_key", FAULT_UPSTREAM, GRPC_DATA_LOSS)                      \
-    X(ANS_COMPRESSED, "answer_compressed", FAULT_UPSTREAM, GRPC_INTERNAL)                          \
-    X(ANS_CUT, "answer_cut", FAULT_UPSTREAM, GRPC_INTERNAL)                                        \
-    X(ANS_RESET, "answer_reset", FAULT_UPSTREAM, GRPC_INTERNAL)                                    \
-    X(ANS_BROKEN, "answer_breaks_http2", FAULT_UPSTREAM, GRPC_UNAVAILABLE)                         \
-    X(ANS_HTTP, "answer_http_status", FAULT_UPSTREAM, GRPC_UNKNOWN)                                \
-    X(ANS_UNKNOWN_WATCH, "unknown_watch_id", FAULT_UPSTREAM, GRPC_DATA_LOSS)                       \
-    X(NO_ADVERTISE_URL, "no_advertise_url", FAULT_US, GRPC_FAILED_PRECONDITION)                    \
-    X(UPSTREAM_LOST, "upstream_lost", FAULT_UPSTREAM, GRPC_UNAVAILABLE)                            \
-    X(UPSTREAM_AWAY, "upstream_away", FAULT_UPSTREAM, GRPC_UNAVAILABLE)                            \
-    /* stored values: the classes of the golden vectors */                                         \
-    X(NO_MATCHING_PREFIX, "no_matching_prefix", FAULT_UPSTREAM, GRPC_DATA_LOSS)                    \
-    X(NO_MATCHING_KEY, "no_matching_key", FAULT_UPSTREAM, GRPC_DATA_LOSS)                          \
-    X(IDENTITY_SAW_ENCRYPTED, "identity_saw_encrypted", FAULT_UPSTREAM, GRPC_DATA_LOSS)            \
-    X(TOO_SHORT, "too_short", FAULT_UPSTREAM, GRPC_DATA_LOSS)                                      \
-    X(AUTH_FAILED, "auth_failed", FAULT_UPSTREAM, GRPC_DATA_LOSS)                                  \
-    X(BAD_BLOCK_SIZE, "bad_block_size", FAULT_UPSTREAM, GRPC_DATA_LOSS)                            \
-    X(BAD_PADDING, "bad_padding", FAULT_UPSTREAM, GRPC_DATA_LOSS)                                  \
-    X(PROTOBUF_MALFORMED, "protobuf_malformed", FAULT_UPSTREAM, GRPC_DATA_LOSS)                    \
-    X(INVALID_UTF8, "invalid_utf8", FAULT_UPSTREAM, GRPC_DATA_LOSS)                                \
-    X(UNKNOWN_DEK_SOURCE_TYPE, "unknown_dek_source_type", FAULT_UPSTREAM, GRPC_DATA_LOSS)          \
-    X(ENCRYPTED_DATA_EMPTY, "encrypted_data_empty", FAULT_UPSTREAM, GRPC_DATA_LOSS)                \
-    X(DEK_SOURCE_EMPTY, "dek_source_empty", FAULT_UPSTREAM, GRPC_DATA_LOSS)                        \
-    X(DEK_SOURCE_TOO_LONG, "dek_source_too_long", FAULT_UPSTREAM, GRPC_DATA_LOSS)                  \
-    X(KEY_ID_EMPTY, "key_id_empty", FAULT_UPSTREAM, GRPC_DATA_LOSS)                                \
-    X(KEY_ID_TOO_LONG, "key_id_too_long", FAULT_UPSTREAM, GRPC_DATA_LOSS)                          \
-    X(ANNOTATIONS_INVALID, "annotations_invalid", FAULT_UPSTREAM, GRPC_DATA_LOSS)                  \
-    X(BAD_DEK_SIZE, "bad_dek_size", FAULT_KMS, GRPC_DATA_LOSS)                                     \
-    X(V1_BAD_LENGTH_PREFIX, "v1_bad_length_prefix", FAULT_UPSTREAM, GRPC_DATA_LOSS)                \
-    /* the plugin; a write that meets KMS_AWAY is answered UNAVAILABLE (see call_fail) */          \
-    X(NO_STATE, "no_state", FAULT_KMS, GRPC_FAILED_PRECONDITION)                                   \
-    X(KMS_AWAY, "kms_away", FAULT_KMS, GRPC_FAILED_PRECONDITION)                                   \
-    X(KMS_ERROR, "kms_error", FAULT_KMS, GRPC_DATA_LOSS)                                           \
-    X(NO_WRITE_KEY, "no_write_key", FAULT_KMS, GRPC_UNAVAILABLE)                                   \
-    X(DEK_SOURCE_EXPOSED, "dek_source_exposed", FAULT_KMS, GRPC_UNAVAILABLE)
+    X(ANS_MALFORMED, "answer_malformed", FAULT_UPSTREAM, GRPC_DATA_LOSS, SCOPE_ANSWER, NULL)       \
+    X(ANS_DOUBLED, "answer_doubled_field", FAULT_UPSTREAM, GRPC_DATA_LOSS, SCOPE_ANSWER, NULL)     \
+    X(ANS_WIRE_TYPE, "answer_wrong_wire_type", FAULT_UPSTREAM, GRPC_DATA_LOSS, SCOPE_ANSWER, NULL) \
+    X(ANS_OUTSIDE, "answer_outside_of_request", FAULT_UPSTREAM, GRPC_DATA_LOSS, SCOPE_ANSWER,      \
+      NULL)                                                                                        \
+    X(ANS_NO_KEY, "value_without_key", FAULT_UPSTREAM, GRPC_DATA_LOSS, SCOPE_ANSWER, NULL)         \
+    X(ANS_PREV_KEY, "prev_kv_of_another_key", FAULT_UPSTREAM, GRPC_DATA_LOSS, SCOPE_ANSWER, NULL)  \
+    X(ANS_COMPRESSED, "answer_compressed", FAULT_UPSTREAM, GRPC_INTERNAL, SCOPE_CALL,              \
+      "etcd-envelope: etcd's answer is broken (answer_compressed)")                                \
+    X(ANS_CUT, "answer_cut", FAULT_UPSTREAM, GRPC_INTERNAL, SCOPE_CALL,                            \
+      "etcd-envelope: etcd's answer is broken (answer_cut)")                                       \
+    X(ANS_RESET, "answer_reset", FAULT_UPSTREAM, GRPC_INTERNAL, SCOPE_CALL, NULL)                  \
+    X(ANS_BROKEN, "answer_breaks_http2", FAULT_UPSTREAM, GRPC_UNAVAILABLE, SCOPE_CALL,             \
+      "etcd-envelope: etcd's answer is broken (answer_breaks_http2)")                              \
+    X(ANS_HTTP, "answer_http_status", FAULT_UPSTREAM, GRPC_UNKNOWN, SCOPE_CALL, NULL)              \
+    X(ANS_UNKNOWN_WATCH, "unknown_watch_id", FAULT_UPSTREAM, GRPC_DATA_LOSS, SCOPE_ANSWER, NULL)   \
+    X(NO_ADVERTISE_URL, "no_advertise_url", FAULT_US, GRPC_FAILED_PRECONDITION, SCOPE_CALL,        \
+      "etcd-envelope: member URLs would lead past the proxy: set --advertise-client-urls")         \
+    X(UPSTREAM_LOST, "upstream_lost", FAULT_UPSTREAM, GRPC_UNAVAILABLE, SCOPE_CALL,                \
+      "etcdserver: request timed out, possibly due to connection lost")                            \
+    X(UPSTREAM_AWAY, "upstream_away", FAULT_UPSTREAM, GRPC_UNAVAILABLE, SCOPE_CALL,                \
+      "etcd-envelope: etcd is not reachable")                                                      \
+    /* stored values: the error classes of tests/golden/ */                                        \
+    X(NO_MATCHING_PREFIX, "no_matching_prefix", FAULT_UPSTREAM, GRPC_DATA_LOSS, SCOPE_VALUE, NULL) \
+    X(NO_MATCHING_KEY, "no_matching_key", FAULT_UPSTREAM, GRPC_DATA_LOSS, SCOPE_VALUE, NULL)       \
+    X(IDENTITY_SAW_ENCRYPTED, "identity_saw_encrypted", FAULT_UPSTREAM, GRPC_DATA_LOSS,            \
+      SCOPE_VALUE, NULL)                                                                           \
+    X(TOO_SHORT, "too_short", FAULT_UPSTREAM, GRPC_DATA_LOSS, SCOPE_VALUE, NULL)                   \
+    X(AUTH_FAILED, "auth_failed", FAULT_UPSTREAM, GRPC_DATA_LOSS, SCOPE_VALUE, NULL)               \
+    X(BAD_BLOCK_SIZE, "bad_block_size", FAULT_UPSTREAM, GRPC_DATA_LOSS, SCOPE_VALUE, NULL)         \
+    X(BAD_PADDING, "bad_padding", FAULT_UPSTREAM, GRPC_DATA_LOSS, SCOPE_VALUE, NULL)               \
+    X(PROTOBUF_MALFORMED, "protobuf_malformed", FAULT_UPSTREAM, GRPC_DATA_LOSS, SCOPE_VALUE, NULL) \
+    X(INVALID_UTF8, "invalid_utf8", FAULT_UPSTREAM, GRPC_DATA_LOSS, SCOPE_VALUE, NULL)             \
+    X(UNKNOWN_DEK_SOURCE_TYPE, "unknown_dek_source_type", FAULT_UPSTREAM, GRPC_DATA_LOSS,          \
+      SCOPE_VALUE, NULL)                                                                           \
+    X(ENCRYPTED_DATA_EMPTY, "encrypted_data_empty", FAULT_UPSTREAM, GRPC_DATA_LOSS, SCOPE_VALUE,   \
+      NULL)                                                                                        \
+    X(DEK_SOURCE_EMPTY, "dek_source_empty", FAULT_UPSTREAM, GRPC_DATA_LOSS, SCOPE_VALUE, NULL)     \
+    X(DEK_SOURCE_TOO_LONG, "dek_source_too_long", FAULT_UPSTREAM, GRPC_DATA_LOSS, SCOPE_VALUE,     \
+      NULL)                                                                                        \
+    X(KEY_ID_EMPTY, "key_id_empty", FAULT_UPSTREAM, GRPC_DATA_LOSS, SCOPE_VALUE, NULL)             \
+    X(KEY_ID_TOO_LONG, "key_id_too_long", FAULT_UPSTREAM, GRPC_DATA_LOSS, SCOPE_VALUE, NULL)       \
+    X(ANNOTATIONS_INVALID, "annotations_invalid", FAULT_UPSTREAM, GRPC_DATA_LOSS, SCOPE_VALUE,     \
+      NULL)                                                                                        \
+    X(BAD_DEK_SIZE, "bad_dek_size", FAULT_KMS, GRPC_DATA_LOSS, SCOPE_VALUE, NULL)                  \
+    X(V1_BAD_LENGTH_PREFIX, "v1_bad_length_prefix", FAULT_UPSTREAM, GRPC_DATA_LOSS, SCOPE_VALUE,   \
+      NULL)                                                                                        \
+    /* the plugin; a write that meets KMS_AWAY is answered UNAVAILABLE (see status.c) */           \
+    X(NO_STATE, "no_state", FAULT_KMS, GRPC_FAILED_PRECONDITION, SCOPE_DEK, NULL)                  \
+    X(KMS_AWAY, "kms_away", FAULT_KMS, GRPC_FAILED_PRECONDITION, SCOPE_DEK, NULL)                  \
+    X(KMS_ERROR, "kms_error", FAULT_KMS, GRPC_DATA_LOSS, SCOPE_VALUE, NULL)                        \
+    X(NO_WRITE_KEY, "no_write_key", FAULT_KMS, GRPC_UNAVAILABLE, SCOPE_DEK, NULL)                  \
+    X(DEK_SOURCE_EXPOSED, "dek_source_exposed", FAULT_KMS, GRPC_UNAVAILABLE, SCOPE_DEK, NULL)
 
 enum err {
-#define X(name, text, fault, status) ERR_##name,
+#define X(name, reason, fault, status, scope, text) ERR_##name,
     ERR_TABLE(X)
 #undef X
         ERR_COUNT
@@ -125,6 +168,13 @@ enum err {
 const char *err_reason(enum err e);
 enum err_fault err_fault(enum err e);
 enum grpc_status err_status(enum err e);
+/* What a client reads; NULL: see ERR_TABLE. Static storage. */
+const char *err_text(enum err e);
+enum err_scope err_scope(enum err e);
+/* It concerns one stored value, and ends one watch alone. */
+bool err_is_of_value(enum err e);
+/* Of a Watch, what came before it may go out: it is not of the call. */
+bool err_spares_earlier(enum err e);
 /* "DATA_LOSS" and so on; "CODE(n)" is "UNKNOWN". Static storage. */
 const char *grpc_status_name(enum grpc_status s);
 

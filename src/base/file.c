@@ -29,8 +29,8 @@ static int64_t now_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* A FIFO that nobody has opened to write would read as empty, so that even the first read has to
- * wait for an event: poll reports the end of a pipe only after it had a writer. */
+/* read(2) returns 0 at the end of a pipe, but also on a FIFO that has no writer yet. poll(2) tells
+ * the two apart: it reports the end only after there was a writer. So even the first read waits. */
 static bool wait_readable(int fd, int64_t until_ms)
 {
     struct pollfd p = {.fd = fd, .events = POLLIN};

@@ -6,10 +6,10 @@
 
 #include "base/err.h"
 
-/* So long a start waits for a pipe's writer, such as `sops -d` in <(sops -d FILE). */
+/* How long a start waits for a pipe's writer, such as `sops -d` in <(sops -d FILE). */
 #define FILE_WAIT_MS 10000u
 
-/* A pipe, a terminal or the like can be read only once. False of what does not exist. */
+/* True for a pipe, a terminal or the like. False for files, directories and what is missing. */
 bool file_is_read_once(const char *path);
 /* Opens for file_read_all: never blocks, also where nobody has opened a FIFO to write. Returns the
  * descriptor, or -1 with errno. */

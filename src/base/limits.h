@@ -13,10 +13,9 @@
 #define LIMIT_STREAM_THRESHOLD (1024u * 1024)       /* default of --stream-threshold */
 #define LIMIT_MEMORY (512ull * 1024 * 1024)         /* default of --memory-limit */
 #define LIMIT_ANSWER_UNIT (64u * 1024 * 1024)       /* one KeyValue, or one revision of a Watch */
-#define LIMIT_FILLER (64u * 1024 * 1024)            /* more only if etcd has sent as much */
-#define LIMIT_ANSWER_SMALL (1024u * 1024)           /* an unstreamed part of a streamed answer */
-
-#define LIMIT_WATCHED (16u * 1024 * 1024) /* keys of a stream's watches: some 100,000 of them */
+#define LIMIT_FILLER (64u * 1024 * 1024)  /* we make up no more, unless etcd has sent as much */
+#define LIMIT_ANSWER_SMALL (1024u * 1024) /* what a streamed answer has beside its units */
+#define LIMIT_WATCHED (16u * 1024 * 1024) /* key ranges of a stream's watches: some 100,000 */
 
 /* --- protobuf --- */
 #define LIMIT_DEPTH 16u     /* nesting of a request or answer */
@@ -37,12 +36,12 @@
 
 /* --- times, milliseconds --- */
 #define LIMIT_KEY_WAIT_MS 10000u    /* a call waits this long for a key */
-#define LIMIT_UPSTREAM_WAIT_MS 800u /* for a lost etcd: so that a new call fails within 1 s */
-#define LIMIT_REDIAL_MS 50u
+#define LIMIT_UPSTREAM_WAIT_MS 800u /* a call waits for a lost etcd: it fails within 1 s */
+#define LIMIT_REDIAL_MS 50u         /* before a lost peer is dialled again */
 #define LIMIT_NEGATIVE_MS 3000u     /* an unwrap that the plugin refused is remembered */
-#define LIMIT_PREFACE_MS 5000u      /* client: first bytes, TLS handshake */
-#define LIMIT_WRITE_STALL_MS 30000u /* a peer that takes no byte that it has window for */
+#define LIMIT_PREFACE_MS 5000u      /* for a connection's first bytes and its TLS handshake */
+#define LIMIT_WRITE_STALL_MS 30000u /* bytes are queued and the peer takes none */
 #define LIMIT_PING_MS 10000u        /* upstream keepalive while calls are open */
-#define LIMIT_PING_ACK_MS 3000u
+#define LIMIT_PING_ACK_MS 3000u     /* for the answer to it */
 
 #endif

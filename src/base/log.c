@@ -3,8 +3,10 @@
  *   1. log_write formats it into a buffer on the stack;
  *   2. one write(2) of at most PIPE_BUF bytes puts it whole into a non-blocking pipe;
  *   3. the writer thread copies the pipe to stderr and may block there as long as it likes.
- * Failure modes: pipe full -> the line is dropped and counted; stderr gone or its disk full -> the
- * writer goes on reading, so nobody upstream of it ever waits, and counts what it could not write.
+ * Failure modes:
+ *  - the pipe is full: the line is dropped and counted;
+ *  - stderr is gone or its disk is full: the writer goes on reading, so that no caller ever waits,
+ *    and counts what it could not write.
  * The next line that gets out follows one that says how many are missing. */
 #include "base/log.h"
 
@@ -32,8 +34,8 @@ static struct {
     enum log_format format;
     int pipe[2]; /* -1 while the writer does not run */
     pthread_t thread;
-    uint64_t lost; /* dropped lines that no line has told of yet; any thread */
-    bool is_torn;  /* the writer's: what stderr has ends within a line */
+    uint64_t lost; /* dropped lines that are not reported yet; any thread adds */
+    bool is_torn;  /* writer thread only: stderr got the beginning of a line and not its end */
 } logger = {.level = LOG_INFO, .pipe = {-1, -1}};
 
 static size_t format_line(char line[static LINE_MAX_BYTES], enum log_level level, const char *msg,
@@ -106,7 +108,7 @@ static void write_lines(const char *p, size_t n)
     if (lost > 0)
         drop_lines(lost);
     else
-        (void)tell_lost(); /* of those that found the pipe full meanwhile */
+        (void)tell_lost(); /* lines that found the pipe full meanwhile */
 }
 
 static void *writer_main(void *arg)
@@ -130,7 +132,7 @@ static void *writer_main(void *arg)
             return NULL;
         }
         have += (size_t)n;
-        last = memrchr(buf, '\n', have); /* a read may end within a line, which is 2 KiB at most */
+        last = memrchr(buf, '\n', have); /* the read may have ended within a line */
         if (last == NULL)
             continue;
         whole = (size_t)(last - buf) + 1;

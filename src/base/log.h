@@ -21,11 +21,10 @@ MUST_CHECK enum err log_start(enum log_level level, enum log_format format);
 void log_stop(void);
 bool log_is_on(enum log_level level);
 
-/* msg: what happened. fmt: fields, "key=%s key2=%d". Both are constant text. Whatever is put in
- * with %s may come from a peer or a file: it is quoted and escaped as base/logfmt.h says, which
- * also has the conversions; key=%s and key="%s" are the same but that the latter always has quotes.
- * No field and no line can be forged through a value, and JSON is always valid. At most 2 KiB of
- * fields. */
+/* msg: what happened. fmt: fields, "key=%s key2=%d". Both are constant text. A %s argument may come
+ * from a peer or a file: it is quoted and escaped, so that it can forge neither a field nor a line,
+ * and JSON is always valid. key=%s gets quotes where they are needed, key="%s" always; see
+ * base/logfmt.h for the conversions. At most 2 KiB of fields. */
 void log_write(enum log_level level, const char *msg, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 #define LOG(level, msg, ...)                                                                       \
@@ -44,7 +43,7 @@ void log_write(enum log_level level, const char *msg, const char *fmt, ...) PRIN
     } while (0)
 
 struct log_rate {
-    uint64_t second; /* both are used with atomic builtins: several workers share a place */
+    uint64_t second; /* both are atomic: several workers may log from the same place */
     uint64_t left_out;
 };
 /* False, and counted, when this second had its line. msg: the line's. */

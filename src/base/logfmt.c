@@ -160,7 +160,8 @@ static struct spec take_spec(const char **fmt)
     return s;
 }
 
-/* A va_list that is handed on by pointer has to be in a struct where it is an array type. */
+/* va_list is an array type on some machines, so that a pointer to a parameter of that type would
+ * not be a va_list *. Inside a struct it can be passed on by pointer everywhere. */
 struct args {
     va_list ap;
 };

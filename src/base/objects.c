@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Each object has a head of 16 bytes in front that tells its class:
+/* The happy path: an object is taken from the free list of its class, else from the unused rest
+ * (fresh) of the newest chunk, else from a new chunk; freed, it goes to its class's list. Chunks go
+ * back to libc only in objects_trim: until then their number follows the peak.
  *
- *   | class | chunk | object ... |     class: index into sizes, or CLASS_LARGE (malloc)
+ *   | class | chunk | object ... |     16 bytes in front of each object: class is the index into
+ *                                      sizes, or CLASS_LARGE (malloc)
  *
- * Chunks go back to libc only in objects_trim: until then their number follows the peak. */
+ * Failure modes: no memory for a chunk: NULL, and nothing has changed. */
 #include "base/objects.h"
 
 #include <stdlib.h>
@@ -34,7 +37,7 @@ static const uint16_t sizes[OBJECTS_CLASSES] = {32,  48,  64,   80,   96,   112,
                                                 640, 768, 1024, 1536, 2560, 4096};
 
 #ifdef __SANITIZE_ADDRESS__
-/* Every object is malloc's, so that the sanitizer sees overruns and use after free. */
+/* Under the sanitizer every object comes from malloc, so that overruns and use after free show. */
 static uint32_t class_of(struct objects *o, size_t n)
 {
     (void)o;
@@ -98,7 +101,7 @@ void *objects_alloc(struct objects *o, size_t n)
         if (o->fresh_len < sizes[class] && !chunk_add(o))
             return NULL;
         h = (struct head *)(void *)o->fresh;
-        h->chunk = o->chunks; /* fresh is of the newest */
+        h->chunk = o->chunks; /* the newest: fresh points into it */
         h->chunk->used += sizes[class];
         o->fresh += sizes[class];
         o->fresh_len -= sizes[class];
@@ -187,14 +190,14 @@ static void count_idle(struct objects *o)
 
 static bool is_idle(const struct objects *o, const struct objects_chunk *c)
 {
-    return c != o->chunks && c->idle == c->used; /* the newest has the fresh rest */
+    return c != o->chunks && c->idle == c->used; /* fresh points into the newest: it stays */
 }
 
 /* Takes the objects of idle chunks out of the free lists; the others keep their order. */
 static void forget_idle(struct objects *o)
 {
     for (size_t i = 0; i < OBJECTS_CLASSES; i++) {
-        void *at = &o->free[i]; /* where the pointer to h belongs */
+        void *at = &o->free[i]; /* the link that will point to the next object that stays */
 
         for (struct head *h = o->free[i]; h != NULL; h = next_free(h)) {
             if (is_idle(o, h->chunk))

@@ -23,8 +23,7 @@ struct objects {
     uint8_t class_of[OBJECTS_MAX / 16 + 1]; /* by sixteenths of the size, rounded up */
 };
 
-/* Gives chunks back in which every object is free. Looks at all free objects: for when it is quiet.
- */
+/* Gives back the chunks in which every object is free. Visits all free objects: for quiet times. */
 void objects_trim(struct objects *o);
 /* Zero-initialised is empty and valid. Every object must have been freed. */
 void objects_fini(struct objects *o);

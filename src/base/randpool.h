@@ -22,7 +22,8 @@ bool random_is_cheap(void);
 
 #define RANDPOOL_MAX 1024u
 
-/* The prefetched bytes, in a page of their own that a fork finds zeroed, which is empty. */
+/* The prefetched bytes. They have a page of their own that the kernel zeroes in a fork's child
+ * (MADV_WIPEONFORK), and a zeroed page is an empty pool. */
 struct randpool_page {
     uint32_t left; /* unused bytes, at the end of the filled part */
     uint32_t fill; /* length of that part, at the start of buf */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A family is a row of the table and a list of its series; a series is found by comparing label
- * texts, for there are few and nobody looks them up for a single value. The last one used moves to
- * the end, so that the first is the one to drop where a bound is set. */
+/* A family is a row of the table and a list of its series. A series is found by comparing label
+ * texts, for there are few, and none is looked up for each single value. The last one used moves to
+ * the end, so that the first is the one to drop where a bound is set.
+ * Failure modes: no memory for a series: what it should count is lost. */
 #include "base/registry.h"
 
 #include <stdlib.h>
@@ -118,8 +119,7 @@ static struct series *find(enum registry_id id, const char *const *labels)
     unsigned n = label_count(&descs[id]);
 
     prepare();
-    LIST_FOREACH(it, &registry.series[id])
-    {
+    LIST_FOREACH(it, &registry.series[id]) {
         struct series *s = LIST_ENTRY(it, struct series, node);
         unsigned same = 0;
 
@@ -208,7 +208,7 @@ void registry_merge(enum registry_id id, const char *const *labels, const struct
 
 /* --- the text -------------------------------------------------------------------------------- */
 
-/* The fewest digits that read back as the same number. */
+/* Writes as few digits as read back as the same number. */
 static void write_number(FILE *f, double value)
 {
     char text[40];
@@ -319,14 +319,14 @@ static void write_family(FILE *f, enum registry_id id)
     static const char *const types[] = {"counter", "gauge", "histogram"};
     const struct family_desc *d = &descs[id];
 
-    /* Without labels there is one series, and it begins at zero; but not one that is unknown. */
+    /* A family without labels has one series, which is shown as 0 before anything happened. One
+     * with a bound is shown only once its value is known. */
     if (d->labels[0] == NULL && d->bound == 0)
         (void)get(id, NO_LABELS);
     if (registry.counts[id] == 0)
         return;
     write_head(f, d->name, types[d->type], d->help);
-    LIST_FOREACH(it, &registry.series[id])
-    {
+    LIST_FOREACH(it, &registry.series[id]) {
         const struct series *s = LIST_ENTRY(it, struct series, node);
 
         if (d->type == REGISTRY_HISTOGRAM) {

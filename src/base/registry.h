@@ -17,10 +17,11 @@
 
 enum registry_type { REGISTRY_COUNTER, REGISTRY_GAUGE, REGISTRY_HISTOGRAM };
 
-/* X(id, name, type, buckets, identity, bound, help, label names...). buckets: the
- * row of registry.c. identity: the label apiserver_id_hash comes on top, filled by the registry.
- * bound: the series used longest ago makes room beyond so many; 0: as many as come. Callers give
- * the labels in this order. */
+/* X(id, name, type, buckets, identity, bound, help, label names...)
+ *   buckets    of a histogram: which buckets_... of registry.c
+ *   identity   the label apiserver_id_hash is added; the registry knows its value
+ *   bound      how many series there may be: the one used longest ago makes room; 0: any number
+ *   labels     in the order in which callers give their values */
 #define REGISTRY_TABLE(X)                                                                          \
     X(KMS_LATENCY, "apiserver_envelope_encryption_kms_operations_latency_seconds", HISTOGRAM, KMS, \
       false, 0, "Time that calls to KMS v2 plugins took, in seconds", "grpc_status_code",          \

@@ -6,9 +6,8 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
-/* Room for some 4,000 DEKs with what is derived from them; the smallest block is 64 bytes.
- * OpenSSL's secure heap is mlocked, MADV_DONTDUMP, between guard pages, and has a lock of its own.
- */
+/* Room for some 4,000 DEKs with what is derived from them. OpenSSL's secure heap is locked in
+ * memory, left out of core files, lies between guard pages and has a mutex of its own. */
 #define SECRET_HEAP (4u * 1024 * 1024)
 #define SECRET_MIN_BLOCK 64
 

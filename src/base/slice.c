@@ -1,4 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Slabs and their pool, chains, positions in chains.
+ *
+ * The happy path of a slab: slab_new takes it from the pool's free list or from malloc; readers and
+ * writers fill it and share it by slices; the last drop (slab__free) wipes it if it may hold
+ * plaintext and puts it back, or frees it when it was made to measure or the pool has enough.
+ *
+ *   chain    v: | unused | slice | slice | slice | unused |     of cap places
+ *                 0        head                             head + count
+ *
+ * Failure modes: no memory for a slab or for a longer list: the caller gets NULL or ERR_NOMEM; a
+ * slice that it handed over is dropped, of a chain it keeps what was not moved. A pool that is
+ * freed before its slabs came back is a bug of ours (CHECK). */
 #include "base/slice.h"
 
 #include <stdlib.h>

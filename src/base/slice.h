@@ -26,10 +26,10 @@ struct slab_pool;
 struct slab {
     uint8_t *data;
     uint32_t cap;
-    uint32_t fill; /* bytes [0, fill) are in use; whoever holds the only writer's role appends */
+    uint32_t fill; /* bytes [0, fill) are in use; only the slab's one writer appends */
     uint32_t refs;
     uint32_t flags;         /* enum slab_flags */
-    struct slab_pool *pool; /* NULL: heap */
+    struct slab_pool *pool; /* NULL: SLAB_STATIC */
     struct slab *next_free;
 };
 
@@ -50,10 +50,10 @@ void slab_pool_fini(struct slab_pool *pool);
  * LIMIT_SLAB_SIZE) at its fill mark: write there, move fill, take references. Many small messages
  * share one slab this way, so that a queued one does not pin 64 KiB. Borrowed. NULL: no memory. */
 MUST_CHECK struct slab *slab_gather(struct slab_pool *pool, size_t n, uint32_t flags);
-/* Lets go of the open slabs, so that what lies in them is wiped with its last reference: when idle.
- */
+/* For when the worker is idle: lets go of the open slabs, so that their last readers' drop wipes
+ * what is in them. */
 void slab_pool_settle(struct slab_pool *pool);
-/* Frees free slabs but for this many: when there was a burst. */
+/* After a burst: frees all free slabs but this many, and the idle chunks of objects. */
 void slab_pool_trim(struct slab_pool *pool, uint32_t keep);
 /* A slab with one reference and cap >= min_cap: pooled when min_cap <= LIMIT_SLAB_SIZE, else made
  * to measure. NULL when memory is out or min_cap exceeds 1 GiB. flags: SLAB_SECRET or 0. */
@@ -117,8 +117,8 @@ struct slice slice_static(struct slab *slab, const uint8_t *data, uint32_t len);
 /* Most chains of a call are this short, and cost no allocation. */
 #define CHAIN_FEW 2u
 
-/* A list of slices. Zero-initialised is empty and valid. Copied by assignment it is moved: the old
- * one must be zeroed. */
+/* A list of slices. Zero-initialised is empty and valid. Assigning a chain moves it: the old
+ * variable must be zeroed. */
 struct chain {
     struct slice *v; /* heap; NULL: they are in few */
     uint32_t head;   /* first used index */
@@ -192,9 +192,10 @@ static inline struct bytes chain_peek(const struct chain_pos *pos, size_t max)
     n = s->len - pos->off;
     return bytes_of(s->slab->data + s->off + pos->off, n < max ? n : max);
 }
-/* The chain's end is no slice, and it moves: a position that is to be used again after the chain
- * has grown at its end (and changed nowhere else) is kept behind a byte, and resumed before the
- * next. */
+/* A position at the chain's end names a slice that does not exist yet, and the next byte may as
+ * well be joined to the last slice. So a position that is used again after the chain has grown at
+ * its end (and changed nowhere else) is kept as "behind the last byte", by chain_pos_keep, and
+ * chain_pos_resume finds the next byte from there. */
 static inline struct chain_pos chain_pos_keep(struct chain_pos pos)
 {
     if (pos.off == 0 && pos.index > 0) {

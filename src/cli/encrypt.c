@@ -69,16 +69,9 @@ static const char decrypt_help[] =
 /* A DEK that the plugin refuses is an unreadable value to decrypt, an error to encrypt. */
 static int status_of(const struct tool *t, enum err e)
 {
-    switch (e) {
-    case ERR_NO_STATE:
-    case ERR_KMS_AWAY:
-    case ERR_NO_WRITE_KEY:
-    case ERR_DEK_SOURCE_EXPOSED:
+    if (err_scope(e) == SCOPE_DEK)
         return CLI_UNREACHABLE;
-    default:
-        return t->run == tools_decrypt && err_status(e) == GRPC_DATA_LOSS ? CLI_UNREADABLE
-                                                                          : CLI_ERROR;
-    }
+    return t->run == tools_decrypt && err_is_of_value(e) ? CLI_UNREADABLE : CLI_ERROR;
 }
 
 static int load(struct tool *t)
@@ -136,7 +129,7 @@ static int run(struct tool *t)
     status = cli__lock_memory(t->settings);
     if (status != CLI_OK)
         return status;
-    /* The plugin's good health is no news here. */
+    /* Without INFO: that the plugin is healthy is no news for a tool. */
     if (log_start(level == LOG_INFO ? LOG_WARN : level, t->settings->log_format) != ERR_OK)
         return cli__refuse(CLI_ERROR, "cannot start the log");
     cli__warn_unlocked();
@@ -154,7 +147,7 @@ static int run(struct tool *t)
 
 /* --- exported --------------------------------------------------------------------------------- */
 
-/* decrypt writes nothing: what must be allowed before values are written so is no matter to it. */
+/* decrypt writes no values, so the flags that allow certain writers don't matter to it. */
 static void allow_any_writer(struct settings *o)
 {
     o->allow_identity_writes = true;

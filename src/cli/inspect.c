@@ -54,8 +54,8 @@ static int run(enum tools_encoding encoding, bool is_json)
     char why[CLI__WHY_MAX];
     int status;
 
-    /* The value may be plaintext: no core file of it. No key is held, so nothing has to be locked.
-     */
+    /* The value may be plaintext, so core files are off. No key is held: memory need not be
+     * locked. */
     if (secret_init() != ERR_OK)
         return cli__refuse(CLI_ERROR, "cannot switch core files off");
     slab_pool_init(&pool, 0);

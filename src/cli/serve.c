@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* serve: settings, memory for keys, the rule set, the log, the admin pages; then server/ runs until
+ * a signal ends it. What is missing or wrong ends the start with a reason on standard error. */
 #include "cli/cli.h"
 
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Happy path: headers with :status 200 and application/grpc, DATA that makes one whole uncompressed
  * message, trailers with grpc-status 0. Or trailers alone, with another status.
- * Everything else gets a status as gRPC clients make one up; none of it is OK. */
+ * Everything else gets the status that gRPC clients make up for it, which is never OK. */
 #include <stdio.h>
 #include <string.h>
 

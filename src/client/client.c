@@ -8,12 +8,12 @@
  *
  * Failure modes:
  *  - the peer can't be reached: redial after 50 ms, doubled up to 1 s, as long as a call waits; a
- * call whose deadline passes meanwhile gets ERR_UPSTREAM_AWAY
- *  - the connection dies with the call on it: ERR_UPSTREAM_LOST; it may have been carried out, so
- * it is never repeated here
+ *    call whose deadline passes meanwhile gets ERR_UPSTREAM_AWAY
+ *  - the connection dies with the call on it: ERR_UPSTREAM_LOST; the call may have been carried
+ *    out, so it is never repeated here
  *  - GOAWAY: what is below its last id finishes on the old connection, all else goes to a new one
- *  - an answer that is none: see answer.c
- *  - a peer that takes the connection and then says nothing: given up GREETING_MS after dialling */
+ *  - the answer is not a gRPC answer: see answer.c
+ *  - the peer takes the connection and then says nothing: given up GREETING_MS after dialling */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +22,7 @@
 #include "grpc/grpc.h"
 
 #define REDIAL_MAX_MS 1000u
-#define GREETING_MS (2 * LIMIT_PREFACE_MS) /* net's own 5 s for dialling are among them */
+#define GREETING_MS (2 * LIMIT_PREFACE_MS) /* includes net's own 5 s for dialling */
 
 static void client_dispatch(struct client *c);
 
@@ -46,7 +46,7 @@ static void call_free(struct client_call *call)
     free(call);
 }
 
-/* Takes the call out of every hand that could still reach it. */
+/* Takes the call off its list, its timer and its stream: nothing can reach it afterwards. */
 static void call_detach(struct client_call *call)
 {
     struct h2_stream *s = call->stream;
@@ -95,7 +95,7 @@ static void on_deadline(struct loop_timer *t)
         call_fail(call, ERR_TIMEOUT, "deadline exceeded");
         return;
     }
-    /* A copy: fn may start a call that dials again. */
+    /* A copy, for fn may start a call whose failed dial overwrites c->why. */
     memcpy(why, c->why, sizeof why);
     call_fail(call, ERR_UPSTREAM_AWAY, why[0] != '\0' ? why : "not connected in time");
 }
@@ -180,15 +180,15 @@ static void on_close(struct h2_stream *s, enum h2_code code, bool is_complete)
 
     (void)is_complete;
     if (call != NULL && code == H2_REFUSED_STREAM) {
-        /* Not processed: to be made again, and not here. */
+        /* The peer did not process it, so it is safe to repeat, on another connection. */
         conn_retire(conn);
         call_wait_again(call);
     } else if (call != NULL) {
         call->stream = NULL;
         call_fail(call, ERR_UPSTREAM_LOST, "the connection was lost or the call was reset");
     }
-    /* With the last stream of a retired connection; the task looks, because this one still counts.
-     */
+    /* Was it the last stream of a retired connection? The task finds out, because h2 still counts
+     * this one here. */
     loop_task_want(conn->client->loop, &conn->client->task);
 }
 
@@ -287,7 +287,7 @@ static void on_net_open(struct net_conn *net)
 static void on_net_read(struct net_conn *net, struct slice *s)
 {
     (void)net;
-    slice_drop(s); /* not before on_open, and then h2 has it */
+    slice_drop(s); /* never called: bytes come after on_open, and then h2 is the owner */
 }
 
 static void on_net_writable(struct net_conn *net)
@@ -441,7 +441,7 @@ static void rest_if_idle(struct client *c)
     conn_close(conn);
 }
 
-/* After every stream that ended, when a resting client has lost a call, and at the end. */
+/* Runs after every stream that ended, when a resting client lost a call, and when it closes. */
 static void on_task(struct loop_task *t)
 {
     struct client *c = CONTAINER_OF(t, struct client, task);
@@ -452,7 +452,7 @@ static void on_task(struct loop_task *t)
         return;
     }
     LIST_FOREACH(it, &c->conns)
-    conn_close_if_drained(LIST_ENTRY(it, struct client_conn, node));
+        conn_close_if_drained(LIST_ENTRY(it, struct client_conn, node));
     client_dispatch(c); /* a stream that ended makes room below the peer's limit */
     rest_if_idle(c);
 }
@@ -552,8 +552,7 @@ void client_close(struct client *c)
     loop_timer_stop(&c->redial);
     client_set_state(c, CLIENT_CLOSED);
     c->current = NULL;
-    LIST_FOREACH(it, &c->conns)
-    {
+    LIST_FOREACH(it, &c->conns) {
         struct client_conn *conn = LIST_ENTRY(it, struct client_conn, node);
 
         loop_timer_stop(&conn->greeting);

@@ -37,7 +37,7 @@ MUST_CHECK enum err client_call(struct client *c, const char *path, struct bytes
                                 struct client_call **out);
 /* fn will not be called any more. */
 void client_cancel(struct client_call *call);
-/* From now on a connection is kept only while calls need it: it is closed behind the last one, and
+/* From now on a connection is kept only while calls need it: it is closed after the last one, and
  * dialled again for the next. */
 void client_rest(struct client *c);
 /* Cancels all calls and frees c (from the loop). */

@@ -18,11 +18,11 @@ struct client_conn {
 };
 
 enum client_state {
-    CLIENT_IDLE,    /* no connection, and nobody who waits for one */
+    CLIENT_IDLE,    /* no connection, and no call that waits for one */
     CLIENT_DIALING, /* current has no SETTINGS yet */
     CLIENT_READY,   /* current takes calls */
     CLIENT_BACKOFF, /* the redial timer runs */
-    CLIENT_CLOSED,  /* client_close was called: the end of the connections is awaited */
+    CLIENT_CLOSED,  /* client_close was called: freed when the last connection is */
 };
 
 struct client {

@@ -20,7 +20,7 @@ struct node {
     struct node **items; /* NODE_SEQ: count items; NODE_MAP: key, value, key, value, ... */
     size_t count;
     size_t cap;
-    size_t expanded; /* number of nodes below it, aliases written out */
+    size_t expanded; /* number of nodes below it, those behind aliases counted each time */
     struct node *next;
 };
 
@@ -32,7 +32,8 @@ struct tree {
     char problem[160]; /* after ERR_CONFIG: where and what; never text of the document */
 };
 
-/* Bounds of a document. Written out, a file of 4 MiB can name its anchors 10^100 times. */
+/* Bounds of a document. Nodes are counted with aliases written out: by aliases of aliases a small
+ * file can stand for more nodes than any memory holds. */
 #define CONFIG_MAX_FILE (4u * 1024 * 1024)
 #define CONFIG_MAX_NODES 10000u
 #define CONFIG_MAX_DEPTH 32u
@@ -99,7 +100,7 @@ void config__validate(struct report *r, const struct node *root, const struct en
 unsigned config__open_mode(const char *path);
 /* What to do with a path that is no file but a pipe, a FIFO or the like. */
 enum config_pipes {
-    CONFIG_PIPES_REFUSED = 0, /* while serving: it was read before, and waiting would hang us */
+    CONFIG_PIPES_REFUSED = 0, /* while serving: it was read before, and waiting would block us */
     CONFIG_PIPES_WAIT         /* at the start: read to its end, which has to come in FILE_WAIT_MS */
 };
 /* Reads a file of at most CONFIG_MAX_FILE bytes; text is the caller's to wipe and free. Errors:

@@ -31,7 +31,7 @@ static uint64_t timeout_ms(const struct node *timeout)
 
     if (timeout == NULL || config__duration(timeout->text, &ns) != NULL)
         return KMS_DEFAULT_TIMEOUT_MS;
-    return ((uint64_t)ns + 999999) / 1000000; /* 1ns is accepted: up, never to "no time at all" */
+    return ((uint64_t)ns + 999999) / 1000000; /* rounded up: 1ns is legal and must not become 0 */
 }
 
 static enum err build_kms(const struct node *kms, struct enc_provider *p)

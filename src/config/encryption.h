@@ -63,8 +63,8 @@ struct enc_options {
  * meaning and never a secret. Errors: ERR_CONFIG. */
 MUST_CHECK enum err enc_config_parse(struct bytes text, const struct enc_options *o,
                                      struct enc_config **out, char *why, size_t why_len);
-/* Reads the file first (at most 4 MiB; at the start it may be a pipe, which blocks for at most 10
- * s). */
+/* The same of a file of at most 4 MiB. At the start it may be a pipe, which blocks for FILE_WAIT_MS
+ * at most. */
 MUST_CHECK enum err enc_config_load(const char *path, const struct enc_options *o,
                                     struct enc_config **out, char *why, size_t why_len);
 void enc_config_free(struct enc_config *c);

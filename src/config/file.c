@@ -16,7 +16,7 @@ static enum err fail(char *reason, size_t reason_len, const char *what)
     return ERR_CONFIG;
 }
 
-/* Reads until the end; the size that stat told is not trusted. */
+/* Reads until the end: the size that stat(2) tells is not relied upon. */
 static enum err read_open_file(int fd, enum config_pipes pipes, uint8_t **text, size_t *len,
                                char *reason, size_t reason_len)
 {
@@ -52,7 +52,7 @@ enum err config__read_file(const char *path, enum config_pipes pipes, uint8_t **
     enum err e;
     int fd;
 
-    /* Before it is opened: the writer of a FIFO would take us for its reader. */
+    /* Asked before it is opened: opening a FIFO would release a writer that waits for a reader. */
     if (pipes == CONFIG_PIPES_REFUSED && file_is_read_once(path))
         return fail(reason, reason_len,
                     "is a pipe: it was read at the start and can't be read again");

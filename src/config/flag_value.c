@@ -223,7 +223,7 @@ const char *config__set_flag(const struct flag *f, struct settings *s, const cha
     case FLAG_WORKERS:
         return parse_workers(text, field) ? NULL : "a number from 0 to 256";
     case FLAG_LOG_LEVEL:
-        return parse_level(text, field) ? NULL : "a level";
+        return parse_level(text, field) ? NULL : "debug, info, warn or error";
     case FLAG_LOG_FORMAT:
         return parse_format(text, field) ? NULL : "text or json";
     case FLAG_CONFIG_FILE:

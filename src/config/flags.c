@@ -133,7 +133,7 @@ static const char *default_text(const struct flag *f, char out[static FLAG_NUMBE
 
 #define HELP_INDENT 6
 #define HELP_WIDTH 88
-#define HARD_SPACE '\x1f' /* no line ends there */
+#define HARD_SPACE '\x1f' /* shown as a space; lines are not broken there */
 
 /* Writes words at the indent, broken before HELP_WIDTH. */
 static void put_words(FILE *f, const char *text)
@@ -311,7 +311,7 @@ void settings_write(const struct settings *s, FILE *out)
         if (f->type == FLAG_CONFIG_FILE || f->at == AT(help) || f->at == AT(print_config))
             continue;
         if (flag_is_restriction(f) && *flag_count(f, &copy) == 0)
-            continue; /* not given, and written as an empty list it would be refused */
+            continue; /* not given; written out as an empty list it would be refused when read */
         print_flag(out, f, &copy);
     }
 }

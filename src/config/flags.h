@@ -60,8 +60,8 @@ static inline size_t *flag_count(const struct flag *f, struct settings *s)
     return (size_t *)(void *)((char *)s + f->count_at);
 }
 
-/* A list that keeps out whoever it does not name: absent it means everybody, so that an empty one,
- * of a variable that was not set for instance, must not pass for an absent one. */
+/* A list that keeps out whoever it does not name. When it is absent everybody is let in, so an
+ * empty one (of an environment variable that was not set, say) must not pass for an absent one. */
 static inline bool flag_is_restriction(const struct flag *f)
 {
     return f->at == offsetof(struct settings, allowed_client_names);

@@ -21,8 +21,8 @@
 #define STORAGE "storage.k8s.io"
 
 /* The prefix is the plural without the group (the API server's default resource prefix), with eight
- * exceptions that are older than the rule. Events are one kind under two groups, stored as the core
- * one. */
+ * exceptions that are older than the rule. Events exist in two groups, but are stored as the core
+ * group's. */
 const struct builtin_resource config__builtins[] = {
     CORE("configmaps"),
     {"endpoints", "", "services/endpoints"},

@@ -1,25 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From resource names to rules on etcd keys. P is the etcd prefix, the longest matching rule wins.
  *
- *   in the configuration          rules
- *   secrets, jobs.batch           P/secrets, P/jobs: the table's prefix, with the entries that
- * select it foos.group (not in the table) P/group/foos, as custom resources are stored, and P/foos,
- * in case that it is a built-in kind of a newer Kubernetes
- *   *.*                           P: unknown kinds, custom resources, odd slashes
- *   *.GROUP                       P/GROUP for custom resources of that group (its name has a dot)
- *   *. and *.GROUP of built-ins   P, dotless: plurals that the table does not know. Which group
- * they are of can't be told from the key, so all these wildcards' entries count
+ *   in the configuration              rules
+ *   secrets, jobs.batch               P/secrets, P/jobs: the table's prefix, with the entries that
+ *                                     select the resource
+ *   foos.group (not in the table)     P/group/foos, as custom resources are stored, and P/foos, in
+ *                                     case that it is a built-in kind of a newer Kubernetes
+ *   *.*                               P: unknown kinds, custom resources, doubled slashes
+ *   *.GROUP (its name has a dot)      P/GROUP: custom resources of that group
+ *   *. and *.GROUP (built-in group)   P, KEY_RULE_DOTLESS: plurals that the table does not know.
+ *                                     The key does not tell their group, so the entries of all
+ *                                     these wildcards count
  *
  * A built-in kind that nothing selects gets a rule without entries where a wildcard's rule would
- * take it, and so does what kube-apiserver never transforms. The prefixes of built-in kinds belong
+ * cover it, and so does what kube-apiserver never transforms. The prefixes of built-in kinds belong
  * to the table alone: "services.serving.example" must not reach P/services.
  *
- * What identity alone excludes is excluded only where it surely is: a custom foos.group not at
- * P/foos, which is another kind's, a built-in group's wildcard not from the dotless rule.
+ * An entry with identity alone excludes its resource, but only where the key surely belongs to it.
+ * A custom foos.group is not excluded at P/foos, which is another kind's, and a built-in group's
+ * wildcard excludes nothing from the dotless rule.
  *
- * Failure modes: a prefix of the command line that is no path, or that lies in what is never
- * transformed; a protected prefix whose resource nothing selects, or that a rule with other entries
- * has already. */
+ * Failure modes: a prefix on the command line that is no path, or that lies in what is never
+ * transformed; a protected prefix whose resource nothing selects, or for which there is a rule with
+ * other entries already. */
 #include "config/resources_int.h"
 
 #include <stdarg.h>
@@ -54,7 +57,7 @@ static void select_only(struct builder *b, struct group_resource gr)
     b->count = config__select_exact(b->c, gr, b->indexes, b->c->entry_count);
 }
 
-/* The selected entries have no provider but identity: they exclude their resource. */
+/* Do the selected entries have no provider but identity? Then they exclude their resource. */
 static bool is_excluded(const struct builder *b)
 {
     for (size_t i = 0; i < b->count; i++) {
@@ -222,7 +225,8 @@ static bool is_in_protected(struct builder *b, const char *prefix, enum err *e)
     return is_inside;
 }
 
-/* First those that are selected; those that are not come last, when all wildcards are known. */
+/* Called twice: for those that are selected, and last, when all wildcards are known, for those that
+ * are not. */
 static enum err add_builtins(struct builder *b, bool is_selected)
 {
     for (size_t i = 0; i < config__builtin_count; i++) {
@@ -244,7 +248,8 @@ static enum err add_builtins(struct builder *b, bool is_selected)
     return ERR_OK;
 }
 
-/* Resources that the table does not know and whose prefix was given: named, or by a wildcard. */
+/* Resources that the table does not know but --resource-prefix does, selected by name or by a
+ * wildcard. */
 static enum err add_overrides(struct builder *b)
 {
     for (size_t i = 0; i < b->o->resource_prefix_count; i++) {
@@ -350,8 +355,8 @@ static enum err add_wildcard(struct builder *b, const char *name, struct group_r
         TRY(take_rule(b, KEY_RULE_PREFIX, under_root(b, "/%.*s", (int)gr.group.n, gr.group.p), gr));
     if (config__is_builtin_group(gr.group))
         return add_dotless(b, name, gr);
-    if (!has_dot(
-            gr.group)) { /* custom resources have a dot in their group: a newer Kubernetes' one */
+    /* Custom resources have a dot in their group, so this may be a group of a newer Kubernetes. */
+    if (!has_dot(gr.group)) {
         TRY(warn(b, "wildcard \"%.*s\" names a group that is not known", NAME_SHOWN, name));
         return add_dotless(b, name, gr);
     }

@@ -8,7 +8,8 @@
 #include "config/config_int.h"
 #include "config/resources.h"
 
-/* As enc_config_select, for a name that is split; the first without the way over wildcards. */
+/* As enc_config_select, for a name that is split. config__select_exact takes only entries that have
+ * this very name, and no wildcard that covers it. */
 size_t config__select_exact(const struct enc_config *c, struct group_resource gr, size_t *indexes,
                             size_t max);
 size_t config__select(const struct enc_config *c, struct group_resource gr, size_t *indexes,
@@ -17,9 +18,10 @@ size_t config__select(const struct enc_config *c, struct group_resource gr, size
 /* NULL when there is none. */
 struct key_rule *config__find_rule(struct key_rules *r, enum key_rule_kind kind,
                                    const char *prefix);
-/* A rule with these entries, shown as gr when there are any. One that is there already gets them,
- * too: two resources under one prefix are both covered. Takes prefix (NULL: out of memory, as is
- * told). Errors: ERR_NOMEM. */
+/* Adds a rule with these entries; its resource is gr's name, "" without entries. A rule for the
+ * same prefix that is there already gets the entries in addition, so that two resources under one
+ * prefix are both covered. Takes prefix, which may be the NULL of a failed allocation. Errors:
+ * ERR_NOMEM. */
 MUST_CHECK enum err config__take_rule(struct key_rules *r, enum key_rule_kind kind, char *prefix,
                                       struct group_resource gr, const size_t *indexes,
                                       size_t index_count);

@@ -173,8 +173,7 @@ static void check(struct report *r, const struct shape *s, const struct node *n,
     }
 }
 
-/* The two names of the one version that there is; the second one is an old mistake of a document.
- */
+/* There is one version with two names; the second one comes from a mistake in old documentation. */
 static void check_kind(struct report *r, const struct node *root)
 {
     const char *version = config__get_text(root, "apiVersion");

@@ -76,7 +76,7 @@ static size_t edit_distance(const char *a, size_t a_len, const char *b)
     return row[b_len];
 }
 
-/* By edit distance; a common beginning counts half an edit per letter, so that a name with a word
+/* By edit distance, less half an edit for each letter of a common beginning: so a name with a word
  * left out is nearer to the whole name than to another short one. */
 static const char *nearest_name(const char *name, size_t len)
 {
@@ -336,7 +336,7 @@ static enum err check_tls(struct parser *p)
     if (s->cert_file == NULL && (has_tls_url(s->listen_client_urls, s->listen_client_url_count) ||
                                  has_tls_url(s->listen_metrics_urls, s->listen_metrics_url_count)))
         return fail(p, "a listen URL with TLS (https, unixs) needs --cert-file and --key-file");
-    /* As with etcd: who names the authorities of clients wants their certificates checked. */
+    /* As with etcd: a CA for clients alone already demands their certificates. */
     s->client_cert_auth |= s->trusted_ca_file != NULL;
     if (s->client_cert_auth && s->trusted_ca_file == NULL)
         return fail(p, "--client-cert-auth needs --trusted-ca-file");
@@ -372,7 +372,7 @@ static enum err parse(struct parser *p, int argc, char *const argv[])
 
     TRY(read_flags(p, argc, argv));
     if (help->count > 0 && config__parse_bool(help->v[help->count - 1], &p->s->help) && p->s->help)
-        return ERR_OK; /* whatever else is wrong: help is what is needed */
+        return ERR_OK; /* whatever else is wrong: --help must always work */
     read_environment(p);
     p->file = file->count > 0 ? file->v[file->count - 1] : "";
     if (p->file[0] != '\0')

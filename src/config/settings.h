@@ -50,15 +50,14 @@ struct settings {
 
 /* Parses flags "--name=value", "--name value", booleans "--name" or "--name=false", lists by comma
  * or by repeating; then ETCD_ENVELOPE_<NAME> for what no flag gave, then the file of --config-file
- * (YAML, the same names). argv without the program's and the subcommand's name. On error why says
- * what and, for an unknown flag, names the nearest known one. Errors: ERR_CONFIG (exit status 2).
- */
+ * (YAML, the same names). argv comes without the program's and the subcommand's name. On error why
+ * says what is wrong; for an unknown flag it names the nearest known one. Errors: ERR_CONFIG. */
 MUST_CHECK enum err settings_parse(int argc, char *const argv[], struct settings **out, char *why,
                                    size_t why_len);
 void settings_free(struct settings *s);
 /* Help text of serve: every flag with its default. Static storage. */
 const char *settings_help(void);
-/* Writes the settings as YAML (--print-config) to f-compatible fd 1. */
+/* Writes the settings as YAML (--print-config) to standard output. */
 void settings_print(const struct settings *s);
 /* The same to out. They hold names of files, no secrets. */
 void settings_write(const struct settings *s, FILE *out);

@@ -33,7 +33,7 @@ struct node *config__node_new(struct tree *t, enum node_kind kind, struct bytes 
 
 enum err config__node_add(struct tree *t, struct node *parent, struct node *child)
 {
-    /* Each summand is bounded by the check, so that the sum can't overflow. */
+    /* Cannot overflow: each summand passed the check below before. */
     parent->expanded += 1 + child->expanded;
     if (parent->expanded > CONFIG_MAX_NODES) {
         snprintf(t->problem, sizeof(t->problem), "the document has more than %u values",

@@ -39,7 +39,7 @@ static const char *next_char(const char *p, wint_t *c)
     return p;
 }
 
-/* Upper case is what a lower-case version exists of. Without the locale's tables we can't tell for
+/* A letter is a capital when it has a lower-case form. Without a UTF-8 locale we can't tell for
  * letters beyond ASCII, and refuse. */
 static bool has_capital(const struct checker *ck, const char *name)
 {
@@ -260,8 +260,8 @@ static void remember_name(struct checker *ck, const char *name)
     ck->kms_names[ck->kms_count++] = name;
 }
 
-/* v2 names are unique over the whole file, v1 names only where a reload has to tell old from new.
- */
+/* v2 names are always unique in the file; v1 names have to be so under automatic reload only, as in
+ * kube-apiserver. */
 static void check_kms_name(struct checker *ck, const char *name, bool is_v1, const char *path)
 {
     char sub[CONFIG_PATH_MAX];
@@ -405,7 +405,7 @@ static void show_name(struct group_resource gr, char *out, size_t cap)
              has_dot ? "." : "", (int)(gr.group.n < 100 ? gr.group.n : 100), gr.group.p);
 }
 
-/* An earlier wildcard that covers the name, in the first "before" entries. */
+/* Does a wildcard in the first "before" entries cover the name? Then *by is that wildcard. */
 static bool is_masked(const struct node *entries, size_t before, struct group_resource gr,
                       struct group_resource *by)
 {

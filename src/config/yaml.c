@@ -40,7 +40,7 @@ struct reader {
     size_t depth;
     bool is_done;
     struct bytes text; /* the whole document */
-    size_t bom_at; /* byte offset of the next byte order mark at a line's beginning; text.n: none */
+    size_t bom_at;    /* byte offset of the next byte order mark that begins a line; text.n: none */
     size_t bom_index; /* the same in characters, as libyaml counts */
 };
 
@@ -64,7 +64,7 @@ static bool begins_line(struct bytes text, size_t at)
            (at >= 3 && p[-3] == 0xe2 && p[-2] == 0x80 && (p[-1] & 0xfe) == 0xa8); /* U+2028, 2029 */
 }
 
-/* Moves to the next mark that begins a line, but the first character of all. */
+/* Finds the next byte order mark that begins a line, but is not the first character of the text. */
 static void find_bom(struct reader *rd)
 {
     size_t at = rd->bom_at;
@@ -79,9 +79,9 @@ static void find_bom(struct reader *rd)
     rd->bom_at = at < rd->text.n ? at : rd->text.n;
 }
 
-/* Between two tokens libyaml skips a byte order mark that begins a line. For Kubernetes it is a
- * character like any other, of a field then that nobody knows. Inside of a scalar it is one for
- * both. */
+/* Between two tokens libyaml skips a byte order mark that begins a line. For Kubernetes' reader it
+ * is a character like any other, which makes it part of a field name, and no field is called so.
+ * Inside a scalar both take it for a character. */
 static enum err check_bom(struct reader *rd, const yaml_event_t *ev)
 {
     while (rd->bom_at < rd->text.n && rd->bom_index < ev->end_mark.index) {
@@ -123,7 +123,7 @@ static enum err add_anchor(struct reader *rd, const yaml_event_t *ev, const yaml
 }
 
 /* Puts the fields of a mapping, or of the mappings of a list, into map. A field that map has
- * already is found as a doubled one later: strict reading forbids what merging is for. */
+ * already is refused later as a doubled one, as Kubernetes' strict decoding does. */
 static enum err merge(struct reader *rd, const yaml_event_t *ev, struct node *map,
                       const struct node *from, unsigned level)
 {
@@ -235,7 +235,7 @@ static enum err on_alias(struct reader *rd, const yaml_event_t *ev)
     return attach(rd, ev, n, false);
 }
 
-/* libyaml takes 1.2, too; Kubernetes does not. */
+/* libyaml accepts "%YAML 1.2", too; Kubernetes' reader only 1.1. */
 static enum err on_document(struct reader *rd, const yaml_event_t *ev)
 {
     const yaml_version_directive_t *v = ev->data.document_start.version_directive;

@@ -264,7 +264,7 @@ enum err config__apply_tag(struct node *n, const char *tag)
 
     if (strcmp(tag, TAG_BINARY) == 0)
         return decode_binary(n);
-    if (strcmp(tag, YAML_TIMESTAMP_TAG) == 0) /* what it stays is a string */
+    if (strcmp(tag, YAML_TIMESTAMP_TAG) == 0) /* checked, but it stays a string */
         return strlen(n->text) == n->text_len && is_timestamp(n->text) ? ERR_OK : ERR_CONFIG;
     for (size_t i = 0; i < ARRAY_LEN(tags); i++) {
         if (strcmp(tag, tags[i].tag) != 0)

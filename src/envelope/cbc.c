@@ -3,9 +3,9 @@
  *
  * It authenticates nothing: a damaged value, or one under another key, may open as garbage. The
  * padding is judged in a time that doesn't depend on it, so that an answer's time tells no more
- * than the answer. Two things kube-apiserver's reader does and we do not: it stops the process at
- * an IV without a block (ERR_TOO_SHORT here), and takes padding of up to 255 bytes
- * (ERR_BAD_PADDING). */
+ * than the answer. Two things kube-apiserver's reader does and we do not: it panics at an IV
+ * without a block (ERR_TOO_SHORT here), and accepts padding of up to 255 bytes (ERR_BAD_PADDING
+ * here). */
 #include "envelope/envelope_int.h"
 
 #define BLOCK ENVELOPE__BLOCK_LEN

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The happy path: ciphers are fetched and contexts bound to them at start; each value only sets
- * key, nonce and AAD. Key schedules stay in the contexts until the next value or envelope_ctx_wipe.
- * Failure: binding a context again after a wipe allocates, and may fail; then the value is refused
- * (ERR_CRYPTO) and the next one tries again. */
+/* The happy path:
+ *   1. at start the ciphers are fetched and the contexts bound to them;
+ *   2. each value only sets key, nonce and AAD; the key schedule stays in the context until the
+ *      next value or envelope_ctx_wipe;
+ *   3. after a wipe the next value binds its context again.
+ * Failure modes: binding allocates and may fail. Then the value is refused (ERR_CRYPTO), and the
+ * next one tries again. */
 #include <limits.h>
 #include <stdlib.h>
 
@@ -55,7 +58,7 @@ enum err envelope_ctx_new(envelope_random_fn random, void *random_arg, struct en
         return ERR_NOMEM;
     ctx->random = random;
     ctx->random_arg = random_arg;
-    if (sodium_init() < 0) /* chooses the code for this CPU; done once, from whatever thread */
+    if (sodium_init() < 0) /* chooses the code for this CPU; safe to repeat, from any thread */
         goto err_ctx;
     for (size_t mode = 0; mode < ENVELOPE__MODE_COUNT; mode++)
         for (size_t i = 0; i < ENVELOPE__AES_COUNT; i++)

@@ -12,7 +12,7 @@
 #include "envelope/envelope_int.h"
 
 #define SEED_MIN 32u
-/* What a plugin may call a seed. The bytes are its own; kube-apiserver's limit is that of gRPC. */
+/* The longest seed that a plugin may give. kube-apiserver knows no limit but gRPC's. */
 #define SEED_MAX 65536u
 
 _Static_assert(sizeof(struct dek) % _Alignof(struct dek_annotation) == 0,
@@ -125,10 +125,11 @@ enum err dek_new(const struct dek_id *id, struct bytes secret, struct dek **out)
 enum err dek_new_local(enum provider_kind kind, struct bytes key, struct dek **out)
 {
     const struct dek_id id = {.type = DEK_LOCAL_KEY};
+    size_t min = provider_kind_traits(kind)->local_key_min;
 
-    if (kind != PROVIDER_AESGCM && kind != PROVIDER_AESCBC && kind != PROVIDER_SECRETBOX)
+    if (min == 0)
         return ERR_CONFIG;
-    if (kind == PROVIDER_SECRETBOX && key.n != ENVELOPE__KEY_MAX)
+    if (key.n < min)
         return ERR_BAD_DEK_SIZE;
     return make(&id, key, out);
 }

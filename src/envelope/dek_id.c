@@ -116,7 +116,7 @@ static void insertion_sort(struct dek_annotation *v, uint32_t count)
     }
 }
 
-/* qsort isn't stable: the place in the input is part of the order. */
+/* qsort(3) isn't stable, so the place in the input is part of the order. */
 struct numbered {
     struct dek_annotation a;
     uint32_t place;

@@ -3,10 +3,14 @@
  * Owns: cipher contexts (struct envelope_ctx), the type struct dek.
  * Thread: a ctx is one worker's; deks and providers are immutable and shared.
  *
- * The stored formats are Kubernetes' own. "k8s:enc:kms:v2:NAME:" and one protobuf EncryptedObject
- *   1 encryptedData  2 keyID  3 encryptedDEKSource  4 annotations (map)  5 encryptedDEKSourceType
- * Type 1 (written, read): encryptedData = info(32) nonce(12) ciphertext tag(16), where the key is
- * HKDF-Expand-SHA256(seed, info, 32). Type 0 (read): nonce(12) ciphertext tag(16). The others:
+ * The stored formats are Kubernetes' own. KMS v2 has a protobuf EncryptedObject behind its prefix:
+ *   k8s:enc:kms:v2:NAME:      EncryptedObject, with the fields
+ *                             1 encryptedData, 2 keyID, 3 encryptedDEKSource, 4 annotations (map),
+ *                             5 encryptedDEKSourceType
+ *     type 1 (written, read)  encryptedData = info(32) nonce(12) ciphertext tag(16), under the key
+ *                             HKDF-Expand-SHA256(seed, info, 32)
+ *     type 0 (read)           encryptedData = nonce(12) ciphertext tag(16)
+ * The others have their data there:
  *   k8s:enc:kms:v1:NAME:      length(2, big-endian) wrapped DEK, nonce(12) ciphertext tag(16)
  *   k8s:enc:aesgcm:v1:KEY:    nonce(12) ciphertext tag(16)
  *   k8s:enc:aescbc:v1:KEY:    IV(16) ciphertext, padded as by PKCS #7; authenticates nothing
@@ -18,58 +22,14 @@
 #include "base/arena.h"
 #include "base/refcount.h"
 #include "base/slice.h"
-
-#define ENVELOPE_MARK "k8s:enc:" /* every sealed value of every provider begins with it */
-
-/* --- providers ------------------------------------------------------------------------------- */
-
-enum provider_kind {
-    PROVIDER_NONE = 0, /* refuses */
-    PROVIDER_IDENTITY,
-    PROVIDER_KMS_V2,
-    PROVIDER_KMS_V1,
-    PROVIDER_AESGCM,
-    PROVIDER_AESCBC,
-    PROVIDER_SECRETBOX,
-};
-
-struct dek;
-
-/* One element of a providers list. Immutable once made; its strings live as long as it. */
-struct provider {
-    enum provider_kind kind;
-    uint32_t slot;       /* KMS kinds: number of the plugin in its key manager; else 0 */
-    const char *name;    /* KMS name; "" for the others */
-    struct bytes prefix; /* of the stored value; empty for identity */
-    /* kms v1: a value whose AES-GCM fails is tried as AES-CBC, which servers before v1.25 wrote.
-     * Then a damaged value may open as garbage, about once in 256 times: so only on demand. */
-    bool cbc_reads;
-    uint32_t cache_size; /* kms v1: so many unwrapped DEKs are kept; 0: none */
-    /* Local-key kinds: the keys in file order with their "NAME:" prefixes. A name may come twice,
-     * and one prefix may begin with another (names may contain ':'). */
-    const struct local_key *keys;
-    uint32_t key_count;
-};
-
-struct local_key {
-    struct bytes prefix; /* "NAME:" */
-    struct dek *dek;     /* of dek_new_local */
-};
-
-/* The transformers of one resource, in order: writes use the first, reads the first that fits and
- * works. */
-struct provider_list {
-    const struct provider *const *v;
-    uint32_t count;
-    const char *resource; /* "secrets", "widgets.example.com", for texts and metrics */
-};
+#include "envelope/provider.h"
 
 /* --- keys ------------------------------------------------------------------------------------ */
 
 enum dek_type {
     DEK_AES_GCM_KEY = 0, /* encryptedDEKSourceType 0: the secret is the AES key, 16/24/32 bytes */
     DEK_HKDF_SEED = 1,   /* encryptedDEKSourceType 1: the secret is a seed of at least 32 bytes */
-    /* Ours; no stored value can name them, for all but 0 and 1 are refused when read. */
+    /* Types of our own. No stored value can name them: all but 0 and 1 are refused when read. */
     DEK_KMS_V1_KEY = 0x100, /* kms v1: an AES key. The id is the wrapped DEK alone, maybe empty */
     DEK_LOCAL_KEY = 0x101,  /* a key of the configuration. The id is empty */
 };
@@ -143,8 +103,8 @@ typedef enum err (*envelope_random_fn)(void *arg, void *out, size_t n);
 MUST_CHECK enum err envelope_ctx_new(envelope_random_fn random, void *random_arg,
                                      struct envelope_ctx **out);
 void envelope_ctx_free(struct envelope_ctx *ctx);
-/* Resets the cipher contexts so that no key schedule stays in them, and forgets the values that
- * came again: after a burst. */
+/* For after a burst: resets the cipher contexts, so that no key schedule stays in them, and forgets
+ * what envelope_open_again kept. */
 void envelope_ctx_wipe(struct envelope_ctx *ctx);
 
 /* --- writing --------------------------------------------------------------------------------- */
@@ -185,8 +145,8 @@ struct envelope_value {
     const struct provider *provider; /* the first candidate. All others are of its kind */
     uint32_t provider_index;         /* its place in the list */
     uint32_t key_index;              /* local-key kinds: the first key that may fit */
-    enum err earlier;                /* of elements before it: the answer if it fails, too */
-    size_t data_at;                  /* chain offset of the data: encryptedData, or nonce and on */
+    enum err earlier; /* of list elements before it: if it fails, too, this is the answer */
+    size_t data_at;   /* chain offset of the data: encryptedData, or nonce and on */
     size_t data_len;
     size_t plain_len; /* ENVELOPE_PLAIN, ENVELOPE_IN_PLACE */
     size_t plain_at;  /* ENVELOPE_IN_PLACE: where in the data the plaintext comes to lie */
@@ -197,8 +157,8 @@ struct envelope_value {
 /* Looks at the stored value of len bytes at pos: finds the candidates in list, parses and validates
  * the envelope. Small parts that lie across slices are gathered in arena; the value itself is not
  * changed, and copied only when its fields come in an order that no writer produces (then it is
- * ENVELOPE_SCRATCH). like: NULL, or what was said of another value with the same arena, of a chain
- * that is still there: where the two name their DEK by the same bytes these are not read again.
+ * ENVELOPE_SCRATCH). like: NULL, or the result for an earlier value, whose chain is still there,
+ * with the same arena: where both name their DEK by the same bytes these are not parsed again.
  * Errors: the stored-value classes of base/err.h, ERR_NOMEM;
  * ERR_CONFIG for a provider kind that we can't read. */
 MUST_CHECK enum err envelope_identify(const struct provider_list *list, struct chain_pos pos,
@@ -215,18 +175,19 @@ MUST_CHECK enum err envelope_identify(const struct provider_list *list, struct c
 MUST_CHECK enum err envelope_open(struct envelope_ctx *ctx, const struct envelope_value *v,
                                   const struct dek *dek, struct bytes aad, struct chain_pos data,
                                   uint8_t *out);
-/* The same out of place, for a value that may come again soon, byte for byte: one with many
- * watchers. A few small ones stay in ctx, with what they say and a reference to dek, until others
- * take their place or envelope_ctx_wipe. */
+/* The same out of place, for a value that may come again soon, byte for byte, because several watch
+ * it. A few small ones are kept in ctx, each with its plaintext and a reference to dek, until
+ * others take their place or envelope_ctx_wipe. */
 MUST_CHECK enum err envelope_open_again(struct envelope_ctx *ctx, const struct envelope_value *v,
                                         struct dek *dek, struct bytes aad, struct chain_pos data,
                                         uint8_t *out);
 /* What is known of a value once it was opened. */
 struct envelope_opened {
     bool authentic; /* its provider authenticates: all but aescbc and kms v1's AES-CBC */
-    bool stale; /* by list place, key place, or AES-CBC of kms v1; the rest is dek_id_is_stale */
-    uint32_t provider_index; /* which of the list, */
-    uint32_t key_index;      /* and of its keys, it was */
+    bool stale; /* not by the first provider, not by its first key, or kms v1's AES-CBC: due for a
+                   rewrite. For KMS kinds see dek_id_is_stale, too */
+    uint32_t provider_index; /* of the provider in the list that opened it */
+    uint32_t key_index;      /* of the key among that provider's keys */
 };
 
 /* Opens a value of any sealed form into a new SLAB_SECRET slab and leaves the input as it is: for

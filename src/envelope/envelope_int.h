@@ -115,8 +115,11 @@ struct envelope__job {
     struct slab_pool *pool;
 };
 
-/* What a kind of provider can do. A member that is NULL is refused. */
+struct envelope__local; /* of local.c */
+
+/* What a kind of provider is like and can do. A function that is NULL is refused. */
 struct envelope__kind {
+    struct provider_traits traits;
     /* Fills form, needs_dek, data_at, data_len, plain_len, plain_at and id of out; the local-key
      * kinds also key_index, is_stale and earlier; kms v2 also tail. like: as for envelope_identify.
      */
@@ -124,7 +127,7 @@ struct envelope__kind {
                          const struct envelope_value *like, struct envelope_value *out);
     enum err (*open)(struct envelope_ctx *ctx, const struct envelope_value *v,
                      const struct dek *dek, struct bytes aad, struct chain_pos data, uint8_t *out);
-    /* *opened comes in as zero; its stale is or-ed with what the list index says. */
+    /* *opened comes in as zero. The caller adds to opened->stale what the list index says. */
     enum err (*open_scratch)(struct envelope_ctx *ctx, const struct envelope__candidate *c,
                              const struct envelope__job *job, struct slice *out,
                              struct envelope_opened *opened);
@@ -133,14 +136,15 @@ struct envelope__kind {
     enum err (*seal)(struct envelope_ctx *ctx, const struct provider *provider,
                      const struct dek *dek, struct bytes aad, struct chain_pos in, size_t len,
                      uint8_t *out);
-    /* A failed read doesn't count: the list goes on as if the provider weren't in it. */
+    const struct envelope__local *local; /* local-key kinds: the cipher */
+    /* A failed read is forgotten: reading goes on as if the list did not have this provider. */
     bool errors_are_ignored;
 };
 
 /* Whether no other candidate may be tried after this error: it says nothing about the value. */
 static inline bool envelope__ends_the_search(enum err e)
 {
-    return e == ERR_NOMEM || e == ERR_CONFIG || e == ERR_CRYPTO;
+    return e != ERR_OK && !err_is_of_value(e);
 }
 
 /* Never NULL: an unknown kind can do nothing. */
@@ -219,7 +223,7 @@ MUST_CHECK enum err envelope__box_open(struct bytes key, struct chain_pos data, 
 
 /* --- local.c, kmsv1.c ------------------------------------------------------------------------ */
 
-extern const struct envelope__kind envelope__local; /* of all three local-key kinds */
+extern const struct envelope__kind envelope__aesgcm, envelope__aescbc, envelope__secretbox;
 extern const struct envelope__kind envelope__kmsv1;
 
 /* The key of a DEK that is a key itself. */

@@ -74,7 +74,7 @@ enum err envelope__gcm_open(struct envelope_ctx *ctx, struct bytes key,
     uint8_t tag[ENVELOPE__TAG_LEN];
     EVP_CIPHER_CTX *c;
 
-    if (len < ENVELOPE__TAG_LEN) /* as Go's AEAD says it */
+    if (len < ENVELOPE__TAG_LEN) /* the error that Go's AEAD returns for it */
         return ERR_AUTH_FAILED;
     TRY(envelope__gcm_open_start(ctx, key, nonce, aad, &c));
     TRY(open_pieces(c, &data, len - ENVELOPE__TAG_LEN, out));

@@ -31,8 +31,8 @@ static enum err kmsv1_identify(const struct envelope__candidate *c, struct arena
     out->data_at = pos.at + wrapped_len;
     out->data_len = c->body_len - LENGTH_LEN - wrapped_len;
     out->plain_at = ENVELOPE__NONCE_LEN;
-    /* A payload that is too short is found out when it is opened: the plugin is asked first, as by
-     * Go. */
+    /* A payload that is too short is refused when it is opened: kube-apiserver, too, asks the
+     * plugin first. */
     if (out->data_len > ENVELOPE__GCM_OVERHEAD)
         out->plain_len = out->data_len - ENVELOPE__GCM_OVERHEAD;
     return ERR_OK;
@@ -121,6 +121,24 @@ static enum err kmsv1_seal(struct envelope_ctx *ctx, const struct provider *prov
 }
 
 const struct envelope__kind envelope__kmsv1 = {
+    .traits =
+        {
+            .kind = PROVIDER_KMS_V1,
+            .name = "kms",
+            .version = "v1",
+            .prefix = "kms:v1:",
+            .is_kms = true,
+            .has_dek_per_value = true,
+            .has_cache_size = true,
+            .has_cbc_past = true,
+            .has_own_health_check = true,
+            .is_authentic = true,
+            .body = PROVIDER_BODY_WRAPPED,
+            .nonce_len = ENVELOPE__NONCE_LEN,
+            .tag_len = ENVELOPE__TAG_LEN,
+            .caution = "kms_v1",
+            .caution_text = "servers before v1.25 wrote AES-CBC payloads, which look the same",
+        },
     .identify = kmsv1_identify,
     .open = kmsv1_open,
     .open_scratch = kmsv1_open_scratch,

@@ -10,13 +10,14 @@
 
 #define TAG_DATA 0x0a
 
-/* A list's values mostly have the same tail. */
+/* Most values of a list answer have the same tail: key id, wrapped DEK and annotations. */
 static bool is_like(const struct envelope_value *like, const struct provider *p, struct bytes tail)
 {
     return like != NULL && like->provider == p && like->tail.n > 0 && bytes_eq(like->tail, tail);
 }
 
-/* Field 1 first and only once. Sets *is_usual to false, and nothing else, when it isn't so. */
+/* Parses the usual form: field 1 comes first and only once. In any other form *is_usual is false,
+ * and out is unchanged. */
 static enum err parse_usual(const struct envelope__candidate *c, struct arena *arena,
                             const struct envelope_value *like, struct envelope__object *o,
                             struct envelope_value *out, bool *is_usual)
@@ -88,8 +89,8 @@ static enum err kmsv2_identify(const struct envelope__candidate *c, struct arena
     out->form = is_usual ? ENVELOPE_IN_PLACE : ENVELOPE_SCRATCH;
     out->needs_dek = true;
     out->id = o.id;
-    /* Data that is too short is found out when it is opened: the plugin is asked first, as by Go.
-     */
+    /* Data that is too short is refused when it is opened: kube-apiserver, too, asks the plugin
+     * first. */
     overhead = envelope__kmsv2_overhead(o.id.type);
     out->plain_len = out->data_len > overhead ? out->data_len - overhead : 0;
     out->plain_at = overhead - ENVELOPE__TAG_LEN;
@@ -157,6 +158,18 @@ static enum err kmsv2_seal(struct envelope_ctx *ctx, const struct provider *prov
 }
 
 const struct envelope__kind envelope__kmsv2 = {
+    .traits =
+        {
+            .kind = PROVIDER_KMS_V2,
+            .name = "kms",
+            .version = "v2",
+            .prefix = "kms:v2:",
+            .is_kms = true,
+            .is_authentic = true,
+            .body = PROVIDER_BODY_OBJECT,
+            .nonce_len = ENVELOPE__NONCE_LEN,
+            .tag_len = ENVELOPE__TAG_LEN,
+        },
     .identify = kmsv2_identify,
     .open = kmsv2_open,
     .open_scratch = kmsv2_open_scratch,

@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* aesgcm, aescbc, secretbox: PREFIX KEYNAME ":" data, a list of keys inside of the list of
- * providers. Both read alike: the keys whose "NAME:" the value has are tried in order, the first
- * that works wins, of the errors the first is the answer. A name may come twice, and "a:" is also
- * the beginning of "a:b:": so there may be several.
+/* aesgcm, aescbc, secretbox: PREFIX KEYNAME ":" data, under one of the provider's keys.
  *
- * aesgcm and secretbox open in place when one key fits. aescbc never does: how long its plaintext
- * is, its padding tells. */
+ * The list of keys is read as the list of providers is: those whose "NAME:" the value has are tried
+ * in order, the first that works wins, and if none does the first error is the answer. Several may
+ * fit, because a name may come twice and "a:" is also the beginning of "a:b:".
+ *
+ * aesgcm and secretbox open in place when exactly one key fits. aescbc never does: only its
+ * padding, once decrypted, tells how long the plaintext is. */
 #include "envelope/envelope_int.h"
 
 /* What the three differ in. */
-struct cipher {
-    /* From here on the plaintext stands in the data when opened in place. */
+struct envelope__local {
+    /* Where in the data the plaintext begins when it is opened in place. */
     size_t plain_at;
-    size_t overhead;   /* the least: len - overhead is the room for the plaintext */
-    bool is_authentic; /* and then the plaintext has exactly that length */
+    size_t overhead;     /* at least: the plaintext has len - overhead bytes or fewer */
+    bool opens_in_place; /* it is authentic, and the plaintext has exactly that length */
     /* Can len bytes be of this form? */
     enum err (*check)(size_t len);
     size_t (*sealed_len)(size_t plain_len);
@@ -30,7 +31,7 @@ static enum err gcm_check(size_t len)
 {
     if (len < ENVELOPE__NONCE_LEN)
         return ERR_TOO_SHORT;
-    return len < ENVELOPE__GCM_OVERHEAD ? ERR_AUTH_FAILED : ERR_OK; /* as Go's AEAD says it */
+    return len < ENVELOPE__GCM_OVERHEAD ? ERR_AUTH_FAILED : ERR_OK; /* what Go's AEAD returns */
 }
 
 static size_t gcm_sealed_len(size_t plain_len)
@@ -45,10 +46,10 @@ static enum err gcm_open(struct envelope_ctx *ctx, struct bytes key, struct byte
     return envelope__gcm_open_nonce(ctx, key, aad, data, len, out);
 }
 
-static const struct cipher aesgcm = {
+static const struct envelope__local aesgcm = {
     .plain_at = ENVELOPE__NONCE_LEN,
     .overhead = ENVELOPE__GCM_OVERHEAD,
-    .is_authentic = true,
+    .opens_in_place = true,
     .check = gcm_check,
     .sealed_len = gcm_sealed_len,
     .seal = envelope__gcm_seal_nonce,
@@ -72,7 +73,7 @@ static enum err cbc_open(struct envelope_ctx *ctx, struct bytes key, struct byte
     return envelope__cbc_open(ctx, key, data, len, out, plain_len);
 }
 
-static const struct cipher aescbc = {
+static const struct envelope__local aescbc = {
     .overhead = ENVELOPE__BLOCK_LEN,
     .check = envelope__cbc_check,
     .sealed_len = envelope__cbc_sealed_len,
@@ -108,10 +109,10 @@ static enum err box_open(struct envelope_ctx *ctx, struct bytes key, struct byte
     return envelope__box_open(key, data, len, out);
 }
 
-static const struct cipher secretbox = {
+static const struct envelope__local secretbox = {
     .plain_at = ENVELOPE__BOX_OVERHEAD,
     .overhead = ENVELOPE__BOX_OVERHEAD,
-    .is_authentic = true,
+    .opens_in_place = true,
     .check = box_check,
     .sealed_len = box_sealed_len,
     .seal = box_seal,
@@ -120,17 +121,9 @@ static const struct cipher secretbox = {
 
 /* --- the kind -------------------------------------------------------------------------------- */
 
-static const struct cipher *cipher_of(const struct provider *p)
+static const struct envelope__local *cipher_of(const struct provider *p)
 {
-    switch (p->kind) {
-    case PROVIDER_AESGCM:
-        return &aesgcm;
-    case PROVIDER_AESCBC:
-        return &aescbc;
-    default:
-        CHECK(p->kind == PROVIDER_SECRETBOX);
-        return &secretbox;
-    }
+    return envelope__kind(p)->local;
 }
 
 /* Whether the body of a candidate begins with the key's name; then data is what follows. */
@@ -154,7 +147,7 @@ static void keep_first(enum err *first, enum err e)
 static enum err local_identify(const struct envelope__candidate *c, struct arena *arena,
                                const struct envelope_value *like, struct envelope_value *out)
 {
-    const struct cipher *cipher = cipher_of(c->provider);
+    const struct envelope__local *cipher = cipher_of(c->provider);
     enum err first = ERR_OK;
 
     (void)arena;
@@ -170,13 +163,13 @@ static enum err local_identify(const struct envelope__candidate *c, struct arena
         if (e != ERR_OK) {
             keep_first(&first, e);
         } else if (out->form == ENVELOPE_NONE) {
-            out->form = cipher->is_authentic ? ENVELOPE_IN_PLACE : ENVELOPE_SCRATCH;
+            out->form = cipher->opens_in_place ? ENVELOPE_IN_PLACE : ENVELOPE_SCRATCH;
             out->key_index = i;
             out->is_stale = i != 0;
             out->earlier = first;
             out->data_at = data.at;
             out->data_len = len;
-            out->plain_len = cipher->is_authentic ? len - cipher->overhead : 0;
+            out->plain_len = cipher->opens_in_place ? len - cipher->overhead : 0;
             out->plain_at = cipher->plain_at;
         } else {
             out->form = ENVELOPE_SCRATCH;
@@ -191,16 +184,16 @@ static enum err local_open(struct envelope_ctx *ctx, const struct envelope_value
                            const struct dek *dek, struct bytes aad, struct chain_pos data,
                            uint8_t *out)
 {
-    const struct cipher *cipher = cipher_of(v->provider);
+    const struct envelope__local *cipher = cipher_of(v->provider);
     size_t plain_len = v->plain_len;
 
     (void)dek;
-    CHECK(cipher->is_authentic && v->key_index < v->provider->key_count);
+    CHECK(cipher->opens_in_place && v->key_index < v->provider->key_count);
     return cipher->open(ctx, envelope__dek_key(v->provider->keys[v->key_index].dek), aad, data,
                         v->data_len, out, &plain_len);
 }
 
-static enum err open_with(struct envelope_ctx *ctx, const struct cipher *cipher,
+static enum err open_with(struct envelope_ctx *ctx, const struct envelope__local *cipher,
                           const struct local_key *key, const struct envelope__job *job,
                           struct chain_pos data, size_t len, struct slice *out)
 {
@@ -222,7 +215,7 @@ static enum err local_open_scratch(struct envelope_ctx *ctx, const struct envelo
                                    const struct envelope__job *job, struct slice *out,
                                    struct envelope_opened *opened)
 {
-    const struct cipher *cipher = cipher_of(c->provider);
+    const struct envelope__local *cipher = cipher_of(c->provider);
     enum err first = ERR_OK;
 
     for (uint32_t i = 0; i < c->provider->key_count; i++) {
@@ -235,7 +228,7 @@ static enum err local_open_scratch(struct envelope_ctx *ctx, const struct envelo
             continue;
         e = open_with(ctx, cipher, key, job, data, len, out);
         if (e == ERR_OK) {
-            opened->authentic = cipher->is_authentic;
+            opened->authentic = envelope__kind(c->provider)->traits.is_authentic;
             opened->stale = i != 0;
             opened->key_index = i;
         }
@@ -273,10 +266,58 @@ static enum err local_seal(struct envelope_ctx *ctx, const struct provider *prov
     return cipher_of(provider)->seal(ctx, envelope__dek_key(key->dek), aad, in, len, out);
 }
 
-const struct envelope__kind envelope__local = {
-    .identify = local_identify,
-    .open = local_open,
-    .open_scratch = local_open_scratch,
-    .sealed_len = local_sealed_len,
-    .seal = local_seal,
+/* The same for all three: what they differ in is their struct envelope__local. */
+#define LOCAL_FUNCTIONS                                                                            \
+    .identify = local_identify, .open = local_open, .open_scratch = local_open_scratch,            \
+    .sealed_len = local_sealed_len, .seal = local_seal
+
+const struct envelope__kind envelope__aesgcm = {
+    .traits =
+        {
+            .kind = PROVIDER_AESGCM,
+            .name = "aesgcm",
+            .version = "v1",
+            .prefix = "aesgcm:v1:",
+            .is_authentic = true,
+            .local_key_min = 16,
+            .nonce_len = ENVELOPE__NONCE_LEN,
+            .tag_len = ENVELOPE__TAG_LEN,
+        },
+    .local = &aesgcm,
+    LOCAL_FUNCTIONS,
+};
+
+const struct envelope__kind envelope__aescbc = {
+    .traits =
+        {
+            .kind = PROVIDER_AESCBC,
+            .name = "aescbc",
+            .version = "v1",
+            .prefix = "aescbc:v1:",
+            .local_key_min = 16,
+            .nonce_len = ENVELOPE__BLOCK_LEN,
+            .block_len = ENVELOPE__BLOCK_LEN,
+            .caution = "not_authenticated",
+            .caution_text = "AES-CBC proves nothing: damage may go unseen",
+        },
+    .local = &aescbc,
+    LOCAL_FUNCTIONS,
+};
+
+const struct envelope__kind envelope__secretbox = {
+    .traits =
+        {
+            .kind = PROVIDER_SECRETBOX,
+            .name = "secretbox",
+            .version = "v1",
+            .prefix = "secretbox:v1:",
+            .is_authentic = true,
+            .local_key_min = ENVELOPE__KEY_MAX,
+            .nonce_len = ENVELOPE__BOX_NONCE_LEN,
+            .tag_len = ENVELOPE__TAG_LEN,
+            .caution = "not_bound",
+            .caution_text = "secretbox does not bind a value to its etcd key",
+        },
+    .local = &secretbox,
+    LOCAL_FUNCTIONS,
 };

@@ -2,14 +2,15 @@
 /* Twenty watchers of a prefix bring the same stored value twenty times. The last few values that
  * came more than once are kept with their plaintext:
  *
- *   first time    opened; its mark, the end of its tag, is noted
+ *   first time    opened; its mark (the last four bytes of its tag) is noted
  *   second time   the mark is known: opened, and kept
  *   from then on  the plaintext is copied
  *
- * What is kept is an answer to exactly this question: the same DEK, the same etcd key, the same
- * bytes, every one of them compared. So it can say nothing that opening would not have said, and
- * says it only to one whose DEK the key ring has just handed out. A value that comes once costs no
- * copy. All is wiped with the cipher contexts. */
+ * What is kept is used only for the same DEK, the same etcd key and the same bytes, all of them
+ * compared: so the copy is what opening would give, and only a caller that was given the DEK by its
+ * key ring gets it. A value that comes once costs no copy. All is wiped with the cipher contexts.
+ *
+ * Failure modes: no memory for the memo: the value is opened as if there were none. */
 #include <stdlib.h>
 
 #include "base/secret.h"
@@ -18,7 +19,7 @@
 #define MEMO_VALUES 16u
 #define MEMO_MARKS 64u
 #define MEMO_AAD_MAX 256u
-#define MEMO_DATA_MAX 4096u /* larger ones are worth less: AES costs more than the rest there */
+#define MEMO_DATA_MAX 4096u /* of larger ones AES is most of the cost, so a copy gains less */
 
 struct memo_value {
     struct dek *dek; /* NULL: the place is free */
@@ -100,7 +101,7 @@ static void keep(struct envelope__memo *memo, uint32_t mark, const struct envelo
     memcpy(m->plain, plain, v->plain_len);
 }
 
-/* Was it noted before? Then it comes often. */
+/* Was the mark noted before? If not, notes it in the place of the oldest. */
 static bool is_known(struct envelope__memo *memo, uint32_t mark)
 {
     for (uint32_t i = 0; i < MEMO_MARKS; i++) {

@@ -17,8 +17,8 @@ enum {
 enum { ENTRY_KEY = 1, ENTRY_VALUE = 2 };
 
 /* A bound on memory. Valid annotations have keys of at least 3 bytes ("a.b") and LIMIT_ANNOTATIONS
- * bytes in all, so more different ones than that are invalid whatever they say; but one key may be
- * repeated without end, so doubles are dropped before the bound is put to use. */
+ * bytes in all, so more different ones are invalid whatever they say. But one key may be repeated
+ * without end, so doubles are dropped before the bound applies. */
 #define DIFFERENT_MAX (LIMIT_ANNOTATIONS / 3)
 #define HELD_MAX (2 * DIFFERENT_MAX)
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A provider list reads as kube-apiserver's prefixTransformers does: the elements whose prefix the
- * value has are tried in order, the first that works wins; identity's errors are dropped, of the
- * others' the first is the answer.
+/* A provider list is read as kube-apiserver's prefixTransformers reads it: the elements whose
+ * prefix the value has are tried in order, the first that works wins; if none does, the first error
+ * is the answer, identity's aside.
  *
- * Identify does what needs no key: an element whose envelope is malformed or invalid is out. If one
- * is left, it is known where the plaintext will be and how long it is. */
+ * envelope_identify does what needs no key: elements whose envelope is malformed or invalid are
+ * out. If exactly one is left, it says where the plaintext will be and how long it is. */
 #include "envelope/envelope_int.h"
 
-/* The candidate fits the value as far as can be told without a key. */
+/* Asks the candidate about the value, as far as can be told without a key. */
 static enum err consider(const struct envelope__candidate *c, struct arena *arena,
                          const struct envelope_value *like, struct envelope_value *out)
 {
@@ -87,7 +87,7 @@ enum err envelope_open_scratch(struct envelope_ctx *ctx, const struct provider_l
     *out = SLICE_EMPTY;
     *opened = (struct envelope_opened){0};
     CHECK(v->form == ENVELOPE_IN_PLACE || v->form == ENVELOPE_SCRATCH);
-    /* Those before the first candidate are out already. */
+    /* identify has ruled out those before the first candidate. */
     for (uint32_t i = v->provider_index; i < list->count; i++) {
         const struct envelope__kind *kind = envelope__kind(list->v[i]);
         struct envelope__candidate c;

@@ -99,23 +99,70 @@ static enum err identity_identify(const struct envelope__candidate *c, struct ar
     return ERR_OK;
 }
 
-/* Nothing to open: what identity can read is its own plaintext. Nothing to seal either: a caller
- * that means to store plaintext has to do so in so many words. */
+/* identity opens nothing, for what it can read is its own plaintext. It seals nothing either: a
+ * caller that means to store plaintext has to do so explicitly. */
 static const struct envelope__kind identity = {
+    .traits =
+        {
+            .kind = PROVIDER_IDENTITY,
+            .name = "identity",
+            .version = "",
+            .prefix = "",
+            .is_identity = true,
+        },
     .identify = identity_identify,
     .errors_are_ignored = true,
 };
 
-static const struct envelope__kind none = {0};
+static const struct envelope__kind none = {.traits = {.name = "", .version = "", .prefix = ""}};
+
+static const struct envelope__kind *const kinds[] = {
+    [PROVIDER_IDENTITY] = &identity,       [PROVIDER_KMS_V2] = &envelope__kmsv2,
+    [PROVIDER_KMS_V1] = &envelope__kmsv1,  [PROVIDER_AESGCM] = &envelope__aesgcm,
+    [PROVIDER_AESCBC] = &envelope__aescbc, [PROVIDER_SECRETBOX] = &envelope__secretbox,
+};
+
+static const struct envelope__kind *kind_of(enum provider_kind kind)
+{
+    size_t i = (size_t)kind;
+
+    return i < ARRAY_LEN(kinds) && kinds[i] != NULL ? kinds[i] : &none;
+}
 
 const struct envelope__kind *envelope__kind(const struct provider *p)
 {
-    static const struct envelope__kind *const kinds[] = {
-        [PROVIDER_IDENTITY] = &identity,      [PROVIDER_KMS_V2] = &envelope__kmsv2,
-        [PROVIDER_KMS_V1] = &envelope__kmsv1, [PROVIDER_AESGCM] = &envelope__local,
-        [PROVIDER_AESCBC] = &envelope__local, [PROVIDER_SECRETBOX] = &envelope__local,
-    };
-    size_t kind = (size_t)p->kind;
+    return kind_of(p->kind);
+}
 
-    return kind < ARRAY_LEN(kinds) && kinds[kind] != NULL ? kinds[kind] : &none;
+const struct provider_traits *provider_kind_traits(enum provider_kind kind)
+{
+    return &kind_of(kind)->traits;
+}
+
+const struct provider_traits *provider_traits(const struct provider *p)
+{
+    return provider_kind_traits(p->kind);
+}
+
+const struct provider_traits *provider_traits_find(struct bytes behind_mark)
+{
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        const struct provider_traits *t = provider_kind_traits((enum provider_kind)i);
+
+        if (t->prefix[0] != '\0' && bytes_has_prefix(behind_mark, bytes_str(t->prefix)))
+            return t;
+    }
+    return NULL;
+}
+
+bool provider_is_authentic(const struct provider *p)
+{
+    const struct provider_traits *t = provider_traits(p);
+
+    return t->is_authentic && !(t->has_cbc_past && p->cbc_reads);
+}
+
+size_t provider_cache_size(const struct provider *p, size_t most)
+{
+    return provider_traits(p)->has_cache_size ? p->cache_size : most;
 }

@@ -7,7 +7,7 @@
  *   | 32 bytes: Poly1305's key | 32 bytes | 64 bytes | ...
  *                              ^ the message begins here
  *
- * so byte i of the message is met by byte 32 + i. Opening reads the ciphertext twice: the tag is
+ * byte i of the message is XORed with byte 32 + i. Opening reads the ciphertext twice: the tag is
  * verified before the first byte is decrypted. */
 #include <openssl/crypto.h>
 #include <sodium.h>
@@ -22,7 +22,7 @@ _Static_assert(ENVELOPE__TAG_LEN == crypto_onetimeauth_poly1305_BYTES, "the tag 
 _Static_assert(ENVELOPE__BOX_NONCE_LEN == crypto_secretbox_xsalsa20poly1305_NONCEBYTES, "a nonce");
 _Static_assert(ENVELOPE__KEY_MAX == crypto_secretbox_xsalsa20poly1305_KEYBYTES, "a key");
 
-/* Key and nonce of the Salsa20 stream of one value. Wiped by its user. */
+/* Key and nonce of the Salsa20 stream of one value. Its user wipes it. */
 struct box {
     uint8_t key[crypto_stream_salsa20_KEYBYTES];
     uint8_t nonce[crypto_stream_salsa20_NONCEBYTES];
@@ -35,7 +35,7 @@ static void box_init(struct box *b, struct bytes key, const uint8_t nonce[static
     memcpy(b->nonce, nonce + crypto_core_hsalsa20_INPUTBYTES, sizeof b->nonce);
 }
 
-/* Meets n bytes with the keystream from byte at on. out is in, or elsewhere. */
+/* XORs n bytes with the keystream from its byte at on. out is in, or does not overlap with it. */
 static void box_xor(const struct box *b, uint64_t at, const uint8_t *in, uint8_t *out, size_t n)
 {
     size_t skip = at % STREAM_BLOCK;
@@ -131,7 +131,7 @@ static enum err verify(const struct box *b, struct chain_pos in, size_t len,
     mac_final(&mac, ours);
     if (e == ERR_OK && CRYPTO_memcmp(ours, tag, sizeof ours) != 0)
         e = ERR_AUTH_FAILED;
-    secret_wipe(ours, sizeof ours); /* the right tag of a forged value is nobody's business */
+    secret_wipe(ours, sizeof ours); /* of a forged value this would be the valid tag */
     return e;
 }
 

@@ -245,7 +245,7 @@ static enum err check_sealed(struct etcd__apply *a, struct etcd__value *v, struc
     enum err e = open_scratch(a, v, pos, &opened);
 
     if (e != ERR_OK) {
-        bool is_ours = e == ERR_NOMEM || err_fault(e) == FAULT_US || err_fault(e) == FAULT_KMS;
+        bool is_ours = err_fault(e) == FAULT_US || err_fault(e) == FAULT_KMS;
 
         return is_ours ? e : ERR_REQ_SEALED_VALUE;
     }
@@ -254,12 +254,7 @@ static enum err check_sealed(struct etcd__apply *a, struct etcd__value *v, struc
         slice_drop(&v->scratch);
         return ERR_OK;
     }
-    return v->list->v[0]->kind == PROVIDER_IDENTITY ? ERR_REQ_SEALED_VALUE : ERR_OK;
-}
-
-static bool is_value_error(enum err e)
-{
-    return e != ERR_NOMEM && e != ERR_CRYPTO && e != ERR_RANDOM;
+    return provider_traits(v->list->v[0])->is_identity ? ERR_REQ_SEALED_VALUE : ERR_OK;
 }
 
 static enum err open_aside(struct etcd__apply *a)
@@ -280,7 +275,7 @@ static enum err open_aside(struct etcd__apply *a)
         if (op->kind == ETCD__OPEN && v->v.form == ENVELOPE_SCRATCH) {
             v->err = open_scratch(a, v, &pos, &opened);
             if (v->err != ERR_OK) /* write stops there */
-                return is_value_error(v->err) ? ERR_OK : v->err;
+                return err_spares_earlier(v->err) ? ERR_OK : v->err;
         }
     }
     return ERR_OK;
@@ -436,7 +431,7 @@ static enum err write_opened(struct etcd__apply *a, const struct etcd_op *op)
     }
     count_opened(a, v, e);
     if (e != ERR_OK) {
-        a->has_value_failed = is_value_error(e);
+        a->has_value_failed = err_spares_earlier(e);
         return etcd__plan_fail(a->p, e, v->key);
     }
     skip_to(a, op->at + op->len);
@@ -545,12 +540,12 @@ enum err etcd_apply_request(struct etcd_plan *p, struct envelope_ctx *ctx, struc
                             struct chain *msg, struct sealed_msg *out)
 {
     struct etcd__apply a = {
-        .p = p, .is_request = true, .ctx = ctx, .pool = pool, .msg = msg, .out = &out->body};
+        .p = p, .is_request = true, .ctx = ctx, .pool = pool, .msg = msg, .out = &out->etcd__bytes};
     enum err e;
 
     e = etcd__apply_run(&a);
     if (e != ERR_OK)
-        chain_fini(&out->body);
+        sealed_msg_fini(out);
     return e;
 }
 

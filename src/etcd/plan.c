@@ -293,9 +293,11 @@ enum err etcd__plan_need_write(struct etcd_plan *p, const struct provider *provi
 {
     struct etcd_need need = {.is_write = true, .provider = provider};
 
-    /* A kms v1 DEK is made for one value. Of the others a message has as many as the configuration
-     * has KMS providers. */
-    for (uint32_t i = 0; i < p->need_count && provider->kind != PROVIDER_KMS_V1; i++) {
+    /* A DEK for this value alone is in no need yet. Of the others a message has as many as the
+     * configuration has KMS providers. */
+    if (provider_traits(provider)->has_dek_per_value)
+        return need_push(p, &need, out);
+    for (uint32_t i = 0; i < p->need_count; i++) {
         if (p->needs[i].is_write && p->needs[i].provider == provider) {
             *out = i;
             return ERR_OK;
@@ -304,14 +306,14 @@ enum err etcd__plan_need_write(struct etcd_plan *p, const struct provider *provi
     return need_push(p, &need, out);
 }
 
-void sealed_msg_fini(struct sealed_msg *m)
+enum err etcd_passthrough(enum etcd_verdict verdict, struct chain *msg, struct sealed_msg *out)
 {
-    chain_fini(&m->body);
-}
+    enum err e;
 
-void etcd_passthrough(enum etcd_verdict verdict, struct chain *msg, struct sealed_msg *out)
-{
     CHECK(verdict == ETCD_AS_IS);
-    out->body = *msg;
-    *msg = (struct chain){0};
+    e = chain_append(&out->etcd__bytes, msg);
+    if (e != ERR_OK)
+        sealed_msg_fini(out);
+    chain_fini(msg);
+    return e;
 }

@@ -23,6 +23,7 @@
 #include "etcd/ask.h"
 #include "etcd/method.h"
 #include "etcd/rules.h"
+#include "etcd/sealed.h"
 
 enum etcd_verdict {
     ETCD_REJECT = 0, /* plan.err says why */
@@ -107,21 +108,16 @@ MUST_CHECK enum etcd_verdict etcd_scan_answer(struct etcd_plan *p, enum etcd_con
                                               const struct etcd_rules *rules,
                                               const struct chain *msg, struct etcd_ask *ask);
 
-/* A message that may go to etcd. Only etcd_apply_request and etcd_passthrough make one; upstream
- * sends nothing else: these two functions are the audit list for "can plaintext leak?". */
-struct sealed_msg {
-    struct chain body;
-};
-void sealed_msg_fini(struct sealed_msg *m);
-
-/* ETCD_EDIT of a request: every need has its dek. Takes msg; appends to out->body. All or nothing.
+/* ETCD_EDIT of a request: every need has its dek. Takes msg; appends to out. All or nothing.
  * Errors: ERR_CRYPTO, ERR_RANDOM, ERR_NOMEM, ERR_REQ_SEALED_VALUE; then out is empty. */
 MUST_CHECK enum err etcd_apply_request(struct etcd_plan *p, struct envelope_ctx *ctx,
                                        struct slab_pool *pool, struct chain *msg,
                                        struct sealed_msg *out);
 /* The verdict was ETCD_AS_IS, or the method's content is opaque (ETCD_OPAQUE, ETCD_MEMBERS...).
- * Takes msg. verdict is passed for the CHECK that nobody comes here with a plan that edits. */
-void etcd_passthrough(enum etcd_verdict verdict, struct chain *msg, struct sealed_msg *out);
+ * Takes msg; appends to out. verdict is passed for the CHECK that nobody comes here with a plan
+ * that edits. Errors: ERR_NOMEM; then out is empty. */
+MUST_CHECK enum err etcd_passthrough(enum etcd_verdict verdict, struct chain *msg,
+                                     struct sealed_msg *out);
 
 /* ETCD_EDIT of an answer. Takes msg; appends to out. Errors: ERR_AUTH_FAILED and the like with
  * p->bad_key; then out has nothing added — but for Watch: if events of earlier revisions than the

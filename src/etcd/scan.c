@@ -331,23 +331,9 @@ static enum err need_write(struct etcd__scan *s, struct etcd__value *v)
 {
     const struct provider *first = v->list->v[0];
 
-    switch (first->kind) {
-    case PROVIDER_KMS_V2:
-    case PROVIDER_KMS_V1:
+    if (provider_traits(first)->is_kms)
         return etcd__plan_need_write(s->p, first, &v->write_need);
-    case PROVIDER_AESGCM:
-    case PROVIDER_AESCBC:
-    case PROVIDER_SECRETBOX:
-        return first->key_count > 0 ? ERR_OK : ERR_NO_WRITE_KEY;
-    default:
-        return ERR_NO_WRITE_KEY;
-    }
-}
-
-static bool is_always_authentic(const struct provider *p)
-{
-    return p->kind == PROVIDER_KMS_V2 || (p->kind == PROVIDER_KMS_V1 && !p->cbc_reads) ||
-           p->kind == PROVIDER_AESGCM || p->kind == PROVIDER_SECRETBOX;
+    return first->key_count > 0 ? ERR_OK : ERR_NO_WRITE_KEY;
 }
 
 /* A value that begins with "k8s:enc:": whether it may stay is known once it was opened. */
@@ -356,13 +342,13 @@ static enum err put_sealed(struct etcd__scan *s, const struct pb_field *f, struc
     enum err e;
 
     e = envelope_identify(v->list, f->value, f->value_len, &s->p->arena, NULL, &v->v);
-    if (e == ERR_NOMEM)
+    if (e != ERR_OK && !err_is_of_value(e))
         return e;
     if (e != ERR_OK || (v->v.form != ENVELOPE_IN_PLACE && v->v.form != ENVELOPE_SCRATCH))
         return etcd__plan_fail(s->p, ERR_REQ_SEALED_VALUE, v->key);
     if (v->v.needs_dek)
         TRY(etcd__plan_need(s->p, v->v.provider, &v->v.id, &v->need));
-    if (!is_always_authentic(v->v.provider) && v->list->v[0]->kind != PROVIDER_IDENTITY)
+    if (!provider_is_authentic(v->v.provider) && !provider_traits(v->list->v[0])->is_identity)
         TRY(need_write(s, v));
     v->v.data_at -= f->value_at;
     v->at = f->value_at;
@@ -404,7 +390,7 @@ enum err etcd__on_put(struct etcd__scan *s, const struct etcd__got *got)
     TRY(etcd__value_new(s, 2, got->key, list, &v));
     if (len > 0 && begins_with_mark(&got->f[PUT_VALUE]))
         return put_sealed(s, &got->f[PUT_VALUE], v);
-    if (list->v[0]->kind == PROVIDER_IDENTITY) {
+    if (provider_traits(list->v[0])->is_identity) {
         etcd__plan_count(
             s->p, &(struct etcd_count){
                       .list = list, .provider = list->v[0], .need = ETCD__NONE, .is_write = true});

@@ -220,7 +220,7 @@ enum err etcd__scan_event(struct etcd__scan *s, const struct pb_field *f)
     s->is_in_event = true;
     e = etcd__walk_sub(s, m, f, 1);
     s->is_in_event = false;
-    if (e == ERR_OK || e == ERR_NOMEM || !s->has_earlier)
+    if (!err_spares_earlier(e) || !s->has_earlier)
         return e;
     return fail_later(s, f, e);
 }

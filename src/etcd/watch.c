@@ -22,9 +22,9 @@ enum err etcd_watch_cancel_request(int64_t watch_id, struct slab_pool *pool, str
 
     n += pb_put_varint(msg + n, body_len);
     memcpy(msg + n, body, body_len);
-    e = chain_push_copy(&out->body, pool, msg, n + body_len, 0);
+    e = chain_push_copy(&out->etcd__bytes, pool, msg, n + body_len, 0);
     if (e != ERR_OK)
-        chain_fini(&out->body);
+        sealed_msg_fini(out);
     return e;
 }
 

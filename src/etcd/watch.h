@@ -6,7 +6,7 @@
 #include "etcd/plan.h"
 
 /* WatchRequest { cancel_request { watch_id } }: made by us, so it holds no value. Appends. Errors:
- * ERR_NOMEM. */
+ * ERR_NOMEM; then out is empty. */
 MUST_CHECK enum err etcd_watch_cancel_request(int64_t watch_id, struct slab_pool *pool,
                                               struct sealed_msg *out);
 /* WatchResponse { header, watch_id, canceled, cancel_reason }. header: body of a ResponseHeader

@@ -78,7 +78,7 @@ size_t grpc_message_encode(struct bytes text, char *out, size_t cap)
         uint8_t b = text.p[i];
         bool is_plain = b >= 0x20 && b <= 0x7e && b != '%';
 
-        /* Never half an escape. */
+        /* Cut between escapes, never inside one. */
         if (n + (is_plain ? 1 : 3) > cap - 1)
             break;
         if (is_plain) {

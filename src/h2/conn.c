@@ -18,15 +18,15 @@
  *  - memory runs out: lost, with ERR_NOMEM
  *
  * nghttp2's input and output functions run from on_read, the flush and the task, so never inside
- * each other; what its callbacks find out is noted (fatal, is_violated) and acted on behind them.
- */
+ * each other; what its callbacks find out is noted (fatal, is_violated) and acted on after they
+ * returned. */
 #include <stdlib.h>
 
 #include "h2/h2_int.h"
 
 #define FLUSH_ROUNDS 4u   /* of LIMIT_CONN_OUT; then the other connections have their turn */
-#define GOODBYE_MS 1000u  /* for the GOAWAY of a connection that we cut */
-#define PING_GRACE_MS 50u /* if our own loop was late, the answer may lie in the socket */
+#define GOODBYE_MS 1000u  /* for the GOAWAY of a connection that we cut off */
+#define PING_GRACE_MS 50u /* if our own loop was late, the answer may be in the socket already */
 #define DEFAULT_FRAME_SIZE 16384u /* RFC 9113 section 6.5.2 */
 
 static void conn_set_state(struct h2_conn *c, enum h2__state to)
@@ -62,7 +62,7 @@ static void conn_fini(struct h2_conn *c)
     free(c->nv);
 }
 
-/* The owner has closed and the descriptor is: nobody can call us any more. */
+/* Frees the connection once the owner and net have both closed it: nobody can call us any more. */
 static void conn_free_if_over(struct h2_conn *c)
 {
     if (c->state != H2__ENDED || !c->is_net_closed)
@@ -131,7 +131,7 @@ static enum err conn_write(struct h2_conn *c)
     return ERR_OK;
 }
 
-/* Frames all that windows allow, however much is queued: nothing is framed behind it any more. */
+/* The last framing of a connection: frames all that windows allow, however much is queued. */
 static void conn_write_last(struct h2_conn *c)
 {
     c->is_flushing = true;
@@ -140,7 +140,7 @@ static void conn_write_last(struct h2_conn *c)
     c->is_flushing = false;
 }
 
-/* The peer has to go, and shall know why. */
+/* Cuts off a peer that breaks the rules, with a GOAWAY that tells it why. */
 static void conn_cut(struct h2_conn *c, enum h2_code code, const char *why)
 {
     if (nghttp2_session_terminate_session(c->session, (uint32_t)code) == 0)

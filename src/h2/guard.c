@@ -5,17 +5,17 @@
  * number of frames that do nothing: empty DATA (CVE-2019-9518), PRIORITY (CVE-2019-9513), PING and
  * SETTINGS that are read (CVE-2019-9512, -9515), WINDOW_UPDATE by one, unknown types, frames on
  * closed streams. So the frame headers are counted here, in the raw input, before nghttp2 sees it:
- * each costs a token. Those that reached a stream give more back (session.c), as does DATA that we
- * send, because a reader acknowledges it with WINDOW_UPDATEs and, as grpc-go does, with PINGs. A
- * client that does work never runs dry, however fast; one that does none has 10000 frames and 330 a
- * second more.
+ * each costs a token. HEADERS and DATA that reached a stream give more tokens back (input.c), and
+ * so does DATA that we send (output.c), because a reader acknowledges it with WINDOW_UPDATEs and,
+ * as grpc-go does, with PINGs. A client that does work never runs dry, however fast; one that does
+ * none has 10000 frames and 330 a second more.
  *
  * Rapid reset (CVE-2023-44487) and streams that we have to reset (CVE-2019-9514, CVE-2025-8671)
  * have buckets of their own. SETTINGS may change the window of every stream, so with many streams
  * they cost more. */
 #include "h2/h2_int.h"
 
-/* A client whose thousand calls time out at once sends as many resets: that must not cut it. */
+/* A client whose thousand calls time out at once sends as many resets, and must not be cut off. */
 #define RESET_BURST 10000u
 #define RESET_RATE 1000u
 #define FRAME_BURST 10000u

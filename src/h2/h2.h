@@ -7,11 +7,11 @@
  *    gathered.
  *  - Connection credit is given back on receipt, always. Stream credit only by h2_stream_credit.
  *  - One flush per loop turn; window updates, PING and SETTINGS answers ride with it.
- *  - Callbacks may call any function here on any stream, h2_conn_close included. A stream pointer
- * is valid until its on_close; on_close comes exactly once for every stream, always from the loop
- * or from inside the processing of input, never from inside a call made by the owner of the stream.
- *  - After on_close the pointer is dead. After on_conn_closed the connection is.
- * Sources: RFC 9113, RFC 7541, gRPC over HTTP2; flood limits: see session.c. */
+ *  - Callbacks may call any function here on any stream, h2_conn_close included.
+ *  - on_close comes exactly once for every stream, from the loop or from inside the processing of
+ *    input, never from inside a call that the owner of the stream made. The stream pointer is valid
+ *    until then, the connection pointer until on_conn_closed.
+ * Sources: RFC 9113, RFC 7541, gRPC over HTTP2; flood limits: see guard.c. */
 #ifndef H2_H2_H
 #define H2_H2_H
 
@@ -20,7 +20,7 @@
 struct h2_conn;
 struct h2_stream;
 
-/* What an idle stream takes of memory, about: ours and nghttp2's. */
+/* About what an idle stream takes in memory, ours and nghttp2's together. */
 #define H2_STREAM_COST 768u
 
 /* Error codes of RST_STREAM and GOAWAY (RFC 9113 section 7). */
@@ -89,8 +89,8 @@ struct h2_opts {
     uint32_t conn_window;
     uint32_t max_frame_size; /* announced; 16384 for clients' data, 1 MiB is fine towards etcd */
     uint64_t ping_ms;        /* keepalive while streams are open; 0: none */
-    uint64_t ping_ack_ms;    /* no ack for so long: ERR_TIMEOUT, connection lost */
-    uint64_t write_stall_ms; /* queued bytes and no progress for so long: lost; 0: none */
+    uint64_t ping_ack_ms;    /* no answer to a PING for so long: lost, with ERR_TIMEOUT */
+    uint64_t write_stall_ms; /* queued bytes and no progress for so long: lost; 0: no such limit */
 };
 
 /* Takes an open connection (also on error, when it is closed) and queues the preface and SETTINGS.
@@ -102,11 +102,9 @@ void *h2_conn_user(const struct h2_conn *c);
 const char *h2_conn_peer(const struct h2_conn *c);
 const char *h2_conn_why(const struct h2_conn *c);
 size_t h2_conn_stream_count(const struct h2_conn *c);
-/* How many streams the peer allows us to have open (its SETTINGS); client role, when it is ready.
- */
+/* How many streams the peer allows us to have open (its SETTINGS); client role, after on_ready. */
 uint32_t h2_conn_peer_streams(const struct h2_conn *c);
-/* Can h2_request be called now with a chance (ready, no GOAWAY, stream ids and peer's limit left)?
- */
+/* Can h2_request succeed now: ready, no GOAWAY, stream ids left, below the peer's limit? */
 bool h2_conn_can_request(const struct h2_conn *c);
 /* Graceful stop, server: GOAWAY with last id 2^31-1 and a PING; after its ack (or 1 s) GOAWAY with
  * the real last id. Streams go on. */
@@ -135,7 +133,7 @@ MUST_CHECK enum err h2_stream_trailers(struct h2_stream *s, struct h2_fields tra
 bool h2_stream_is_malformed(const struct h2_stream *s);
 /* Bytes queued on the stream, not yet in frames. */
 size_t h2_stream_queued(const struct h2_stream *s);
-/* The memory that they keep from being freed. */
+/* The memory that the queued bytes keep from being freed: their slabs as a whole. */
 size_t h2_stream_pinned(const struct h2_stream *s);
 /* Gives the peer n bytes of stream window back. */
 void h2_stream_credit(struct h2_stream *s, size_t n);

@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of h2 share. conn.c: life of a connection, flush, timers. session.c: the nghttp2
- * session; input.c, output.c: its callbacks; message.c: which fields are legal. stream.c: what the
- * owner of a stream calls. guard.c: limits against hostile peers. */
+/* What the files of h2 share.
+ *
+ *   conn.c              life of a connection, flush, timers
+ *   session.c           the nghttp2 session
+ *   input.c, output.c   its callbacks
+ *   message.c           which header fields are legal
+ *   stream.c            what the owner of a stream calls
+ *   guard.c             limits against hostile peers */
 #ifndef H2_H2_INT_H
 #define H2_H2_INT_H
 
@@ -35,14 +40,15 @@ MUST_CHECK bool h2__bucket_take(struct h2__bucket *b, uint32_t n, uint64_t now_m
 void h2__bucket_give(struct h2__bucket *b, uint32_t n);
 
 void h2__guard_init(struct h2__guard *g, uint64_t now_ms);
-/* So many streams are open. */
+/* Tells how many streams are open: the more, the more tokens a SETTINGS frame costs. */
 void h2__guard_streams(struct h2__guard *g, size_t count);
 /* Charges for the frames whose headers are in p. False: the peer has to go. */
 MUST_CHECK bool h2__guard_input(struct h2__guard *g, const uint8_t *p, size_t n, uint64_t now_ms);
 /* RFC 9113 section 6.5.2: the size of a field list, 32 bytes of overhead a field. */
 size_t h2__field_size(size_t name_len, size_t value_len);
 
-/* What useful frames give back: more than the frames that a good client sends around them cost. */
+/* Tokens that useful frames give back: more than the frames that a good client sends around them
+ * cost. */
 #define H2__GIVE_HEADERS 4u
 #define H2__GIVE_DATA 3u
 #define H2__GIVE_SENT_DATA 4u /* its reader sends WINDOW_UPDATEs and PINGs for it */
@@ -59,16 +65,16 @@ struct h2__headers {
     size_t count, cap;
     size_t bytes; /* as of RFC 9113 section 6.5.2 */
     bool is_over; /* a limit was passed: the fields from there on are gone */
-    /* Of message.c. */
+    /* Used by message.c. */
     enum h2__block kind;
     unsigned seen;    /* pseudo-header fields */
-    bool has_regular; /* one that is none */
+    bool has_regular; /* a field that is no pseudo-header field came */
     bool is_malformed;
 };
 
 enum h2__state {
     H2__OPEN,    /* bytes go both ways */
-    H2__CLOSING, /* the owner called h2_conn_close: the task says goodbye and ends it */
+    H2__CLOSING, /* the owner called h2_conn_close: the task sends GOAWAY and ends it */
     H2__LOST,    /* failed; streams ended, on_lost called; the owner's h2_conn_close is awaited */
     H2__ENDED,   /* closed by the owner, streams ended; the descriptor's close is awaited */
 };
@@ -147,7 +153,7 @@ struct h2_stream {
     bool is_sent;         /* client: HEADERS are framed */
     bool is_responded;    /* final response headers are in (client), submitted (server) */
     bool is_broken;       /* the peer's message is malformed, RST_STREAM is on its way */
-    bool is_deferred;     /* nghttp2 waits for h2__stream_resume */
+    bool is_deferred;     /* nghttp2 found nothing to send and waits for stream_resume */
     bool is_end_queued;   /* END_STREAM or trailers behind out */
     bool is_trailed;      /* trailers were given to nghttp2 without waiting for a window */
     bool is_local_ended;  /* END_STREAM framed */
@@ -191,7 +197,7 @@ int h2__on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, voi
 /* ---------------------------------------------------------------- message.c */
 
 void h2__message_begin(struct h2__headers *h, enum h2__block kind);
-/* Looks at one more field: sets is_malformed for good when it makes the message malformed. */
+/* Checks one more field. Once is_malformed is set it stays so. */
 void h2__message_field(struct h2__headers *h, struct bytes name, struct bytes value);
 
 /* ---------------------------------------------------------------- output.c */

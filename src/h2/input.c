@@ -135,7 +135,7 @@ static bool headers_are_informational(const struct h2_conn *c)
 
 /* ------------------------------------------------------------------------ frames, in */
 
-/* Answers 431 without asking anybody. */
+/* Answers with HTTP status 431; the owner does not hear of the request. */
 static int answer_too_large(nghttp2_session *session, int32_t id)
 {
     uint8_t name[] = ":status", value[] = "431";
@@ -194,8 +194,8 @@ static int end_request(struct h2_conn *c, struct h2_stream *s, bool end)
     return 0;
 }
 
-/* nghttp2 does not look at the order of an answer's frames (session.c), so it is done here:
- * headers, then data, then trailers that end the stream (RFC 9113 section 8.1). */
+/* nghttp2 does not check the order of an answer's frames (session.c switches that off), so it is
+ * done here: headers, then data, then trailers that end the stream (RFC 9113 section 8.1). */
 static int got_answer_headers(struct h2_conn *c, struct h2_stream *s, bool end)
 {
     bool is_informational = !s->is_responded && headers_are_informational(c);
@@ -252,8 +252,8 @@ static int got_data_end(struct h2_conn *c, int32_t id)
     return 0;
 }
 
-/* Rapid reset is cheap because nothing comes of the streams: those that were answered, as watches
- * are, may all end at once. */
+/* A rapid-reset attack resets streams before they are answered. Those that were answered are not
+ * counted: many watches may well end at once. */
 static void got_reset(struct h2_conn *c, const struct h2_stream *s)
 {
     if (s == NULL)
@@ -306,8 +306,8 @@ int h2__on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void
     return 0;
 }
 
-/* The chunk as a slice of the slab it lies in; copied if nghttp2 should ever hand out other memory.
- */
+/* The chunk as a slice of the slab it lies in; copied if nghttp2 should ever hand out other
+ * memory. */
 static enum err chunk_slice(struct h2_conn *c, const uint8_t *p, size_t n, struct slice *out)
 {
     const uint8_t *base = c->in.slab->data + c->in.off;

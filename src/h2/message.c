@@ -18,8 +18,9 @@ static bool is_control(uint8_t b)
     return (b < 0x20 && b != '\t') || b == 0x7f;
 }
 
-/* RFC 9110 section 5.5: bytes above 0x7f are allowed. Eight bytes at a time, since tokens of 64 KiB
- * pass here; the test of a word is true for a tab, too, which the loop behind it then sorts out. */
+/* RFC 9110 section 5.5: bytes above 0x7f are allowed. Eight bytes at a time, since bearer tokens of
+ * 64 KiB pass here. The test of eight bytes also stops at a tab, which is legal; the loop behind it
+ * decides. */
 static bool value_is_legal(struct bytes v)
 {
     static const uint64_t ones = 0x0101010101010101u;

@@ -20,7 +20,7 @@
 #define FRAME_HEAD_LEN 9u
 #define SETTINGS_ENTRY_LEN 6u
 
-/* Room in the scratch slab for a part of n bytes; got says for how many. NULL: no memory. */
+/* Room in the scratch slab for n bytes or fewer; *got says for how many. NULL: no memory. */
 static uint8_t *scratch_get(struct h2_conn *c, size_t n, uint32_t flags, size_t *got)
 {
     struct slab *s = c->scratch;
@@ -153,7 +153,7 @@ static int sent_end(struct h2_conn *c, int32_t id)
     return 0;
 }
 
-/* Resets that nobody here asked for are answers to a peer that breaks the rules. */
+/* A reset that the stream's owner did not ask for is nghttp2's, or ours, for breaking the rules. */
 static void sent_rst(struct h2_conn *c, const nghttp2_frame *frame)
 {
     if (nghttp2_session_get_stream_user_data(c->session, frame->hd.stream_id) == &h2__detached)

@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The nghttp2 session of a connection: made, greeted, fed, drained. input.c and output.c have its
- * callbacks. */
+/* The nghttp2 session of a connection; input.c and output.c have its callbacks.
+ *   1. h2__session_new makes it, with our options, and queues our SETTINGS;
+ *   2. h2__session_feed gives it what was read; h2__session_frame (output.c) takes what it sends;
+ *   3. a server drains: h2_conn_shutdown announces the end and sends a PING, and when that is
+ *      answered, or after 1 s, h2__session_final_goaway names the last stream that counts.
+ * Failure modes: errors of nghttp2 end the connection, in conn.c; no memory is ERR_NOMEM. */
 #include <stdlib.h>
 
 #include "h2/h2_int.h"
 
-/* What nghttp2 believes our limit to be; output.c has the real one. */
+/* The stream limit that nghttp2 is told; the top of output.c says why it is not the real one. */
 #define STREAMS_NO_LIMIT 0x7fffffffu
-/* What we send was received within our limits; with room for HPACK's worst case. */
+/* Field lists that we send were received within our own limits; with room for HPACK's worst
+ * case. */
 #define SEND_HEADER_BLOCK (4u * 1024 * 1024)
-/* nghttp2 counts every piece in which the head of a CONTINUATION frame arrives: up to nine for one.
- */
+/* nghttp2 counts every piece in which the head of a CONTINUATION frame arrives: up to nine pieces
+ * for one frame. */
 #define CONTINUATIONS 100u /* 1 MiB in frames of 16 KiB; 128 KiB however they are cut */
 #define NO_RATE_LIMIT (1ull << 40)
 
@@ -105,8 +110,8 @@ enum err h2__session_nv(struct h2_conn *c, struct h2_fields f)
         bool is_secret = bytes_eq(from->name, BYTES_LIT("authorization")) ||
                          bytes_eq(from->name, BYTES_LIT("token"));
 
-        /* nghttp2 copies and does not write; its type has no const. RFC 7541 section 7.1.3:
-         * credentials stay out of the compression table. */
+        /* The cast: nghttp2 copies the bytes and does not write to them, but its type has no const.
+         * The flag: credentials stay out of the compression table (RFC 7541 section 7.1.3). */
         c->nv[i] = (nghttp2_nv){(uint8_t *)(uintptr_t)from->name.p,
                                 (uint8_t *)(uintptr_t)from->value.p, from->name.n, from->value.n,
                                 is_secret ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE};
@@ -207,7 +212,7 @@ enum err h2__session_new(struct h2_conn *c)
 
     if (rv == 0)
         rv = session_greet(c);
-    /* The options are ours: anything but memory is a bug of the caller. */
+    /* Other errors come of bad options, which would be a bug of ours. */
     CHECK(rv == 0 || rv == NGHTTP2_ERR_NOMEM);
     return rv == 0 ? ERR_OK : ERR_NOMEM;
 }

@@ -3,14 +3,14 @@
  *
  *   request or respond -> send ... -> end or trailers
  *
- * Bytes wait in s->out until nghttp2 asks for them (session.c); when it finds nothing, it puts the
- * stream aside and the next send resumes it. Trailers wait behind the bytes, if there are any.
+ * Bytes wait in s->out until nghttp2 asks for them (read_data in output.c). When it finds nothing
+ * it puts the stream aside, and the next send resumes it. Trailers wait behind the bytes.
  *
  * A stream ends in one of two ways. By nghttp2 (both sides done, RST_STREAM, GOAWAY): on_close
  * comes from inside its input or output processing, which runs from the loop. By the owner
- * (h2_stream_reset): nghttp2's stream loses its tie to ours at once, ours goes to c->dead and the
- * task calls on_close, so that it neither comes from inside the owner's call nor waits for a socket
- * that takes no more. */
+ * (h2_stream_reset): nghttp2's stream forgets ours at once, ours goes to c->dead and the task calls
+ * on_close, so that it neither comes from inside the owner's call nor waits for a socket that takes
+ * no more. */
 #include <stdlib.h>
 
 #include "h2/h2_int.h"
@@ -247,7 +247,7 @@ void h2_stream_reset(struct h2_stream *s, enum h2_code code)
     struct h2_conn *c = s->c;
     int rv;
 
-    /* When both sides are done its on_close is about to come; the peer need not hear more. */
+    /* When both sides are done on_close is about to come anyway, and the peer needs no reset. */
     if (stream_is_over(s) || (s->is_local_ended && s->is_remote_ended))
         return;
     s->is_reset = true;

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Heads and responses of HTTP/1.1, on http-parser.
  *
- * A request: target and flags are collected by callbacks; at the end of the head the verdict is
- * made and parsing stops there, so that nothing behind it is looked at. A response: the body is
- * collected up to the caller's limit until the message is complete. Failure modes: whatever
- * http-parser refuses, whatever is longer than its limit, and whatever would make two readers
- * disagree (a body where none is allowed, a transfer coding that is not chunked) is HTTP1_BAD, and
- * stays it. */
+ * A request: callbacks collect the target and the flags; at the end of the head the verdict is made
+ * and parsing stops, so that nothing behind it is looked at.
+ *
+ * A response: the body is collected, up to the caller's limit, until the message is complete.
+ *
+ * Failure modes: whatever http-parser refuses, whatever is longer than its limit, and whatever two
+ * readers could understand differently (a body where none is allowed, a transfer coding that is not
+ * chunked) is HTTP1_BAD, and stays so. */
 #include "http1/http1.h"
 
 #include <http_parser.h>
@@ -245,7 +247,7 @@ static int on_response_value(http_parser *parser, const char *at, size_t n)
         return 1;
     for (size_t i = 0; i < n; i++)
         if (!is_visible(at[i]) && at[i] != ' ')
-            return 1; /* it may be written into a head again */
+            return 1; /* refused: the value may end up in the head of an answer of ours */
     memcpy(p->field + have, at, n);
     p->field[have + n] = '\0';
     return 0;
@@ -314,7 +316,7 @@ static int on_response_end(http_parser *parser)
         return 0;
     p->response.body = bytes_of(p->body, p->body_len);
     p->state = HTTP1_DONE;
-    return -1; /* what follows is not ours to parse */
+    return -1; /* stop: what follows is not HTTP */
 }
 
 enum err http1_response_parser_new(size_t max_body, bool is_head,

@@ -15,7 +15,7 @@ struct http1_request {
     char path[HTTP1_TARGET_MAX];  /* as sent, without the query; not decoded. "*" for all of it */
     char query[HTTP1_TARGET_MAX]; /* behind '?', "" when none */
     bool has_body;                /* one follows; it is not read here */
-    bool wants_upgrade;           /* to another protocol; to ignore it is right, too */
+    bool wants_upgrade;           /* to another protocol; ignoring it is allowed */
 };
 struct http1_request_parser;
 MUST_CHECK enum err http1_request_parser_new(struct http1_request_parser **out);
@@ -23,8 +23,8 @@ void http1_request_parser_free(struct http1_request_parser *p);
 /* Any method is reported; what to do with it is the caller's policy. A target is a path, a whole
  * URL (of which the path counts) or "*"; '#' is a character like another, as in Go. At most 16 KiB
  * in all; more, CONNECT, another target or another major version than 1 is HTTP1_BAD. HTTP1_DONE:
- * *out is filled, what follows in in is ignored. The verdict stays: further calls return it again.
- */
+ * *out is filled, and what follows in the input is ignored. Further calls return the same
+ * verdict. */
 MUST_CHECK enum http1_state http1_request_feed(struct http1_request_parser *p, struct bytes in,
                                                struct http1_request *out);
 
@@ -35,7 +35,7 @@ MUST_CHECK bool http1_request_of(struct bytes method, struct bytes target,
 
 enum http1_path { HTTP1_PATH_BAD = 0, HTTP1_PATH_CLEAN, HTTP1_PATH_UNCLEAN };
 /* Decodes %XX, then resolves "//", "." and "..", as the router of Go's net/http does. UNCLEAN:
- * there was something to resolve, and Go redirects to out. BAD: not decodable, or no path. */
+ * something was resolved; Go answers with a redirect to out. BAD: not decodable, or no path. */
 MUST_CHECK enum http1_path http1_path_clean(const char path[static HTTP1_TARGET_MAX],
                                             char out[static HTTP1_TARGET_MAX]);
 
@@ -70,7 +70,7 @@ struct http1_reply {
     int status;
     const char *content_type, *allow, *location;
     struct bytes body;
-    bool is_head; /* it answers HEAD: no body, and no word of how long it would be */
+    bool is_head; /* it answers HEAD: no body, and no Content-Length either */
 };
 MUST_CHECK enum err http1_reply_write(struct chain *out, struct slab_pool *pool,
                                       const struct http1_reply *r);

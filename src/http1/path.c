@@ -31,8 +31,8 @@ static bool decode(char *path)
     return true;
 }
 
-/* Drops what stands between slashes and is nothing, "." or, with what is before it, "..". A slash
- * at the end stays. */
+/* Drops empty segments and "."; drops ".." together with the segment before it. A slash at the end
+ * stays. */
 static void clean(const char *path, char *out)
 {
     size_t len = 0;

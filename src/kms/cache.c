@@ -75,8 +75,7 @@ static void grow(struct dek_cache *c)
         return;
     c->buckets = buckets;
     c->bucket_count *= 2;
-    LIST_FOREACH(it, &c->age)
-    {
+    LIST_FOREACH(it, &c->age) {
         struct dek_cache_entry *e = LIST_ENTRY(it, struct dek_cache_entry, age);
 
         list_remove(&e->bucket);
@@ -89,8 +88,7 @@ static struct dek_cache_entry *lookup(const struct dek_cache *c, const uint8_t *
 {
     struct list *bucket = bucket_of(c, digest);
 
-    LIST_FOREACH(it, bucket)
-    {
+    LIST_FOREACH(it, bucket) {
         struct dek_cache_entry *e = LIST_ENTRY(it, struct dek_cache_entry, bucket);
 
         if (memcmp(e->digest, digest, sizeof e->digest) == 0)

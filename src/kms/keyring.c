@@ -130,8 +130,7 @@ static struct key_pending *pending_find(struct keyring *r, uint32_t slot, const 
 {
     struct list *bucket = bucket_of(r, digest);
 
-    LIST_FOREACH(it, bucket)
-    {
+    LIST_FOREACH(it, bucket) {
         struct key_pending *p = LIST_ENTRY(it, struct key_pending, bucket);
 
         if (p->slot == slot && memcmp(p->digest, digest, sizeof p->digest) == 0)
@@ -172,7 +171,7 @@ static void pending_finish(struct key_pending *p, enum err err, struct dek *dek)
     list_splice(&now, &p->waits);
     pending_free(p);
     LIST_FOREACH(it, &now)
-    LIST_ENTRY(it, struct key_wait, node)->pending = NULL;
+        LIST_ENTRY(it, struct key_wait, node)->pending = NULL;
     while (!list_is_empty(&now))
         wait_finish(LIST_FIRST(&now, struct key_wait, node), err, dek);
 }
@@ -434,12 +433,12 @@ enum err keyring_get(struct keyring *r, const struct provider *provider, const s
 
 enum err keyring_wrap(struct keyring *r, const struct provider *provider, struct key_wait *w)
 {
-    const struct dek_id id = {.type = DEK_KMS_V1_KEY};
+    const struct dek_id id = {0}; /* the plugin's answer will name it */
     /* A number in place of a digest: no other wish is like it. */
     uint8_t digest[DEK_DIGEST_LEN] = {0};
     uint64_t number = ++r->wrap_count;
 
-    CHECK(provider->kind == PROVIDER_KMS_V1 && provider->slot < r->slot_count);
+    CHECK(provider_traits(provider)->has_dek_per_value && provider->slot < r->slot_count);
     w->is_pending = false;
     w->err = ERR_OK;
     w->dek = NULL;
@@ -447,25 +446,20 @@ enum err keyring_wrap(struct keyring *r, const struct provider *provider, struct
     return wait_begin(r, provider->slot, digest, &id, true, w);
 }
 
-/* KMS v1's own bound, which may be less than a ring's. */
-static bool keeps_deks(const struct provider *p)
-{
-    return p->kind != PROVIDER_KMS_V1 || p->cache_size > 0;
-}
-
 void keyring_confirm(struct keyring *r, const struct provider *provider, struct dek *dek)
 {
     struct slot *s = slot_of(r, provider);
     uint64_t now = loop_now_ms(r->loop);
+    size_t max = provider_cache_size(provider, RING_CACHE_MAX); /* configured: maybe less */
     struct kms_confirm *c;
     uint8_t digest[DEK_DIGEST_LEN];
 
-    if (!keeps_deks(provider) || s->write_dek == dek || dek_cache_has_recent(&s->cache, dek, now) ||
+    if (max == 0 || s->write_dek == dek || dek_cache_has_recent(&s->cache, dek, now) ||
         dek_id_digest(&dek->id, digest) != ERR_OK || dek_cache_find(&s->cache, digest, now) != NULL)
         return;
     cache_put(r, s, digest, dek);
-    if (provider->kind == PROVIDER_KMS_V1 && s->cache.count > provider->cache_size)
-        dek_cache_evict(&s->cache, s->cache.count - provider->cache_size);
+    if (s->cache.count > max)
+        dek_cache_evict(&s->cache, s->cache.count - max);
     c = calloc(1, sizeof *c);
     if (c == NULL)
         return; /* the manager just does not keep it */

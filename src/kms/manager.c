@@ -94,8 +94,7 @@ static void on_retell(struct loop_timer *t)
 {
     struct kms_manager *m = CONTAINER_OF(t, struct kms_manager, retell);
 
-    LIST_FOREACH(it, &m->rings)
-    {
+    LIST_FOREACH(it, &m->rings) {
         struct joined *j = LIST_ENTRY(it, struct joined, node);
 
         if (j->is_behind)
@@ -131,8 +130,7 @@ static void on_checked(struct plugin *p, bool has_changed)
 
     if (has_changed) {
         unwraps_on_state(&member->unwraps);
-        LIST_FOREACH(it, &m->rings)
-        {
+        LIST_FOREACH(it, &m->rings) {
             struct joined *j = LIST_ENTRY(it, struct joined, node);
 
             if (!tell_state(j, p))
@@ -152,7 +150,7 @@ static void on_no_room(struct plugin *p)
     for (size_t i = 0; i < m->member_count; i++)
         unwraps_make_room(&m->members[i].unwraps);
     LIST_FOREACH(it, &m->rings)
-    (void)tell(LIST_ENTRY(it, struct joined, node), KMS_NEWS_MAKE_ROOM, 0, NULL, 0);
+        (void)tell(LIST_ENTRY(it, struct joined, node), KMS_NEWS_MAKE_ROOM, 0, NULL, 0);
 }
 
 /* --- mail ------------------------------------------------------------------------------------- */
@@ -193,7 +191,7 @@ static enum err member_init(struct kms_manager *m, const struct kms_plugin_opts 
     enum err e;
 
     CHECK(o->provider->slot == m->member_count);
-    if (o->provider->kind != PROVIDER_KMS_V2 && o->provider->kind != PROVIDER_KMS_V1) {
+    if (!provider_traits(o->provider)->is_kms) {
         LOG(ERROR, "not a KMS provider", "provider=\"%s\"", o->provider->name);
         return ERR_CONFIG;
     }
@@ -299,8 +297,7 @@ enum err kms_manager_join(struct kms_manager *m, struct mailbox *worker_box, str
 
 void kms_manager_leave(struct kms_manager *m, struct keyring *ring)
 {
-    LIST_FOREACH(it, &m->rings)
-    {
+    LIST_FOREACH(it, &m->rings) {
         struct joined *j = LIST_ENTRY(it, struct joined, node);
 
         if (j->id == ring) {

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One check:
- *   1. plugin_check asks Status;
- *   2. lifecycle_on_status says whether a new seed is due; then a new random seed is sent to
- * Encrypt from secret memory;
- *   3. an answer that lifecycle_on_wrapped accepts becomes the write DEK;
- *   4. end_check tells the manager and sets the timer of the next one.
+/* What plugins of both versions of the KMS API have in common: the endpoint, the timer of the
+ * checks, the calls. What they differ in, the checks above all, is a struct plugin_ops, one for
+ * each version: plugin_v2.c, plugin_v1.c.
+ *   1. plugin_check begins the check of the version;
+ *   2. its end is plugin_end_check, which tells the manager and sets the timer of the next one.
  * Failure modes: whatever fails ends the check as bad, with the old DEK and its old expiry in
  * place, and the next check comes after 10 s. A call never waits longer than its deadline, so a
- * check always ends. The seed is wiped at the end of every check, installed or not. */
+ * check always ends. The secret of a check is wiped at its end, installed or not. */
 #include "kms/plugin_int.h"
 
 #include <stdio.h>
@@ -21,12 +20,9 @@
 #include "base/registry.h"
 #include "base/secret.h"
 #include "kms/codec_int.h"
-#include "kms/exposure_int.h"
 #include "kms/socket_path_int.h"
 #include "kms/text.h"
 
-#define SERVICE "/v2.KeyManagementService/"
-#define V1_DECRYPT "/v1beta1.KeyManagementService/Decrypt"
 #define AUTHORITY "localhost"
 
 /* --- endpoint --------------------------------------------------------------------------------- */
@@ -101,7 +97,7 @@ const char *plugin_call_text(const struct client_answer *a, char *out, size_t ca
     return kms_rpc_text(plugin_call_status(a), text, out, cap);
 }
 
-static void note_call(const struct plugin *p, const char *method, uint64_t began_ns,
+void plugin_note_call(const struct plugin *p, const char *method, uint64_t began_ns,
                       const struct client_answer *a)
 {
     char code[32];
@@ -110,22 +106,6 @@ static void note_call(const struct plugin *p, const char *method, uint64_t began
         REGISTRY_KMS_LATENCY,
         LABELS(kms_code_text(plugin_call_status(a), code, sizeof code), method, p->provider->name),
         (double)(loop_hrtime_ns() - began_ns) / 1e9);
-}
-
-static void note_status_key_id(const struct plugin *p, struct bytes key_id)
-{
-    enum err e = dek_key_id_validate(key_id);
-    char hash[KMS_HASH_TEXT];
-    struct timespec now;
-
-    if (e != ERR_OK) {
-        registry_add(REGISTRY_INVALID_KEY_ID,
-                     LABELS(e == ERR_KEY_ID_EMPTY ? "empty" : "too_long", p->provider->name), 1);
-        return;
-    }
-    clock_gettime(CLOCK_REALTIME, &now);
-    registry_set(REGISTRY_KEY_ID_STATUS_TIME,
-                 LABELS(kms_hash_text(key_id, hash), p->provider->name), (double)now.tv_sec);
 }
 
 /* --- checks ----------------------------------------------------------------------------------- */
@@ -158,11 +138,6 @@ static void log_check(struct plugin *p)
     p->was_healthy = p->life.is_healthy;
 }
 
-static bool is_v1(const struct plugin *p)
-{
-    return p->provider->kind == PROVIDER_KMS_V1;
-}
-
 void plugin_end_check(struct plugin *p, bool has_changed)
 {
     uint64_t now = loop_now_ms(p->loop), next = lifecycle_next_ms(&p->life);
@@ -170,76 +145,9 @@ void plugin_end_check(struct plugin *p, bool has_changed)
     seed_drop(p);
     log_check(p);
     /* Cannot fail: the handle exists since plugin_init. */
-    if (!p->is_resting && (!is_v1(p) || !p->life.is_healthy))
+    if (!p->is_resting && (p->ops->is_polled || !p->life.is_healthy))
         CHECK(loop_timer_start(p->loop, &p->poll, next > now ? next - now : 1) == ERR_OK);
     p->on_checked(p, has_changed);
-}
-
-static void set_dek(struct plugin *p, struct dek *dek)
-{
-    char hash[KMS_HASH_TEXT];
-
-    dek_drop(p->dek);
-    p->dek = dek;
-    LOG(INFO, "new write key", "provider=\"%s\" key_id_hash=%s", p->provider->name,
-        kms_hash_text(dek->id.key_id, hash));
-}
-
-static void wrap_failed(struct plugin *p, const char *text)
-{
-    lifecycle_on_wrap_error(&p->life, plugin_time(p), text, p->uid);
-    plugin_end_check(p, false);
-}
-
-/* The answer of Encrypt was read: judge it. */
-static void take_wrapped(struct plugin *p, const struct dek_id *id)
-{
-    struct dek *dek = NULL;
-    enum err e;
-
-    if (kms_answer_exposes(id, bytes_of(p->seed, PLUGIN_SECRET_LEN))) {
-        metric_refused(ERR_DEK_SOURCE_EXPOSED);
-        wrap_failed(p, KMS_EXPOSURE_TEXT);
-        return;
-    }
-    if (lifecycle_on_wrapped(&p->life, plugin_time(p), id, p->uid) != LIFECYCLE_INSTALL) {
-        plugin_end_check(p, false);
-        return;
-    }
-    e = dek_new(id, bytes_of(p->seed, PLUGIN_SECRET_LEN), &dek);
-    if (e == ERR_NOMEM) {
-        p->on_no_room(p);
-        e = dek_new(id, bytes_of(p->seed, PLUGIN_SECRET_LEN), &dek);
-    }
-    if (e != ERR_OK) {
-        wrap_failed(p, err_reason(e));
-        return;
-    }
-    lifecycle_installed(&p->life, plugin_time(p));
-    set_dek(p, dek);
-    plugin_end_check(p, true);
-}
-
-static void on_encrypt(void *arg, const struct client_answer *a)
-{
-    struct plugin *p = arg;
-    struct codec_wrapped w;
-    char text[256];
-    enum err e;
-
-    p->call = NULL;
-    note_call(p, SERVICE "Encrypt", p->call_began_ns, a);
-    if (a->err != ERR_OK || a->status != GRPC_OK) {
-        wrap_failed(p, plugin_call_text(a, text, sizeof text));
-        return;
-    }
-    e = codec_wrapped_read(a->body, &w);
-    if (e != ERR_OK) {
-        wrap_failed(p, e == ERR_NOMEM ? "out of memory" : "malformed answer");
-        return;
-    }
-    take_wrapped(p, &w.id);
-    codec_wrapped_fini(&w);
 }
 
 enum err plugin_random_secret(struct plugin *p, uint8_t **out)
@@ -274,82 +182,13 @@ enum err plugin_make_secret(struct plugin *p, uint8_t **out)
     return e;
 }
 
-static enum err ask_encrypt(struct plugin *p)
-{
-    struct codec_request req;
-    enum err e;
-
-    p->uid[0] = '\0';
-    TRY(plugin_make_secret(p, &p->seed));
-    TRY(random_uuid(p->uid));
-    TRY(codec_encrypt_write(bytes_of(p->seed, PLUGIN_SECRET_LEN), p->uid, &req));
-    p->call_began_ns = loop_hrtime_ns();
-    e = client_call(p->client, SERVICE "Encrypt", codec_request_bytes(&req), p->timeout_ms,
-                    on_encrypt, p, &p->call);
-    codec_request_fini(&req);
-    return e;
-}
-
-static void status_failed(struct plugin *p, const char *text)
-{
-    lifecycle_on_status_error(&p->life, plugin_time(p), text);
-    plugin_end_check(p, false);
-}
-
-static void take_status(struct plugin *p, const struct lifecycle_status *s)
-{
-    enum lifecycle_do next = lifecycle_on_status(&p->life, plugin_time(p), s);
-
-    if (next == LIFECYCLE_WRAP) {
-        enum err e = ask_encrypt(p);
-
-        if (e != ERR_OK)
-            wrap_failed(p, err_reason(e));
-        return;
-    }
-    plugin_end_check(p, next == LIFECYCLE_EXTENDED);
-}
-
-static void on_status(void *arg, const struct client_answer *a)
-{
-    struct plugin *p = arg;
-    struct codec_status s;
-    char text[256];
-    enum err e;
-
-    p->call = NULL;
-    note_call(p, SERVICE "Status", p->call_began_ns, a);
-    if (a->err != ERR_OK || a->status != GRPC_OK) {
-        status_failed(p, plugin_call_text(a, text, sizeof text));
-        return;
-    }
-    e = codec_status_read(a->body, &s);
-    if (e != ERR_OK) {
-        status_failed(p, e == ERR_NOMEM ? "out of memory" : "malformed answer");
-        return;
-    }
-    note_status_key_id(p, s.s.key_id);
-    take_status(p, &s.s);
-    codec_status_fini(&s);
-}
-
 void plugin_check(struct plugin *p)
 {
-    enum err e;
-
     if (p->life.phase != LIFECYCLE_IDLE)
         return;
     loop_timer_stop(&p->poll);
     lifecycle_begin(&p->life, plugin_time(p));
-    if (is_v1(p)) {
-        plugin_v1_check(p);
-        return;
-    }
-    p->call_began_ns = loop_hrtime_ns();
-    e = client_call(p->client, SERVICE "Status", (struct bytes){0}, p->timeout_ms, on_status, p,
-                    &p->call);
-    if (e != ERR_OK)
-        status_failed(p, err_reason(e));
+    p->ops->check(p);
 }
 
 static void on_poll(struct loop_timer *t)
@@ -387,28 +226,18 @@ enum plugin_verdict plugin_judge(const struct client_answer *a)
     return PLUGIN_REFUSES;
 }
 
-/* What Decrypt answered. A KMS v1 answer is kept in v1, any other in v2. */
-static enum err read_secret(const struct plugin *p, struct bytes body, struct codec_secret *v2,
-                            struct codec_v1_answer *v1, struct bytes *out)
-{
-    enum err e = is_v1(p) ? codec_v1_secret_read(body, v1) : codec_secret_read(body, v2);
-
-    *out = is_v1(p) ? v1->value : v2->secret;
-    return e;
-}
-
 static void on_decrypt(void *arg, const struct client_answer *a)
 {
     struct plugin_unwrap *u = arg;
+    const struct plugin_ops *ops = u->plugin->ops;
     struct plugin_answer out = {.verdict = plugin_judge(a)};
-    struct codec_secret v2 = {0};
-    struct codec_v1_answer v1 = {0};
+    union plugin_secret room = {0};
 
     u->call = NULL;
-    if (!is_v1(u->plugin)) /* kube-apiserver measures no others */
-        note_call(u->plugin, SERVICE "Decrypt", u->began_ns, a);
+    if (ops->has_latencies)
+        plugin_note_call(u->plugin, ops->decrypt, u->began_ns, a);
     if (out.verdict == PLUGIN_UNWRAPPED) {
-        out.err = read_secret(u->plugin, a->body, &v2, &v1, &out.secret);
+        out.err = ops->decrypt_read(a->body, &room, &out.secret);
         if (out.err != ERR_OK) {
             out.verdict = out.err == ERR_NOMEM ? PLUGIN_FAILED : PLUGIN_REFUSES;
             snprintf(out.why, sizeof out.why, "malformed answer");
@@ -419,39 +248,32 @@ static void on_decrypt(void *arg, const struct client_answer *a)
     }
     if (out.verdict != PLUGIN_UNWRAPPED)
         metric_add(METRIC_kms_unwrap_errors_total, 1);
-    u->on_done(u, &out);
-    codec_secret_fini(&v2);
-    codec_v1_answer_fini(&v1);
-}
-
-static enum err write_decrypt(const struct plugin *p, const struct dek_id *id,
-                              struct codec_request *req)
-{
-    char uid[37];
-
-    if (is_v1(p))
-        return codec_v1_decrypt_write(id->wrapped, req);
-    TRY(random_uuid(uid));
-    return codec_decrypt_write(id, uid, req);
+    u->on_done(u, &out); /* may free u */
+    ops->decrypt_fini(&room);
 }
 
 enum err plugin_unwrap(struct plugin *p, const struct dek_id *id, uint64_t max_ms,
                        struct plugin_unwrap *u)
 {
     uint64_t timeout_ms = max_ms < p->timeout_ms ? max_ms : p->timeout_ms;
-    const char *method = is_v1(p) ? V1_DECRYPT : SERVICE "Decrypt";
     struct codec_request req;
     enum err e;
 
-    TRY(write_decrypt(p, id, &req));
+    TRY(p->ops->decrypt_write(id, &req));
     u->plugin = p;
     u->began_ns = loop_hrtime_ns();
-    e = client_call(p->client, method, codec_request_bytes(&req), timeout_ms, on_decrypt, u,
-                    &u->call);
+    e = client_call(p->client, p->ops->decrypt, codec_request_bytes(&req), timeout_ms, on_decrypt,
+                    u, &u->call);
     codec_request_fini(&req);
     if (e == ERR_OK)
         metric_add(METRIC_kms_unwraps_total, 1);
     return e;
+}
+
+enum err plugin_wrap(struct plugin *p, uint64_t max_ms, struct plugin_unwrap *u)
+{
+    CHECK(p->ops->wrap != NULL);
+    return p->ops->wrap(p, max_ms < p->timeout_ms ? max_ms : p->timeout_ms, u);
 }
 
 void plugin_unwrap_cancel(struct plugin_unwrap *u)
@@ -463,7 +285,23 @@ void plugin_unwrap_cancel(struct plugin_unwrap *u)
     u->secret = NULL;
 }
 
+void plugin_note_cache(const struct plugin *p, size_t count, size_t max)
+{
+    p->ops->note_cache(p, count, max);
+}
+
 /* --- life ------------------------------------------------------------------------------------- */
+
+/* By the kind of the provider. NULL: it has no plugin. */
+static const struct plugin_ops *ops_of(const struct provider *provider)
+{
+    static const struct plugin_ops *const all[] = {
+        [PROVIDER_KMS_V2] = &plugin_v2_ops,
+        [PROVIDER_KMS_V1] = &plugin_v1_ops,
+    };
+
+    return provider->kind < ARRAY_LEN(all) ? all[provider->kind] : NULL;
+}
 
 enum err plugin_init(struct plugin *p, struct loop *loop, const struct kms_plugin_opts *o)
 {
@@ -474,8 +312,10 @@ enum err plugin_init(struct plugin *p, struct loop *loop, const struct kms_plugi
     *p = (struct plugin){
         .loop = loop,
         .provider = o->provider,
+        .ops = ops_of(o->provider),
         .timeout_ms = o->timeout_ms == 0 ? PLUGIN_TIMEOUT_MS : o->timeout_ms,
     };
+    CHECK(p->ops != NULL);
     snprintf(p->socket_path, sizeof p->socket_path, "%.107s", url.host);
     p->has_judged_socket = socket_path_warn(p->provider->name, p->socket_path, false);
     lifecycle_init(&p->life, o->provider->name);

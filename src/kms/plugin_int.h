@@ -6,6 +6,7 @@
 #define KMS_PLUGIN_INT_H
 
 #include "client/client.h"
+#include "kms/codec_int.h"
 #include "kms/lifecycle_int.h"
 #include "kms/manager.h"
 
@@ -15,6 +16,7 @@
 struct plugin {
     struct loop *loop;
     const struct provider *provider;
+    const struct plugin_ops *ops; /* of its version of the KMS API */
     uint64_t timeout_ms;
     char socket_path[PLUGIN_SOCKET_MAX];
     bool has_judged_socket; /* it was there when warnings about it were given */
@@ -45,8 +47,8 @@ MUST_CHECK enum err plugin_endpoint_parse(const char *endpoint, struct net_url *
 MUST_CHECK enum err plugin_init(struct plugin *p, struct loop *loop,
                                 const struct kms_plugin_opts *o);
 void plugin_fini(struct plugin *p);
-/* Begins a check now, unless one is on its way. With KMS v1 one follows only when it failed or is
- * asked for. */
+/* Begins a check now, unless one is on its way. Where ops->is_polled is false one follows only when
+ * it failed or is asked for. */
 void plugin_check(struct plugin *p);
 
 /* No more polls: the write DEK stays until it expires. Unwraps go on, and the connection is only
@@ -62,10 +64,10 @@ enum plugin_verdict {
 
 struct plugin_answer {
     enum plugin_verdict verdict;
-    enum err err;         /* not PLUGIN_UNWRAPPED */
-    struct bytes secret;  /* PLUGIN_UNWRAPPED; borrowed, wiped afterwards */
-    struct bytes wrapped; /* of plugin_wrap: the same, wrapped */
-    char why[256];        /* the others */
+    enum err err;        /* not PLUGIN_UNWRAPPED */
+    struct bytes secret; /* PLUGIN_UNWRAPPED; borrowed, wiped afterwards */
+    struct dek_id id;    /* of plugin_wrap: what names it; borrowed, too */
+    char why[256];       /* the others */
 };
 
 /* One Decrypt call, or one Encrypt call for plugin_wrap; embedded in its owner. */
@@ -81,17 +83,43 @@ struct plugin_unwrap {
  * ERR_RANDOM, ERR_KMS_ERROR (the id cannot be said in a request). */
 MUST_CHECK enum err plugin_unwrap(struct plugin *p, const struct dek_id *id, uint64_t max_ms,
                                   struct plugin_unwrap *u);
-/* KMS v1: makes a DEK of 32 bytes for one value and has it wrapped. Within the same times; errors:
- * ERR_NOMEM, ERR_RANDOM. */
+/* For a provider with a DEK for each value: makes one of 32 bytes and has it wrapped. Within the
+ * same times; errors: ERR_NOMEM, ERR_RANDOM. */
 MUST_CHECK enum err plugin_wrap(struct plugin *p, uint64_t max_ms, struct plugin_unwrap *u);
 /* on_done will not be called any more. */
 void plugin_unwrap_cancel(struct plugin_unwrap *u);
 
-/* --- between plugin.c and plugin_v1.c --- */
+/* So many DEKs, of at most max, are kept now: sets the metric. */
+void plugin_note_cache(const struct plugin *p, size_t count, size_t max);
+
+/* --- between plugin.c and the files of the versions: plugin_v2.c, plugin_v1.c --- */
 
 #define PLUGIN_SECRET_LEN 32u
 
-void plugin_v1_check(struct plugin *p);
+/* What a decoded answer of Decrypt is kept in. */
+union plugin_secret {
+    struct codec_secret v2;
+    struct codec_v1_answer v1;
+};
+
+/* What the versions of the KMS API differ in. */
+struct plugin_ops {
+    bool is_polled;     /* each check is followed by the next one, not only a bad one */
+    bool has_latencies; /* kube-apiserver measures its calls */
+    /* Begins a check, which ends with plugin_end_check, maybe at once. */
+    void (*check)(struct plugin *p);
+    const char *decrypt; /* the method */
+    enum err (*decrypt_write)(const struct dek_id *id, struct codec_request *req);
+    /* *out borrows from room. decrypt_fini is due in any case, and wipes. */
+    enum err (*decrypt_read)(struct bytes body, union plugin_secret *room, struct bytes *out);
+    void (*decrypt_fini)(union plugin_secret *room);
+    /* plugin_wrap; NULL: there is no DEK for each value. */
+    enum err (*wrap)(struct plugin *p, uint64_t timeout_ms, struct plugin_unwrap *u);
+    void (*note_cache)(const struct plugin *p, size_t count, size_t max);
+};
+
+extern const struct plugin_ops plugin_v2_ops, plugin_v1_ops;
+
 /* The life cycle has the result: tells the log and the manager, and sets the next poll. */
 void plugin_end_check(struct plugin *p, bool has_changed);
 struct lifecycle_time plugin_time(const struct plugin *p);
@@ -104,6 +132,9 @@ MUST_CHECK enum err plugin_make_secret(struct plugin *p, uint8_t **out);
 enum grpc_status plugin_call_status(const struct client_answer *a);
 /* The error of a failed call, in Go's words. Returns out. */
 const char *plugin_call_text(const struct client_answer *a, char *out, size_t cap);
+/* The metric of a call's latency. */
+void plugin_note_call(const struct plugin *p, const char *method, uint64_t began_ns,
+                      const struct client_answer *a);
 enum plugin_verdict plugin_judge(const struct client_answer *a);
 
 #endif

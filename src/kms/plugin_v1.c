@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "base/metrics.h"
+#include "base/registry.h"
 #include "base/secret.h"
 #include "kms/codec_int.h"
 #include "kms/exposure_int.h"
@@ -165,7 +166,7 @@ static void on_version(void *arg, const struct client_answer *a)
     ask_encrypt(p);
 }
 
-void plugin_v1_check(struct plugin *p)
+static void check(struct plugin *p)
 {
     struct codec_request req;
     enum err e;
@@ -194,7 +195,7 @@ static void on_wrapped(void *arg, const struct client_answer *a)
     if (out.verdict == PLUGIN_UNWRAPPED) {
         out.err = codec_v1_wrapped_read(a->body, &wrapped);
         out.secret = bytes_of(u->secret, PLUGIN_SECRET_LEN);
-        out.wrapped = wrapped.value;
+        out.id = (struct dek_id){.type = DEK_KMS_V1_KEY, .wrapped = wrapped.value};
         if (out.err != ERR_OK) {
             out.verdict = out.err == ERR_NOMEM ? PLUGIN_FAILED : PLUGIN_REFUSES;
             snprintf(out.why, sizeof out.why, "malformed answer");
@@ -211,9 +212,8 @@ static void on_wrapped(void *arg, const struct client_answer *a)
     codec_v1_answer_fini(&wrapped);
 }
 
-enum err plugin_wrap(struct plugin *p, uint64_t max_ms, struct plugin_unwrap *u)
+static enum err wrap(struct plugin *p, uint64_t timeout_ms, struct plugin_unwrap *u)
 {
-    uint64_t timeout_ms = max_ms < p->timeout_ms ? max_ms : p->timeout_ms;
     struct codec_request req;
     enum err e;
 
@@ -228,3 +228,39 @@ enum err plugin_wrap(struct plugin *p, uint64_t max_ms, struct plugin_unwrap *u)
     }
     return e; /* the secret goes with u: plugin_unwrap_cancel */
 }
+
+/* --- unwrapping ------------------------------------------------------------------------------- */
+
+static enum err decrypt_write(const struct dek_id *id, struct codec_request *req)
+{
+    return codec_v1_decrypt_write(id->wrapped, req);
+}
+
+static enum err decrypt_read(struct bytes body, union plugin_secret *room, struct bytes *out)
+{
+    enum err e = codec_v1_secret_read(body, &room->v1);
+
+    *out = room->v1.value;
+    return e;
+}
+
+static void decrypt_fini(union plugin_secret *room)
+{
+    codec_v1_answer_fini(&room->v1);
+}
+
+static void note_cache(const struct plugin *p, size_t count, size_t max)
+{
+    (void)p;
+    registry_set(REGISTRY_V1_FILL, NO_LABELS, (double)count / (double)max);
+}
+
+const struct plugin_ops plugin_v1_ops = {
+    .check = check,
+    .decrypt = SERVICE "Decrypt",
+    .decrypt_write = decrypt_write,
+    .decrypt_read = decrypt_read,
+    .decrypt_fini = decrypt_fini,
+    .wrap = wrap,
+    .note_cache = note_cache,
+};

@@ -146,9 +146,8 @@ static void wrap_refused(struct unwrap *w, enum err err, const char *why)
 
 static void take_wrapped(struct unwrap *w, const struct plugin_answer *a)
 {
-    const struct dek_id id = {.type = DEK_KMS_V1_KEY, .wrapped = a->wrapped};
     struct dek *dek = NULL;
-    enum err e = make_dek(w->owner, &id, a->secret, &dek);
+    enum err e = make_dek(w->owner, &a->id, a->secret, &dek);
 
     if (e == ERR_DEK_SOURCE_TOO_LONG) {
         wrap_refused(w, ERR_NO_WRITE_KEY, "the wrapped DEK is too long");
@@ -251,14 +250,14 @@ static void start(struct unwrap *w, uint64_t now)
         finish(w, e, NULL, 0);
 }
 
-/* KMS v1 is not polled, nor is a plugin that rests: whoever waits for one that was never reached
+/* A plugin may be one that is not polled, or may rest: whoever waits for one that was never reached
  * has it checked. */
 static void check_if_waited_for(struct unwraps *u, uint64_t now)
 {
     struct plugin *p = u->plugin;
 
-    if ((p->provider->kind == PROVIDER_KMS_V1 || p->is_resting) && !p->life.has_state &&
-        !list_is_empty(&u->parked) && now >= p->life.ended_ms + RECHECK_MS)
+    if ((!p->ops->is_polled || p->is_resting) && !p->life.has_state && !list_is_empty(&u->parked) &&
+        now >= p->life.ended_ms + RECHECK_MS)
         plugin_check(p);
 }
 
@@ -283,15 +282,13 @@ static void on_tick(struct loop_timer *t)
     struct unwraps *u = CONTAINER_OF(t, struct unwraps, tick);
     uint64_t now = loop_now_ms(u->loop);
 
-    LIST_FOREACH(it, &u->queued)
-    {
+    LIST_FOREACH(it, &u->queued) {
         struct unwrap *w = LIST_ENTRY(it, struct unwrap, node);
 
         if (w->deadline_ms <= now)
             give_up(w);
     }
-    LIST_FOREACH(it, &u->parked)
-    {
+    LIST_FOREACH(it, &u->parked) {
         struct unwrap *w = LIST_ENTRY(it, struct unwrap, node);
 
         if (w->deadline_ms <= now)
@@ -317,8 +314,7 @@ static struct unwrap *find(const struct unwraps *u, const uint8_t *digest)
 {
     struct list *bucket = bucket_of(u, digest);
 
-    LIST_FOREACH(it, bucket)
-    {
+    LIST_FOREACH(it, bucket) {
         struct unwrap *w = LIST_ENTRY(it, struct unwrap, bucket);
 
         if (memcmp(first_ask(w)->digest, digest, DEK_DIGEST_LEN) == 0)
@@ -351,8 +347,7 @@ static void join(struct unwrap *w, struct kms_ask *ask)
 {
     if (ask->deadline_ms > w->deadline_ms)
         w->deadline_ms = ask->deadline_ms;
-    LIST_FOREACH(it, &w->asks)
-    {
+    LIST_FOREACH(it, &w->asks) {
         if (LIST_ENTRY(it, struct kms_ask, mail.node)->ring == ask->ring) {
             kms__ask_free(ask);
             return;
@@ -427,13 +422,10 @@ void unwraps_confirm(struct unwraps *u, const uint8_t digest[static DEK_DIGEST_L
 {
     const struct dek_cache *c = &u->confirmed;
 
-    if (c->max == 0) /* KMS v1 with its cache off */
+    if (c->max == 0) /* the configuration has it off */
         return;
     dek_cache_put(&u->confirmed, digest, dek, ERR_OK, loop_now_ms(u->loop) + DEK_CACHE_TTL_MS);
-    if (u->plugin->provider->kind == PROVIDER_KMS_V1)
-        registry_set(REGISTRY_V1_FILL, NO_LABELS, (double)c->count / (double)c->max);
-    else
-        registry_set(REGISTRY_DEK_SOURCES, LABELS(u->plugin->provider->name), (double)c->count);
+    plugin_note_cache(u->plugin, c->count, c->max);
 }
 
 void unwraps_make_room(struct unwraps *u)
@@ -449,8 +441,7 @@ void unwraps_on_state(struct unwraps *u)
     /* Without a digest it is only not kept for the time after the next rotation. */
     if (dek != NULL && dek_id_digest(&dek->id, digest) == ERR_OK)
         unwraps_confirm(u, digest, dek);
-    LIST_FOREACH(it, &u->parked)
-    {
+    LIST_FOREACH(it, &u->parked) {
         struct unwrap *w = LIST_ENTRY(it, struct unwrap, node);
 
         if (w->again_ms == 0)
@@ -461,8 +452,7 @@ void unwraps_on_state(struct unwraps *u)
 
 enum err unwraps_init(struct unwraps *u, struct loop *loop, struct plugin *plugin)
 {
-    const struct provider *provider = plugin->provider;
-    size_t cache_max = provider->kind == PROVIDER_KMS_V1 ? provider->cache_size : UNWRAP_CACHE_MAX;
+    size_t cache_max = provider_cache_size(plugin->provider, UNWRAP_CACHE_MAX);
 
     *u = (struct unwraps){.loop = loop, .plugin = plugin};
     list_init(&u->queued);

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Reading: the file is opened and judged (owner, mode, kind), read into memory that is wiped, and
+ * parsed line by line; a problem names the line, never what is in it. Writing: only a new file. */
 #include "localkms/keyfile.h"
 
 #include <errno.h>
@@ -36,14 +38,14 @@ void kek_id(const uint8_t key[static KEK_LEN], char out[static KEK_ID_LEN + 1])
 
 /* --- text ------------------------------------------------------------------------------------- */
 
-/* All ones when low <= c <= high, else zero: without branches, since the letter is a piece of a
- * key. */
+/* All ones when low <= c <= high, else zero. No branch, for the letter is a piece of a key and a
+ * branch would show in the time. */
 static int in_range(int c, int low, int high)
 {
     return -(((low - 1 - c) & (c - high - 1)) >> 8 & 1);
 }
 
-/* -1 for what is no base64 letter. */
+/* The six bits that a letter stands for, -1 for what is no base64 letter. */
 static int base64_value(uint8_t c)
 {
     return -1 + (in_range(c, 'A', 'Z') & (c - 'A' + 1)) + (in_range(c, 'a', 'z') & (c - 'a' + 27)) +

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* etcd-envelope-local-kms: a Kubernetes KMS v2 plugin whose keys lie in a file.
- * SIGHUP reads the file anew (a bad one changes nothing), SIGTERM and SIGINT end with status 0. */
+ *   1. flags; with --generate-key it writes a key file and ends;
+ *   2. the key file is loaded, the socket opened, and calls are served (server.c);
+ *   3. SIGHUP reads the file again; SIGTERM and SIGINT end with status 0.
+ * Failure modes: at the start each problem ends the program with a reason; a bad file at SIGHUP is
+ * logged, and the old keys stay in use. */
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -38,7 +42,8 @@ static const char usage[] =
     "  --version             print the version, then end\n"
     "  --help                print this text, then end\n"
     "\n"
-    "To rotate: put a new key in front of the others and send SIGHUP. The old key is\n"
+    "To rotate: put a new key in front of the others and send SIGHUP. etcd-envelope\n"
+    "seals with it within a minute. The old key is\n"
     "needed as long as a value is stored that it wraps: values change over when they\n"
     "are written anew.\n"
     "Signals: SIGHUP reads the key file anew, SIGTERM and SIGINT end the program.\n"
@@ -156,10 +161,10 @@ static void parse_listen(const char *text, struct net_url *url)
 {
     const char *why = "";
 
+    if (strncmp(text, "unix://", 7) != 0)
+        wrong_use("--listen: only unix:// URLs, not ", text);
     if (net_url_parse(text, url, &why) != ERR_OK)
         wrong_use("--listen: ", why);
-    if (!url->is_unix || url->is_tls)
-        wrong_use("--listen: only unix:// URLs, not ", text);
     /* As in the endpoint of an EncryptionConfiguration, "/@name" is abstract. */
     if (strncmp(url->host, "/@", 2) == 0)
         memmove(url->host, url->host + 1, strlen(url->host));

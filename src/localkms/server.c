@@ -3,8 +3,8 @@
  *   1. on_request judges method, path and content type and makes a struct rpc;
  *   2. on_data collects the message, at most SERVICE_REQUEST_MAX bytes;
  *   3. at the end of the request service_call answers, and response, message and trailers go out.
- * Failure modes: whatever is wrong is answered with a gRPC status in trailers alone, and what still
- * comes on the stream is dropped. Out of memory: the stream is reset. */
+ * Failure modes: a request that is wrong is answered with a gRPC status in trailers alone, and what
+ * still comes on its stream is dropped. Out of memory: the stream is reset. */
 #include "localkms/server.h"
 
 #include <stdio.h>
@@ -218,7 +218,7 @@ static void on_data(struct h2_stream *s, struct slice *data)
 {
     struct rpc *r = h2_stream_user(s);
 
-    h2_stream_credit(s, data->len); /* what we hold is bounded without it */
+    h2_stream_credit(s, data->len); /* at once: SERVICE_REQUEST_MAX bounds what we hold */
     if (r != NULL && !r->is_answered)
         collect(r, data);
     else
@@ -374,6 +374,6 @@ void kms_server_close(struct kms_server *s)
     s->is_closing = true;
     net_listener_close(s->listener);
     LIST_FOREACH(it, &s->connections)
-    h2_conn_close(LIST_ENTRY(it, struct connection, node)->h2, H2_NO_ERROR, GOODBYE_MS);
+        h2_conn_close(LIST_ENTRY(it, struct connection, node)->h2, H2_NO_ERROR, GOODBYE_MS);
     free_if_over(s);
 }

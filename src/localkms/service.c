@@ -72,7 +72,7 @@ void service_answer_fini(struct service_answer *a)
     a->body = NULL;
 }
 
-/* Of a peer's text only what may stand in a log line. */
+/* Keeps of the peer's text only what may stand in a log line. */
 static void take_uid(struct service_answer *out, const char *uid)
 {
     size_t n = 0;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Receives: DEK sources, wrapped ones. Gives: the other. Owns: nothing. Thread: any.
+/* Receives: DEK sources, plain or wrapped. Gives: them wrapped or plain. Owns: nothing. Thread:
+ * any.
  *
  * wrapped = 0x01 nonce(12, random) ciphertext tag(16): AES-256-GCM under the key encryption key,
- * with its id as additional data. A key wraps a few DEK sources a day, so 2^32 random nonces are
- * far away. */
+ * with its id as additional data. A key wraps a few DEK sources a day, far from the 2^32 messages
+ * that random nonces allow. */
 #ifndef LOCALKMS_WRAP_H
 #define LOCALKMS_WRAP_H
 

@@ -7,8 +7,8 @@
  *   5. check: the flush list again, for what the sockets made sendable
  *   6. close callbacks
  * The idle handle is active only while tasks or postponed flushes wait: then poll does not sleep.
- * Failure modes: none at run time; loop_fini with a handle that nobody closed is our bug (CHECK).
- */
+ * Failure modes: none at run time; a handle that nobody has closed by loop_fini is our bug
+ * (CHECK). */
 #include "loop/loop.h"
 
 #include <stdlib.h>
@@ -29,7 +29,7 @@ static void run_flushes(struct loop *l)
     l->is_flushing = false;
     list_splice(&l->flushes, &l->flushes_later);
     update_idle(l);
-    l->turn_ns = 0; /* last: what is looked at before the sleep is old behind it */
+    l->turn_ns = 0; /* reset last: a time cached before poll is stale after it */
 }
 
 static void on_prepare(uv_prepare_t *handle)
@@ -92,7 +92,7 @@ enum err loop_init(struct loop *l)
 static void drop_nodes(struct list *list)
 {
     LIST_FOREACH(it, list)
-    list_remove(it);
+        list_remove(it);
 }
 
 void loop_run(struct loop *l)
@@ -200,7 +200,7 @@ enum err loop_timer_start(struct loop *l, struct loop_timer *t, uint64_t ms)
         (void)uv_timer_init(&l->uv, t->uv);
         t->uv->data = t;
     }
-    /* uv counts from the start of the turn; before the first turn that may be long ago. */
+    /* uv counts from its cached time, which before the first turn may be long ago. */
     if (!l->is_running)
         uv_update_time(&l->uv);
     (void)uv_timer_start(t->uv, on_timer, ms, 0);

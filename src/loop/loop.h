@@ -25,7 +25,7 @@ struct loop {
     struct list flushes_later; /* ran in this pass and were asked for again: next pass */
     struct list tasks;
     uint64_t pass;
-    uint64_t turn_ns; /* 0: not looked at in this turn */
+    uint64_t turn_ns; /* loop_turn_ns; 0: the clock was not read in this turn */
     bool is_flushing;
     bool is_running;
     bool is_stopping;
@@ -41,21 +41,20 @@ void loop_stop(struct loop *l);
 void loop_fini(struct loop *l);
 /* Milliseconds on CLOCK_MONOTONIC, as of this turn. */
 uint64_t loop_now_ms(const struct loop *l);
-/* Nanoseconds on CLOCK_MONOTONIC at the first call of this turn: about when what is being worked on
- * arrived. One look at the clock costs as much as walking a small message. */
+/* Nanoseconds on CLOCK_MONOTONIC at the first call of this turn, so roughly when this turn's input
+ * arrived. Cached, because reading the clock costs as much as scanning a small message. */
 uint64_t loop_turn_ns(struct loop *l);
 /* Nanoseconds on CLOCK_MONOTONIC, now. */
 uint64_t loop_hrtime_ns(void);
 
 void loop_flush_init(struct loop_flush *f, void (*fn)(struct loop_flush *));
-/* Asks for one call of f->fn before the loop sleeps; asking again before it ran changes nothing.
- * What asks for itself while the list is being run gets its next call after the sockets had their
- * turn. */
+/* Asks for one call of f->fn before the loop sleeps; asking again before it ran changes nothing. An
+ * fn that asks again from inside itself runs next after the sockets had their turn. */
 void loop_flush_want(struct loop *l, struct loop_flush *f);
 void loop_flush_cancel(struct loop_flush *f);
 
-/* Work for the next turn of the loop: a lane that yielded. Same rules as a flush; a task that asks
- * for itself again runs in the turn after, so sockets are served in between. */
+/* Work for the next turn of the loop, such as a lane that yielded. Same rules as a flush: a task
+ * that asks again from inside itself runs in the turn after, and sockets are served in between. */
 struct loop_task {
     struct list node;
     void (*fn)(struct loop_task *self);
@@ -64,9 +63,9 @@ void loop_task_init(struct loop_task *t, void (*fn)(struct loop_task *));
 void loop_task_want(struct loop *l, struct loop_task *t);
 void loop_task_cancel(struct loop_task *t);
 
-/* A one-shot timer embedded in its owner. Freeing: uv needs a close callback, so the memory of a
- * started timer may go only after that callback. To keep owners simple the uv handle
- * is allocated apart: loop_timer_stop may be called any time and the owner freed at once. */
+/* A one-shot timer embedded in its owner. uv needs a handle's memory until the handle's close
+ * callback, so the handle is allocated apart: the owner may be freed right after
+ * loop_timer_fini. */
 struct loop_timer {
     uv_timer_t *uv; /* NULL until first used */
     void (*fn)(struct loop_timer *self);
@@ -77,8 +76,7 @@ MUST_CHECK enum err loop_timer_start(struct loop *l, struct loop_timer *t, uint6
 bool loop_timer_is_active(const struct loop_timer *t);
 /* Stops for now; keeps the handle. */
 void loop_timer_stop(struct loop_timer *t);
-/* Stops and gives the handle back; the owner may be freed at once. Safe on a never started timer.
- */
+/* Stops and gives the handle back; the owner may be freed at once. Safe on one never started. */
 void loop_timer_fini(struct loop_timer *t);
 
 #endif

@@ -13,8 +13,8 @@
 /* Embedded first in every message type. */
 struct mail {
     struct list node;
-    /* Runs on the receiver's thread and takes the mail (frees it). delivered is false when the
-     * mailbox closes before: then free only. */
+    /* Runs on the receiver's thread and frees the mail. delivered is false when the mailbox was
+     * closed first: then it only frees. */
     void (*deliver)(struct mail *self, bool delivered);
 };
 
@@ -27,8 +27,8 @@ struct mailbox {
 };
 
 MUST_CHECK enum err mailbox_init(struct mailbox *mb, struct loop *loop);
-/* Any thread. Takes m. After close the mail is freed at once (deliver with false, caller's thread).
- */
+/* Any thread. Takes m. After close, deliver is called at once with false, on the caller's
+ * thread. */
 void mailbox_post(struct mailbox *mb, struct mail *m);
 /* Loop's thread: no deliveries any more; what is queued is freed. mb's memory lives on until
  * loop_run has returned. Closing again changes nothing. */

@@ -6,9 +6,11 @@
  *   2. an event of such an entry starts the short timer, which lets several steps become one;
  *   3. the short timer resolves all names again, with fresh handles, and calls fn.
  * The long timer does the same, for file systems without events.
- * Failure modes: a missing entry ends the way there, and its directory tells when it comes; no
- * handle for a directory (not readable, no watches left) or more links than the kernel follows:
- * left to the long timer; no memory for new handles: the old ones stay until the next event. */
+ * Failure modes:
+ *  - an entry is missing: resolving ends there, and its directory's handle reports when it appears;
+ *  - a directory gets no handle (not readable, no watches left), or there are more symlinks than
+ *    the kernel follows: left to the long timer;
+ *  - no memory for new handles: the old ones stay until the next event. */
 #include "loop/watch.h"
 
 #include <limits.h>
@@ -60,7 +62,7 @@ static void on_event(uv_fs_event_t *handle, const char *name, int events, int st
     if (w == NULL || loop_timer_is_active(&w->settle))
         return;
     if (status == 0 && n->name != NULL && name != NULL && strcmp(name, n->name) != 0)
-        return; /* a neighbour */
+        return; /* another file of the same directory */
     if (loop_timer_start(w->loop, &w->settle, SETTLE_MS) != ERR_OK)
         w->fn(w->arg);
 }
@@ -153,7 +155,7 @@ static bool follow(struct walk *k, const char *path)
     return true;
 }
 
-/* One component further. False: the way ends here. */
+/* Moves one component on. False: the name cannot be resolved any further. */
 static bool step(struct walk *k, const char *name)
 {
     char path[PATH_MAX];
@@ -197,8 +199,8 @@ static enum err resolve(struct loop_watch *w, const char *path)
     return add_entry(w, k.dir, NULL);
 }
 
-/* New handles for all names, the old ones closed behind them: of a directory that was deleted and
- * made again the kernel has forgotten the watch. */
+/* Makes new handles for all names, then closes the old ones: the kernel drops the watch of a
+ * directory that was deleted, also when it was made again. */
 static enum err resolve_all(struct loop_watch *w)
 {
     struct watch_entry *old = w->entries, *fresh;
@@ -239,7 +241,7 @@ static void on_interval(struct loop_timer *t)
 
 /* --- life ------------------------------------------------------------------------------------ */
 
-/* The working directory is that of now. */
+/* Relative to the working directory as it is now: it may change later. */
 static char *absolute(const char *path)
 {
     char *cwd, *out = NULL;

@@ -51,7 +51,8 @@ static enum err parse_unix(const char *rest, struct net_url *out, const char **w
     for (const char *p = rest; *p != '\0'; p++)
         if ((unsigned char)*p <= ' ' || *p == 0x7f)
             return refuse(why, "white space or control byte in the socket path");
-    /* Go's URL parser would cut or decode at these: refuse what two readers read differently. */
+    /* Go's URL parser would cut or decode here: refused, as two readers would understand it
+     * differently. */
     if (strpbrk(rest, "?#%") != NULL)
         return refuse(why, "query, fragment or percent-encoding in the socket path");
     memcpy(out->host, rest, n + 1);

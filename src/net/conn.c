@@ -3,16 +3,19 @@
  *   1. accepted: handshake from the loop's next turn on; dialled: dial.c first;
  *   2. on_open, then on_read with slices of one slab that is filled up read by read; what the owner
  *      queued leaves at net_conn_flush, the rest when poll says writable;
- *   3. the peer's end: on_eof. Ours: net_conn_close, at once or after a linger that writes the
- * queue, shuts our side down and discards what still comes, because closing a socket with unread
- *      bytes sends RST and that destroys what the peer has not read yet (RFC 1122
- * section 4.2.2.13);
+ *   3. the peer ends: on_eof. We end: net_conn_close, at once or after a linger, which writes the
+ *      queue, shuts our side down and discards what still comes, because closing a socket with
+ *      unread bytes sends RST and that destroys what the peer has not read yet (RFC 1122
+ *      section 4.2.2.13);
  *   4. the descriptor is closed at once, on_closed comes from a task, then the memory is freed.
- * A turn reads at most READS_PER_TURN times; poll is level-triggered and fires again. What poll
- * cannot see (bytes inside OpenSSL, bytes put back by net_conn_unread) goes on by the task. Failure
- * modes: a failed write does not hide what the peer sent before: the rest is read first, then
- * on_eof comes. A failure before on_open is on_eof too. An idle connection holds neither a slab nor
- * OpenSSL's record buffers: the trim gives them back. */
+ *
+ * conn_io.c moves the bytes.
+ *
+ * Failure modes:
+ *  - a write fails: what the peer sent before is read first, then on_eof comes;
+ *  - a failure before on_open: on_eof, too;
+ *  - memory runs out in the middle of a write: the connection fails, for a stream with a hole must
+ *    not go on. */
 #include "net/conn.h"
 
 #include <arpa/inet.h>
@@ -25,10 +28,6 @@
 #include <unistd.h>
 
 #include "net/net_int.h"
-
-#define READS_PER_TURN 4
-#define READ_ROOM_MIN 4096u /* less than this left in a slab: take a new one */
-#define TRIM_MS 250
 
 static void conn_set_state(struct net_conn *c, enum net__state to)
 {
@@ -104,12 +103,12 @@ void net__conn_watch(struct net_conn *c, int events)
     c->events = events;
 }
 
-static bool can_read(const struct net_conn *c)
+bool net__conn_can_read(const struct net_conn *c)
 {
     return c->state == NET__OPEN && c->is_reading && !c->is_eof;
 }
 
-static void update_events(struct net_conn *c)
+void net__conn_update_events(struct net_conn *c)
 {
     int events = c->is_blocked ? c->write_wants : 0;
 
@@ -118,7 +117,7 @@ static void update_events(struct net_conn *c)
         events = c->read_wants;
         break;
     case NET__OPEN:
-        if (can_read(c))
+        if (net__conn_can_read(c))
             events |= c->read_wants;
         break;
     case NET__LINGER:
@@ -132,7 +131,7 @@ static void update_events(struct net_conn *c)
     net__conn_watch(c, events);
 }
 
-static int wants_of(enum net__io_result r)
+int net__conn_wants_of(enum net__io_result r)
 {
     return r == NET__IO_WANT_WRITE ? UV_WRITABLE : UV_READABLE;
 }
@@ -158,18 +157,18 @@ static void conn_finish(struct net_conn *c)
     loop_task_want(c->loop, &c->task);
 }
 
-static void give_eof(struct net_conn *c, enum err why)
+void net__conn_give_eof(struct net_conn *c, enum err why)
 {
     c->is_eof = true;
     if (c->in != NULL)
         slab_drop(c->in);
     c->in = NULL;
     chain_clear(&c->unread);
-    if (why != ERR_CLOSED) { /* nothing can be written either */
+    if (why != ERR_CLOSED) { /* then nothing can be written either */
         c->is_blocked = false;
         chain_clear(&c->out);
     }
-    update_events(c);
+    net__conn_update_events(c);
     c->ops->on_eof(c, why);
 }
 
@@ -181,213 +180,7 @@ void net__conn_dead(struct net_conn *c)
     loop_timer_stop(&c->timer);
     net__dial_free(c);
     net__conn_detach(c);
-    give_eof(c, c->fail);
-}
-
-/* --- reading --- */
-
-/* Starts the clock that takes the idle connection's buffers away. */
-static void arm_trim(struct net_conn *c)
-{
-    c->is_busy = true;
-    if (c->state != NET__OPEN || loop_timer_is_active(&c->timer))
-        return;
-    if (c->in == NULL && c->ssl == NULL)
-        return;
-    if (loop_timer_start(c->loop, &c->timer, TRIM_MS) == ERR_OK || c->in == NULL)
-        return;
-    slab_drop(c->in);
-    c->in = NULL;
-}
-
-static void trim(struct net_conn *c)
-{
-    bool is_held = false;
-
-    if (!c->is_busy) {
-        if (c->in != NULL && c->in->refs == 1) {
-            slab_drop(c->in);
-            c->in = NULL;
-        }
-        is_held = c->in != NULL;
-        if (c->ssl != NULL)
-            (void)SSL_free_buffers(c->ssl); /* refuses while they hold bytes */
-    }
-    /* The handle exists, so the start cannot fail. */
-    if ((c->is_busy || is_held) && loop_timer_start(c->loop, &c->timer, TRIM_MS) != ERR_OK)
-        return;
-    c->is_busy = false;
-}
-
-static bool reserve_in(struct net_conn *c)
-{
-    if (c->in != NULL && c->in->cap - c->in->fill >= READ_ROOM_MIN)
-        return true;
-    if (c->in != NULL)
-        slab_drop(c->in);
-    c->in = slab_new(c->pool, LIMIT_SLAB_SIZE, c->slab_flags);
-    if (c->in == NULL)
-        net__conn_set_fail(c, ERR_NOMEM, "out of memory");
-    return c->in != NULL;
-}
-
-static void give_bytes(struct net_conn *c, struct slice *s)
-{
-    c->ops->on_read(c, s);
-    slice_drop(s);
-}
-
-/* Fills the slab as far as one readiness goes and hands it out. OK: there may be more. */
-static enum net__io_result read_some(struct net_conn *c)
-{
-    enum net__io_result r;
-    size_t room, total = 0, n = 0;
-    struct slice s;
-
-    if (!reserve_in(c))
-        return NET__IO_FAIL;
-    room = c->in->cap - c->in->fill;
-    do {
-        r = c->io->read(c, c->in->data + c->in->fill + total, room - total, &n);
-        if (r == NET__IO_OK)
-            total += n;
-    } while (r == NET__IO_OK && total < room && c->io->has_pending(c));
-    c->read_wants = wants_of(r);
-    if (total == 0)
-        return r;
-    s = (struct slice){c->in, c->in->fill, (uint32_t)total};
-    c->in->fill += (uint32_t)total;
-    slab_ref(c->in);
-    give_bytes(c, &s);
-    /* Less than there was room for: drained, most likely. Poll tells if not. */
-    return r == NET__IO_OK && total < room ? NET__IO_WANT_READ : r;
-}
-
-static enum net__io_result give_unread(struct net_conn *c)
-{
-    struct slice head = *chain_at(&c->unread, 0);
-    struct slice s = slice_sub(head, 0, head.len < LIMIT_SLAB_SIZE ? head.len : LIMIT_SLAB_SIZE);
-
-    chain_consume(&c->unread, s.len);
-    give_bytes(c, &s);
-    return NET__IO_OK;
-}
-
-static bool has_hidden_bytes(const struct net_conn *c)
-{
-    return c->unread.len > 0 || c->io->has_pending(c);
-}
-
-static void read_turn(struct net_conn *c)
-{
-    enum net__io_result r = NET__IO_OK;
-
-    for (int i = 0; i < READS_PER_TURN && r == NET__IO_OK && can_read(c); i++)
-        r = c->unread.len > 0 ? give_unread(c) : read_some(c);
-    if (c->state != NET__OPEN || c->is_eof)
-        return;
-    if (r == NET__IO_EOF)
-        c->is_peer_done = true;
-    if (r == NET__IO_EOF && c->fail == ERR_OK) {
-        give_eof(c, ERR_CLOSED);
-        return;
-    }
-    /* After a failed write everything that the peer sent before is read first, if it is wanted. */
-    if (c->fail != ERR_OK && !(r == NET__IO_OK && can_read(c))) {
-        give_eof(c, c->fail);
-        return;
-    }
-    if (r == NET__IO_OK && can_read(c) && (has_hidden_bytes(c) || c->fail != ERR_OK))
-        loop_task_want(c->loop, &c->task);
-    if (c->in != NULL && c->in->refs == 1) {
-        slab_drop(c->in);
-        c->in = NULL;
-    }
-    arm_trim(c);
-    update_events(c);
-}
-
-/* --- writing --- */
-
-static bool can_write(const struct net_conn *c)
-{
-    return (c->state == NET__OPEN || c->state == NET__LINGER) && c->fail == ERR_OK &&
-           !c->is_blocked;
-}
-
-/* Writes what the socket takes; returns how much that was. */
-static size_t write_some(struct net_conn *c)
-{
-    enum net__io_result r = NET__IO_OK;
-    size_t total = 0;
-
-    while (c->out.len > 0 && r == NET__IO_OK) {
-        size_t n = 0;
-
-        r = c->io->write(c, &n);
-        chain_consume(&c->out, n);
-        total += n;
-    }
-    if (r == NET__IO_WANT_READ || r == NET__IO_WANT_WRITE) {
-        c->is_blocked = c->out.len > 0;
-        c->write_wants = wants_of(r);
-    } else if (r != NET__IO_OK) {
-        if (c->fail == ERR_OK) /* the peer's close_notify ended writing too */
-            net__conn_set_fail(c, ERR_TLS, "write: closed by the peer");
-        chain_clear(&c->out);
-        loop_task_want(c->loop, &c->task); /* tells the owner, from the loop */
-    }
-    return total;
-}
-
-void net_conn_flush(struct net_conn *c)
-{
-    size_t total;
-
-    if (!can_write(c) || c->is_flushing || c->out.len == 0)
-        return;
-    c->is_flushing = true;
-    total = write_some(c);
-    arm_trim(c);
-    update_events(c);
-    if (total > 0 && c->ops->on_wrote != NULL)
-        c->ops->on_wrote(c, total);
-    if (c->state == NET__OPEN && c->is_over && c->out.len < LIMIT_CONN_OUT / 2) {
-        c->is_over = false;
-        if (c->ops->on_writable != NULL && c->fail == ERR_OK && !c->is_eof)
-            c->ops->on_writable(c);
-    }
-    c->is_flushing = false;
-    /* The callbacks may have queued more; they must not make this call endless. */
-    if (can_write(c) && c->out.len > 0)
-        loop_task_want(c->loop, &c->task);
-}
-
-/* Memory ran out in the middle of a chain: a stream with a hole must not go on. */
-static void lose_bytes(struct net_conn *c)
-{
-    net__conn_set_fail(c, ERR_NOMEM, "out of memory");
-    c->is_lost = true;
-    chain_clear(&c->out);
-    loop_task_want(c->loop, &c->task);
-}
-
-enum err net_conn_write(struct net_conn *c, struct chain *out)
-{
-    bool is_dead = c->state == NET__DEAD || c->state > NET__OPEN || c->fail != ERR_OK;
-    enum err e = is_dead ? ERR_CLOSED : chain_append(&c->out, out);
-
-    chain_clear(out);
-    if (e == ERR_NOMEM)
-        lose_bytes(c);
-    if (c->out.len > LIMIT_CONN_OUT)
-        c->is_over = true;
-    return e;
-}
-
-size_t net_conn_queued(const struct net_conn *c)
-{
-    return c->out.len;
+    net__conn_give_eof(c, c->fail);
 }
 
 /* --- opening --- */
@@ -403,10 +196,10 @@ static void conn_open(struct net_conn *c)
     if (c->state != NET__OPEN)
         return;
     /* The last read of the handshake may have brought the first bytes. */
-    if (can_read(c) && has_hidden_bytes(c))
+    if (net__conn_can_read(c) && net__conn_has_hidden_bytes(c))
         loop_task_want(c->loop, &c->task);
-    arm_trim(c);
-    update_events(c);
+    net__conn_arm_trim(c);
+    net__conn_update_events(c);
 }
 
 static void handshake_step(struct net_conn *c)
@@ -418,8 +211,8 @@ static void handshake_step(struct net_conn *c)
     } else if (r == NET__IO_FAIL) {
         net__conn_dead(c);
     } else {
-        c->read_wants = wants_of(r);
-        update_events(c);
+        c->read_wants = net__conn_wants_of(r);
+        net__conn_update_events(c);
     }
 }
 
@@ -440,13 +233,14 @@ void net__conn_connected(struct net_conn *c)
 
 /* --- lingering --- */
 
-/* Reads and forgets. TLS too: what the records hold does not matter any more. */
+/* Reads and forgets. Of a TLS connection, too, straight from the descriptor: nobody wants to know
+ * any more what the records hold. */
 static void discard_input(struct net_conn *c)
 {
     uint8_t buf[16 * 1024];
     ssize_t n = 1;
 
-    for (int i = 0; i < READS_PER_TURN && n > 0; i++) {
+    for (int i = 0; i < NET__READS_PER_TURN && n > 0; i++) {
         do {
             n = recv(c->fd, buf, sizeof buf, 0);
         } while (n < 0 && errno == EINTR);
@@ -466,7 +260,7 @@ static void linger_step(struct net_conn *c)
         r = c->io->shutdown(c);
         if (r == NET__IO_WANT_READ || r == NET__IO_WANT_WRITE) {
             c->is_blocked = true;
-            c->write_wants = wants_of(r);
+            c->write_wants = net__conn_wants_of(r);
         } else {
             (void)shutdown(c->fd, SHUT_WR);
             conn_set_state(c, NET__DRAIN);
@@ -477,7 +271,7 @@ static void linger_step(struct net_conn *c)
     if (c->fail != ERR_OK || (c->state == NET__DRAIN && c->is_peer_done))
         conn_finish(c);
     else
-        update_events(c);
+        net__conn_update_events(c);
 }
 
 void net_conn_close(struct net_conn *c, uint64_t linger_ms)
@@ -489,7 +283,7 @@ void net_conn_close(struct net_conn *c, uint64_t linger_ms)
     if (is_whole && linger_ms > 0 && loop_timer_start(c->loop, &c->timer, linger_ms) == ERR_OK) {
         conn_set_state(c, NET__LINGER);
         chain_clear(&c->unread);
-        update_events(c);
+        net__conn_update_events(c);
         loop_task_want(c->loop, &c->task);
         return;
     }
@@ -505,7 +299,7 @@ static void on_poll(uv_poll_t *handle, int status, int events)
 {
     struct net_conn *c = handle->data;
 
-    if (status < 0) { /* uv has stopped it; the calls that we make now find out why */
+    if (status < 0) { /* uv stopped the handle; the read or write that follows finds out why */
         c->events = 0;
         events = UV_READABLE | UV_WRITABLE;
     }
@@ -521,9 +315,9 @@ static void on_poll(uv_poll_t *handle, int status, int events)
     case NET__OPEN:
         net_conn_flush(c);
         if ((events & c->read_wants) != 0 || c->fail != ERR_OK)
-            read_turn(c);
+            net__conn_read_turn(c);
         else
-            update_events(c);
+            net__conn_update_events(c);
         break;
     case NET__LINGER:
     case NET__DRAIN:
@@ -550,9 +344,9 @@ static void on_task(struct loop_task *task)
         break;
     case NET__OPEN:
         net_conn_flush(c);
-        /* What poll can see waits for poll. */
-        if (c->state == NET__OPEN && (c->fail != ERR_OK || has_hidden_bytes(c)))
-            read_turn(c);
+        /* Only what poll cannot see is read here; the rest waits for poll. */
+        if (c->state == NET__OPEN && (c->fail != ERR_OK || net__conn_has_hidden_bytes(c)))
+            net__conn_read_turn(c);
         break;
     case NET__LINGER:
     case NET__DRAIN:
@@ -580,7 +374,7 @@ static void on_timer(struct loop_timer *timer)
         net__conn_dead(c);
         break;
     case NET__OPEN:
-        trim(c);
+        net__conn_trim(c);
         break;
     case NET__LINGER:
     case NET__DRAIN:
@@ -746,15 +540,15 @@ const char *net_conn_why(const struct net_conn *c)
 void net_conn_read_stop(struct net_conn *c)
 {
     c->is_reading = false;
-    update_events(c);
+    net__conn_update_events(c);
 }
 
 void net_conn_read_start(struct net_conn *c)
 {
     c->is_reading = true;
-    if (can_read(c) && (has_hidden_bytes(c) || c->fail != ERR_OK))
+    if (net__conn_can_read(c) && (net__conn_has_hidden_bytes(c) || c->fail != ERR_OK))
         loop_task_want(c->loop, &c->task);
-    update_events(c);
+    net__conn_update_events(c);
 }
 
 enum err net_conn_unread(struct net_conn *c, struct chain *in)
@@ -767,7 +561,7 @@ enum err net_conn_unread(struct net_conn *c, struct chain *in)
         e = chain_append(&c->unread, in); /* swaps: unread is empty now */
     chain_clear(in);
     if (e == ERR_NOMEM)
-        lose_bytes(c);
+        net__conn_lose_bytes(c);
     if (e == ERR_OK)
         loop_task_want(c->loop, &c->task);
     return e;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Receives: sockets. Gives: bytes in order, both ways, plain or TLS alike. Owns: the fd, its
- * uv_poll handle and the TLS session. Thread: its loop's.
+ * uv_poll_t handle and the TLS session. Thread: its loop's.
  *
  * Reads, gathered writes and OpenSSL work directly on the descriptor (no memory BIO). Nothing above
  * net/ can tell plain from TLS. Callbacks may call net_conn_close from inside; the memory goes only

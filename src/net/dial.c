@@ -3,9 +3,10 @@
  *   1. a numeric host or a socket path becomes an address at once; a name goes to uv's thread pool;
  *   2. the addresses are tried in turn, each for its share of what is left of NET__OPEN_MS;
  *   3. the first that connects is handed to the handshake.
- * Failure modes: no address left, or no time left -> net__conn_dead with the last reason. The
- * connection may be closed while the thread pool works: then dial lives until uv's callback, with
- * conn NULL. */
+ * Failure modes:
+ *  - no address left, or no time left: net__conn_dead with the last reason;
+ *  - the connection is closed while the thread pool resolves: struct net__dial lives on until uv's
+ *    callback, with conn NULL. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

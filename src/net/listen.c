@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The way of a connection: poll says readable -> accept4 until there is none (at most
- * ACCEPTS_PER_TURN)
- * -> on_accept.
- * Failure modes: a connection that died in the queue is skipped. Out of descriptors: the reserve
- * descriptor is given up for a moment, so that the connection in front can be accepted and closed
- * (its client then knows, instead of waiting), and accepting pauses for PAUSE_MS. */
+/* The way of a connection:
+ *   1. poll says that the listening socket is readable;
+ *   2. accept4, again and again until no connection is left, at most ACCEPTS_PER_TURN times;
+ *   3. on_accept gets the descriptor.
+ * Failure modes:
+ *  - a connection that died in the queue is skipped;
+ *  - out of descriptors: the reserve descriptor is given up for a moment, so that the connection in
+ *    front can be accepted and closed (its client then knows, instead of waiting), and accepting
+ *    pauses for PAUSE_MS. */
 #include "net/listen.h"
 
 #include <errno.h>
@@ -107,7 +110,7 @@ static void on_readable(uv_poll_t *handle, int status, int events)
             refuse_one_and_pause(l, errno);
             return;
         }
-        /* Others are errors of the connection that was in front (accept(2)): go on. */
+        /* Any other error is that of the connection in front (accept(2)): go on with the next. */
     }
 }
 
@@ -177,6 +180,7 @@ static enum err bind_unix(struct net_listener *l, char *why, size_t why_len)
 static enum err bind_addr(struct net_listener *l, const struct addrinfo *ai, char *why,
                           size_t why_len)
 {
+    char text[NET_URL_MAX];
     int on = 1, off = 0;
 
     l->fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -188,14 +192,14 @@ static enum err bind_addr(struct net_listener *l, const struct addrinfo *ai, cha
         (void)setsockopt(l->fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
     if (bind(l->fd, ai->ai_addr, ai->ai_addrlen) == 0)
         return ERR_OK;
-    (void)listen_fail(why, why_len, "bind", errno);
+    (void)listen_fail(why, why_len, net_url_text(&l->url, text), errno);
     close(l->fd);
     l->fd = -1;
     return ERR_SYSTEM;
 }
 
-/* The first address that can be bound; IPv6 first for the wildcard, IPv4 first for names, as in Go.
- */
+/* Binds the first address that can be bound: IPv6 first for the wildcard, IPv4 first for names, as
+ * in Go. */
 static enum err bind_tcp(struct net_listener *l, char *why, size_t why_len)
 {
     bool is_any = l->url.host[0] == '\0';

@@ -11,8 +11,11 @@
 /* LIMIT_PREFACE_MS bounds a handshake and, from the first step on, a whole dial. */
 #define NET__OPEN_MS LIMIT_PREFACE_MS
 
+/* Reads in one turn of the loop, so that a connection with much to say delays nobody. */
+#define NET__READS_PER_TURN 4
+
 enum net__state {
-    NET__DEAD = 0,  /* never came up: no descriptor, on_eof was called, net_conn_close is due */
+    NET__DEAD = 0,  /* never came up: no descriptor, on_eof was called, the owner has to close */
     NET__DIALLING,  /* resolving or connecting */
     NET__HANDSHAKE, /* connected; TLS handshake, or a plain conn before its first turn */
     NET__OPEN,      /* bytes go both ways; after EOF or a failure only outwards or not at all */
@@ -98,6 +101,27 @@ void net__conn_watch(struct net_conn *c, int events);
 void net__conn_connected(struct net_conn *c);
 /* The connection never came up, because of c->fail. */
 void net__conn_dead(struct net_conn *c);
+
+/* The owner wants bytes, and the peer may have some. */
+bool net__conn_can_read(const struct net_conn *c);
+/* Watches what the present wants need. */
+void net__conn_update_events(struct net_conn *c);
+/* The poll event that a result waits for. */
+int net__conn_wants_of(enum net__io_result r);
+/* Calls on_eof, once. */
+void net__conn_give_eof(struct net_conn *c, enum err why);
+
+/* --- conn_io.c --- */
+/* Reads and gives what there is, up to a turn's share. */
+void net__conn_read_turn(struct net_conn *c);
+/* Bytes are there that poll does not see. */
+bool net__conn_has_hidden_bytes(const struct net_conn *c);
+/* Memory ran out with bytes queued: the connection fails, for a stream with a hole must not go
+ * on. */
+void net__conn_lose_bytes(struct net_conn *c);
+/* Starts the wait for idleness; gives back what an idle connection does not need. */
+void net__conn_arm_trim(struct net_conn *c);
+void net__conn_trim(struct net_conn *c);
 
 /* --- addr.c --- */
 /* path as in net_url.host; returns the length for bind and connect. */

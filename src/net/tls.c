@@ -3,13 +3,16 @@
  *
  * As a server: client certificates are demanded as soon as a CA is configured, which is what etcd
  * does (client/pkg/transport ServerConfig); the names of the leaf are checked inside the handshake,
- * so that a client that is not allowed gets an alert and no session. As a client: the chain, and
- * the SAN against the host that was dialled, never the CN (RFC 9525). Failure modes: every
- * unreadable or mismatching file is an error of the constructor; a check that cannot be made
- * refuses. */
+ * so that a client that is not allowed gets an alert and no session.
+ *
+ * As a client: the chain, and the SAN against the host that was dialled, never the CN (RFC 9525).
+ *
+ * Failure modes: every unreadable or mismatching file is an error of the constructor; a check that
+ * cannot be made refuses. */
 #include "net/tls.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
@@ -17,13 +20,14 @@
 #include <string.h>
 #include <strings.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/file.h"
 #include "base/refcount.h"
 #include "net/net_int.h"
 
-/* Holds four records: a list's answer comes in a quarter of the system calls. Freed while idle. */
+/* Four records, so that a long answer takes a quarter of the system calls. Freed while idle. */
 #define READ_BUFFER_LEN (4 * 17 * 1024)
 #define CIPHERS_12                                                                                 \
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"                                   \
@@ -207,7 +211,7 @@ bool net__tls_demands_h2(const struct net_tls *t)
 
 /* --- contexts --- */
 
-/* OpenSSL would ask on the terminal. */
+/* Without this callback OpenSSL would ask for the passphrase on the terminal. */
 static int no_passphrase(char *buf, int size, int is_writing, void *arg)
 {
     (void)buf, (void)size, (void)is_writing, (void)arg;
@@ -248,10 +252,18 @@ static struct net_tls *tls_new(const SSL_METHOD *method, bool is_server)
     return t;
 }
 
-/* OpenSSL would wait for a pipe's writer without end, and the file is read again, to compare it and
- * when it has changed. */
+/* A pipe is refused: OpenSSL would wait for its writer without end, and the file is read more than
+ * once, to see whether it has changed and to load it again. Of a file that it cannot open OpenSSL
+ * tells no reason. */
 static enum err check_file(const char *what, const char *path, char *why, size_t why_len)
 {
+    char buf[64];
+
+    if (access(path, R_OK) != 0) {
+        (void)snprintf(why, why_len, "%s %s: %s", what, path,
+                       net__errno_text(errno, buf, sizeof buf));
+        return ERR_TLS;
+    }
     if (!file_is_read_once(path))
         return ERR_OK;
     (void)snprintf(why, why_len, "%s %s: it is a pipe; it has to be a file, which is read again",
@@ -347,7 +359,7 @@ static enum err client_init(struct net_tls *t, const struct net_tls_client_opts 
     t->demands_h2 = o->alpn_h2;
     SSL_CTX_set_verify(t->ctx, SSL_VERIFY_PEER, NULL);
     ERR_clear_error();
-    if (SSL_CTX_set_alpn_protos(t->ctx, alpn, alpn_len) != 0) /* 0 is its success */
+    if (SSL_CTX_set_alpn_protos(t->ctx, alpn, alpn_len) != 0) /* this one returns 0 on success */
         return tls_fail(why, why_len, "ALPN", NULL);
     if (o->cert_file != NULL || o->key_file != NULL)
         TRY(load_pair(t, o->cert_file, o->key_file, why, why_len));

@@ -7,12 +7,15 @@
  *   2. SSL_read, one record a call; read-ahead keeps further records inside OpenSSL, so has_pending
  *      tells the caller to go on although poll is silent;
  *   3. SSL_write, one record of at most 16 KiB a call: from a slice directly when it fills a
- * record, else gathered in a scratch. After WANT_WRITE the same bytes are offered again, possibly
- * from elsewhere and with more behind them: allowed by ACCEPT_MOVING_WRITE_BUFFER;
+ *      record, else gathered in a scratch buffer. After WANT_WRITE the same bytes are offered
+ *      again, possibly from elsewhere and with more behind them, which
+ *      SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER allows;
  *   4. SSL_shutdown sends close_notify.
- * Failure modes: the error queue belongs to the thread, not to the session: it is cleared before
- * every call, otherwise the end of one connection condemns another in SSL_get_error. A peer that
- * closes without close_notify (RFC 8446 section 6.1) is a failure, not an end. */
+ *
+ * Failure modes:
+ *  - OpenSSL's error queue belongs to the thread, not to the session, so that one connection's
+ *    error would condemn the next in SSL_get_error: the queue is cleared before every call;
+ *  - a peer closes without close_notify (RFC 8446 section 6.1): a failure, not an end. */
 #include "net/net_int.h"
 
 #include <errno.h>
@@ -30,7 +33,7 @@
 
 const char *net__errno_text(int error, char *buf, size_t len)
 {
-    return strerror_r(error, buf, len); /* GNU's: may ignore buf */
+    return strerror_r(error, buf, len); /* glibc's own, which may return other memory than buf */
 }
 
 void net__tune(int fd)
@@ -102,7 +105,7 @@ static enum net__io_result plain_write(struct net_conn *c, size_t *n)
     if (sent < 0)
         return errno == EAGAIN ? NET__IO_WANT_WRITE : system_fail(c, "write", errno);
     *n = (size_t)sent;
-    /* Less than offered: the socket is full, asking again would only cost a call. */
+    /* Less than offered: the socket is full, and trying again would only cost a system call. */
     return (size_t)sent < total ? NET__IO_WANT_WRITE : NET__IO_OK;
 }
 
@@ -216,8 +219,8 @@ static enum net__io_result tls_write(struct net_conn *c, size_t *n)
     bool is_secret = false;
     int ret, error;
 
-    /* A record that a slice does not fill is worth a copy: a record of its own for a frame header
-     * costs a system call and a segment. */
+    /* Small slices are copied together to fill a record: a record of its own for each frame header
+     * would cost a system call and a TCP segment. */
     if (head.len < RECORD_MAX && c->out.count > 1) {
         len = used = gather(&c->out, scratch, &is_secret);
         p = scratch;
@@ -242,7 +245,7 @@ static enum net__io_result tls_shutdown(struct net_conn *c)
     errno = 0;
     ret = SSL_shutdown(c->ssl);
     if (ret >= 0)
-        return NET__IO_OK; /* sent; 0: the peer's has not come yet, and need not */
+        return NET__IO_OK; /* ours is sent; 0: the peer's has not come yet, and it need not */
     return tls_result(c, ret, errno);
 }
 

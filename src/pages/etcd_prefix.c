@@ -101,6 +101,7 @@ static void step_later(struct etcd_prefix *p, enum step step, uint64_t ms)
 
 static void take_answer(struct etcd_prefix *p, const struct client_answer *a)
 {
+    const struct ruleset *rules = server_rules(p->server); /* NULL when the server is ending */
     uint64_t revision;
     bool has_key;
 
@@ -115,11 +116,11 @@ static void take_answer(struct etcd_prefix *p, const struct client_answer *a)
         step_later(p, STEP_ALL, 0);
         return;
     }
-    if (p->step == STEP_ALL && has_key)
+    if (p->step == STEP_ALL && has_key && rules != NULL)
         LOG(WARN,
             "etcd holds keys, but none under --etcd-prefix: if kube-apiserver's --etcd-prefix is "
             "another one, nothing that it writes is sealed",
-            "prefix=\"%s\"", server_rules(p->server)->key_rules->root);
+            "prefix=\"%s\"", rules->key_rules->root);
     step_later(p, STEP_OVER, 0);
 }
 

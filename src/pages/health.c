@@ -55,10 +55,10 @@ static bool split_path(const char *path, char group[static 16], const char **one
            strcmp(group, "healthz") == 0;
 }
 
-static bool has_v1(const struct ruleset *rules)
+static bool has_own_checks(const struct ruleset *rules)
 {
     for (size_t i = 0; i < rules->plugin_count; i++)
-        if (rules->plugins[i].provider->kind == PROVIDER_KMS_V1)
+        if (provider_traits(rules->plugins[i].provider)->has_own_health_check)
             return true;
     return false;
 }
@@ -69,7 +69,7 @@ static size_t kms_check_count(const struct health *h, bool *is_each)
     const struct ruleset *rules = server_rules(h->server);
     bool is_reloading = h->settings->encryption_provider_config_automatic_reload;
 
-    *is_each = rules != NULL && !is_reloading && has_v1(rules);
+    *is_each = rules != NULL && !is_reloading && has_own_checks(rules);
     if (rules == NULL)
         return is_reloading ? 1 : 0;
     if (*is_each)
@@ -350,8 +350,7 @@ enum err pages__health_new(struct server *server, const struct settings *setting
 
 void pages__health_close(struct health *h)
 {
-    LIST_FOREACH(it, &h->asks)
-    {
+    LIST_FOREACH(it, &h->asks) {
         answer(LIST_ENTRY(it, struct ask, node));
     }
     pages__etcd_health_close(h->etcd);

@@ -47,9 +47,9 @@ struct pb_field {
 };
 
 struct pb_reader pb_reader_all(const struct chain *msg);
-/* The message is bytes [off, off + len) of the chain, of which the last may still be missing; off
- * <= msg->len. After the chain has changed (grown after PB_MORE, say) every reader of it is void:
- * make a new one here from the old one's pos.at. Linear in slices. */
+/* The message is bytes [off, off + len) of the chain, of which the last may still be missing;
+ * off <= msg->len. A chain that changes (that grows after PB_MORE, say) voids its readers: make a
+ * new one here from the old one's pos.at. Linear in slices. */
 struct pb_reader pb_reader_range(const struct chain *msg, size_t off, size_t len);
 /* A reader for the message in field f (PB_LEN). */
 struct pb_reader pb_reader_sub(const struct pb_field *f);

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shared by the files of pb/: the one decoder that the chain reader and the span reader both use.
- */
+/* Shared by the files of pb/: the decoder that the chain reader and the span reader both use. */
 #ifndef PB_PB_INT_H
 #define PB_PB_INT_H
 
 #include "pb/pb.h"
 
-/* Tag and what follows it at once: two varints. More is never needed to decode a head. */
+/* A head is a tag and, behind it, a length or a value: two varints at most. */
 #define PB__HEAD_MAX (2 * PB_VARINT_MAX)
 
 /* A field up to its payload: everything of it, unless it is PB_LEN or PB_GROUP. */
@@ -18,8 +17,8 @@ struct pb__head {
     uint64_t varint; /* PB_LEN: the length; PB_VARINT and fixed: the value */
 };
 
-/* PB_MORE: in ends too early. PB_END_GROUP is well formed here; its place is the caller's matter.
- */
+/* PB_MORE: in ends too early. Whether a PB_END_GROUP stands in the right place is for the
+ * caller. */
 MUST_CHECK enum pb_result pb__head_decode(struct bytes in, struct pb__head *h);
 
 /* The field numbers of the groups that are open. */

@@ -134,8 +134,8 @@ NEVER_INLINE static enum pb_result next_general(struct pb_reader *r, struct pb_f
     return PB_FIELD;
 }
 
-/* A varint whose bytes all lie in [p, end). Returns how many they are; 0 when the general way has
- * to judge. */
+/* A varint whose bytes all lie in [p, end). Returns how many they are, or 0: leave it to
+ * next_general. */
 static inline uint32_t varint_here(const uint8_t *p, const uint8_t *end, uint64_t *v)
 {
     uint64_t value = 0;
@@ -150,9 +150,10 @@ static inline uint32_t varint_here(const uint8_t *p, const uint8_t *end, uint64_
     return 0;
 }
 
-/* The common field: a tag of one byte, a varint or bytes behind it, and its head in one slice.
- * False: it is another one, malformed, or not all there, and nothing has changed. Positions are
- * written field by field: copies of what was just written stall. */
+/* The fast path, for the common field: a tag of one byte, then a varint or bytes, its head within
+ * one slice. False, and nothing has changed: another field, a malformed one, or not all there.
+ * Positions are written member by member, because copying a struct whose members were just written
+ * stalls the processor (no store forwarding). */
 static inline bool next_here(struct pb_reader *r, struct pb_field *f)
 {
     struct bytes b = chain_peek(&r->pos, r->end - r->pos.at);

@@ -23,7 +23,7 @@ static enum pb_result varint_decode(struct bytes in, uint64_t *v, uint32_t *used
     return PB_BAD;
 }
 
-/* Nearly all tags and lengths are one byte. */
+/* The fast path: nearly all tags and lengths are one byte. */
 static inline enum pb_result varint_short(struct bytes in, uint64_t *v, uint32_t *used)
 {
     if (in.n == 0 || in.p[0] >= 0x80)

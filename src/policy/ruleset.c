@@ -1,4 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* How the parts of a rule set hang together:
+ *
+ *   the file's entries       entry 0: [kms a, identity]      entry 1: [aesgcm]
+ *   providers                         kms a, identity,                aesgcm       all in one array
+ *   lists, one a key rule    lists[i].v points to the providers of the rule's entries, in order
+ *   rules (etcd/rules.h)     key prefix -> &lists[i], or NULL: not protected
+ *   plugins                  one a KMS provider, whose slot is the index
+ *
+ * Failure modes: what would write plaintext or KMS v1 without the flag that allows it, or would
+ * protect nothing, is ERR_CONFIG; what was made until then is dropped. */
 #include "policy/ruleset.h"
 
 #include <stdio.h>
@@ -6,15 +16,16 @@
 #include <string.h>
 
 /* The provider's bytes before every stored value: "k8s:enc:kms:v2:NAME:", "k8s:enc:aesgcm:v1:". */
-static enum err provider_prefix(const char *kind, const char *name, struct bytes *out)
+static enum err prefix_make(struct provider *p)
 {
-    size_t n = strlen(ENVELOPE_MARK) + strlen(kind) + strlen(name) + 2;
+    const struct provider_traits *t = provider_traits(p);
+    size_t n = strlen(ENVELOPE_MARK) + strlen(t->prefix) + strlen(p->name) + 2;
     char *text = malloc(n);
 
     if (text == NULL)
         return ERR_NOMEM;
-    snprintf(text, n, "%s%s%s:", ENVELOPE_MARK, kind, name);
-    *out = bytes_of(text, n - 1);
+    snprintf(text, n, "%s%s%s%s", ENVELOPE_MARK, t->prefix, p->name, t->is_kms ? ":" : "");
+    p->prefix = bytes_str(text);
     return ERR_OK;
 }
 
@@ -30,22 +41,23 @@ static enum err key_make(enum provider_kind kind, const struct enc_key *from, st
     return dek_new_local(kind, bytes_of(from->secret, from->secret_len), &key->dek);
 }
 
-/* Its keys in file order. The secrets are copied into their DEKs. */
-static enum err local_make(const struct enc_provider *from, enum provider_kind kind,
-                           const char *prefix, struct provider *p, char *why, size_t why_len)
+/* The keys of a local provider, in file order. The secrets are copied into their DEKs. */
+static enum err local_make(const struct enc_provider *from, struct provider *p, char *why,
+                           size_t why_len)
 {
+    const struct provider_traits *t = provider_traits(p);
     struct local_key *keys = calloc(from->key_count + 1, sizeof *keys);
 
     if (keys == NULL)
         return ERR_NOMEM;
-    p->kind = kind;
     p->keys = keys;
-    TRY(provider_prefix(prefix, "", &p->prefix));
+    TRY(prefix_make(p));
     for (size_t i = 0; i < from->key_count; i++) {
-        enum err e = key_make(kind, &from->keys[i], &keys[p->key_count++]);
+        enum err e = key_make(p->kind, &from->keys[i], &keys[p->key_count++]);
 
         if (e == ERR_BAD_DEK_SIZE)
-            snprintf(why, why_len, "key %s of %s has the wrong length", from->keys[i].name, prefix);
+            snprintf(why, why_len, "key %s of %s:%s has the wrong length", from->keys[i].name,
+                     t->name, t->version);
         TRY(e);
     }
     return ERR_OK;
@@ -54,40 +66,51 @@ static enum err local_make(const struct enc_provider *from, enum provider_kind k
 static enum err kms_make(struct ruleset *r, const struct enc_provider *from,
                          const struct ruleset_opts *o, struct provider *p)
 {
-    bool is_v1 = from->kms_version == 1;
-
-    p->kind = is_v1 ? PROVIDER_KMS_V1 : PROVIDER_KMS_V2;
     p->name = from->name;
     p->slot = (uint32_t)r->plugin_count;
-    p->cbc_reads = is_v1 && o->kms_v1_cbc_reads;
+    p->cbc_reads = provider_traits(p)->has_cbc_past && o->kms_v1_cbc_reads;
     p->cache_size = from->cache_size > 0 ? (uint32_t)from->cache_size : 0;
-    TRY(provider_prefix(is_v1 ? "kms:v1:" : "kms:v2:", from->name, &p->prefix));
+    TRY(prefix_make(p));
     r->plugins[r->plugin_count++] = (struct kms_plugin_opts){
         .provider = p, .endpoint = from->endpoint, .timeout_ms = from->timeout_ms};
     return ERR_OK;
+}
+
+/* The kind that the configuration means. */
+static enum provider_kind kind_of(const struct enc_provider *from)
+{
+    switch (from->kind) {
+    case ENC_IDENTITY:
+        return PROVIDER_IDENTITY;
+    case ENC_KMS:
+        return from->kms_version == 1 ? PROVIDER_KMS_V1 : PROVIDER_KMS_V2;
+    case ENC_AESGCM:
+        return PROVIDER_AESGCM;
+    case ENC_AESCBC:
+        return PROVIDER_AESCBC;
+    case ENC_SECRETBOX:
+        return PROVIDER_SECRETBOX;
+    default:
+        return PROVIDER_NONE;
+    }
 }
 
 static enum err provider_make(struct ruleset *r, const struct enc_provider *from,
                               const struct ruleset_opts *o, struct provider *p, char *why,
                               size_t why_len)
 {
+    const struct provider_traits *t = provider_kind_traits(kind_of(from));
+
+    p->kind = t->kind;
     p->name = "";
-    switch (from->kind) {
-    case ENC_IDENTITY:
-        p->kind = PROVIDER_IDENTITY;
-        return ERR_OK;
-    case ENC_KMS:
+    if (t->is_kms)
         return kms_make(r, from, o, p);
-    case ENC_AESGCM:
-        return local_make(from, PROVIDER_AESGCM, "aesgcm:v1", p, why, why_len);
-    case ENC_AESCBC:
-        return local_make(from, PROVIDER_AESCBC, "aescbc:v1", p, why, why_len);
-    case ENC_SECRETBOX:
-        return local_make(from, PROVIDER_SECRETBOX, "secretbox:v1", p, why, why_len);
-    default:
-        snprintf(why, why_len, "a provider of no kind");
-        return ERR_CONFIG;
-    }
+    if (t->local_key_min > 0)
+        return local_make(from, p, why, why_len);
+    if (t->is_identity)
+        return ERR_OK;
+    snprintf(why, why_len, "a provider of no kind");
+    return ERR_CONFIG;
 }
 
 static enum err make_providers(struct ruleset *r, const struct ruleset_opts *o, char *why,
@@ -105,7 +128,7 @@ static enum err make_providers(struct ruleset *r, const struct ruleset_opts *o, 
         const struct enc_entry *e = &r->config->entries[i];
 
         for (size_t j = 0; j < e->provider_count; j++) {
-            r->provider_count++; /* what it has by then is dropped, also on an error */
+            r->provider_count++; /* first, so that a half-made provider is dropped, too */
             TRY(provider_make(r, &e->providers[j], o, &r->providers[at++], why, why_len));
         }
     }
@@ -142,7 +165,7 @@ static enum err make_list(struct ruleset *r, const struct key_rule *rule,
 
         for (size_t j = 0; j < r->config->entries[e].provider_count; j++) {
             v[list->count] = &r->providers[entry_base(r, e) + j];
-            has_sealing |= v[list->count]->kind != PROVIDER_IDENTITY;
+            has_sealing |= !provider_traits(v[list->count])->is_identity;
             list->count++;
         }
     }
@@ -150,7 +173,7 @@ static enum err make_list(struct ruleset *r, const struct key_rule *rule,
         list->count = 0;
         return ERR_OK;
     }
-    if (v[0]->kind == PROVIDER_IDENTITY && !o->allow_identity_writes) {
+    if (provider_traits(v[0])->is_identity && !o->allow_identity_writes) {
         snprintf(
             why, why_len,
             "resource %s: identity is first, so plaintext would be written; if that is meant (a "
@@ -158,7 +181,7 @@ static enum err make_list(struct ruleset *r, const struct key_rule *rule,
             rule->resource);
         return ERR_CONFIG;
     }
-    if (v[0]->kind == PROVIDER_KMS_V1 && !o->allow_kms_v1_writes) {
+    if (provider_traits(v[0])->has_dek_per_value && !o->allow_kms_v1_writes) {
         snprintf(
             why, why_len,
             "resource %s: KMS v1 is first, so it would seal new values, with a call of the "
@@ -200,7 +223,7 @@ out:
 static bool has_identity_alone(const struct ruleset *r)
 {
     for (size_t i = 0; i < r->provider_count; i++)
-        if (r->providers[i].kind != PROVIDER_IDENTITY)
+        if (!provider_traits(&r->providers[i])->is_identity)
             return false;
     return true;
 }

@@ -78,7 +78,7 @@ void call_count_kept(struct call *c)
 
 size_t call_held(const struct call *c)
 {
-    return c->kept_bytes + chain_pinned(&c->pending.body) + lane_held(&c->request) +
+    return c->kept_bytes + sealed_msg_pinned(&c->pending) + lane_held(&c->request) +
            lane_held(&c->answer) + (c->down == NULL ? 0 : h2_stream_pinned(c->down)) +
            (c->up == NULL ? 0 : h2_stream_pinned(c->up));
 }
@@ -390,8 +390,12 @@ static bool call_open_up(struct call *c)
 
 static bool send_sealed(struct call *c, struct sealed_msg *msg, bool end)
 {
-    enum err e = h2_stream_send(c->up, &msg->body, end);
+    struct chain bytes = {0};
+    enum err e;
 
+    sealed_msg_release(msg, &bytes);
+    e = h2_stream_send(c->up, &bytes, end);
+    chain_fini(&bytes);
     if (e == ERR_OK) {
         c->up_has_ended = c->up_has_ended || end;
         if (end)
@@ -407,21 +411,18 @@ static bool send_sealed(struct call *c, struct sealed_msg *msg, bool end)
 
 bool call_send_up(struct call *c, struct sealed_msg *msg, bool end)
 {
-    bool ok;
-
     if (c->up == NULL && c->state == CALL_COLLECTING && !call_open_up(c)) {
-        enum err e = ERR_OK;
-
         if (c->state == CALL_WAITING)
-            e = chain_append(&c->pending.body, &msg->body);
-        sealed_msg_fini(msg);
-        if (e != ERR_OK) /* a part of it may be in: call_fail drops that */
-            call_fail_err(c, e);
+            sealed_msg_move(&c->pending, msg);
+        else
+            sealed_msg_fini(msg);
         return c->state == CALL_WAITING;
     }
-    ok = c->up == NULL || send_sealed(c, msg, end);
-    sealed_msg_fini(msg);
-    return ok;
+    if (c->up == NULL) {
+        sealed_msg_fini(msg);
+        return true;
+    }
+    return send_sealed(c, msg, end);
 }
 
 void call_end_up(struct call *c)

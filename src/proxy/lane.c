@@ -1,23 +1,73 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One direction of a call. The happy path of a message:
- *   1. deframe: lane_step waits for the 5-byte prefix and the body (an opaque answer is relayed, a
- *      large answer goes through etcd_stream batch by batch instead);
+/* One direction of a call, driven from here: each step of the table does its part, sets the state
+ * and says whether to go on.
+ *
+ *               .-> RELAY --.                              a message without values, as it comes
+ *               |           v
+ *   bytes ->  COLLECT <----------------------------.
+ *               |  ^                               |
+ *               |  `--- STREAM ------.             |      a large answer, batch by batch
+ *               v                    v             |
+ *              SCAN ------------> RESOLVE -> APPLY -> SEND -> bytes
+ *                |                 |   ^               ^
+ *                |                 v   | keys          |
+ *                |               PARKED                |
+ *                `-- nothing to seal or open ----------'
+ *
+ *   1. collect: the 5-byte prefix and the body are waited for;
  *   2. scan: etcd_scan_* makes the plan, with the rule set of this moment;
- *   3. resolve: every need gets its DEK; a miss parks the lane, the key ring's answer resumes it;
+ *   3. resolve: every need gets its DEK; a miss parks the lane, the key ring's answer sets APPLY
+ * and runs the lane again: the only step that waits for others than the two peers;
  *   4. apply: etcd_apply_* writes the sealed or opened message;
  *   5. send: call_send_up or call_send_down queues it; stream credit goes back as that queue
- * drains. Failure modes:
+ * drains.
+ *
+ * Failure modes:
  *   - a bad message, a value that does not open, no key: call_fail, which kills both lanes; a Watch
- *     loses only the watch concerned (watch_cancel);
+ *     loses only the watch concerned (lane_watch.c); a large answer that was begun is completed
+ *     first (FILLING);
  *   - the call ends while the lane is parked or waits for its turn: lane_kill cancels both;
  *   - the other side does not read: no credit, so the sender stops;
  *   - the worker is over its memory share: calls of the client that holds the most end, the oldest
  *     of all excepted (worker_relieve). */
 #include "proxy/lane_int.h"
 
-#include "grpc/grpc.h"
+/* The states that have no step wait for others. */
+static enum lane_step (*const steps[])(struct lane *l) = {
+    [LANE_COLLECT] = lane__collect, [LANE_RELAY] = lane__relay,
+    [LANE_STREAM] = lane__stream,   [LANE_SCAN] = lane__scan,
+    [LANE_RESOLVE] = lane__resolve, [LANE_APPLY] = lane__apply,
+    [LANE_SEND] = lane__send,       [LANE_ENDED] = NULL,
+};
 
-enum lane_step lane__fail(struct lane *l, enum err e)
+static bool is_open(const struct lane *l)
+{
+    return steps[l->state] != NULL;
+}
+
+#define TO(state) (1u << LANE_##state)
+
+void lane__set_state(struct lane *l, enum lane_state to)
+{
+    static const uint16_t legal[] = {
+        [LANE_DEAD] = 0,
+        [LANE_COLLECT] = TO(RELAY) | TO(STREAM) | TO(SCAN) | TO(ENDED) | TO(DEAD),
+        [LANE_RELAY] = TO(COLLECT) | TO(DEAD),
+        [LANE_STREAM] = TO(RESOLVE) | TO(COLLECT) | TO(FILLING) | TO(DEAD),
+        [LANE_SCAN] = TO(RESOLVE) | TO(SEND) | TO(COLLECT) | TO(DEAD),
+        [LANE_RESOLVE] = TO(PARKED) | TO(APPLY) | TO(COLLECT) | TO(STREAM) | TO(FILLING) | TO(DEAD),
+        [LANE_PARKED] = TO(APPLY) | TO(FILLING) | TO(DEAD),
+        [LANE_APPLY] = TO(SEND) | TO(COLLECT) | TO(STREAM) | TO(FILLING) | TO(DEAD),
+        [LANE_SEND] = TO(COLLECT) | TO(STREAM) | TO(FILLING) | TO(DEAD),
+        [LANE_FILLING] = TO(DEAD),
+        [LANE_ENDED] = TO(DEAD),
+    };
+
+    CHECK(legal[l->state] & 1u << to);
+    l->state = to;
+}
+
+enum lane_step lane__fail_call(struct lane *l, enum err e)
 {
     struct failure f;
 
@@ -30,146 +80,23 @@ enum lane_step lane__fail(struct lane *l, enum err e)
     return STEP_WAIT;
 }
 
-static enum lane_step lane_fail_size(struct lane *l, uint64_t size, uint64_t max)
+/* An event outside of its watch ends that one, too: a real etcd sends late events of a watch that
+ * was cancelled to the next one with its id, when the client chooses ids. */
+static bool ends_one_watch(const struct lane *l, enum err e)
 {
-    struct failure f;
-
-    call_failure_init(l->call, ERR_MESSAGE_TOO_LARGE, &f);
-    f.size = size;
-    f.max = max;
-    call_fail(l->call, &f);
-    return STEP_WAIT;
+    return l->is_answer && l->call->method->content == ETCD_WATCH &&
+           (err_is_of_value(e) || e == ERR_ANS_OUTSIDE);
 }
 
-/* --- deframe --------------------------------------------------------------------------------- */
-
-static enum lane_step relay_step(struct lane *l)
+/* A step has failed with l->err: the watch that it concerns ends, or the call. */
+static enum lane_step failed(struct lane *l)
 {
-    size_t n = l->in.len < l->relay_left ? l->in.len : l->relay_left;
-    struct chain out = {0};
-    bool ok;
+    enum err e = l->err;
 
-    if (n == 0)
-        return STEP_WAIT;
-    if (chain_move(&out, &l->in, n) != ERR_OK) {
-        chain_fini(&out);
-        return lane__fail(l, ERR_NOMEM);
-    }
-    l->relay_left -= n;
-    ok = call_send_down(l->call, &out);
-    chain_fini(&out);
-    return ok ? STEP_AGAIN : STEP_WAIT;
-}
-
-/* Moves the body of the message in front, which is whole, to l->msg. */
-static bool take_message(struct lane *l, uint32_t length)
-{
-    l->has_prefix = length > 0 && chain_at(&l->in, 0)->len > GRPC_PREFIX_LEN;
-    chain_consume(&l->in, GRPC_PREFIX_LEN);
-    if (l->in.len == length)
-        return chain_append(&l->msg, &l->in) == ERR_OK;
-    return chain_move(&l->msg, &l->in, length) == ERR_OK;
-}
-
-static enum lane_step answer_step(struct lane *l, const struct grpc_prefix *prefix)
-{
-    struct call *c = l->call;
-    enum etcd_content content = c->method->content;
-
-    if (prefix->flag != 0)
-        return lane__fail(l, ERR_ANS_COMPRESSED);
-    if (l->messages > 0 && call_is_unary(c) && c->method->shape == ETCD_UNARY)
-        return lane__fail(l, ERR_ANS_DOUBLED);
-    if (content == ETCD_OPAQUE) {
-        l->messages++;
-        l->relay_left = (size_t)prefix->length + GRPC_PREFIX_LEN;
-        return STEP_AGAIN;
-    }
-    if (lane__has_values(content) && prefix->length > c->worker->env->settings->stream_threshold) {
-        l->messages++;
-        return lane__stream_begin(l, prefix->length);
-    }
-    if (prefix->length > LIMIT_ANSWER_UNIT)
-        return lane__fail(l, ERR_MEMORY_LIMIT);
-    if (l->in.len - GRPC_PREFIX_LEN < prefix->length)
-        return STEP_WAIT;
-    l->messages++;
-    if (!take_message(l, prefix->length))
-        return lane__fail(l, ERR_NOMEM);
-    return lane__answer(l);
-}
-
-static enum lane_step request_step(struct lane *l, const struct grpc_prefix *prefix)
-{
-    struct call *c = l->call;
-    uint64_t max = c->worker->env->settings->max_request_bytes;
-    bool is_bidi = c->method->shape == ETCD_BIDI;
-
-    if (prefix->flag != 0)
-        return lane__fail(l, ERR_MESSAGE_COMPRESSED);
-    if (prefix->length > max)
-        return lane_fail_size(l, prefix->length, max);
-    if (l->in.len - GRPC_PREFIX_LEN < prefix->length)
-        return l->has_ended ? lane__fail(l, ERR_MESSAGE_CUT) : STEP_WAIT;
-    if (!is_bidi && l->in.len - GRPC_PREFIX_LEN > prefix->length)
-        return lane__fail(l, ERR_MESSAGE_EXTRA);
-    /* A unary request goes on only after its END_STREAM, so that nothing can follow it. */
-    if (!is_bidi && !l->has_ended)
-        return STEP_WAIT;
-    if (is_bidi && c->up == NULL)
-        return STEP_WAIT;
-    l->messages++;
-    if (!take_message(l, prefix->length))
-        return lane__fail(l, ERR_NOMEM);
-    return lane__request(l);
-}
-
-/* Nothing more can be taken out of l->in. */
-static enum lane_step end_step(struct lane *l)
-{
-    struct call *c = l->call;
-
-    if (!l->has_ended || l->state != LANE_OPEN)
-        return STEP_WAIT;
-    if (l->is_answer) {
-        if (l->in.len > 0 || l->relay_left > 0 || l->stream != NULL)
-            return lane__fail(l, ERR_ANS_CUT);
-        l->state = LANE_ENDED;
-        call_finish(c);
-        return STEP_WAIT;
-    }
-    if (l->in.len > 0 || (l->messages == 0 && c->method->shape != ETCD_BIDI))
-        return lane__fail(l, ERR_MESSAGE_CUT);
-    if (c->method->shape == ETCD_BIDI) {
-        if (c->up == NULL)
-            return STEP_WAIT;
-        call_end_up(c);
-    }
-    l->state = LANE_ENDED;
-    return STEP_WAIT;
-}
-
-static enum lane_step lane_step(struct lane *l)
-{
-    struct grpc_prefix prefix;
-
-    if (l->stream != NULL) {
-        enum lane_step s = lane__stream_step(l);
-
-        return s == STEP_WAIT && l->stream_todo > 0 && l->state == LANE_OPEN ? end_step(l) : s;
-    }
-    if (l->relay_left > 0)
-        return l->in.len > 0 ? relay_step(l) : end_step(l);
-    if (!grpc_prefix_peek(&l->in, &prefix))
-        return end_step(l);
-    if (prefix.flag > 1)
-        return lane__fail(l, l->is_answer ? ERR_ANS_MALFORMED : ERR_PROTOBUF);
-    if (!l->is_answer)
-        return request_step(l, &prefix);
-    if (answer_step(l, &prefix) == STEP_AGAIN)
-        return STEP_AGAIN;
-    /* An answer that is over but not whole. */
-    return l->state == LANE_OPEN && l->stream == NULL && l->in.len > 0 ? end_step(l) : STEP_WAIT;
+    l->err = ERR_OK;
+    if (ends_one_watch(l, e))
+        return lane__watch_cancel(l, e);
+    return lane__fail_call(l, e);
 }
 
 /* --- flow ------------------------------------------------------------------------------------ */
@@ -185,7 +112,7 @@ static void lane_credit(struct lane *l)
 
     if (l->uncredited == 0 || from == NULL || l->state == LANE_PARKED)
         return;
-    if ((l->state == LANE_OPEN || l->state == LANE_FILLING) && to != NULL &&
+    if ((is_open(l) || l->state == LANE_FILLING) && to != NULL &&
         h2_stream_queued(to) >= LIMIT_STREAM_OUT)
         return;
     if (c->state == CALL_WAITING && l->in.len >= LIMIT_STREAM_OUT)
@@ -204,14 +131,23 @@ bool lane_is_holding(const struct lane *l)
     return l->in.len > 0 || l->msg.len > 0 || l->stream_in.len > 0;
 }
 
+bool lane_is_in_message(const struct lane *l)
+{
+    return l->relay_left > 0 || (l->stream != NULL && lane__is_fill(l));
+}
+
 void lane__run(struct lane *l)
 {
     size_t before = l->in.len + l->stream_in.len;
 
-    while (l->state == LANE_OPEN) {
-        if (lane_step(l) == STEP_WAIT)
+    while (is_open(l)) {
+        enum lane_step said = steps[l->state](l);
+
+        if (said == STEP_FAIL)
+            said = failed(l);
+        if (said == STEP_WAIT)
             break;
-        if (l->state == LANE_OPEN && before - l->in.len - l->stream_in.len > LIMIT_LANE_TURN) {
+        if (is_open(l) && before - l->in.len - l->stream_in.len > LIMIT_LANE_TURN) {
             loop_task_want(&l->call->worker->loop, &l->turn);
             return;
         }
@@ -233,7 +169,7 @@ static void on_turn(struct loop_task *t)
 
 void lane_init(struct lane *l, struct call *c, bool is_answer)
 {
-    *l = (struct lane){.call = c, .state = LANE_OPEN, .is_answer = is_answer};
+    *l = (struct lane){.call = c, .state = LANE_COLLECT, .is_answer = is_answer};
     loop_task_init(&l->turn, on_turn);
 }
 
@@ -243,7 +179,7 @@ void lane_kill(struct lane *l)
 
     if (l->state == LANE_DEAD)
         return;
-    l->state = LANE_DEAD;
+    lane__set_state(l, LANE_DEAD);
     loop_task_cancel(&l->turn);
     if (l->stream != NULL)
         lane__stream_over(l);
@@ -252,6 +188,9 @@ void lane_kill(struct lane *l)
     chain_fini(&l->in);
     chain_fini(&l->msg);
     chain_fini(&l->stream_in);
+    chain_fini(&l->out);
+    sealed_msg_fini(&l->sealed);
+    l->relay_left = 0;
     if (from != NULL && l->uncredited > 0)
         h2_stream_credit(from, l->uncredited);
     l->uncredited = 0;
@@ -277,8 +216,8 @@ void lane_feed(struct lane *l, struct slice *s)
         return;
     }
     if (chain_push(&l->in, s) != ERR_OK)
-        lane__fail(l, ERR_NOMEM);
-    else if (l->state == LANE_OPEN)
+        lane__fail_call(l, ERR_NOMEM);
+    else if (is_open(l))
         lane__run(l);
 }
 
@@ -287,7 +226,7 @@ void lane_end(struct lane *l)
     if (l->state == LANE_DEAD || l->has_ended)
         return;
     l->has_ended = true;
-    if (l->state == LANE_OPEN)
+    if (is_open(l))
         lane__run(l);
     else if (l->state == LANE_FILLING)
         lane__fill_on(l, 0);
@@ -295,10 +234,8 @@ void lane_end(struct lane *l)
 
 void lane_kick(struct lane *l)
 {
-    if (l->state == LANE_OPEN)
+    if (is_open(l))
         lane__run(l);
     else if (l->state == LANE_FILLING)
-        lane_credit(l);
-    else if (l->state == LANE_ENDED)
         lane_credit(l);
 }

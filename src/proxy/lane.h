@@ -3,7 +3,7 @@
  * the client. Owns: what was received and not handed on, the plan in work, its waits for keys.
  * Thread: the worker's.
  *
- * The five steps, in order: deframe, scan, resolve (the only one that can wait), apply, send. */
+ * The steps are the states of enum lane_state; lane.c drives them. */
 #ifndef PROXY_LANE_H
 #define PROXY_LANE_H
 
@@ -15,10 +15,17 @@
 
 struct call;
 
+/* The step that a lane does next, or what it waits for. lane.c has the picture. */
 enum lane_state {
     LANE_DEAD = 0, /* the call ended: bytes are dropped */
-    LANE_OPEN,     /* takes bytes */
-    LANE_PARKED,   /* a message waits for keys: nothing overtakes it */
+    LANE_COLLECT,  /* collects a message; nothing of one is in work */
+    LANE_RELAY,    /* passes on the rest of a message that holds no values */
+    LANE_STREAM,   /* takes the next batch of a large answer */
+    LANE_SCAN,     /* msg is whole: makes its plan */
+    LANE_RESOLVE,  /* asks for the keys that the plan needs */
+    LANE_PARKED,   /* waits for keys: nothing overtakes the message */
+    LANE_APPLY,    /* every key has come, or failed: seals or opens */
+    LANE_SEND,     /* hands on what was made */
     LANE_FILLING,  /* the call failed within a large answer: etcd's bytes are dropped, and the
                       message  is completed with filler as they come */
     LANE_ENDED,    /* all was handed on, the end included */
@@ -37,6 +44,9 @@ struct lane {
     size_t relay_left;          /* opaque answer: bytes of the present message still to pass */
     struct chain msg;           /* the message (or batch) in work */
     bool has_prefix;            /* its gRPC prefix lies right before it: chain_unconsume */
+    struct sealed_msg sealed;   /* what was made of it: a request */
+    struct chain out;           /* an answer */
+    enum err err;               /* why the step failed; LANE_SEND: what follows behind out */
     struct lane_bench *bench;   /* while a message is in work */
     struct keyset *keys;        /* the rule set that its plan is made with */
     struct etcd_stream *stream; /* a large answer in work */

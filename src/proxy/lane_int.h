@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shared between the files of a lane only: lane.c (deframe, flow), lane_keys.c (resolve),
- * lane_message.c (scan, apply, send), lane_stream.c (large answers). */
+/* Shared between the files of a lane only: lane.c (the driver, flow), lane_collect.c (collect,
+ * relay), lane_stream.c (large answers), lane_scan.c, lane_keys.c (resolve), lane_apply.c (apply,
+ * send), lane_watch.c (a watch that ends alone). */
 #ifndef PROXY_LANE_INT_H
 #define PROXY_LANE_INT_H
 
@@ -20,51 +21,74 @@ struct lane_bench {
     struct lane_bench *next;
 };
 
-/* What a step has to say to lane__run. */
+/* What a step says to the driver. */
 enum lane_step {
-    STEP_WAIT = 0, /* nothing to do before something else happens */
-    STEP_AGAIN,    /* made progress: look again */
+    STEP_FAIL = 0, /* with l->err: lane__fails */
+    STEP_WAIT,     /* nothing to do before something else happens; or the call has ended */
+    STEP_NEXT,     /* go on with l->state */
 };
 
 /* lane.c */
+void lane__set_state(struct lane *l, enum lane_state to);
+/* Runs steps until one waits. */
 void lane__run(struct lane *l);
+static inline enum lane_step lane__fails(struct lane *l, enum err e)
+{
+    l->err = e;
+    return STEP_FAIL;
+}
 /* Ends the call; with the key and field of the plan when e is its error. Returns STEP_WAIT. */
-enum lane_step lane__fail(struct lane *l, enum err e);
+enum lane_step lane__fail_call(struct lane *l, enum err e);
 
-/* lane_keys.c */
-bool lane__bench_take(struct lane *l);
-void lane__bench_give_back(struct lane *l);
-/* Gets the DEK of every need, parking the lane when one is missing, then applies the plan. */
-enum lane_step lane__resolve(struct lane *l);
-/* DEKs that were unwrapped for this message and have opened a value are worth keeping. */
-void lane__confirm_keys(struct lane *l);
+/* lane_collect.c */
+enum lane_step lane__collect(struct lane *l);
+enum lane_step lane__relay(struct lane *l);
 
-/* lane_message.c */
+/* lane_stream.c */
+/* A large answer begins: its prefix goes out, or is dropped when it is split. */
+enum lane_step lane__stream_begin(struct lane *l, uint32_t length);
+enum lane_step lane__stream(struct lane *l);
+void lane__stream_over(struct lane *l);
+/* The large answer in work keeps its announced length (as against one that is split). */
+bool lane__is_fill(const struct lane *l);
+/* LANE_FILLING: n bytes came from etcd and were dropped, or its end came. */
+void lane__fill_on(struct lane *l, size_t n);
+
+/* lane_scan.c */
+enum lane_step lane__scan(struct lane *l);
+bool lane__has_values(enum etcd_content content);
 /* Takes a bench and the present rule set. False: no memory, or no rules yet. */
 bool lane__message_begin(struct lane *l);
 /* Everything of the present message goes; the lane can take the next one. */
 void lane__message_over(struct lane *l);
-/* l->msg holds one whole message. */
-enum lane_step lane__request(struct lane *l);
-enum lane_step lane__answer(struct lane *l);
+/* The message is for a watch that we ended: it is dropped. */
+bool lane__is_swallowed(const struct lane *l);
+
+/* lane_keys.c */
+bool lane__bench_take(struct lane *l);
+void lane__bench_give_back(struct lane *l);
+/* Asks for the DEK of every need, parking the lane when one is missing. */
+enum lane_step lane__resolve(struct lane *l);
+/* The keys that were waited for move into the plan, and the write keys with them. STEP_NEXT: apply.
+ */
+enum lane_step lane__take_keys(struct lane *l);
+/* DEKs that were unwrapped for this message and have opened a value are worth keeping. */
+void lane__confirm_keys(struct lane *l);
+
+/* lane_apply.c */
+enum lane_step lane__apply(struct lane *l);
+enum lane_step lane__send(struct lane *l);
 /* Hands what the plan has counted to the metrics. ns: how long its values took. */
 void lane__tally(struct lane *l, uint64_t ns);
-/* Every need has its DEK: apply and send. */
-enum lane_step lane__apply(struct lane *l);
-/* The plan of an answer or request cannot be made or applied. */
-enum lane_step lane__apply_failed(struct lane *l, enum err e);
-/* A Watch: keeps a copy of the ResponseHeader for responses of our own. */
-void lane__remember_header(struct lane *l, struct bytes header);
-bool lane__is_swallowed(const struct lane *l);
-bool lane__has_values(enum etcd_content content);
+/* Room for a gRPC prefix at the end of out, where the message will gather behind it. NULL: no
+ * memory. lane__prefix_fill: out is the prefix and its message. */
+uint8_t *lane__prefix_reserve(const struct lane *l, struct chain *out);
+void lane__prefix_fill(uint8_t *prefix, size_t len);
 
-/* lane_stream.c */
-enum lane_step lane__stream_begin(struct lane *l, uint32_t length);
-enum lane_step lane__stream_step(struct lane *l);
-void lane__stream_over(struct lane *l);
-/* LANE_FILLING: n bytes came from etcd and were dropped, or its end came. */
-void lane__fill_on(struct lane *l, size_t n);
-/* The large answer in work keeps its announced length (as against one that is split). */
-bool lane__is_fill(const struct lane *l);
+/* lane_watch.c */
+/* A value of a watch does not open: that watch alone ends, if it can. */
+enum lane_step lane__watch_cancel(struct lane *l, enum err e);
+/* Keeps a copy of the ResponseHeader for responses of our own. */
+void lane__remember_header(struct lane *l, struct bytes header);
 
 #endif

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The third step of a lane. Every DEK that the plan names is asked for, all unknown ones at once,
- * and with them the DEKs that KMS v1 makes for each value to be written; a miss parks the lane, and
- * the last answer of the key ring resumes it. KMS v2's write keys come last, so that a key's expiry
- * is judged when it is used. */
+/* The third step of a lane, and the begin of the fourth.
+ *
+ *   RESOLVE   every DEK that the plan names is asked for, all unknown ones at once, and with them
+ * the DEKs that KMS v1 makes for each value to be written; a miss parks the lane PARKED    the last
+ * answer of the key ring runs the lane again APPLY     the answers move into the plan; KMS v2's
+ * write keys are taken only now, so that a key's expiry is judged when it is used */
 #include <stdlib.h>
 
 #include "proxy/lane_int.h"
@@ -63,10 +65,6 @@ void lane_benches_free(struct worker *w)
 
 /* --- resolve --------------------------------------------------------------------------------- */
 
-enum lane_step lane__apply(struct lane *l);
-
-static enum lane_step resolved(struct lane *l);
-
 static void on_key(struct key_wait *wait)
 {
     struct lane *l = wait->user;
@@ -75,9 +73,8 @@ static void on_key(struct key_wait *wait)
     CHECK(l->state == LANE_PARKED && b->pending > 0);
     if (--b->pending > 0)
         return;
-    l->state = LANE_OPEN;
-    if (resolved(l) == STEP_AGAIN)
-        lane__run(l);
+    lane__set_state(l, LANE_APPLY);
+    lane__run(l);
 }
 
 static bool bench_reserve_waits(struct lane_bench *b, size_t n)
@@ -96,7 +93,7 @@ static bool bench_reserve_waits(struct lane_bench *b, size_t n)
 
 static bool is_for_later(const struct etcd_need *need)
 {
-    return need->is_write && need->provider->kind != PROVIDER_KMS_V1;
+    return need->is_write && !provider_traits(need->provider)->has_dek_per_value;
 }
 
 static enum err ask_ring(struct lane *l, const struct etcd_need *need, struct key_wait *wait)
@@ -114,7 +111,7 @@ static bool fails_alone(const struct lane *l, enum err e)
 }
 
 /* Asks for every DEK that values of the plan need, all at once. ERR_AGAIN: parked. */
-static enum err resolve_waits(struct lane *l)
+static enum err ask_for_keys(struct lane *l)
 {
     struct lane_bench *b = l->bench;
     struct etcd_plan *p = &b->plan;
@@ -162,7 +159,7 @@ static enum err collect_waits(struct lane_bench *b)
 }
 
 /* The write keys come last, so that a key's expiry is judged when it is used. */
-static enum err resolve_writes(struct lane *l)
+static enum err take_write_keys(struct lane *l)
 {
     struct etcd_plan *p = &l->bench->plan;
 
@@ -196,36 +193,31 @@ static enum lane_step keys_failed(struct lane *l, enum err e)
     etcd_plan_count_missing(&l->bench->plan, e);
     lane__tally(l, 0);
     /* What a request wants opened is a value that arrived sealed: nothing stored is lost. */
-    if (!l->is_answer && err_status(e) == GRPC_DATA_LOSS)
+    if (!l->is_answer && err_is_of_value(e))
         e = ERR_REQ_SEALED_VALUE;
     l->bench->plan.err = e;
-    return lane__apply_failed(l, e);
-}
-
-/* Every read has its DEK, or failed. */
-static enum lane_step resolved(struct lane *l)
-{
-    enum err e = collect_waits(l->bench);
-
-    if (e == ERR_OK || fails_alone(l, e))
-        e = resolve_writes(l);
-    if (e != ERR_OK) {
-        return keys_failed(l, e);
-    }
-    worker_contexts_used(l->call->worker);
-    return lane__apply(l);
+    return lane__fails(l, e);
 }
 
 enum lane_step lane__resolve(struct lane *l)
 {
-    enum err e = resolve_waits(l);
+    enum err e = ask_for_keys(l);
 
     if (e == ERR_AGAIN) {
-        l->state = LANE_PARKED;
+        lane__set_state(l, LANE_PARKED);
         return STEP_WAIT;
     }
-    if (e != ERR_OK) {
+    if (e != ERR_OK)
         return keys_failed(l, e);
-    }
-    return resolved(l);
+    lane__set_state(l, LANE_APPLY);
+    return STEP_NEXT;
+}
+
+enum lane_step lane__take_keys(struct lane *l)
+{
+    enum err e = collect_waits(l->bench);
+
+    if (e == ERR_OK || fails_alone(l, e))
+        e = take_write_keys(l);
+    return e == ERR_OK ? STEP_NEXT : keys_failed(l, e);
 }

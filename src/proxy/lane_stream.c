@@ -25,32 +25,41 @@ bool lane__is_fill(const struct lane *l)
     return content != ETCD_RANGE_STREAM && content != ETCD_WATCH;
 }
 
-enum lane_step lane__stream_begin(struct lane *l, uint32_t length)
+/* The prefix of a message that keeps its length goes out at once. */
+static enum err send_prefix(struct lane *l, uint32_t length, bool *ok)
 {
     struct call *c = l->call;
     uint8_t prefix[GRPC_PREFIX_LEN];
     struct chain out = {0};
     enum err e;
-    bool ok;
 
-    if (!lane__message_begin(l))
-        return lane__fail(l, ERR_NOMEM);
-    e = etcd_stream_new(c->method->content, l->keys->rules->rules, &c->ask, length, LIMIT_LANE_TURN,
-                        &l->stream);
+    grpc_prefix_put(prefix, length);
+    e = chain_push_copy(&out, &c->worker->pool, prefix, sizeof prefix, SLAB_SECRET);
+    *ok = e == ERR_OK && call_send_down(c, &out);
+    chain_fini(&out);
+    return e;
+}
+
+enum lane_step lane__stream_begin(struct lane *l, uint32_t length)
+{
+    struct call *c = l->call;
+    enum err e = ERR_NOMEM;
+    bool ok = true;
+
+    if (lane__message_begin(l))
+        e = etcd_stream_new(c->method->content, l->keys->rules->rules, &c->ask, length,
+                            LIMIT_LANE_TURN, &l->stream);
     if (e != ERR_OK)
-        return lane__fail(l, e);
+        return lane__fails(l, e);
     metric_add(METRIC_messages_streamed_total, 1);
     l->stream_todo = length;
     chain_consume(&l->in, GRPC_PREFIX_LEN);
-    if (!lane__is_fill(l))
-        return STEP_AGAIN;
-    grpc_prefix_put(prefix, length);
-    e = chain_push_copy(&out, &c->worker->pool, prefix, sizeof prefix, SLAB_SECRET);
-    ok = e == ERR_OK && call_send_down(c, &out);
-    chain_fini(&out);
+    lane__set_state(l, LANE_STREAM);
+    if (lane__is_fill(l))
+        e = send_prefix(l, length, &ok);
     if (e != ERR_OK)
-        return lane__fail(l, e);
-    return ok ? STEP_AGAIN : STEP_WAIT;
+        return lane__fails(l, e);
+    return ok ? STEP_NEXT : STEP_WAIT;
 }
 
 /* The client reads slower than etcd sends: do not open more than its queue should hold. */
@@ -59,38 +68,49 @@ static bool client_is_behind(const struct lane *l)
     return l->call->down != NULL && h2_stream_queued(l->call->down) >= LIMIT_STREAM_OUT;
 }
 
-enum lane_step lane__stream_step(struct lane *l)
+/* Nothing can be done now. Is more to come? */
+static enum lane_step stream_waits(struct lane *l)
+{
+    return l->has_ended && l->stream_todo > 0 ? lane__fails(l, ERR_ANS_CUT) : STEP_WAIT;
+}
+
+static enum lane_step batch(struct lane *l)
+{
+    if (l->call->method->content == ETCD_WATCH)
+        lane__remember_header(l, etcd_stream_header(l->stream));
+    if (lane__is_swallowed(l))
+        lane__message_over(l);
+    else
+        lane__set_state(l, LANE_RESOLVE);
+    return STEP_NEXT;
+}
+
+enum lane_step lane__stream(struct lane *l)
 {
     size_t n = l->in.len < l->stream_todo ? l->in.len : l->stream_todo;
     enum err e = chain_move(&l->stream_in, &l->in, n);
-    enum etcd_stream_step next;
 
     if (e != ERR_OK || !lane__bench_take(l))
-        return lane__fail(l, ERR_NOMEM);
+        return lane__fails(l, ERR_NOMEM);
     l->stream_todo -= n;
     if (client_is_behind(l))
-        return STEP_WAIT;
-    next = etcd_stream_next(l->stream, &l->stream_in, &l->bench->plan, &l->msg);
-    lane__tally(l, 0);
-    switch (next) {
+        return stream_waits(l);
+    switch (etcd_stream_next(l->stream, &l->stream_in, &l->bench->plan, &l->msg)) {
     case ETCD_STREAM_BATCH:
-        if (l->call->method->content == ETCD_WATCH)
-            lane__remember_header(l, etcd_stream_header(l->stream));
-        if (lane__is_swallowed(l)) {
-            lane__message_over(l);
-            return STEP_AGAIN;
-        }
-        return lane__resolve(l);
+        lane__tally(l, 0);
+        return batch(l);
     case ETCD_STREAM_MORE:
         lane__bench_give_back(l);
-        return STEP_WAIT;
+        return stream_waits(l);
     case ETCD_STREAM_DONE:
         lane__stream_over(l);
-        return STEP_AGAIN;
+        lane__set_state(l, LANE_COLLECT);
+        return STEP_NEXT;
     case ETCD_STREAM_BAD:
         break;
     }
-    return lane__apply_failed(l, l->bench->plan.err);
+    lane__tally(l, 0);
+    return lane__fails(l, l->bench->plan.err);
 }
 
 /* --- broken off ------------------------------------------------------------------------------ */
@@ -125,8 +145,9 @@ enum lane_fill lane_break_off(struct lane *l)
     chain_clear(&l->in);
     chain_clear(&l->stream_in);
     chain_clear(&l->msg);
+    chain_clear(&l->out);
     loop_task_cancel(&l->turn);
-    l->state = LANE_FILLING;
+    lane__set_state(l, LANE_FILLING);
     return fill(l);
 }
 
@@ -134,9 +155,4 @@ void lane__fill_on(struct lane *l, size_t n)
 {
     count_sent(l, n);
     call_filled(l->call, fill(l));
-}
-
-bool lane_is_in_message(const struct lane *l)
-{
-    return l->relay_left > 0 || (l->stream != NULL && lane__is_fill(l));
 }

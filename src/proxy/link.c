@@ -108,16 +108,14 @@ static void down_begin(struct link *l);
 
 static void calls_upstream_ready(struct link *l)
 {
-    LIST_FOREACH(it, &l->calls)
-    {
+    LIST_FOREACH(it, &l->calls) {
         call_upstream_ready(call_of_link_node(it));
     }
 }
 
 static void calls_upstream_dead(struct link *l)
 {
-    LIST_FOREACH(it, &l->calls)
-    {
+    LIST_FOREACH(it, &l->calls) {
         struct call *c = call_of_link_node(it);
 
         if (c->state == CALL_WAITING)
@@ -390,8 +388,7 @@ size_t link_held(const struct link *l, const struct call *but)
 {
     size_t n = 0;
 
-    LIST_FOREACH(it, &l->calls)
-    {
+    LIST_FOREACH(it, &l->calls) {
         const struct call *c = call_of_link_node(it);
 
         n += c == but ? 0 : call_held(c);
@@ -432,8 +429,7 @@ void link_drain(struct link *l)
 
 void link_end_calls(struct link *l, enum link_end which)
 {
-    LIST_FOREACH(it, &l->calls)
-    {
+    LIST_FOREACH(it, &l->calls) {
         struct call *c = call_of_link_node(it);
 
         if (which != LINK_END_NONE && call_is_live(c) &&

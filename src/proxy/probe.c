@@ -18,6 +18,7 @@ enum probe_state {
 };
 
 struct probe {
+    struct list node; /* in worker.probes */
     struct worker *worker;
     enum probe_state state;
     probe_reply_fn *on_reply; /* not called in PROBE_OVER: user may be gone */
@@ -40,6 +41,7 @@ static void probe_end(struct probe *p)
         net_conn_close(p->etcd, 0); /* on_closed comes from the loop */
         return;
     }
+    list_remove(&p->node);
     http1_response_parser_free(p->parser);
     loop_timer_fini(&p->timer);
     free(p);
@@ -278,6 +280,7 @@ enum err probe_ask(struct worker *w, const struct http1_request *request, probe_
         free(p);
         return ERR_NOMEM;
     }
+    list_push(&w->probes, &p->node);
     p->worker = w;
     p->state = PROBE_ASKING;
     p->on_reply = on_reply;
@@ -293,4 +296,15 @@ void probe_cancel(struct probe *p)
 {
     CHECK(p->state == PROBE_ASKING);
     probe_end(p);
+}
+
+void probes_end(struct worker *w, uint64_t left_ms)
+{
+    probe_http1_end(w);
+    LIST_FOREACH(it, &w->probes) {
+        struct probe *p = LIST_ENTRY(it, struct probe, node);
+
+        if (p->state == PROBE_ASKING && loop_timer_start(&w->loop, &p->timer, left_ms) != ERR_OK)
+            answer_away(p);
+    }
 }

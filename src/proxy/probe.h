@@ -28,6 +28,8 @@ MUST_CHECK enum err probe_ask(struct worker *w, const struct http1_request *requ
                               probe_reply_fn *on_reply, void *user, struct probe **out);
 /* Nobody waits for the answer any more: on_reply does not come. Not after it has come. */
 void probe_cancel(struct probe *p);
+/* The worker ends: requests that are not whole yet are dropped, and answers come within left_ms. */
+void probes_end(struct worker *w, uint64_t left_ms);
 /* To what can't be read as a request. */
 extern const struct http1_reply probe_bad_request;
 
@@ -36,5 +38,7 @@ extern const struct http1_reply probe_bad_request;
 /* Answers one request of a client connection that does not speak HTTP/2, and closes it. Takes net
  * and first (the bytes already read). */
 void probe_http1_start(struct worker *w, struct net_conn *net, struct chain *first);
+/* Closes the connections whose request is not whole yet. */
+void probe_http1_end(struct worker *w);
 
 #endif

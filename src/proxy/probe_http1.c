@@ -15,6 +15,7 @@ enum probe_conn_state {
 };
 
 struct probe_conn {
+    struct list node; /* in worker.probe_conns */
     struct worker *worker;
     enum probe_conn_state state;
     struct net_conn *client;
@@ -107,6 +108,7 @@ static void client_on_closed(struct net_conn *n)
     struct probe_conn *pc = net_conn_user(n);
 
     CHECK(pc->state == PROBE_CONN_CLOSING && pc->probe == NULL);
+    list_remove(&pc->node);
     http1_request_parser_free(pc->parser);
     loop_timer_fini(&pc->timer);
     free(pc);
@@ -156,10 +158,21 @@ void probe_http1_start(struct worker *w, struct net_conn *net, struct chain *fir
         chain_clear(first);
         return;
     }
+    list_push(&w->probe_conns, &pc->node);
     net_conn_set_ops(net, &client_ops, pc);
     while (first->count > 0 && pc->state == PROBE_CONN_READING) {
         client_feed(pc, slice_bytes(*chain_at(first, 0)));
         chain_consume(first, chain_at(first, 0)->len);
     }
     chain_clear(first);
+}
+
+void probe_http1_end(struct worker *w)
+{
+    LIST_FOREACH(it, &w->probe_conns) {
+        struct probe_conn *pc = LIST_ENTRY(it, struct probe_conn, node);
+
+        if (pc->state == PROBE_CONN_READING)
+            conn_close(pc, 0);
+    }
 }

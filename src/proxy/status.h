@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Receives: an error with what it concerns. Gives: the gRPC status and the one text that a client
- * sees. Owns: nothing. Thread: any. The table of statuses is in src/README.md. */
+ * sees. Owns: nothing. Thread: any. The table of statuses is in README.md. */
 #ifndef PROXY_STATUS_H
 #define PROXY_STATUS_H
 

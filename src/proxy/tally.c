@@ -92,7 +92,7 @@ static const char *prefix_label(const struct value_sum *v, char out[static LABEL
 {
     if (v->provider == NULL)
         return "unknown";
-    if (v->provider->kind == PROVIDER_IDENTITY)
+    if (provider_traits(v->provider)->is_identity)
         return v->is_write ? "" : "identity";
     snprintf(out, LABEL_TEXT, "%.*s", (int)v->provider->prefix.n,
              (const char *)v->provider->prefix.p);
@@ -130,7 +130,7 @@ static void merge_value(const struct value_sum *v)
 {
     char text[LABEL_TEXT];
 
-    if (v->provider != NULL && v->provider->kind == PROVIDER_KMS_V1)
+    if (v->provider != NULL && provider_traits(v->provider)->has_dek_per_value)
         merge_arrivals(v);
 
     merge_value_as(v, prefix_label(v, text));
@@ -315,8 +315,7 @@ static struct bytes key_id_of(const struct etcd_plan *p, const struct etcd_count
 {
     const struct dek *dek = c->need < p->need_count ? p->needs[c->need].dek : NULL;
 
-    if (c->err != ERR_OK || c->provider == NULL || c->provider->kind != PROVIDER_KMS_V2 ||
-        dek == NULL || dek->id.key_id.n > LIMIT_KEY_ID)
+    if (c->err != ERR_OK || c->provider == NULL || dek == NULL || dek->id.key_id.n > LIMIT_KEY_ID)
         return bytes_of(NULL, 0);
     return dek->id.key_id;
 }

@@ -251,8 +251,7 @@ static void close_drained(struct loop_task *t)
 {
     struct upstream *u = CONTAINER_OF(t, struct upstream, task);
 
-    LIST_FOREACH(it, &u->conns)
-    {
+    LIST_FOREACH(it, &u->conns) {
         struct upstream_conn *uc = LIST_ENTRY(it, struct upstream_conn, node);
 
         if (uc->is_draining && h2_conn_stream_count(uc->h2) == 0)
@@ -309,8 +308,7 @@ static void on_timer(struct loop_timer *t)
 
     if (u->state != UPSTREAM_DIALLING || u->is_closing)
         return;
-    LIST_FOREACH(it, &u->conns)
-    {
+    LIST_FOREACH(it, &u->conns) {
         struct upstream_conn *uc = LIST_ENTRY(it, struct upstream_conn, node);
 
         if (uc->is_attempt) {
@@ -342,8 +340,7 @@ void upstream_close(struct upstream *u)
     u->state = UPSTREAM_DEAD;
     u->current = NULL;
     loop_timer_stop(&u->timer);
-    LIST_FOREACH(it, &u->conns)
-    {
+    LIST_FOREACH(it, &u->conns) {
         struct upstream_conn *uc = LIST_ENTRY(it, struct upstream_conn, node);
 
         if (uc->h2 != NULL)

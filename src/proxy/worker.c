@@ -13,6 +13,7 @@
 #include "kms/manager.h"
 #include "proxy/call.h"
 #include "proxy/link.h"
+#include "proxy/probe.h"
 
 #define FREE_SLABS 64  /* 4 MiB of idle slabs a worker keeps */
 #define IDLE_SLABS 8   /* of them are left when connections have settled */
@@ -384,8 +385,7 @@ bool worker_is_over_limit(const struct worker *w)
 
 static const struct call *oldest_holder(const struct worker *w)
 {
-    LIST_FOREACH(it, &w->calls)
-    {
+    LIST_FOREACH(it, &w->calls) {
         const struct call *c = LIST_ENTRY(it, struct call, age_node);
 
         if (call_is_holding(c))
@@ -400,8 +400,7 @@ static struct link *heaviest_link(const struct worker *w, const struct call *sta
     struct link *heaviest = NULL;
     size_t most = 0;
 
-    LIST_FOREACH(it, &w->links)
-    {
+    LIST_FOREACH(it, &w->links) {
         struct link *l = link_of_node(it);
         size_t held = link_held(l, stays);
 
@@ -438,8 +437,7 @@ static void on_drain_tick(struct loop_timer *t)
     struct worker *w = CONTAINER_OF(t, struct worker, drain_timer);
     uint64_t spent = loop_now_ms(&w->loop) - w->drain_began_ms;
 
-    LIST_FOREACH(it, &w->links)
-    {
+    LIST_FOREACH(it, &w->links) {
         struct link *l = link_of_node(it);
 
         if (spent >= w->drain_limit_ms + DRAIN_LAST_MS)
@@ -468,8 +466,7 @@ static void drain_deliver(struct mail *mail, bool delivered)
             limit_ms > 2 * DRAIN_RESERVE_MS ? limit_ms - DRAIN_RESERVE_MS : limit_ms / 2;
         if (w->link_count == 0)
             report_drained(w);
-        LIST_FOREACH(it, &w->links)
-        {
+        LIST_FOREACH(it, &w->links) {
             link_drain(link_of_node(it));
         }
         on_drain_tick(&w->drain_timer);
@@ -483,12 +480,21 @@ void worker_drain(struct worker *w, uint64_t limit_ms)
     mailbox_post(&w->mailbox, &w->drain_order);
 }
 
+/* What is left of the time for calls. */
+static uint64_t drain_left_ms(const struct worker *w)
+{
+    uint64_t spent = loop_now_ms(&w->loop) - w->drain_began_ms;
+
+    return w->is_draining && spent < w->drain_limit_ms ? w->drain_limit_ms - spent : 0;
+}
+
 static void stop_deliver(struct mail *mail, bool delivered)
 {
     struct worker *w = CONTAINER_OF(mail, struct worker, stop_order);
 
     if (!delivered)
         return;
+    probes_end(w, drain_left_ms(w));
     w->keys = NULL;
     while (!list_is_empty(&w->keysets)) /* a reload may be under way */
         keyset_free(LIST_FIRST(&w->keysets, struct keyset, node));
@@ -575,6 +581,8 @@ enum err worker_start(const struct proxy_env *env, unsigned number, struct mailb
     w->report = report_fn;
     w->report_arg = arg;
     list_init(&w->links);
+    list_init(&w->probes);
+    list_init(&w->probe_conns);
     list_init(&w->calls);
     list_init(&w->keysets);
     list_init(&w->spare_reports);

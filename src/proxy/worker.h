@@ -73,6 +73,7 @@ struct worker {
     struct list keysets;                       /* all that are not freed yet */
     struct net_tls *etcd_tls, *etcd_tls_http1; /* for dialling; NULL: no https URL */
     struct list links;
+    struct list probes, probe_conns; /* no links, but they keep the loop running */
     size_t link_count;
     struct list calls; /* by age, oldest first: the oldest holder of memory always gets credit */
     uint64_t

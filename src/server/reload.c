@@ -7,9 +7,13 @@
  *      knows the write keys, and only then the worker plans new messages with it: IN_USE;
  *   4. RETIRED when the next one is in use: messages in work end with it, its manager rests; when
  *      the last ring is freed its manager is closed.
- * Failure modes: on any error what was in use stays, with a log line and the failure counter. What
- * was refused is tried again when the file has changed in between, on a signal, and after a while,
- * for its plugin may be back. */
+ *
+ *   loaded --> ON_PROBATION -- plugins healthy --> IN_USE -- the next set takes over --> RETIRED
+ *                   `-- time is up, or the file changed again --> RETIRED
+ *
+ * Failure modes: on any error the set in use stays, with a log line and the failure counter.
+ * Content that was refused is tried again when the file has changed in between, on SIGHUP, and at
+ * the earliest after REFUSED_AGAIN_MS, for its plugin may be back. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +35,18 @@
 
 static void on_primed(void *arg);
 static void on_probation_tick(struct loop_timer *t);
+
+static void set_set_state(struct server_set *set, enum server_set_state to)
+{
+    static const uint8_t legal[] = {
+        [SET_ON_PROBATION] = 1 << SET_IN_USE | 1 << SET_RETIRED,
+        [SET_IN_USE] = 1 << SET_RETIRED,
+        [SET_RETIRED] = 1 << SET_RETIRED, /* again, at the end */
+    };
+
+    CHECK(legal[set->state] & 1 << to);
+    set->state = to;
+}
 
 /* Takes rules, also on error. */
 static enum err set_new(struct server *s, struct ruleset *rules, struct server_set **out)
@@ -77,17 +93,16 @@ static void set_close_if_over(struct server_set *set)
 
 static void set_retire(struct server_set *set)
 {
-    set->state = SET_RETIRED;
+    set_set_state(set, SET_RETIRED);
     loop_timer_stop(&set->timer);
-    kms_manager_rest(set->manager); /* a client that reads nothing may hold it for long */
+    kms_manager_rest(set->manager); /* a client that does not read its answers may keep it long */
     set_close_if_over(set);
 }
 
 void server__close_sets(struct server *s)
 {
     s->set = NULL;
-    LIST_FOREACH(it, &s->sets)
-    {
+    LIST_FOREACH(it, &s->sets) {
         struct server_set *set = LIST_ENTRY(it, struct server_set, node);
 
         set->rings = 0; /* the workers are gone, and their rings with them */
@@ -105,21 +120,21 @@ static void set_use(struct server *s, struct server_set *set)
 {
     struct server_set *old = s->set;
 
-    set->state = SET_IN_USE;
+    set_set_state(set, SET_IN_USE);
     s->set = set;
     for (size_t i = 0; i < s->worker_count; i++) {
         if (worker_make_keyset(s->workers[i].worker, set->rules, set->manager, set) == ERR_OK) {
             set->rings++;
             continue;
         }
-        CHECK(old != NULL); /* as every allocation before serving */
+        CHECK(old != NULL); /* before serving starts, allocations may abort */
         say_kept(s->workers[i].worker);
     }
     if (old != NULL)
         set_retire(old);
 }
 
-/* The worker's ring hears of the write keys before it is used. */
+/* The worker's ring joins the manager, and so gets the write keys, before it is used. */
 static void keyset_made(struct server_set *set, const struct worker_report *r)
 {
     if (kms_manager_join(set->manager, &r->worker->mailbox, r->keys->ring) == ERR_OK &&
@@ -144,7 +159,7 @@ void server__on_keyset(const struct worker_report *r)
         return;
     case WORKER_KEYSET_FREED:
         if (r->keys == NULL)
-            say_kept(r->worker); /* it could not make one */
+            say_kept(r->worker); /* the worker had no memory for a key ring */
         set->rings--;
         set_close_if_over(set);
         return;
@@ -237,7 +252,7 @@ static void reload_succeeded(struct server *s, struct server_set *set)
     LOG(INFO, "configuration reloaded", "hash=%s", set->rules->config->hash);
 }
 
-/* Names the first plugin that is not well; NULL: all are. */
+/* The name of the first plugin that is not healthy; NULL: all are. */
 static const char *ailing_plugin(const struct server_set *set, struct kms_plugin_state *state)
 {
     for (size_t i = 0; i < set->rules->plugin_count; i++) {
@@ -273,12 +288,11 @@ static void on_probation_tick(struct loop_timer *t)
     set_retire(set);
 }
 
-/* One set at a time is on probation: any newer content of the file makes it void, be that good, bad
- * or what is in use. */
+/* Only one set at a time is on probation: any newer content of the file ends its probation, be that
+ * content good, bad or the one in use. */
 static void drop_probation(struct server *s)
 {
-    LIST_FOREACH(it, &s->sets)
-    {
+    LIST_FOREACH(it, &s->sets) {
         struct server_set *set = LIST_ENTRY(it, struct server_set, node);
 
         if (set->state != SET_ON_PROBATION)
@@ -297,14 +311,13 @@ static void hash_now(const struct server *s, char hash[static DIGEST_TEXT_LEN])
         snprintf(hash, DIGEST_TEXT_LEN, "unreadable");
 }
 
-/* What the file has now. It is REFUSED only as long as it stays the same: whatever comes between
- * makes it NEW again, for the reasons may have gone. */
+/* What is known of the file's present content. REFUSED lasts only while the content stays the same:
+ * if it changes and changes back it is NEW again, for the reason may be gone. */
 enum content { CONTENT_NEW = 0, CONTENT_REFUSED, CONTENT_ON_PROBATION, CONTENT_IN_USE };
 
 static enum content judge_content(struct server *s, const char *hash)
 {
-    LIST_FOREACH(it, &s->sets)
-    {
+    LIST_FOREACH(it, &s->sets) {
         const struct server_set *set = LIST_ENTRY(it, struct server_set, node);
 
         if (set->state != SET_RETIRED && strcmp(set->rules->config->hash, hash) == 0) {
@@ -338,8 +351,8 @@ static enum err check_protection(const struct server *s, const struct ruleset *f
     return ERR_CONFIG;
 }
 
-/* hash: the file's, before it is read here. An error that has no refused content is one of this
- * try: it is made again with the next event. */
+/* hash: of the file as it was before it is read here. Only an error that lies in the content makes
+ * the content REFUSED; after any other one the next event tries again. */
 static void try_content(struct server *s, char hash[static DIGEST_TEXT_LEN])
 {
     char why[WHY_MAX] = "", after[DIGEST_TEXT_LEN];
@@ -354,7 +367,7 @@ static void try_content(struct server *s, char hash[static DIGEST_TEXT_LEN])
             ruleset_drop(fresh);
     } else {
         hash_now(s, after);
-        if (strcmp(hash, after) != 0) /* which of the two was refused is not known */
+        if (strcmp(hash, after) != 0) /* it changed meanwhile: which content failed is not known */
             e = ERR_SYSTEM;
     }
     if (e == ERR_OK) {
@@ -376,7 +389,7 @@ static void reload_rules(struct server *s, bool is_forced)
     char hash[DIGEST_TEXT_LEN]; /* the content decides, not the time of the file */
     enum content content;
 
-    /* A pipe never changes for us. Asked by signal, load says so. */
+    /* A pipe cannot be read again. On SIGHUP go on, so that the load says so. */
     if (!is_forced && file_is_read_once(s->settings->encryption_provider_config))
         return;
     hash_now(s, hash);
@@ -392,7 +405,7 @@ static void reload_rules(struct server *s, bool is_forced)
     try_content(s, hash);
 }
 
-/* --- */
+/* --- what server.c calls ---------------------------------------------------------------------- */
 
 void server__reload(struct server *s, bool is_forced)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* TLS files are read again when their content changes. Connections that are open stay as they are;
- * new ones have the new contexts, on both sides. Failure modes: files that cannot be used, or of
- * which only some have changed yet: what was in use stays, with one log line for each content. */
+ * new ones get the new contexts, on both sides.
+ * Failure modes: files that cannot be used, or of which only some have changed so far: the contexts
+ * in use stay, with one log line for each content. */
 #include <stdio.h>
 #include <string.h>
 
@@ -18,8 +19,8 @@ void server__tls_hash(const struct server *s, char out[static 72])
     const char *files[] = {o->cert_file,   o->key_file,      o->trusted_ca_file,
                            o->etcd_cafile, o->etcd_certfile, o->etcd_keyfile};
 
-    for (size_t i = 0; i < ARRAY_LEN(files);
-         i++) /* a pipe would be read empty; it is refused later */
+    /* Reading a pipe would empty it. It is left out here, and refused later. */
+    for (size_t i = 0; i < ARRAY_LEN(files); i++)
         if (files[i] != NULL && file_is_read_once(files[i]))
             files[i] = NULL;
     digest_files(files, ARRAY_LEN(files), out);
@@ -32,7 +33,7 @@ static void swap_tls(struct net_tls **slot, struct net_tls *fresh)
     *slot = fresh;
 }
 
-/* Both sides or none. 0, or an exit status with why. */
+/* Makes the contexts of both sides, or none. 0, or an exit status with why. */
 static int make_tls(const struct server *s, struct net_tls *out[static 3], char *why,
                     size_t why_len)
 {
@@ -48,7 +49,7 @@ static int make_tls(const struct server *s, struct net_tls *out[static 3], char 
     return status;
 }
 
-/* Once for each content: files of the same directories change, too. */
+/* Logs once for each content: events also come for other files of the same directories. */
 static void refuse_tls(struct server *s, const char *hash, const char *why)
 {
     if (strcmp(hash, s->tls_refused_hash) == 0)
@@ -84,7 +85,7 @@ void server__reload_tls(struct server *s, bool is_forced)
         swap_tls(&s->etcd_tls, fresh[1]);
         swap_tls(&s->etcd_tls_http1, fresh[2]);
         if (give_tls(s) != ERR_OK) {
-            refuse_tls(s, hash, "out of memory"); /* tried again with the next event */
+            refuse_tls(s, hash, "out of memory"); /* the next event tries again */
             return;
         }
     }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The happy path:
- *   1. server__setup makes workers and listeners, server__first_set the rule set with its key
- * manager;
+ *   1. server__setup makes workers and listeners, server__first_set the key manager of the rule
+ *      set;
  *   2. an accepted socket goes to the worker with the fewest links;
  *   3. SIGTERM or SIGINT: listeners close, workers drain, then everything ends in reverse order.
- * Failure modes: what cannot be set up ends the start with a reason; a KMS plugin that is away does
- * not (reads and writes of protected keys are refused until it comes). A second signal exits at
+ * Failure modes: what cannot be set up ends the start with a reason. A KMS plugin that is away does
+ * not: reads and writes of protected keys are refused until it comes. A second signal exits at
  * once. */
 #include "server/server.h"
 
@@ -191,8 +191,8 @@ static void drop_tls(struct net_tls *tls)
 int server_run(const struct settings *settings, const struct server_source *source,
                const struct server_hooks *hooks, struct ruleset *rules, char *why, size_t why_len)
 {
-    /* One a process, and static: a start that failed leaves it half made, with handles and threads
-     * that know it. */
+    /* One per process. Static, because after a failed start handles and threads still point to
+     * it. */
     static struct server s;
     int status;
 
@@ -202,7 +202,7 @@ int server_run(const struct settings *settings, const struct server_source *sour
     list_init(&s.sets);
     status = start(&s, rules, why, why_len);
     if (status != 0) {
-        /* The process ends and the system takes the rest back; threads end here. */
+        /* Threads have to end; the rest is freed by the end of the process. */
         for (size_t i = 0; i < s.worker_count; i++)
             worker_stop(s.workers[i].worker);
         return status;

@@ -24,8 +24,8 @@ struct server_listener {
     bool is_tls;
 };
 
-/* A rule set with its key manager. Of several one is in use, one may be on probation (its plugins
- * are being reached), the others wait for their last messages. */
+/* A rule set with its key manager. One is in use; one may be on probation, until its plugins are
+ * known to work; the others are retired and wait for the messages that still use them. */
 enum server_set_state { SET_RETIRED = 0, SET_ON_PROBATION, SET_IN_USE };
 
 struct server_set {
@@ -35,7 +35,7 @@ struct server_set {
     struct ruleset *rules;
     struct kms_manager *manager;
     size_t rings;             /* made and not yet freed */
-    bool is_closing;          /* the manager is */
+    bool is_closing;          /* kms_manager_close was called */
     struct loop_timer timer;  /* probation */
     uint64_t probation_until; /* ms */
 };
@@ -58,7 +58,7 @@ struct server {
     struct net_tls *etcd_tls, *etcd_tls_http1; /* NULL: no https URL */
     char tls_hash[72];                         /* of the TLS files in use */
     char tls_refused_hash[72];                 /* of TLS files that the log was told of; "": none */
-    char refused_hash[72]; /* of the configuration file, while it has what was refused; "": none */
+    char refused_hash[72]; /* of the configuration file, while its content is refused; "": none */
     uint64_t refused_at_ms;
     struct list sets;
     struct server_set *set; /* in use */
@@ -89,8 +89,8 @@ void server__on_accept(void *arg, int fd);
 void server__on_report(void *arg, const struct worker_report *r);
 
 /* --- reload.c --- */
-/* The first set: in use as soon as every worker has it. Takes rules. Errors: ERR_NOMEM, ERR_CONFIG.
- */
+/* The first set: in use as soon as every worker has it. Takes rules. Errors: ERR_NOMEM,
+ * ERR_CONFIG. */
 MUST_CHECK enum err server__first_set(struct server *s, struct ruleset *rules);
 /* Reads the configuration again; the old set stays on any error. is_forced: SIGHUP, also without
  * --encryption-provider-config-automatic-reload. */
@@ -103,7 +103,7 @@ void server__on_keyset(const struct worker_report *r);
 void server__close_sets(struct server *s);
 
 /* --- reload_tls.c --- */
-/* SHA-256 over the TLS files as they are now, hex. */
+/* "sha256:<hex>" over the TLS files as they are now. */
 void server__tls_hash(const struct server *s, char out[static 72]);
 /* Reads the TLS files again if they have changed; the old contexts stay on any error. is_forced: an
  * error is logged again. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is made from the settings before anything is served: URLs, TLS contexts, workers, listeners.
- * What cannot be made ends the start with a reason. */
+/* What is made from the settings before anything is served, in this order: URLs and TLS context
+ * towards etcd, URLs to advertise, listeners with their TLS context, workers.
+ * Failure modes: what cannot be made ends the start with a reason and an exit status. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -119,7 +120,7 @@ static int setup_server_tls(const struct setup *u)
     return server__make_server_tls(u->s, &u->s->tls, u->why, u->why_len);
 }
 
-/* Whoever reaches the proxy reads plaintext: beyond this machine only authenticated clients. */
+/* Whoever can connect reads plaintext: from other machines only authenticated clients may. */
 static int check_listen_url(const struct setup *u, const char *text, const struct net_url *url)
 {
     const struct settings *o = u->s->settings;
@@ -167,7 +168,7 @@ static bool is_wildcard(const struct net_url *url)
                              strcmp(url->host, "::") == 0 || strcmp(url->port, "0") == 0);
 }
 
-/* "member=URL" or "URL"; a '=' can't stand in a URL of ours before "://". */
+/* "member=URL" or "URL": a '=' before "://" can't be part of a URL. */
 static int advertise_one(const struct setup *u, char *text, struct etcd_advertise_url *out)
 {
     char *scheme = strstr(text, "://");
@@ -236,13 +237,13 @@ int server__setup(struct server *s, char *why, size_t why_len)
     const struct setup u = {s, why, why_len};
     int status;
 
-    server__tls_hash(s, s->tls_hash); /* before they are read: what changes meanwhile is seen */
+    server__tls_hash(s, s->tls_hash); /* before the files are read, so that no change is missed */
     status = setup_upstream(&u);
     if (status == 0)
         status = setup_advertise(&u);
     if (status == 0)
         status = setup_listeners(&u);
     if (status == 0)
-        status = setup_workers(&u); /* last: threads are not taken back when the start fails */
+        status = setup_workers(&u); /* last, so that no other failure finds threads running */
     return status;
 }

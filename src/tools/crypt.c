@@ -35,11 +35,6 @@ void tools_crypt_fini(struct tools_crypt *c)
     }
 }
 
-static bool is_kms(const struct provider *p)
-{
-    return p->kind == PROVIDER_KMS_V2 || p->kind == PROVIDER_KMS_V1;
-}
-
 static enum err fail(struct tools_crypt *c, enum err e, const char *what)
 {
     snprintf(c->why, sizeof c->why, "%s: %s", what, err_reason(e));
@@ -83,16 +78,16 @@ enum err tools_encrypt(struct tools_crypt *c)
     struct dek *dek = NULL;
     enum err e;
 
-    /* Whoever read it would get an envelope for an object. As plaintext it would be taken for an
-     * envelope. */
+    /* Sealed twice, its readers would get an envelope instead of the object; stored as it is, it
+     * would pass for an envelope that we made. */
     if (is_sealed(c)) {
         snprintf(c->why, sizeof c->why,
                  "the input is sealed already: it begins with " ENVELOPE_MARK);
         return ERR_REQ_SEALED_VALUE;
     }
-    if (p->kind == PROVIDER_IDENTITY)
+    if (provider_traits(p)->is_identity)
         return keep(c);
-    if (is_kms(p))
+    if (provider_traits(p)->is_kms)
         TRY(tools_fetch_dek(c->rules, p, NULL, &dek, c->why, sizeof c->why));
     e = seal(c, p, dek);
     dek_drop(dek);
@@ -103,20 +98,20 @@ enum err tools_encrypt(struct tools_crypt *c)
 
 static enum err does_not_open(struct tools_crypt *c, enum err e)
 {
-    if (err_status(e) != GRPC_DATA_LOSS)
+    if (!err_is_of_value(e))
         return fail(c, e, "cannot open the value");
     snprintf(c->why, sizeof c->why, "the value does not open: %s: %s", err_reason(e),
              tools_words(e));
     return e;
 }
 
-/* why has what is wrong with the plugin or with this DEK. */
+/* Sets why: what is wrong with the plugin, or with this DEK. */
 static enum err no_dek(struct tools_crypt *c, enum err e)
 {
     static const char text[] = "the value does not open: ";
     size_t n = strlen(c->why);
 
-    if (err_status(e) != GRPC_DATA_LOSS)
+    if (!err_is_of_value(e))
         return e;
     if (n + sizeof text > sizeof c->why)
         n = sizeof c->why - sizeof text;
@@ -132,7 +127,7 @@ static enum err open_sealed(struct tools_crypt *c, const struct envelope_value *
     struct dek *dek = NULL;
     enum err e = ERR_OK;
 
-    if (v->needs_dek && !is_kms(v->provider)) {
+    if (v->needs_dek && !provider_traits(v->provider)->is_kms) {
         snprintf(c->why, sizeof c->why, "values of %s cannot be opened here",
                  (const char *)v->provider->prefix.p);
         return ERR_CONFIG;

@@ -11,7 +11,8 @@ static const char *looks_like(struct bytes v)
 
     if (v.n == 0)
         return "empty";
-    if (bytes_has_prefix(v, bytes_of("k8s", 4))) /* with its NUL */
+    if (bytes_has_prefix(v,
+                         bytes_of("k8s", 4))) /* with its NUL: what protobuf objects begin with */
         return "Kubernetes protobuf";
     while (at < v.n && (v.p[at] == ' ' || v.p[at] == '\n' || v.p[at] == '\t' || v.p[at] == '\r'))
         at++;
@@ -66,22 +67,22 @@ static void show_parts(const struct tools_facts *f, struct tools_report *r)
 
 static void show_envelope(const struct tools_facts *f, struct tools_report *r)
 {
-    bool is_kms = f->kind->kind == PROVIDER_KMS_V2 || f->kind->kind == PROVIDER_KMS_V1;
+    bool is_kms = f->kind->is_kms;
     char provider[32];
 
     if (r->is_json) {
-        tools_report_text(r, "provider", "", f->kind->provider);
+        tools_report_text(r, "provider", "", f->kind->name);
         tools_report_text(r, "version", "", f->kind->version);
     } else {
-        snprintf(provider, sizeof provider, "%s %s", f->kind->provider, f->kind->version);
+        snprintf(provider, sizeof provider, "%s %s", f->kind->name, f->kind->version);
         tools_report_text(r, "", "provider", provider);
     }
     if (!f->has_name)
         return;
     tools_report_bytes(r, is_kms ? "name" : "key_name", is_kms ? "name" : "key name", f->name);
-    if (f->kind->kind == PROVIDER_KMS_V2)
+    if (f->kind->body == PROVIDER_BODY_OBJECT)
         show_object(f, r);
-    if (f->kind->kind == PROVIDER_KMS_V1)
+    if (f->kind->body == PROVIDER_BODY_WRAPPED)
         tools_report_size(r, "wrapped_dek_length", "wrapped DEK", f->wrapped.n);
     show_parts(f, r);
 }

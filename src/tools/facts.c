@@ -1,24 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The way of a value: the mark, the provider, the name behind it, then what follows in the form of
- * that provider. Whether an envelope is valid is asked of envelope_identify, with a provider made
- * from the value's own prefix: so the verdict is that of every reader. */
+/* How a value is taken apart: "k8s:enc:", the provider, the name behind it, then the rest in the
+ * form that this provider has. Whether the envelope is valid is decided by envelope_identify, with
+ * a provider made from the value's own prefix: so the verdict is that of every reader. */
 #include "tools/facts.h"
 
 #include "tools/words.h"
 
-static const struct tools_kind kinds[] = {
-    {"kms:v2:", "kms", "v2", PROVIDER_KMS_V2, 12, 16},
-    {"kms:v1:", "kms", "v1", PROVIDER_KMS_V1, 12, 16},
-    {"aesgcm:v1:", "aesgcm", "v1", PROVIDER_AESGCM, 12, 16},
-    {"aescbc:v1:", "aescbc", "v1", PROVIDER_AESCBC, 16, 0},
-    {"secretbox:v1:", "secretbox", "v1", PROVIDER_SECRETBOX, 24, 16},
-};
-
 #define INFO_LEN 32u
-#define BLOCK_LEN 16u
 #define NAME_MAX_LEN 1024u /* our own bound: no name is that long */
 
-/* Each class once. */
+/* Notes a problem, unless one of its class is noted already. */
 static void problem(struct tools_facts *f, const char *class, const char *text)
 {
     for (size_t i = 0; i < f->problem_count; i++)
@@ -40,11 +31,17 @@ static void note(struct tools_facts *f, const char *class, const char *text)
     f->notes[f->note_count++] = (struct tools_remark){class, text};
 }
 
+static void note_caution(struct tools_facts *f)
+{
+    if (f->kind->caution != NULL)
+        note(f, f->kind->caution, f->kind->caution_text);
+}
+
 /* What a reader with this provider says of the value without a key. */
 static enum err judge(const struct tools_facts *f, size_t len)
 {
     size_t head = strlen(ENVELOPE_MARK) + strlen(f->kind->prefix);
-    bool is_kms = f->kind->kind == PROVIDER_KMS_V2 || f->kind->kind == PROVIDER_KMS_V1;
+    bool is_kms = f->kind->is_kms;
     const struct local_key key = {.prefix = bytes_of(f->name.p, f->name.n + 1)};
     const struct provider provider = {
         .kind = f->kind->kind,
@@ -68,7 +65,7 @@ static enum err judge(const struct tools_facts *f, size_t len)
     return e;
 }
 
-/* The name ends at the ':' at place n. */
+/* The name is the first n bytes, up to a ':'. */
 static void set_name(struct tools_facts *f, struct bytes from, size_t n)
 {
     f->name = bytes_of(from.p, n);
@@ -76,8 +73,8 @@ static void set_name(struct tools_facts *f, struct bytes from, size_t n)
     f->has_name = true;
 }
 
-/* A kms v2 name holds no ':'. A kms v1 name may, but then what follows its first part is no length
- * that fits: the first place where one stands ends it. */
+/* A kms v2 name holds no ':'. A kms v1 name may: it ends at the first ':' behind which the rest
+ * makes a well-formed envelope, or, if there is none, at the very first ':'. */
 static bool find_name(struct tools_facts *f, struct bytes from)
 {
     size_t max = from.n < NAME_MAX_LEN ? from.n : NAME_MAX_LEN;
@@ -89,7 +86,7 @@ static bool find_name(struct tools_facts *f, struct bytes from)
         if (from.p[n] != ':')
             continue;
         set_name(f, from, n);
-        if (f->kind->kind != PROVIDER_KMS_V1 || judge(f, f->value.n) == ERR_OK)
+        if (f->kind->body != PROVIDER_BODY_WRAPPED || judge(f, f->value.n) == ERR_OK)
             return true;
     }
     set_name(f, from, (size_t)(first - from.p));
@@ -106,20 +103,22 @@ static void look_at_name_end(struct tools_facts *f)
         note(f, "name_ambiguous", "key names may contain ':', so the name may be longer");
 }
 
-/* Divides data_len bytes; plaintext of the kinds that authenticate has the ciphertext's length. */
+/* Divides the data_len bytes into their parts. The plaintext is as long as the ciphertext, except
+ * where it is padded: how much only a key can tell. */
 static void divide(struct tools_facts *f)
 {
     size_t overhead = f->info_len + f->kind->nonce_len + f->kind->tag_len;
+    size_t block = f->kind->block_len;
 
     if (f->data_len < overhead)
         return;
     f->text_len = f->data_len - overhead;
     f->has_parts = true;
     f->plain_min = f->plain_max = f->text_len;
-    if (f->kind->kind != PROVIDER_AESCBC)
+    if (block == 0)
         return;
-    f->has_parts = f->text_len >= BLOCK_LEN && f->text_len % BLOCK_LEN == 0;
-    f->plain_min = f->has_parts ? f->text_len - BLOCK_LEN : 0;
+    f->has_parts = f->text_len >= block && f->text_len % block == 0;
+    f->plain_min = f->has_parts ? f->text_len - block : 0;
     f->plain_max = f->has_parts ? f->text_len - 1 : 0;
 }
 
@@ -139,7 +138,7 @@ static enum err look_at_object(struct tools_facts *f)
 }
 
 /* LENGTH(2, big-endian) WRAPPED PAYLOAD. */
-static void look_at_kms_v1(struct tools_facts *f)
+static void look_at_wrapped(struct tools_facts *f)
 {
     size_t n = f->body.n < 2 ? 0 : (size_t)f->body.p[0] << 8 | f->body.p[1];
 
@@ -147,29 +146,22 @@ static void look_at_kms_v1(struct tools_facts *f)
         return;
     f->wrapped = bytes_of(f->body.p + 2, n);
     f->data_len = f->body.n - 2 - n;
-    note(f, "kms_v1", "servers before v1.25 wrote AES-CBC payloads, which look the same");
+    note_caution(f);
 }
 
 static enum err look_at_body(struct tools_facts *f)
 {
     f->data_len = f->body.n;
-    switch (f->kind->kind) {
-    case PROVIDER_KMS_V2:
+    switch (f->kind->body) {
+    case PROVIDER_BODY_OBJECT:
         TRY(look_at_object(f));
         break;
-    case PROVIDER_KMS_V1:
+    case PROVIDER_BODY_WRAPPED:
         f->data_len = 0;
-        look_at_kms_v1(f);
+        look_at_wrapped(f);
         break;
-    case PROVIDER_AESCBC:
-        note(f, "not_authenticated", "AES-CBC proves nothing: damage may go unseen");
-        look_at_name_end(f);
-        break;
-    case PROVIDER_SECRETBOX:
-        note(f, "not_bound", "secretbox does not bind a value to its etcd key");
-        look_at_name_end(f);
-        break;
-    default:
+    case PROVIDER_BODY_DATA:
+        note_caution(f);
         look_at_name_end(f);
         break;
     }
@@ -194,10 +186,10 @@ static void look_at_rules(struct tools_facts *f)
     problem_err(f, dek_id_validate(&id)); /* the annotations alone */
 }
 
-/* Data that is too short is told by the length alone, whatever a reader's cipher calls it. */
+/* Data that is too short is named as that; a reader's cipher may call it by another error. */
 static void look_for_problems(struct tools_facts *f, enum err e)
 {
-    bool is_short = !f->has_parts && f->kind->kind != PROVIDER_AESCBC &&
+    bool is_short = !f->has_parts && f->kind->block_len == 0 &&
                     (e == ERR_OK || e == ERR_AUTH_FAILED || f->data_len > 0);
 
     if (e == ERR_OK && !is_short) {
@@ -206,23 +198,15 @@ static void look_for_problems(struct tools_facts *f, enum err e)
     }
     if (e != ERR_AUTH_FAILED)
         problem_err(f, e);
-    if (f->kind->kind == PROVIDER_KMS_V2 && f->object.is_whole)
+    if (f->kind->body == PROVIDER_BODY_OBJECT && f->object.is_whole)
         look_at_rules(f);
     if (is_short)
         problem_err(f, ERR_TOO_SHORT);
-    if (f->kind->kind == PROVIDER_KMS_V2 && f->value.p[f->value.n - 1] == '\n' &&
+    if (f->kind->body == PROVIDER_BODY_OBJECT && f->value.p[f->value.n - 1] == '\n' &&
         judge(f, f->value.n - 1) == ERR_OK)
         note(f, "line_feed",
              "without the line feed at its end it is well formed: etcdctl get --print-value-only "
              "adds one");
-}
-
-static const struct tools_kind *find_kind(struct bytes behind_mark)
-{
-    for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
-        if (bytes_has_prefix(behind_mark, bytes_str(kinds[i].prefix)))
-            return &kinds[i];
-    return NULL;
 }
 
 enum err tools_facts_gather(struct bytes value, struct tools_facts *f)
@@ -238,7 +222,7 @@ enum err tools_facts_gather(struct bytes value, struct tools_facts *f)
         return ERR_OK;
     }
     rest = bytes_of(f->value.p + mark, f->value.n - mark);
-    f->kind = find_kind(rest);
+    f->kind = provider_traits_find(rest);
     if (f->kind == NULL) {
         problem(f, "unknown_provider",
                 "it begins with " ENVELOPE_MARK ", but with no provider and version that is known");

@@ -6,13 +6,6 @@
 
 #include "tools/object.h"
 
-struct tools_kind {
-    const char *prefix; /* behind "k8s:enc:" */
-    const char *provider, *version;
-    enum provider_kind kind;
-    size_t nonce_len, tag_len;
-};
-
 /* Zero means no. */
 enum tools_verdict { TOOLS_MALFORMED = 0, TOOLS_PLAINTEXT, TOOLS_ENVELOPE };
 
@@ -25,7 +18,7 @@ struct tools_remark {
 struct tools_facts {
     struct bytes value;
     enum tools_verdict verdict;
-    const struct tools_kind *kind; /* NULL: plaintext, or of no known provider */
+    const struct provider_traits *kind; /* NULL: plaintext, or of no known provider */
     bool has_name;
     struct bytes name;           /* of the KMS provider or of the local key */
     struct bytes body;           /* behind the name */

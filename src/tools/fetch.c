@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The manager of one plugin and one key ring, on one loop in the calling thread:
- *   1. the manager checks the plugin; on_primed hears of the end of the first check, good or bad;
- *   2. a mail of our own goes behind the write DEK that the manager has posted to the ring by then;
- *   3. with it the ring is asked: for the write DEK at once, for another one with a wait;
+ *   1. the manager checks the plugin; on_primed is called after the first check, good or bad;
+ *   2. by then the manager has posted the write DEK to our mailbox, so we post a mail of our own,
+ *      which is delivered after it;
+ *   3. when that mail comes the ring is asked: the write DEK it has, another one takes a wait;
  *   4. all is closed, and the loop ends.
- * Failure modes: the plugin was never healthy -> the check's reason is ours; it does not answer for
- * the DEK within LIMIT_KEY_WAIT_MS, or refuses -> the ring says so. */
+ * Failure modes:
+ *  - the plugin cannot be used: why is the reason that the check found;
+ *  - it does not answer for the DEK within LIMIT_KEY_WAIT_MS, or refuses: the ring's error. */
 #include "tools/fetch.h"
 
 #include <stdlib.h>
@@ -21,7 +23,8 @@ struct fetch {
     struct keyring *ring;
     struct provider provider; /* a copy with slot 0: there is just this plugin */
     struct kms_plugin_opts plugin;
-    const struct dek_id *id; /* NULL: the write DEK; with KMS v1 a new one */
+    const struct dek_id
+        *id; /* NULL: a DEK to write with, where each value has its own: a new one */
     struct key_wait wait;
     struct mail behind_news;
     enum err err;
@@ -99,7 +102,7 @@ static void on_behind_news(struct mail *self, bool delivered)
     if (!delivered)
         return;
     f->wait = (struct key_wait){.on_done = on_key, .user = f};
-    if (f->id == NULL && f->provider.kind == PROVIDER_KMS_V1) {
+    if (f->id == NULL && provider_traits(&f->provider)->has_dek_per_value) {
         e = keyring_wrap(f->ring, &f->provider, &f->wait);
     } else if (f->id == NULL) {
         e = keyring_write_key(f->ring, &f->provider, &dek);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* EncryptedObject for a human reader: what is there, whether it makes a valid value or not. The
- * verdict itself is envelope_identify's; this only finds the parts. As there, the last of a
- * repeated field counts and a known number with another wire type is an unknown field. */
+/* EncryptedObject for a human reader: finds the parts, also of an object that is not valid. Whether
+ * it is valid is decided by envelope_identify. As there, the last of a repeated field counts and a
+ * known number with another wire type is an unknown field. */
 #include "tools/object.h"
 
 #include <stdlib.h>
@@ -17,7 +17,7 @@ enum {
 };
 enum { ENTRY_KEY = 1, ENTRY_VALUE = 2 };
 
-/* More than this are invalid: 32 KiB in all, 3 bytes at least ("a.b"). */
+/* More cannot be valid: all of them have 32 KiB, and each has 3 bytes at least ("a.b"). */
 #define ANNOTATIONS_MAX (LIMIT_ANNOTATIONS / 3 + 1)
 
 /* False: malformed. */

@@ -61,7 +61,7 @@ static void put_label(struct tools_report *r, const char *label)
     fprintf(r->f, "%s:%*s", label, (int)(LABEL_WIDTH - strlen(label)), "");
 }
 
-/* Bytes as a value of text or JSON, without a line's end. */
+/* Writes bytes as a value, in text or JSON, without ending the line. */
 static void put_bytes(struct tools_report *r, const char *name, struct bytes v)
 {
     bool is_text = is_printable(v);

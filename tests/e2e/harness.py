@@ -70,10 +70,24 @@ def etcd_program(name):
     return found
 
 
+PORTS = {}  # port -> the socket that holds its name for this process
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that no other test has, or will get while this process lives: below those that the kernel gives to
+    outgoing connections, and claimed by a name (an abstract socket's), so that whoever asked for it may start late."""
+    while True:
+        port = random.SystemRandom().randrange(10000, 32000)
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0etcd-envelope-test-port-{port}")
+            with socket.socket() as s:
+                s.bind(("127.0.0.1", port))
+        except OSError:
+            claim.close()
+            continue
+        PORTS[port] = claim
+        return port
 
 
 def platform_has_cheap_random():

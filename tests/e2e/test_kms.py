@@ -392,7 +392,7 @@ class Socket(Kms):
         self.addCleanup(os.umask, umask)
         self.kms.start()
         wait_until(lambda: harness.http_get(proxy.metrics_address, "/readyz")[0] == 200, 15, "a healthy plugin", step=0.2)
-        self.assertEqual(len(self.warnings(proxy)), 1)
+        wait_until(lambda: len(self.warnings(proxy)) == 1, what="the warning")
         self.assertIn(f"path={self.kms.path} ", self.warnings(proxy)[0])
 
 

@@ -361,6 +361,21 @@ class WatchIds(LyingEtcd):
         self.event(a, 6)
         self.assertEnds(stream)
 
+    def test_an_event_outside_ends_one_watch(self):
+        a, b = self.secret("a"), self.secret("b")
+        stream = self.client.watch_stream()
+        stream.create(a)
+        stream.create(b)
+        ids = [stream.created().watch_id, stream.created().watch_id]
+        self.call = self.fake.watchers[-1][0]
+        self.event(b, ids[0])
+        answer = stream.next()
+        self.assertEqual((answer.watch_id, answer.canceled, len(answer.events)), (ids[0], True, 0))
+        self.event(b, ids[1], b"of b")
+        answer = stream.next()
+        self.assertEqual((answer.watch_id, answer.events[0].kv.value), (ids[1], b"of b"))
+        stream.cancel()
+
     def test_an_id_that_nobody_asked_for(self):
         for asked, given in ((5, 6), (5, 0), (5, -1)):
             stream = self.client.watch_stream()

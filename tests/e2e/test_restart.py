@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Restarts, fail-over and shutdown: nothing acknowledged is lost, nothing is written twice, clients find their way."""
 import signal
+import socket
 import threading
 import time
 
 import harness  # first: it sets the path to tests/fake
+import fake_etcd
 import h2raw
 import tap
 from harness import Code, http_get, wait_until
@@ -234,6 +236,21 @@ class Shutdown(Base):
         proxy.process.signal(signal.SIGTERM)
         self.assertEqual(proxy.process.popen.wait(10), 0)
         self.assertLess(time.monotonic() - started, 4.3)
+
+    @harness.timing
+    def test_probes_are_within_the_time(self):
+        """HTTP/1.1: half a request, and one that etcd does not answer."""
+        silent = fake_etcd.FakeEtcd()  # knows HTTP/2 only
+        self.addCleanup(silent.stop)
+        for text in (b"GET /hea", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"):
+            proxy = self.start_proxy(servers=[silent.url], flags=["--shutdown-timeout", "2s"])
+            with socket.create_connection(proxy.address) as client:
+                client.sendall(text)
+                time.sleep(0.3)
+                started = time.monotonic()
+                proxy.process.signal(signal.SIGTERM)
+                self.assertEqual(proxy.process.popen.wait(10), 0)
+                self.assertLess(time.monotonic() - started, 2.3)
 
     @harness.timing
     def test_second_signal_exits_at_once(self):

@@ -11,8 +11,10 @@ import threading
 import time
 
 import harness  # first: it sets the path to tests/fake
+import fake_etcd
 import tap
 from harness import wait_until
+from protos import kv, rpc
 
 CAP_IPC_LOCK, PR_CAPBSET_DROP = 14, 24
 HEAD = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n"
@@ -258,6 +260,28 @@ class Warnings(Base):
         self.log(proxy, self.PREFIX, 20)
         time.sleep(1)
         self.assertEqual(proxy.process.log().count(self.PREFIX), 1)
+
+    def test_prefix_when_the_answer_comes_at_the_end(self):
+        """There are no rules any more for the last millisecond or so; etcd's answer may come just then."""
+        etcd, held = fake_etcd.FakeEtcd(), []
+        self.addCleanup(etcd.stop)
+
+        def hold_second(call):
+            is_second = rpc.RangeRequest.FromString(call.payload).key == b"\0"
+            held.append(call) if is_second else call.finish(rpc.RangeResponse(header=etcd.header()))
+            return True
+        etcd.script = hold_second
+        found = rpc.RangeResponse(header=etcd.header(), kvs=[kv.KeyValue(key=b"/other/x")], count=1)
+        for i in range(20):
+            held.clear()
+            proxy = self.start_proxy(servers=[etcd.url], wait=False)
+            wait_until(lambda: held, what="second question")
+            proxy.process.signal(signal.SIGTERM)
+            end = time.perf_counter() + i * 0.0002
+            while time.perf_counter() < end:
+                pass
+            held[0].finish(found)
+            self.assertEqual(proxy.process.popen.wait(15), 0, proxy.process.log())
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ static void run(struct kit *k, enum etcd_content content, const struct buf *req,
     struct etcd_ask ask = {0};
     struct sealed_msg sealed = {0};
     enum etcd_verdict verdict;
-    struct chain msg;
+    struct chain msg, bytes = {0};
     struct buf out;
 
     kit_chain(k, buf_bytes(req), 1 + kit_random(k, 8), &msg);
@@ -114,18 +114,19 @@ static void run(struct kit *k, enum etcd_content content, const struct buf *req,
             verdict = ETCD_REJECT;
         CHECK(msg.len == 0);
     } else if (verdict == ETCD_AS_IS) {
-        etcd_passthrough(verdict, &msg, &sealed);
+        CHECK(etcd_passthrough(verdict, &msg, &sealed) == ERR_OK);
     }
     CHECK((verdict == ETCD_REJECT) == (p.err != ERR_OK));
-    CHECK(verdict != ETCD_REJECT || sealed.body.len == 0);
-    out = buf_chain(&sealed.body);
+    CHECK(verdict != ETCD_REJECT || sealed_msg_len(&sealed) == 0);
+    sealed_msg_release(&sealed, &bytes);
+    out = buf_chain(&bytes);
+    chain_fini(&bytes);
     CHECK(!oracle_leaks(k, content, buf_bytes(&out), marker));
     CHECK(!is_marked || !bytes_contain(buf_bytes(&out), marker));
     CHECK(verdict != ETCD_AS_IS || bytes_eq(buf_bytes(&out), buf_bytes(req)));
     if (verdict == ETCD_EDIT)
         check_edited(k, oracle_request(content), buf_bytes(req), buf_bytes(&out));
     buf_free(&out);
-    sealed_msg_fini(&sealed);
     chain_fini(&msg);
     etcd_plan_fini(&p);
     etcd_ask_fini(&ask);

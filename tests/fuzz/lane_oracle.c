@@ -47,7 +47,7 @@ static void request(struct kit *k, enum etcd_content content, struct bytes in)
     struct etcd_plan p = {0};
     struct etcd_ask ask = {0};
     struct sealed_msg sealed = {0};
-    struct chain msg = {0};
+    struct chain msg = {0}, bytes = {0};
 
     /* A value that arrives sealed is another matter: see etcd_scan.c. */
     if (clear.p != NULL && !bytes_contain(buf_bytes(&clear), BYTES_LIT(ENVELOPE_MARK))) {
@@ -55,7 +55,9 @@ static void request(struct kit *k, enum etcd_content content, struct bytes in)
         if (etcd_scan_request(&p, content, k->rules, &msg, &ask) == ETCD_EDIT) {
             kit_resolve(k, &p);
             CHECK(etcd_apply_request(&p, k->ctx, &k->pool, &msg, &sealed) == ERR_OK);
-            got = buf_chain(&sealed.body);
+            sealed_msg_release(&sealed, &bytes);
+            got = buf_chain(&bytes);
+            chain_fini(&bytes);
             check_sealed(k, d, buf_bytes(&clear), buf_bytes(&got));
             buf_free(&got);
             fuzz_deep();

@@ -5,7 +5,8 @@
 For every module: each `#include "mod/file.h"` names a module that the table allows; each outside header
 that the table names anywhere is included only where it is named, and no outside header is used that the
 table does not name; the CMake LINK lists name allowed modules only, and reach every module whose headers
-are included. Private headers (*_int.h) stay inside their module. The table itself has no cycle and lists
+are included. Private headers (*_int.h) and names with two underscores behind their module's (h2__guard_init, the
+member etcd__bytes of what may go to etcd) stay inside their module. The table itself has no cycle and lists
 the folders that exist.
 
 Exit status: 0 in order, 1 violations (one line each), 2 the table is not readable.
@@ -109,6 +110,18 @@ def check_sources(src, table):
     return found, used
 
 
+def check_private_names(src, table):
+    """Names like h2__guard_init in another module than h2/."""
+    found, private = [], re.compile(rf"\b({'|'.join(table)})__[a-z]\w*")
+    for path in sorted(p for p in src.rglob("*") if p.suffix in (".c", ".h")):
+        text = COMMENT.sub(lambda m: re.sub(r"[^\n]", " ", m.group()), path.read_text())
+        for match in private.finditer(text):
+            if match.group(1) != module_of(src, path):
+                line = text.count("\n", 0, match.start()) + 1
+                found.append(f"{path.relative_to(src.parent)}:{line}: {match.group()} is private to {match.group(1)}")
+    return found
+
+
 def judge(module, header, angled, table, used, src):
     layer, folder = table[module], header.partition("/")[0]
     if GENERATED.match(header):
@@ -186,7 +199,7 @@ def check(src):
     found = [f"src/LAYERS: {cycle} reaches itself"] if cycle else []
     found += check_folders(src, table)
     violations, used = check_sources(src, table)
-    return found + violations + check_links(src, table, used)
+    return found + violations + check_private_names(src, table) + check_links(src, table, used)
 
 
 def main(argv):

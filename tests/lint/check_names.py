@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """What documents, help texts and comments name exists: subcommands, flags, metrics, environment variables, files and
-identifiers. Exit status 1 with one line per name that does not.
+identifiers. A comment that says in which C file something is must be right, too. Exit status 1 with one line per name
+that does not exist.
 
 Where names come from: flags from the tables that parse them (C, argparse, case in shell), subcommands from src/main.c,
 metrics from src/base/metrics.h and registry.h, identifiers from everything that is no comment. Where they are looked
@@ -30,6 +31,8 @@ FOREIGN_FILES = {
 FOREIGN_NAMES = {
     "ETCD_ENVELOPE_SERVICE_HOST": "Kubernetes makes it for a Service", "close_notify": "RFC 8446",
     "all_verify_interface_header_sets": "cmake", "sa_mask": "sigaction(2)", "io_uring": "io_uring(7)",
+    "crypto_secretbox": "libsodium", "EVP_MAC": "OpenSSL", "EVP_KDF": "OpenSSL", "SA_RESTART": "sigaction(2)",
+    "MADV_DONTNEED": "madvise(2)",
 }
 
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]")
@@ -37,7 +40,10 @@ SUBCOMMAND = re.compile(r"(?<![\w./-])etcd-envelope ([a-z][a-z-]+)\b")
 METRIC = re.compile(r"\b(?:etcd_envelope|apiserver)_[a-z0-9_]*[a-z0-9_*]")
 VARIABLE = re.compile(r"\b(?:ETCD_ENVELOPE|ENVELOPE|E2E)_[A-Z0-9_]*[A-Z0-9]\b(?![_*<])")
 FILE = re.compile(r"(?<![\w/.<*$}~@-])(?:[\w-]+/)*[\w-]+\.(?:c|h|py|sh|md|proto|yaml|svg|cmake)\b(?![/\w*]|\.\w)")
-NAME = re.compile(r"(?<![\w/.-])[a-z][a-z0-9]*(?:_[a-z0-9]+)+\b(?!\.\w|/)")
+NAME = re.compile(r"(?<![\w/.-])[a-z][a-z0-9]*(?:__?[a-z0-9]+)+\b(?!\.\w|/)")
+CALL = re.compile(r"(?<![\w/.-])([A-Za-z]\w*)\(\)")  # a name without an underscore is a word unless it is called
+CONSTANT = re.compile(r"(?<![\w/.<-])[A-Z][A-Z0-9]*(?:__?[A-Z0-9]+)+\b(?![_*\w<])")
+PLACE = re.compile(r"\b(\w*_\w+|\w+(?=\(\)))(?:\(\))?(?: \(| in | of |, see )((?:[\w-]+/)*[\w-]+\.[ch])\b")  # "main (x.c)"
 
 
 def files(root):
@@ -180,7 +186,17 @@ class Tree:
 
     def has_name(self, name):
         self.used.add(name)
-        return name in self.code or name in FOREIGN_NAMES or any(n.startswith(name + "_") for n in self.code)
+        return name in self.code or name in FOREIGN_NAMES
+
+    def has_constant(self, name):
+        """RST_STREAM will do for NGHTTP2_RST_STREAM."""
+        return self.has_name(name) or any(n.endswith("_" + name) for n in self.code)
+
+    def is_in(self, name, file, path):
+        """Does the code of the file that is meant, the nearest of that name, have this word?"""
+        known = [p for p in self.parts if p == self.root / file or str(p).endswith("/" + file)]
+        near = [p for p in known if p.parent == path.parent] or known
+        return not near or any(re.search(rf"\b{name}\b", self.parts[p][2]) for p in near)
 
     # --- looking ---
 
@@ -195,7 +211,11 @@ class Tree:
         comments, strings, code = self.parts[path]
         for number, text in comments:
             yield from ((number, *problem) for problem in self.check_text(path, text))
-            yield from ((number, "name", n) for n in NAME.findall(METRIC.sub("", FILE.sub("", text))) if not self.has_name(n))
+            words = METRIC.sub("", FILE.sub("", text))
+            yield from ((number, "name", n) for n in NAME.findall(words) if not self.has_name(n))
+            yield from ((number, "function", n) for n in CALL.findall(words) if "_" not in n and not self.has_name(n))
+            yield from ((number, "constant", n) for n in CONSTANT.findall(VARIABLE.sub("", words)) if not self.has_constant(n))
+        yield from self.check_places(path, comments)
         yield from self.check_commands(path, comments)
         if path.relative_to(self.root).parts[0] == "src":  # what the programs say
             for number, text in strings:
@@ -206,6 +226,15 @@ class Tree:
                 key = re.match(r"([a-z][a-z0-9-]*):", line)
                 if key and key[1] not in self.flags:
                     yield number, "flag", key[1]
+
+    def check_places(self, path, comments):
+        """A name and, in brackets behind it, its file; also where the line ends in between."""
+        following = dict(comments)
+        for number, text in comments:
+            both = f"{text.rstrip()} {following.get(number + 1, '').lstrip()}"
+            for m in PLACE.finditer(both):
+                if m.start() < len(text.rstrip()) and not self.is_in(m[1], m[2], path):
+                    yield number, "in " + m[2] + " the name", m[1]
 
     def check_commands(self, path, texts, is_words=False):
         """In running text "etcd-envelope seals" is no command; in code and in a program's words it is."""

@@ -91,6 +91,10 @@ class Checks(unittest.TestCase):
         self.tree.append("src/net/net.h", '#include "base/base_int.h"\n')
         self.finds("check_layers.py", "is private to base")
 
+    def test_layers_private_name(self):
+        self.tree.append("src/net/net.h", "int f(void) { return x.base__bytes; } /* base__other */\n")
+        self.finds("check_layers.py", "base__bytes is private to base")
+
     def test_layers_plain_name(self):
         self.tree.append("src/net/net.h", '#include "base.h"\n')
         self.finds("check_layers.py", "does not name a module")
@@ -131,6 +135,9 @@ class Checks(unittest.TestCase):
             "src/c.c": (SPDX + f"/* {mark}: later */\n", "unfinished"),
             "src/d.c": (SPDX + "x" * 101 + "\n", "more than 100"),
             "src/e.c": (SPDX + '#include "b.c"\n', "a .c file is included"),
+            "src/h.c": (SPDX + "struct h {\n    enum h_state state;\n};\n", "has states"),
+            "src/i.c": (SPDX + "/* The happy path: none. */\nstatic void h_set_state(int to)\n{\n}\n", "has states"),
+            "src/j.c": (SPDX + '#include "h.h"\n/* Failure modes: none. */\nvoid set_state(int to)\n{\n}\n', "has states"),
             "tests/f.sh": ("#!/bin/sh\n", "no line with SPDX"),
             "tests/g": ("#!/bin/sh\n", "no line with SPDX"),
         }
@@ -141,6 +148,14 @@ class Checks(unittest.TestCase):
         for name, (_, problem) in plants.items():
             self.assertTrue(any(line.startswith(name + ":") and problem in line
                                 for line in output.splitlines()), f"{name}: {output}")
+
+    def test_style_of_a_stateful_file(self):
+        struct = "struct h {\n    enum h_state state;\n};\n"
+        self.tree.write("src/h.c", SPDX + "/* The happy path: none.\n * Failure modes: none. */\n" + struct)
+        self.tree.write("src/i.c", SPDX + "void f(void)\n{\n    g_set_state(1);\n}\n")
+        self.tree.write("tests/j.c", SPDX + struct)
+        code, output = self.tree.run("check_style.py")
+        self.assertEqual(code, 0, output)
 
     def test_style_of_nothing_is_an_error(self):
         with tempfile.TemporaryDirectory() as empty:
@@ -182,6 +197,10 @@ class Checks(unittest.TestCase):
             "src/README.md": ("what base_gone does\n", 1, "name base_gone"),
             "src/k.c": (SPDX + "/* as\n * base/gone.c */\n", 3, "file base/gone.c"),
             "src/l.c": (SPDX + "// see base_gone_one()\n", 2, "name base_gone_one"),
+            "src/t.c": (SPDX + "/* base__gone reads */\n", 2, "name base__gone"),
+            "src/u.c": (SPDX + "int xyz_ok_then;\n/* xyz_ok is only the beginning of a name */\n", 3, "name xyz_ok"),
+            "src/v.c": (SPDX + "/* as gone() does */\n", 2, "function gone"),
+            "src/w.c": (SPDX + "/* at most LIMIT_GONE */\n", 2, "constant LIMIT_GONE"),
             "src/m.c": (SPDX + 'char *h = "give --force";\n', 2, "flag --force"),
             "src/n.c": (SPDX + 'char *h =\n    "usage: etcd-envelope repair\\n";\n', 3, "subcommand repair"),
             "conf/o.yaml": ("dry-run: true\nlog-lvl: debug\n", 2, "flag log-lvl"),
@@ -199,10 +218,33 @@ class Checks(unittest.TestCase):
         self.assertEqual(sorted(found), sorted(f"{name}:{number}: {problem} does not exist"
                                                for name, (_, number, problem) in plants.items()))
 
+    def test_names_in_the_wrong_file(self):
+        self.names()
+        self.tree.write("src/x/z.c", SPDX + "int it_stayed; /* it_moved away */\n")
+        self.tree.write("src/other/z.c", SPDX + "int it_moved, it_stayed; /* not the nearest z.c */\n")
+        for text in ("see it_moved (z.c)", "it_moved() in\n * z.c", "the it_moved of x/z.c", "it_moved, see z.c"):
+            self.tree.write("src/x/y.c", SPDX + f"/* {text} */\n")
+            self.finds("check_names.py", "src/x/y.c:2: in")
+        for text in ("see it_stayed (z.c)", "it_moved (other/z.c)", "it_moved. In z.c it_stayed"):
+            self.tree.write("src/x/y.c", SPDX + f"/* {text} */\n")
+            self.assertEqual(self.tree.run("check_names.py")[0], 0, text)
+
     def test_names_of_nothing_is_an_error(self):
         with tempfile.TemporaryDirectory() as empty:
             done = subprocess.run([sys.executable, HERE / "check_names.py", empty], capture_output=True)
             self.assertEqual(done.returncode, 1)
+
+    def test_style_knows_where_kinds_of_provider_are_named(self):
+        kind = SPDX + "int k = PROVIDER_ROT13;\n"
+        self.tree.write("src/envelope/provider.h", SPDX + "enum provider_kind {\n    PROVIDER_ROT13,\n};\n")
+        self.tree.write("src/envelope/a.c", kind)
+        self.tree.write("src/policy/ruleset.c", kind)
+        self.tree.write("src/etcd/b.c", SPDX + "int k = PROVIDER_ROT13_LEN;\n")
+        self.assertEqual(self.tree.run("check_style.py")[0], 0)
+        self.tree.write("src/etcd/b.c", kind)
+        code, output = self.tree.run("check_style.py")
+        self.assertEqual(code, 1)
+        self.assertIn("src/etcd/b.c:2: PROVIDER_ROT13: ask for its traits", output)
 
     def timing(self, body, mark="", helper=""):
         """Exit status for an end-to-end test with this body."""

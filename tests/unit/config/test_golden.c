@@ -188,7 +188,8 @@ static void test_config_validation(void **state)
 
     (void)state;
     assert_true(json_array_size(vectors) > 200);
-    json_array_foreach(vectors, i, vector) check_config("config-validation.json", vector);
+    json_array_foreach(vectors, i, vector)
+        check_config("config-validation.json", vector);
     json_decref(file);
 }
 
@@ -216,8 +217,7 @@ static void check_selection_file(const char *name)
 
     assert_int_equal(enc_config_parse(bytes_str(text), &o, &c, why, sizeof(why)), ERR_OK);
     assert_true(json_array_size(vectors) > 0);
-    json_array_foreach(vectors, i, vector)
-    {
+    json_array_foreach(vectors, i, vector) {
         const char *group = text_of(json_object_get(vector, "detail"), "group");
         char resource[256];
 

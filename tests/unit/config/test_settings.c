@@ -194,7 +194,7 @@ static void test_refused(void **state)
     refuse(ARGS("--workers=2x"), "0 to 256");
     refuse(ARGS("--shutdown-timeout=10"), "not a duration");
     refuse(ARGS("--shutdown-timeout=-1s"), "not a duration");
-    refuse(ARGS("--log-level=INFO"), "not a level");
+    refuse(ARGS("--log-level=INFO"), "not debug, info, warn or error");
     refuse(ARGS("--log-format=xml"), "not text or json");
     refuse(ARGS("--listen-client-urls="), "--listen-client-urls is empty");
     refuse(ARGS("--etcd-servers=,"), "--etcd-servers is empty");

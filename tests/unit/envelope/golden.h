@@ -145,8 +145,7 @@ static void check_annotations(const json_t *want, const struct dek_id *id)
     const json_t *a;
 
     assert_int_equal(json_array_size(want), id->annotation_count);
-    json_array_foreach(want, i, a)
-    {
+    json_array_foreach(want, i, a) {
         struct buf value = hex_of(a, "value_hex");
 
         assert_true(bytes_eq(text_bytes(a, "key"), id->annotations[i].key));

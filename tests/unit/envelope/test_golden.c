@@ -127,9 +127,9 @@ static struct bytes status_key_id(const json_t *file, const json_t *vector,
 
     if (json_object_get(detail, "status_key_id") != NULL)
         return text_bytes(detail, "status_key_id");
-    json_array_foreach(json_object_get(file, "kms_plugins"), i,
-                       plugin) if (strcmp(text(plugin, "provider"), provider->name) ==
-                                   0) return text_bytes(plugin, "status_key_id");
+    json_array_foreach(json_object_get(file, "kms_plugins"), i, plugin)
+        if (strcmp(text(plugin, "provider"), provider->name) == 0)
+            return text_bytes(plugin, "status_key_id");
     return bytes_of(NULL, 0);
 }
 
@@ -284,8 +284,9 @@ static const json_t *find(const json_t *file, const char *id)
     const json_t *v;
     size_t i;
 
-    json_array_foreach(json_object_get(file, "vectors"), i,
-                       v) if (strcmp(text(v, "id"), id) == 0) return v;
+    json_array_foreach(json_object_get(file, "vectors"), i, v)
+        if (strcmp(text(v, "id"), id) == 0)
+            return v;
     fail_msg("no vector %s", id);
     return NULL;
 }
@@ -395,8 +396,7 @@ static uint32_t run_file_as(const char *file_name, const char *name, bool cbc_re
     uint32_t count = 0;
     size_t i;
 
-    json_array_foreach(json_object_get(file, "vectors"), i, v)
-    {
+    json_array_foreach(json_object_get(file, "vectors"), i, v) {
         if (strcmp(text(v, "op"), "decrypt") != 0)
             continue;
         run_decrypt(name, file, v, cbc_reads);
@@ -500,8 +500,7 @@ static void dek_parts_of(const json_t *detail, const char *secret_name, struct d
     uint32_t count = 0;
 
     *d = (struct dek_parts){0};
-    json_array_foreach(json_object_get(detail, "annotations_wire_order"), i, a)
-    {
+    json_array_foreach(json_object_get(detail, "annotations_wire_order"), i, a) {
         d->values[count] = hex_of(a, "value_hex");
         d->wire[count] = (struct dek_annotation){text_bytes(a, "key"), view(d->values[count])};
         d->sorted[count] = d->wire[count];
@@ -625,7 +624,8 @@ static void seals_the_same_bytes(void **state)
 
     (void)state;
     assert_int_equal(json_array_size(json_object_get(file, "vectors")), 24);
-    json_array_foreach(json_object_get(file, "vectors"), i, v) resorted += run_seal(file, v);
+    json_array_foreach(json_object_get(file, "vectors"), i, v)
+        resorted += run_seal(file, v);
     assert_in_range(resorted, 1, 12); /* as many have two annotations or more */
     json_decref(file);
 }
@@ -680,8 +680,7 @@ static void reads_what_old_servers_wrote(void **state)
 
     (void)state;
     assert_int_equal(json_array_size(json_object_get(file, "vectors")), 24);
-    json_array_foreach(json_object_get(file, "vectors"), i, v)
-    {
+    json_array_foreach(json_object_get(file, "vectors"), i, v) {
         const json_t *detail = json_object_get(v, "detail"), *s = json_object_get(v, "stored");
         struct provider p = provider_of(detail);
         struct buf aad = hex_of(v, "etcd_key_hex"), plain = plaintext_of(v), stored;
@@ -707,8 +706,7 @@ static void identity_writes(void **state)
     size_t i, len;
 
     (void)state;
-    json_array_foreach(json_object_get(file, "vectors"), i, v)
-    {
+    json_array_foreach(json_object_get(file, "vectors"), i, v) {
         if (strcmp(text(v, "op"), "encrypt") != 0)
             continue;
         assert_string_equal(text(json_object_get(v, "plaintext"), "hex"),
@@ -757,8 +755,7 @@ static uint32_t seal_file(const char *name)
     uint32_t count = 0;
     size_t i;
 
-    json_array_foreach(json_object_get(file, "vectors"), i, v)
-    {
+    json_array_foreach(json_object_get(file, "vectors"), i, v) {
         const json_t *detail = json_object_get(v, "detail");
 
         if (strcmp(text(v, "op"), "encrypt") != 0 ||
@@ -796,8 +793,7 @@ static void seals_kms_v1(void **state)
     size_t i;
 
     (void)state;
-    json_array_foreach(json_object_get(file, "vectors"), i, v)
-    {
+    json_array_foreach(json_object_get(file, "vectors"), i, v) {
         const json_t *detail = json_object_get(v, "detail");
         struct buf wrapped, secret;
         struct dek_id id = {.type = DEK_KMS_V1_KEY};

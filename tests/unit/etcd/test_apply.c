@@ -285,7 +285,7 @@ static void test_large_value_is_contiguous(void **state)
     struct etcd_ask ask = {0};
     struct buf in = {0}, value = {calloc(1, 300000), 300000, 0};
     uint64_t copied = metric_get(METRIC_bytes_copied_total);
-    struct chain msg;
+    struct chain msg, bytes = {0};
     uint32_t largest = 0;
 
     (void)state;
@@ -295,11 +295,12 @@ static void test_large_value_is_contiguous(void **state)
     assert_int_equal(etcd_scan_request(&p, ETCD_PUT, fix.rules, &msg, &ask), ETCD_EDIT);
     fix_resolve(&fix, &p);
     assert_int_equal(etcd_apply_request(&p, fix.ctx, &fix.pool, &msg, &out), ERR_OK);
-    for (uint32_t i = 0; i < out.body.count; i++)
-        largest = chain_at(&out.body, i)->len > largest ? chain_at(&out.body, i)->len : largest;
+    sealed_msg_release(&out, &bytes);
+    for (uint32_t i = 0; i < bytes.count; i++)
+        largest = chain_at(&bytes, i)->len > largest ? chain_at(&bytes, i)->len : largest;
     assert_true(largest > 300000);
     assert_true(metric_get(METRIC_bytes_copied_total) - copied < 512);
-    sealed_msg_fini(&out);
+    chain_fini(&bytes);
     etcd_plan_fini(&p);
     etcd_ask_fini(&ask);
     buf_free(&in);
@@ -323,7 +324,7 @@ static void test_no_key_nothing_out(void **state)
     assert_int_equal(p.need_count, 1);
     assert_true(p.needs[0].is_write);
     assert_int_equal(etcd_apply_request(&p, fix.ctx, &fix.pool, &msg, &out), ERR_NO_WRITE_KEY);
-    assert_int_equal(out.body.len, 0);
+    assert_int_equal(sealed_msg_len(&out), 0);
     assert_int_equal(msg.len, 0);
     sealed_msg_fini(&out);
     etcd_plan_fini(&p);

@@ -100,7 +100,7 @@ static enum err request_once(struct chain *msg, struct chain *out)
         fix_resolve(&fix, &p);
         e = etcd_apply_request(&p, fix.ctx, &fix.pool, msg, &sealed);
     }
-    *out = sealed.body;
+    sealed_msg_release(&sealed, out);
     etcd_plan_fini(&p);
     etcd_ask_fini(&ask);
     return e;

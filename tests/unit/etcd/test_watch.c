@@ -14,17 +14,18 @@ static void test_cancel_request(void **state)
     for (size_t i = 0; i < ARRAY_LEN(ids); i++) {
         Etcdserverpb__WatchRequest *m;
         struct sealed_msg msg = {{0}};
+        struct chain bytes = {0};
         struct buf b;
 
         assert_int_equal(etcd_watch_cancel_request(ids[i], &pool, &msg), ERR_OK);
-        b = buf_chain(&msg.body);
+        sealed_msg_release(&msg, &bytes);
+        b = buf_chain(&bytes);
         m = etcdserverpb__watch_request__unpack(NULL, b.n, b.p);
         assert_non_null(m);
         assert_int_equal(m->request_union_case,
                          ETCDSERVERPB__WATCH_REQUEST__REQUEST_UNION_CANCEL_REQUEST);
         assert_int_equal(m->cancel_request->watch_id, ids[i]);
         etcdserverpb__watch_request__free_unpacked(m, NULL);
-        sealed_msg_fini(&msg);
         buf_free(&b);
     }
 }

@@ -201,7 +201,7 @@ static void on_lost(struct h2_conn *c, enum err why)
     struct end *e = h2_conn_user(c);
 
     LIST_FOREACH(it, &e->recs)
-    assert_int_equal(LIST_ENTRY(it, struct rec, node)->close_count, 1);
+        assert_int_equal(LIST_ENTRY(it, struct rec, node)->close_count, 1);
     assert_int_equal(h2_conn_stream_count(c), 0);
     e->lost_count++;
     e->lost_err = why;

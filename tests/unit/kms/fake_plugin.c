@@ -444,7 +444,7 @@ void fake_gone(struct fake_plugin *f)
         net_listener_close(f->listener);
     f->listener = NULL;
     LIST_FOREACH(it, &f->conns)
-    h2_conn_close(LIST_ENTRY(it, struct conn, node)->h2, H2_NO_ERROR, 0);
+        h2_conn_close(LIST_ENTRY(it, struct conn, node)->h2, H2_NO_ERROR, 0);
 }
 
 void fake_stop(struct fake_plugin *f)

@@ -391,11 +391,37 @@ static int group_setup(void **state)
     return secret_init() == ERR_OK ? 0 : -1;
 }
 
+/* A new version of the KMS API without its table would be found out by the first provider of it. */
+static void every_kms_kind_has_its_operations(void **state)
+{
+    unsigned count = 0;
+
+    (void)state;
+    for (unsigned k = PROVIDER_NONE; k <= PROVIDER_SECRETBOX; k++) {
+        const struct provider provider = {.kind = (enum provider_kind)k, .name = "one"};
+        const struct kms_plugin_opts o = {.provider = &provider, .endpoint = f.fake.endpoint};
+        const struct provider_traits *t = provider_traits(&provider);
+        struct plugin p;
+
+        if (!t->is_kms)
+            continue;
+        count++;
+        assert_int_equal(plugin_init(&p, &f.loop, &o), ERR_OK);
+        assert_int_equal(p.ops->wrap != NULL, t->has_dek_per_value);
+        assert_true(p.ops->check != NULL && p.ops->decrypt != NULL && p.ops->note_cache != NULL);
+        assert_true(p.ops->decrypt_write != NULL && p.ops->decrypt_read != NULL &&
+                    p.ops->decrypt_fini != NULL);
+        plugin_fini(&p);
+    }
+    assert_int_equal(count, 2);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(every_kms_kind_has_its_operations),
         cmocka_unit_test(endpoints),
         TEST(first_check_comes_by_itself_and_makes_a_dek),
         TEST(the_same_key_id_only_extends),

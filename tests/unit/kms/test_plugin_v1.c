@@ -330,11 +330,11 @@ static void on_done(struct plugin_unwrap *u, const struct plugin_answer *a)
     assert_null(u->call);
     answers++;
     last = *a;
-    assert_true(a->secret.n <= sizeof last_secret && a->wrapped.n <= sizeof last_wrapped);
+    assert_true(a->secret.n <= sizeof last_secret && a->id.wrapped.n <= sizeof last_wrapped);
     if (a->secret.n > 0)
         memcpy(last_secret, a->secret.p, a->secret.n);
-    if (a->wrapped.n > 0)
-        memcpy(last_wrapped, a->wrapped.p, a->wrapped.n);
+    if (a->id.wrapped.n > 0)
+        memcpy(last_wrapped, a->id.wrapped.p, a->id.wrapped.n);
 }
 
 static enum plugin_verdict wrap(enum fake_how how, enum grpc_status code, uint64_t max_ms)
@@ -359,7 +359,8 @@ static void a_wrap_gives_a_new_secret_and_its_wrapped_form(void **state)
     first_check();
     assert_int_equal(wrap(FAKE_ANSWERS, GRPC_OK, LATER), PLUGIN_UNWRAPPED);
     assert_int_equal(last.secret.n, 32);
-    assert_int_equal(last.wrapped.n, 32);
+    assert_int_equal(last.id.type, DEK_KMS_V1_KEY);
+    assert_int_equal(last.id.wrapped.n, 32);
     fake_wrap(last_wrapped, 32, undone);
     assert_memory_equal(undone, last_secret, 32);
     memcpy(first, last_secret, 32);
@@ -384,7 +385,7 @@ static void verdicts_on_encrypt_answers(void **state)
     assert_int_equal(wrap(FAKE_FAILS, GRPC_DEADLINE_EXCEEDED, LATER), PLUGIN_AWAY);
     assert_int_equal(wrap(FAKE_HANGS_UP, GRPC_OK, LATER), PLUGIN_AWAY);
     assert_int_equal(wrap(FAKE_LONG, GRPC_OK, LATER), PLUGIN_UNWRAPPED); /* dek_new refuses it */
-    assert_int_equal(last.wrapped.n, 9000);
+    assert_int_equal(last.id.wrapped.n, 9000);
 }
 
 static void a_wrap_takes_the_shorter_of_its_two_times(void **state)

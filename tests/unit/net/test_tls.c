@@ -672,15 +672,17 @@ static void server_files_are_checked(void **state)
         struct net_tls_server_opts o;
         const char *why;
     } cases[] = {
-        {{.cert_file = "/nonexistent.pem", .key_file = good_key}, "/nonexistent.pem"},
-        {{.cert_file = good_cert, .key_file = "/nonexistent.key"}, "/nonexistent.key"},
+        {{.cert_file = "/nonexistent.pem", .key_file = good_key},
+         "/nonexistent.pem: No such file or directory"},
+        {{.cert_file = good_cert, .key_file = "/nonexistent.key"},
+         "/nonexistent.key: No such file or directory"},
         {{.cert_file = good_cert}, "missing"},
         {{.key_file = good_key}, "missing"},
         {{.cert_file = good_cert, .key_file = other_key}, other_key},
         {{.cert_file = good_key, .key_file = good_key}, good_key},
         {{.cert_file = good_cert, .key_file = good_cert}, good_cert},
         {{.cert_file = good_cert, .key_file = good_key, .ca_file = "/nonexistent.ca"},
-         "/nonexistent.ca"},
+         "/nonexistent.ca: No such file or directory"},
         {{.cert_file = good_cert, .key_file = good_key, .ca_file = good_key}, good_key},
         {{.cert_file = good_cert, .key_file = good_key, .require_client_cert = true}, "CA"},
         {{.cert_file = good_cert, .key_file = good_key, .allowed_names = names, .allowed_count = 1},
@@ -708,7 +710,7 @@ static void client_files_are_checked(void **state)
         struct net_tls_client_opts o;
         const char *why;
     } cases[] = {
-        {{.ca_file = "/nonexistent.ca"}, "/nonexistent.ca"},
+        {{.ca_file = "/nonexistent.ca"}, "/nonexistent.ca: No such file or directory"},
         {{.ca_file = good_cert, .cert_file = good_cert}, "missing"},
         {{.ca_file = good_cert, .key_file = good_key}, "missing"},
         {{.ca_file = good_key}, good_key},

@@ -68,6 +68,8 @@ static void kit_init(struct kit *k, size_t count, bool is_away)
     *k = (struct kit){.listener = -1};
     assert_int_equal(loop_init(&k->worker.loop), ERR_OK);
     slab_pool_init(&k->worker.pool, 1);
+    list_init(&k->worker.probes);
+    list_init(&k->worker.probe_conns);
     for (size_t i = 0; i < count; i++) {
         if (k->listener >= 0)
             close(k->listener); /* nobody is on the port of the server before */
