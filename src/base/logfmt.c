@@ -239,14 +239,3 @@ size_t logfmt_vwrite(char *out, size_t cap, const char *fmt, va_list ap)
     out[o.at] = '\0';
     return o.at;
 }
-
-size_t logfmt_write(char *out, size_t cap, const char *fmt, ...)
-{
-    va_list ap;
-    size_t n;
-
-    va_start(ap, fmt);
-    n = logfmt_vwrite(out, cap, fmt, ap);
-    va_end(ap);
-    return n;
-}

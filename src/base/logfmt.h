@@ -21,6 +21,5 @@
  * ll and z before the integers. An empty value of %s outside of quotes is nothing. NUL-terminates
  * and never exceeds cap; returns the length. */
 size_t logfmt_vwrite(char *out, size_t cap, const char *fmt, va_list ap);
-size_t logfmt_write(char *out, size_t cap, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 #endif

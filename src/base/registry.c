@@ -171,12 +171,6 @@ void registry_identity(const char *hash)
     snprintf(registry.identity, sizeof registry.identity, "%s", hash);
 }
 
-void registry_clear(void)
-{
-    for (size_t i = 0; i < REGISTRY_COUNT; i++)
-        registry_forget((enum registry_id)i);
-}
-
 /* --- histograms ------------------------------------------------------------------------------ */
 
 void histogram_observe(struct histogram *h, enum registry_id id, double seconds, uint64_t times)

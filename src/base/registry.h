@@ -128,8 +128,6 @@ void registry_merge(enum registry_id id, const char *const *labels, const struct
 /* A family without series is left out, as Prometheus' own libraries do; one without labels is
  * always there. Errors: ERR_NOMEM (what f says). */
 MUST_CHECK enum err registry_write(FILE *f);
-/* Drops all series: for tests, and at the end. */
-void registry_clear(void);
 
 /* A reload of the encryption configuration: taken over, or refused and the old one kept. hash: of
  * the configuration in use from now on, "sha256:<hex>"; NULL when it did not change. */

@@ -13,7 +13,7 @@
 
 static bool is_locked;
 
-enum err secret_init_any(void)
+enum err secret_init(void)
 {
     const struct rlimit none = {0, 0};
     int done;
@@ -26,12 +26,6 @@ enum err secret_init_any(void)
     done = CRYPTO_secure_malloc_init(SECRET_HEAP, SECRET_MIN_BLOCK);
     is_locked = done == 1;
     return done == 0 ? ERR_SYSTEM : ERR_OK;
-}
-
-enum err secret_init(void)
-{
-    TRY(secret_init_any());
-    return is_locked ? ERR_OK : ERR_SYSTEM;
 }
 
 bool secret_is_locked(void)

@@ -7,10 +7,8 @@
 #include "base/err.h"
 
 /* Once, before threads start. Makes the process non-dumpable, sets RLIMIT_CORE to 0 and reserves
- * locked memory. Errors: ERR_SYSTEM when the memory can't be locked (RLIMIT_MEMLOCK). */
+ * memory, locked if it can be (RLIMIT_MEMLOCK): see secret_is_locked. Errors: ERR_SYSTEM. */
 MUST_CHECK enum err secret_init(void);
-/* The same, but goes on where the memory can't be locked. Errors: ERR_SYSTEM. */
-MUST_CHECK enum err secret_init_any(void);
 /* Can the memory for keys not be written to swap? False before init. */
 bool secret_is_locked(void);
 /* Zeroed memory. NULL when the arena is full or secret_init was not called. */

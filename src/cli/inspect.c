@@ -56,7 +56,7 @@ static int run(enum tools_encoding encoding, bool is_json)
 
     /* The value may be plaintext, so core files are off. No key is held: memory need not be
      * locked. */
-    if (secret_init_any() != ERR_OK)
+    if (secret_init() != ERR_OK)
         return cli__refuse(CLI_ERROR, "cannot switch core files off");
     slab_pool_init(&pool, 0);
     if (tools_value_read(STDIN_FILENO, encoding, &pool, &value, why, sizeof why) == ERR_OK)

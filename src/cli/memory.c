@@ -6,7 +6,7 @@
 
 int cli__lock_memory(const struct settings *o)
 {
-    if (secret_init_any() != ERR_OK)
+    if (secret_init() != ERR_OK)
         return cli__refuse(CLI_ERROR, "cannot set aside memory for keys");
     if (secret_is_locked() || o->allow_unlocked_memory)
         return CLI_OK;

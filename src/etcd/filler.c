@@ -61,17 +61,3 @@ size_t etcd__filler_field(size_t n, uint8_t head[static 2 * PB_VARINT_MAX], size
     len = pb_put_varint(head, pb_tag(number, PB_LEN));
     return len + pb_put_varint(head + len, *payload);
 }
-
-enum err etcd__push_filler(struct chain *out, struct slab_pool *pool, size_t n)
-{
-    uint8_t head[2 * PB_VARINT_MAX];
-
-    while (n > 0) {
-        size_t payload, len = etcd__filler_field(n, head, &payload);
-
-        TRY(chain_push_copy(out, pool, head, len, 0));
-        TRY(etcd__push_zeros(out, payload));
-        n -= len + payload;
-    }
-    return ERR_OK;
-}

@@ -394,7 +394,5 @@ MUST_CHECK enum err etcd__push_zeros(struct chain *out, size_t n);
 /* The first of the unknown fields that make n bytes in all: its tag and length (returned: how many
  * bytes) and the length of its payload of zeros. n > 1: no field has one byte. */
 size_t etcd__filler_field(size_t n, uint8_t head[static 2 * PB_VARINT_MAX], size_t *payload);
-/* Unknown fields of n bytes in all. */
-MUST_CHECK enum err etcd__push_filler(struct chain *out, struct slab_pool *pool, size_t n);
 
 #endif

@@ -130,7 +130,7 @@ static enum err peek(struct etcd_stream *st, struct etcd__scan *s, const struct 
 static enum err plan_events(struct etcd_stream *st, struct etcd__scan *s, const struct chain *in,
                             size_t n)
 {
-    struct pb_reader r = {chain_begin(in), n};
+    struct pb_reader r = pb_reader_range(in, 0, n);
     struct pb_field f;
 
     s->has_marks = st->info.has_header && !st->info.is_fragment;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "kms/cache.h"
+#include "kms/cache_int.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "kms/codec.h"
+#include "kms/codec_int.h"
 
 #include <protobuf-c/protobuf-c.h>
 #include <stdlib.h>

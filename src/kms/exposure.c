@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "kms/exposure.h"
+#include "kms/exposure_int.h"
 
 #include "base/secret.h"
 

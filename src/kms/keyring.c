@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kms/cache.h"
+#include "kms/cache_int.h"
 #include "kms/kms_int.h"
 
 #define RING_CACHE_MAX 1024u

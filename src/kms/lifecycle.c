@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "kms/lifecycle.h"
+#include "kms/lifecycle_int.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -252,11 +252,6 @@ void lifecycle_v1_end(struct lifecycle *lc, struct lifecycle_time now, const cha
         snprintf(lc->why, sizeof lc->why,
                  "failed to perform %s section of the healthz check for KMS Provider %s, error: %s",
                  section, lc->name, text);
-}
-
-bool lifecycle_can_write(const struct lifecycle *lc, uint64_t now_ms)
-{
-    return lc->has_state && now_ms <= lc->expiry.ms;
 }
 
 uint64_t lifecycle_next_ms(const struct lifecycle *lc)

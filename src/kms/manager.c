@@ -4,8 +4,8 @@
  *   - wishes come by mail and go to their plugin's unwraps (unwrap.c), which post the answers.
  * Failure modes: no memory for news -> the ring is marked and told again by a timer, so that it
  * cannot miss a rotation; a ring that left or was freed -> its mail finds ring_handle.ring NULL.
- * Closing: calls and timers end at once, the mailbox takes nothing more, and the memory goes one
- * millisecond later: by then libuv has closed the mailbox's handle. */
+ * Closing: calls and timers end at once, the mailbox takes nothing more, and the memory goes when
+ * the loop has closed the mailbox. */
 #include "kms/manager.h"
 
 #include <stdio.h>
@@ -15,10 +15,9 @@
 #include "base/log.h"
 #include "kms/kms_int.h"
 #include "kms/text.h"
-#include "kms/unwrap.h"
+#include "kms/unwrap_int.h"
 
 #define RETELL_MS 200u
-#define CLOSE_MS 1u
 
 struct member {
     struct plugin plugin;
@@ -41,7 +40,6 @@ struct kms_manager {
     struct mailbox box;
     struct list rings;
     struct loop_timer retell;
-    struct loop_timer closing;
     struct loop_task primed_task;
     void (*primed_fn)(void *arg);
     void *primed_arg;
@@ -222,13 +220,12 @@ static void members_fini(struct kms_manager *m)
     m->member_count = 0;
 }
 
-static void on_closed(struct loop_timer *t)
+static void on_closed(struct mailbox *box)
 {
-    struct kms_manager *m = CONTAINER_OF(t, struct kms_manager, closing);
+    struct kms_manager *m = CONTAINER_OF(box, struct kms_manager, box);
     void (*fn)(void *arg) = m->closed_fn;
     void *arg = m->closed_arg;
 
-    loop_timer_fini(&m->closing);
     mailbox_fini(&m->box);
     free(m);
     if (fn != NULL)
@@ -245,19 +242,7 @@ static void begin_close(struct kms_manager *m)
             m, (struct keyring *)(uintptr_t)LIST_FIRST(&m->rings, struct joined, node)->id);
     loop_timer_fini(&m->retell);
     loop_task_cancel(&m->primed_task);
-    mailbox_close(&m->box);
-    CHECK(loop_timer_start(m->loop, &m->closing, CLOSE_MS) == ERR_OK);
-}
-
-static enum err timers_init(struct kms_manager *m)
-{
-    loop_timer_init(&m->retell, on_retell);
-    loop_timer_init(&m->closing, on_closed);
-    loop_task_init(&m->primed_task, on_primed);
-    TRY(loop_timer_start(m->loop, &m->retell, RETELL_MS));
-    TRY(loop_timer_start(m->loop, &m->closing, RETELL_MS));
-    loop_timer_stop(&m->closing); /* only its handle was wanted: closing must not fail */
-    return ERR_OK;
+    mailbox_close_then(&m->box, on_closed);
 }
 
 enum err kms_manager_new(const struct kms_manager_opts *o, struct kms_manager **out)
@@ -269,12 +254,13 @@ enum err kms_manager_new(const struct kms_manager_opts *o, struct kms_manager **
         return ERR_NOMEM;
     m->loop = o->loop;
     list_init(&m->rings);
-    e = timers_init(m);
+    loop_task_init(&m->primed_task, on_primed);
+    loop_timer_init(&m->retell, on_retell);
+    e = loop_timer_start(m->loop, &m->retell, RETELL_MS);
+    if (e == ERR_OK)
+        e = mailbox_init(&m->box, o->loop);
     if (e != ERR_OK)
-        goto err_timers;
-    e = mailbox_init(&m->box, o->loop);
-    if (e != ERR_OK)
-        goto err_timers;
+        goto err_retell;
     for (size_t i = 0; e == ERR_OK && i < o->plugin_count; i++)
         e = member_init(m, &o->plugins[i]);
     if (e != ERR_OK) {
@@ -284,9 +270,8 @@ enum err kms_manager_new(const struct kms_manager_opts *o, struct kms_manager **
     *out = m;
     return ERR_OK;
 
-err_timers:
+err_retell:
     loop_timer_fini(&m->retell);
-    loop_timer_fini(&m->closing);
     free(m);
     return e;
 }

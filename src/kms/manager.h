@@ -5,8 +5,9 @@
  *
  * The life cycle is kube-apiserver's own, number for number (its kmsv2PluginProbe): Status at
  * start, every 60 s while healthy and every 10 s while not; a new 32-byte seed at start and when
- * the key_id changes; writes until 180 s after the last good Status. See lifecycle.h for the pure
- * part. KMS v1 has none of this: a DEK is made and wrapped for each value when it is asked for. */
+ * the key_id changes; writes until 180 s after the last good Status. See lifecycle_int.h for the
+ * pure part. KMS v1 has none of this: a DEK is made and wrapped for each value when it is asked
+ * for. */
 #ifndef KMS_MANAGER_H
 #define KMS_MANAGER_H
 

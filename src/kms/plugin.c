@@ -7,7 +7,7 @@
  * Failure modes: whatever fails ends the check as bad, with the old DEK and its old expiry in
  * place, and the next check comes after 10 s. A call never waits longer than its deadline, so a
  * check always ends. The secret of a check is wiped at its end, installed or not. */
-#include "kms/plugin.h"
+#include "kms/plugin_int.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -19,8 +19,8 @@
 #include "base/randpool.h"
 #include "base/registry.h"
 #include "base/secret.h"
-#include "kms/codec.h"
-#include "kms/socket_path.h"
+#include "kms/codec_int.h"
+#include "kms/socket_path_int.h"
 #include "kms/text.h"
 
 #define AUTHORITY "localhost"

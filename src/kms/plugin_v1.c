@@ -13,9 +13,9 @@
 #include "base/metrics.h"
 #include "base/registry.h"
 #include "base/secret.h"
-#include "kms/codec.h"
-#include "kms/exposure.h"
-#include "kms/plugin.h"
+#include "kms/codec_int.h"
+#include "kms/exposure_int.h"
+#include "kms/plugin_int.h"
 #include "kms/text.h"
 
 #define SERVICE "/v1beta1.KeyManagementService/"

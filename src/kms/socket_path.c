@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "kms/socket_path.h"
+#include "kms/socket_path_int.h"
 
 #include <limits.h>
 #include <stdio.h>

@@ -11,7 +11,7 @@
  * refuses, or gives a secret of the wrong size -> the wishes fail and the refusal is remembered.
  * Secret memory is full
  * -> the oldest confirmed DEKs make room. */
-#include "kms/unwrap.h"
+#include "kms/unwrap_int.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -256,7 +256,7 @@ static int generate(const char *path)
 
 static bool lock_memory(const struct options *o)
 {
-    if (secret_init_any() == ERR_OK && (secret_is_locked() || o->allow_unlocked_memory))
+    if (secret_init() == ERR_OK && (secret_is_locked() || o->allow_unlocked_memory))
         return true;
     fprintf(stderr, "etcd-envelope-local-kms: cannot lock memory for keys: raise RLIMIT_MEMLOCK "
                     "(ulimit -l, LimitMEMLOCK=) to at least 8 MiB, or, if keys may be written to "

@@ -42,6 +42,7 @@ enum err mailbox_init(struct mailbox *mb, struct loop *loop)
         return ERR_NOMEM;
     list_init(&mb->queue);
     mb->is_closed = false;
+    mb->on_closed = NULL;
     if (uv_async_init(&loop->uv, &mb->async, on_async) != 0) {
         pthread_mutex_destroy(&mb->lock);
         return ERR_SYSTEM;
@@ -68,19 +69,37 @@ void mailbox_post(struct mailbox *mb, struct mail *m)
         m->deliver(m, false);
 }
 
-void mailbox_close(struct mailbox *mb)
+static void on_async_closed(uv_handle_t *handle)
+{
+    struct mailbox *mb = handle->data;
+
+    mb->on_closed(mb);
+}
+
+static void close_box(struct mailbox *mb)
 {
     struct list rest;
 
-    if (mb->is_closed)
-        return;
     list_init(&rest);
     pthread_mutex_lock(&mb->lock);
     mb->is_closed = true;
     list_splice(&rest, &mb->queue);
     pthread_mutex_unlock(&mb->lock);
-    uv_close((uv_handle_t *)&mb->async, NULL);
+    uv_close((uv_handle_t *)&mb->async, mb->on_closed == NULL ? NULL : on_async_closed);
     discard(&rest);
+}
+
+void mailbox_close(struct mailbox *mb)
+{
+    if (!mb->is_closed)
+        close_box(mb);
+}
+
+void mailbox_close_then(struct mailbox *mb, void (*on_closed)(struct mailbox *self))
+{
+    CHECK(!mb->is_closed);
+    mb->on_closed = on_closed;
+    close_box(mb);
 }
 
 void mailbox_fini(struct mailbox *mb)

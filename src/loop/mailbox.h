@@ -23,6 +23,7 @@ struct mailbox {
     struct list queue; /* guarded by lock */
     bool is_closed;    /* guarded by lock */
     uv_async_t async;
+    void (*on_closed)(struct mailbox *self);
 };
 
 MUST_CHECK enum err mailbox_init(struct mailbox *mb, struct loop *loop);
@@ -30,8 +31,12 @@ MUST_CHECK enum err mailbox_init(struct mailbox *mb, struct loop *loop);
  * thread. */
 void mailbox_post(struct mailbox *mb, struct mail *m);
 /* Loop's thread: no deliveries any more; what is queued is freed. mb's memory lives on until
- * loop_run has returned. */
+ * loop_run has returned. Closing again changes nothing. */
 void mailbox_close(struct mailbox *mb);
+/* The same of a mailbox that is still open, when its memory has to go before the loop ends:
+ * on_closed is called from the loop once nothing points to mb any more, and may fini and free it.
+ */
+void mailbox_close_then(struct mailbox *mb, void (*on_closed)(struct mailbox *self));
 void mailbox_fini(struct mailbox *mb);
 
 #endif

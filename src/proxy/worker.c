@@ -29,33 +29,73 @@
 
 /* --- reports --------------------------------------------------------------------------------- */
 
-struct report_mail {
-    struct mail mail;
-    worker_report_fn fn;
-    void *arg;
-    struct worker_report report;
-};
-
 static void report_deliver(struct mail *m, bool delivered)
 {
-    struct report_mail *r = CONTAINER_OF(m, struct report_mail, mail);
+    struct worker_report_mail *r = CONTAINER_OF(m, struct worker_report_mail, mail);
 
     if (delivered)
         r->fn(r->arg, &r->report);
     free(r);
 }
 
+/* The worker's own: its memory is the worker's, which may be gone afterwards. */
+static void drained_deliver(struct mail *m, bool delivered)
+{
+    struct worker_report_mail *r = CONTAINER_OF(m, struct worker_report_mail, mail);
+
+    if (delivered)
+        r->fn(r->arg, &r->report);
+}
+
+static void reports_free(struct list *reports)
+{
+    while (!list_is_empty(reports)) {
+        struct worker_report_mail *r = LIST_FIRST(reports, struct worker_report_mail, mail.node);
+
+        list_remove(&r->mail.node);
+        free(r);
+    }
+}
+
+/* As many as an order leads to. Errors: ERR_NOMEM; then reports is empty. */
+static enum err reports_new(struct list *reports, unsigned count)
+{
+    list_init(reports);
+    while (count-- > 0) {
+        struct worker_report_mail *r = malloc(sizeof *r);
+
+        if (r == NULL) {
+            reports_free(reports);
+            return ERR_NOMEM;
+        }
+        list_push(reports, &r->mail.node);
+    }
+    return ERR_OK;
+}
+
 static void report_owner(struct worker *w, enum worker_event event, struct keyset *keys,
                          void *owner)
 {
-    struct report_mail *r = malloc(sizeof *r);
+    struct worker_report_mail *r;
 
-    CHECK(r != NULL); /* 64 bytes, and the control thread would wait for ever */
-    *r = (struct report_mail){.mail = {.deliver = report_deliver},
-                              .fn = w->report,
-                              .arg = w->report_arg,
-                              .report = {event, w, keys, owner}};
+    CHECK(!list_is_empty(&w->spare_reports)); /* the order has brought it */
+    r = LIST_FIRST(&w->spare_reports, struct worker_report_mail, mail.node);
+    list_remove(&r->mail.node);
+    *r = (struct worker_report_mail){.mail = {.deliver = report_deliver},
+                                     .fn = w->report,
+                                     .arg = w->report_arg,
+                                     .report = {event, w, keys, owner}};
     mailbox_post(w->control, &r->mail);
+}
+
+/* Once: a worker that drains takes no sockets. */
+static void report_drained(struct worker *w)
+{
+    w->drained = (struct worker_report_mail){.mail = {.deliver = drained_deliver},
+                                             .fn = w->report,
+                                             .arg = w->report_arg,
+                                             .report = {.event = WORKER_DRAINED, .worker = w}};
+    mailbox_post(w->control, &w->drained.mail);
 }
 
 static void report(struct worker *w, enum worker_event event, struct keyset *keys)
@@ -87,6 +127,8 @@ static void keyset_free(struct keyset *k)
     free(k);
 }
 
+#define KEYSET_REPORTS 4u /* made, in use, unused, freed */
+
 struct rules_mail {
     struct mail mail;
     struct worker *worker;
@@ -94,6 +136,7 @@ struct rules_mail {
     struct kms_manager *manager;
     struct mailbox *manager_box;
     void *owner;
+    struct list reports;
 };
 
 static enum err keyset_new(const struct rules_mail *m, struct keyset **out)
@@ -124,6 +167,10 @@ static void rules_deliver(struct mail *mail, bool delivered)
     struct rules_mail *m = CONTAINER_OF(mail, struct rules_mail, mail);
     struct keyset *fresh;
 
+    if (delivered)
+        list_splice(&m->worker->spare_reports, &m->reports);
+    else
+        reports_free(&m->reports);
     if (delivered && keyset_new(m, &fresh) == ERR_OK) {
         report(m->worker, WORKER_KEYSET_MADE, fresh);
     } else {
@@ -147,6 +194,11 @@ enum err worker_make_keyset(struct worker *w, struct ruleset *rules, struct kms_
                              .manager = manager,
                              .manager_box = kms_manager_mailbox(manager),
                              .owner = owner};
+    if (reports_new(&m->reports, KEYSET_REPORTS) != ERR_OK) {
+        ruleset_drop(rules);
+        free(m);
+        return ERR_NOMEM;
+    }
     mailbox_post(&w->mailbox, &m->mail);
     return ERR_OK;
 }
@@ -185,22 +237,18 @@ enum err worker_use_keyset(struct worker *w, struct keyset *k)
 
 static void keyset_free_deliver(struct mail *mail, bool delivered)
 {
-    struct keyset_mail *m = CONTAINER_OF(mail, struct keyset_mail, mail);
+    struct keyset *k = CONTAINER_OF(mail, struct keyset, free_order);
 
-    if (delivered) { /* else it is gone: the end of the worker frees them all */
-        report(m->keys->worker, WORKER_KEYSET_FREED, m->keys);
-        keyset_free(m->keys);
+    if (delivered) { /* else the end of the worker frees them all */
+        report(k->worker, WORKER_KEYSET_FREED, k);
+        keyset_free(k);
     }
-    free(m);
 }
 
 void worker_free_keyset(struct worker *w, struct keyset *k)
 {
-    struct keyset_mail *m = malloc(sizeof *m);
-
-    CHECK(m != NULL); /* a ring that outlives its manager would be worse */
-    *m = (struct keyset_mail){.mail = {.deliver = keyset_free_deliver}, .keys = k};
-    mailbox_post(&w->mailbox, &m->mail);
+    k->free_order = (struct mail){.deliver = keyset_free_deliver};
+    mailbox_post(&w->mailbox, &k->free_order);
 }
 
 /* --- TLS towards etcd ------------------------------------------------------------------------ */
@@ -271,12 +319,17 @@ struct socket_mail {
     struct worker *worker;
     struct net_tls *tls;
     int fd;
+    struct list reports;
 };
 
 static void socket_deliver(struct mail *mail, bool delivered)
 {
     struct socket_mail *m = CONTAINER_OF(mail, struct socket_mail, mail);
 
+    if (delivered)
+        list_splice(&m->worker->spare_reports, &m->reports);
+    else
+        reports_free(&m->reports);
     if (delivered && !m->worker->is_draining) {
         m->worker->link_count++;
         settle_later(m->worker);
@@ -294,8 +347,10 @@ static void socket_deliver(struct mail *mail, bool delivered)
 enum err worker_give_socket(struct worker *w, int fd, struct net_tls *tls)
 {
     struct socket_mail *m = malloc(sizeof *m);
+    struct list reports;
 
-    if (m == NULL) {
+    if (m == NULL || reports_new(&reports, 1) != ERR_OK) {
+        free(m);
         close(fd);
         return ERR_NOMEM;
     }
@@ -303,6 +358,8 @@ enum err worker_give_socket(struct worker *w, int fd, struct net_tls *tls)
                               .worker = w,
                               .tls = tls == NULL ? NULL : net_tls_ref(tls),
                               .fd = fd};
+    list_init(&m->reports);
+    list_splice(&m->reports, &reports);
     mailbox_post(&w->mailbox, &m->mail);
     return ERR_OK;
 }
@@ -313,7 +370,7 @@ void worker_link_closed(struct worker *w)
     settle_later(w);
     report(w, WORKER_LINK_CLOSED, NULL);
     if (w->is_draining && w->link_count == 0)
-        report(w, WORKER_DRAINED, NULL);
+        report_drained(w);
 }
 
 uint64_t worker_held(const struct worker *w)
@@ -396,40 +453,31 @@ static void on_drain_tick(struct loop_timer *t)
         LOG(ERROR, "drain timer lost", "worker=%u", w->number);
 }
 
-struct drain_mail {
-    struct mail mail;
-    struct worker *worker;
-    uint64_t limit_ms;
-};
-
 static void drain_deliver(struct mail *mail, bool delivered)
 {
-    struct drain_mail *m = CONTAINER_OF(mail, struct drain_mail, mail);
-    struct worker *w = m->worker;
+    struct worker *w = CONTAINER_OF(mail, struct worker, drain_order);
+    uint64_t limit_ms = w->drain_order_ms;
 
     if (delivered && !w->is_draining) {
         w->is_draining = true;
         w->drain_began_ms = loop_now_ms(&w->loop);
         /* Clients that never read are gone, too, when the time is over. */
         w->drain_limit_ms =
-            m->limit_ms > 2 * DRAIN_RESERVE_MS ? m->limit_ms - DRAIN_RESERVE_MS : m->limit_ms / 2;
+            limit_ms > 2 * DRAIN_RESERVE_MS ? limit_ms - DRAIN_RESERVE_MS : limit_ms / 2;
         if (w->link_count == 0)
-            report(w, WORKER_DRAINED, NULL);
+            report_drained(w);
         LIST_FOREACH(it, &w->links) {
             link_drain(link_of_node(it));
         }
         on_drain_tick(&w->drain_timer);
     }
-    free(m);
 }
 
 void worker_drain(struct worker *w, uint64_t limit_ms)
 {
-    struct drain_mail *m = malloc(sizeof *m);
-
-    CHECK(m != NULL);
-    *m = (struct drain_mail){{.deliver = drain_deliver}, w, limit_ms};
-    mailbox_post(&w->mailbox, &m->mail);
+    w->drain_order_ms = limit_ms;
+    w->drain_order = (struct mail){.deliver = drain_deliver};
+    mailbox_post(&w->mailbox, &w->drain_order);
 }
 
 /* What is left of the time for calls. */
@@ -440,17 +488,10 @@ static uint64_t drain_left_ms(const struct worker *w)
     return w->is_draining && spent < w->drain_limit_ms ? w->drain_limit_ms - spent : 0;
 }
 
-struct stop_mail {
-    struct mail mail;
-    struct worker *worker;
-};
-
 static void stop_deliver(struct mail *mail, bool delivered)
 {
-    struct stop_mail *m = CONTAINER_OF(mail, struct stop_mail, mail);
-    struct worker *w = m->worker;
+    struct worker *w = CONTAINER_OF(mail, struct worker, stop_order);
 
-    free(m);
     if (!delivered)
         return;
     probes_end(w, drain_left_ms(w));
@@ -462,16 +503,14 @@ static void stop_deliver(struct mail *mail, bool delivered)
     loop_timer_fini(&w->settle_timer);
     tally_free(w->tally);
     mailbox_close(&w->mailbox);
+    reports_free(&w->spare_reports);
     loop_stop(&w->loop);
 }
 
 void worker_stop(struct worker *w)
 {
-    struct stop_mail *m = malloc(sizeof *m);
-
-    CHECK(m != NULL);
-    *m = (struct stop_mail){{.deliver = stop_deliver}, w};
-    mailbox_post(&w->mailbox, &m->mail);
+    w->stop_order = (struct mail){.deliver = stop_deliver};
+    mailbox_post(&w->mailbox, &w->stop_order);
     pthread_join(w->thread, NULL);
     mailbox_fini(&w->mailbox);
     loop_fini(&w->loop);
@@ -546,6 +585,7 @@ enum err worker_start(const struct proxy_env *env, unsigned number, struct mailb
     list_init(&w->probe_conns);
     list_init(&w->calls);
     list_init(&w->keysets);
+    list_init(&w->spare_reports);
     slab_pool_init(&w->pool, FREE_SLABS);
     loop_timer_init(&w->drain_timer, on_drain_tick);
     loop_timer_init(&w->wipe_timer, on_wipe);

@@ -23,7 +23,8 @@ struct keyset {
     void *owner;
     uint32_t users; /* lanes, and 1 for being the present one */
     struct worker *worker;
-    struct list node; /* in worker.keysets */
+    struct list node;       /* in worker.keysets */
+    struct mail free_order; /* of worker_free_keyset, which must not fail */
 };
 
 struct worker;
@@ -45,6 +46,15 @@ struct worker_report {
     void *keys_owner;
 };
 typedef void (*worker_report_fn)(void *arg, const struct worker_report *r);
+
+/* A report on its way. The order that leads to it brings it along, since a report that is lost for
+ * want of memory would keep the control thread waiting for ever. */
+struct worker_report_mail {
+    struct mail mail;
+    worker_report_fn fn;
+    void *arg;
+    struct worker_report report;
+};
 
 struct worker {
     const struct proxy_env *env;
@@ -69,7 +79,11 @@ struct worker {
     uint64_t
         kept_bytes; /* not in slabs: calls, headers that wait for their message, keys of watches */
     uint64_t next_call_id;
-    size_t next_server; /* where the next link begins in env->etcd_urls */
+    size_t next_server;        /* where the next link begins in env->etcd_urls */
+    struct list spare_reports; /* for what the orders so far will lead to */
+    struct worker_report_mail drained;
+    struct mail drain_order, stop_order; /* each is given once, and must not fail */
+    uint64_t drain_order_ms;
     bool is_draining;
     uint64_t drain_began_ms;
     uint64_t drain_limit_ms;
@@ -100,7 +114,7 @@ MUST_CHECK enum err worker_use_keyset(struct worker *w, struct keyset *k);
  * ERR_NOMEM. */
 MUST_CHECK enum err worker_give_tls(struct worker *w, struct net_tls *tls,
                                     struct net_tls *tls_http1);
-/* GOAWAY on every link; calls in flight finish, streams end with UNAVAILABLE after a second,
+/* Once. GOAWAY on every link; calls in flight finish, streams end with UNAVAILABLE after a second,
  * whatever is left ends so that all is over after limit_ms. Answered by WORKER_DRAINED. */
 void worker_drain(struct worker *w, uint64_t limit_ms);
 /* Frees a key set whose ring has left its manager: answered by WORKER_KEYSET_FREED. */

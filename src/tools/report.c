@@ -111,14 +111,6 @@ void tools_report_size(struct tools_report *r, const char *name, const char *lab
     fprintf(r->f, "%zu byte%s\n", v, v == 1 ? "" : "s");
 }
 
-void tools_report_flag(struct tools_report *r, const char *name, bool v)
-{
-    if (!r->is_json)
-        return;
-    put_name(r, name, "");
-    fputs(v ? "true" : "false", r->f);
-}
-
 void tools_report_list_begin(struct tools_report *r, const char *name)
 {
     if (!r->is_json)

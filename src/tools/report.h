@@ -22,8 +22,6 @@ void tools_report_bytes(struct tools_report *r, const char *name, const char *la
                         struct bytes v);
 void tools_report_text(struct tools_report *r, const char *name, const char *label, const char *v);
 void tools_report_size(struct tools_report *r, const char *name, const char *label, size_t v);
-/* Written to JSON only: the text has words for it elsewhere. */
-void tools_report_flag(struct tools_report *r, const char *name, bool v);
 /* A list of objects with a text and a size or a text each; of no items it is [] in JSON and nothing
  * in text. */
 void tools_report_list_begin(struct tools_report *r, const char *name);

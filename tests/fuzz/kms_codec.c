@@ -5,7 +5,7 @@
  * to it again without a change.
  *
  * Input: which answer, the answer. */
-#include "kms/codec.h"
+#include "kms/codec_int.h"
 
 #include <string.h>
 

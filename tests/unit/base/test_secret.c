@@ -28,6 +28,7 @@ static void init_closes_the_ways_out(void **state)
     assert_int_equal(prctl(PR_GET_DUMPABLE, 0, 0, 0, 0), 0);
     assert_int_equal(getrlimit(RLIMIT_CORE, &core), 0);
     assert_int_equal(core.rlim_max, 0);
+    assert_true(secret_is_locked());
     assert_int_equal(secret_init(), ERR_OK);
 }
 

@@ -5,6 +5,21 @@
 
 static struct slab_pool pool;
 
+/* Field by field, as answers are filled up. */
+static void push_filler(struct chain *out, size_t n)
+{
+    uint8_t head[2 * PB_VARINT_MAX];
+
+    while (n > 0) {
+        size_t payload, len = etcd__filler_field(n, head, &payload);
+
+        assert_true(len + payload <= n);
+        assert_int_equal(chain_push_copy(out, &pool, head, len, 0), ERR_OK);
+        assert_int_equal(etcd__push_zeros(out, payload), ERR_OK);
+        n -= len + payload;
+    }
+}
+
 /* Exactly n bytes, made of whole fields that no answer knows; how many. */
 static unsigned check(size_t n)
 {
@@ -14,7 +29,7 @@ static unsigned check(size_t n)
     unsigned count = 0;
     enum pb_result res;
 
-    assert_int_equal(etcd__push_filler(&out, &pool, n), ERR_OK);
+    push_filler(&out, n);
     assert_int_equal(out.len, n);
     r = pb_reader_all(&out);
     while ((res = pb_next(&r, &f)) == PB_FIELD) {

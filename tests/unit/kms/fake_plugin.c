@@ -8,9 +8,11 @@
 
 #include "grpc/grpc.h"
 #include "h2/h2.h"
+#include "kms_v1.pb-c.h"
 #include "kms_v2.pb-c.h"
 
 #define OVERSIZE (300u * 1024)
+#define LONG 9000u
 #define FIELD(n, v) ((struct h2_field){BYTES_LIT(n), BYTES_LIT(v)})
 
 struct conn {
@@ -27,7 +29,7 @@ struct rpc {
     struct h2_conn *h2;
     struct chain body;
     struct loop_timer timer;
-    bool is_waiting;
+    bool is_waiting, is_v1;
 };
 
 void fake_wrap(const uint8_t *in, size_t n, uint8_t *out)
@@ -91,6 +93,34 @@ static void answer_status(struct rpc *r)
     send_message(r, &m.base);
 }
 
+static void answer_version(struct rpc *r)
+{
+    V1beta1__VersionResponse m = V1BETA1__VERSION_RESPONSE__INIT;
+
+    m.version = (char *)(uintptr_t)r->fake->version;
+    send_message(r, &m.base);
+}
+
+/* What Encrypt makes of in, or Decrypt: OVERSIZE bytes, of which the first *n count. */
+static uint8_t *transform(const struct rpc *r, ProtobufCBinaryData in, size_t *n)
+{
+    uint8_t *out = calloc(1, OVERSIZE);
+
+    CHECK(out != NULL && in.len <= OVERSIZE);
+    *n = in.len;
+    if (r->method->how == FAKE_ECHOES && in.len > 0)
+        memcpy(out, in.data, in.len);
+    else
+        fake_wrap(in.data, in.len, out);
+    if (r->method->how == FAKE_SHORT)
+        *n = r->method == &r->fake->encrypt ? 0 : 31;
+    if (r->method->how == FAKE_LONG)
+        *n = LONG;
+    if (r->method->how == FAKE_OVERSIZE)
+        *n = OVERSIZE;
+    return out;
+}
+
 static void answer_encrypt(struct rpc *r, const uint8_t *request, size_t n)
 {
     V2__EncryptRequest *req = v2__encrypt_request__unpack(NULL, n, request);
@@ -98,18 +128,10 @@ static void answer_encrypt(struct rpc *r, const uint8_t *request, size_t n)
     V2__EncryptResponse__AnnotationsEntry a = V2__ENCRYPT_RESPONSE__ANNOTATIONS_ENTRY__INIT;
     V2__EncryptResponse__AnnotationsEntry *list[] = {&a};
     const char *key_id = r->fake->encrypt_key_id;
-    uint8_t *wrapped = calloc(1, OVERSIZE);
 
     CHECK(req != NULL && req->plaintext.len == 32);
     snprintf(r->method->last_uid, sizeof r->method->last_uid, "%s", req->uid);
-    fake_wrap(req->plaintext.data, req->plaintext.len, wrapped);
-    m.ciphertext = (ProtobufCBinaryData){req->plaintext.len, wrapped};
-    if (r->method->how == FAKE_ECHOES)
-        memcpy(wrapped, req->plaintext.data, req->plaintext.len);
-    if (r->method->how == FAKE_SHORT)
-        m.ciphertext.len = 0;
-    if (r->method->how == FAKE_OVERSIZE)
-        m.ciphertext.len = OVERSIZE;
+    m.ciphertext.data = transform(r, req->plaintext, &m.ciphertext.len);
     m.key_id = (char *)(uintptr_t)(key_id == NULL ? r->fake->key_id : key_id);
     if (r->fake->annotation != NULL) {
         a.key = (char *)(uintptr_t)r->fake->annotation;
@@ -117,7 +139,7 @@ static void answer_encrypt(struct rpc *r, const uint8_t *request, size_t n)
         m.annotations = list;
     }
     send_message(r, &m.base);
-    free(wrapped);
+    free(m.ciphertext.data);
     v2__encrypt_request__free_unpacked(req, NULL);
 }
 
@@ -125,21 +147,39 @@ static void answer_decrypt(struct rpc *r, const uint8_t *request, size_t n)
 {
     V2__DecryptRequest *req = v2__decrypt_request__unpack(NULL, n, request);
     V2__DecryptResponse m = V2__DECRYPT_RESPONSE__INIT;
-    uint8_t *secret = calloc(1, OVERSIZE);
 
-    CHECK(req != NULL && req->ciphertext.len <= OVERSIZE);
+    CHECK(req != NULL);
     snprintf(r->method->last_uid, sizeof r->method->last_uid, "%s", req->uid);
     snprintf(r->fake->last_key_id, sizeof r->fake->last_key_id, "%s", req->key_id);
     r->fake->last_annotations = req->n_annotations;
-    fake_wrap(req->ciphertext.data, req->ciphertext.len, secret);
-    m.plaintext = (ProtobufCBinaryData){req->ciphertext.len, secret};
-    if (r->method->how == FAKE_SHORT)
-        m.plaintext.len = 31;
-    if (r->method->how == FAKE_OVERSIZE)
-        m.plaintext.len = OVERSIZE;
+    m.plaintext.data = transform(r, req->ciphertext, &m.plaintext.len);
     send_message(r, &m.base);
-    free(secret);
+    free(m.plaintext.data);
     v2__decrypt_request__free_unpacked(req, NULL);
+}
+
+static void answer_v1_encrypt(struct rpc *r, const uint8_t *request, size_t n)
+{
+    V1beta1__EncryptRequest *req = v1beta1__encrypt_request__unpack(NULL, n, request);
+    V1beta1__EncryptResponse m = V1BETA1__ENCRYPT_RESPONSE__INIT;
+
+    CHECK(req != NULL && req->plain.len == 32 && strcmp(req->version, "v1beta1") == 0);
+    m.cipher.data = transform(r, req->plain, &m.cipher.len);
+    send_message(r, &m.base);
+    free(m.cipher.data);
+    v1beta1__encrypt_request__free_unpacked(req, NULL);
+}
+
+static void answer_v1_decrypt(struct rpc *r, const uint8_t *request, size_t n)
+{
+    V1beta1__DecryptRequest *req = v1beta1__decrypt_request__unpack(NULL, n, request);
+    V1beta1__DecryptResponse m = V1BETA1__DECRYPT_RESPONSE__INIT;
+
+    CHECK(req != NULL && strcmp(req->version, "v1beta1") == 0);
+    m.plain.data = transform(r, req->cipher, &m.plain.len);
+    send_message(r, &m.base);
+    free(m.plain.data);
+    v1beta1__decrypt_request__free_unpacked(req, NULL);
 }
 
 static void answer_message(struct rpc *r)
@@ -149,11 +189,11 @@ static void answer_message(struct rpc *r)
 
     chain_copy(&r->body, GRPC_PREFIX_LEN, n, request);
     if (r->method == &r->fake->status)
-        answer_status(r);
+        (r->is_v1 ? answer_version : answer_status)(r);
     else if (r->method == &r->fake->encrypt)
-        answer_encrypt(r, request, n);
+        (r->is_v1 ? answer_v1_encrypt : answer_encrypt)(r, request, n);
     else
-        answer_decrypt(r, request, n);
+        (r->is_v1 ? answer_v1_decrypt : answer_decrypt)(r, request, n);
     free(request);
 }
 
@@ -183,6 +223,7 @@ static void answer(struct rpc *r)
     case FAKE_ANSWERS:
     case FAKE_OVERSIZE:
     case FAKE_SHORT:
+    case FAKE_LONG:
     case FAKE_ECHOES:
     case FAKE_SILENT:
         answer_message(r);
@@ -230,6 +271,33 @@ static void copy_field(char *out, size_t cap, struct h2_fields h, const char *na
     }
 }
 
+/* The last part of a path, behind either version's service. NULL: it is none of ours. */
+static const char *method_name(const char *path, bool *is_v1)
+{
+    static const char *const services[] = {"/v2.KeyManagementService/",
+                                           "/v1beta1.KeyManagementService/"};
+
+    for (size_t i = 0; i < ARRAY_LEN(services); i++) {
+        *is_v1 = i == 1;
+        if (strncmp(path, services[i], strlen(services[i])) == 0)
+            return path + strlen(services[i]);
+    }
+    return NULL;
+}
+
+static struct fake_method *find_method(struct fake_plugin *f, bool *is_v1)
+{
+    const char *name = method_name(f->last_path, is_v1);
+
+    CHECK(name != NULL);
+    if (strcmp(name, *is_v1 ? "Version" : "Status") == 0)
+        return &f->status;
+    if (strcmp(name, "Encrypt") == 0)
+        return &f->encrypt;
+    CHECK(strcmp(name, "Decrypt") == 0);
+    return &f->decrypt;
+}
+
 static void on_request(struct h2_conn *c, struct h2_stream *s, struct h2_fields h, bool end_stream)
 {
     struct conn *conn = h2_conn_user(c);
@@ -245,13 +313,7 @@ static void on_request(struct h2_conn *c, struct h2_stream *s, struct h2_fields 
     h2_stream_set_user(s, r);
     copy_field(f->last_path, sizeof f->last_path, h, ":path");
     copy_field(f->last_authority, sizeof f->last_authority, h, ":authority");
-    if (strcmp(f->last_path, "/v2.KeyManagementService/Status") == 0)
-        r->method = &f->status;
-    else if (strcmp(f->last_path, "/v2.KeyManagementService/Encrypt") == 0)
-        r->method = &f->encrypt;
-    else if (strcmp(f->last_path, "/v2.KeyManagementService/Decrypt") == 0)
-        r->method = &f->decrypt;
-    CHECK(r->method != NULL);
+    r->method = find_method(f, &r->is_v1);
 }
 
 static void on_data(struct h2_stream *s, struct slice *data)

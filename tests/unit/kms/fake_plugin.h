@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A KMS v2 plugin to order, on the test's own loop: what it answers is written into its fields,
- * what it was asked is counted. It wraps by inverting bytes. */
+/* A KMS plugin to order, of both versions, on the test's own loop: what it answers is written into
+ * its fields, what it was asked is counted. It wraps by inverting bytes. KMS v1's Version counts as
+ * status, and answers with the field version as Status does. */
 #ifndef TESTS_KMS_FAKE_PLUGIN_H
 #define TESTS_KMS_FAKE_PLUGIN_H
 
@@ -18,7 +19,8 @@ enum fake_how {
     FAKE_EMPTY,    /* an empty message */
     FAKE_OVERSIZE, /* 300 KiB of secret or wrapped DEK */
     FAKE_SHORT,    /* Decrypt: a secret of 31 bytes; Encrypt: an empty wrapped DEK */
-    FAKE_ECHOES,   /* Encrypt: the secret as it came */
+    FAKE_LONG,     /* Encrypt: 9,000 bytes of wrapped DEK */
+    FAKE_ECHOES,   /* Encrypt, Decrypt: the bytes as they came */
 };
 
 struct fake_method {

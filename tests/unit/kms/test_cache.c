@@ -9,7 +9,7 @@
 
 #include "base/metrics.h"
 #include "base/secret.h"
-#include "kms/cache.h"
+#include "kms/cache_int.h"
 
 struct fixture {
     struct dek_cache c;

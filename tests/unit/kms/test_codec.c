@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "base/secret.h"
-#include "kms/codec.h"
+#include "kms/codec_int.h"
 #include "kms_v2.pb-c.h"
 
 static enum err status_err(struct bytes body)

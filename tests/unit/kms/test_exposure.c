@@ -11,7 +11,7 @@
 #include <cmocka.h>
 #include <openssl/evp.h>
 
-#include "kms/exposure.h"
+#include "kms/exposure_int.h"
 
 static const uint8_t secret[32] = {0xfb, 0xff, 0x00, 0x3e, 0x3f, 0xfe, 7,  8,  9,  10,  11,
                                    12,   13,   14,   15,   16,   17,   18, 19, 20, 21,  22,

@@ -13,6 +13,7 @@
 
 #include "base/metrics.h"
 #include "base/secret.h"
+#include "fake_clock.h"
 #include "fake_plugin.h"
 #include "kms/kms_int.h"
 #include "kms/manager.h"
@@ -69,34 +70,22 @@ static enum err get(int ring, const char *wrapped, struct wish *wish)
 
 static void turn(void)
 {
-    static uint64_t end;
-
-    if (end == 0)
-        end = loop_hrtime_ns() + 110ull * 1000000000;
-    CHECK(loop_hrtime_ns() < end); /* the time of the whole program */
-    uv_run(&f.loop.uv, UV_RUN_ONCE);
+    fake_clock_turn(&f.loop, 1000);
 }
 
 static void until(const unsigned *n, unsigned want)
 {
-    while (*n < want)
-        turn();
+    fake_clock_until_count(&f.loop, n, want);
 }
 
 static void until_true(const bool *flag)
 {
-    while (!*flag)
-        turn();
+    fake_clock_until(&f.loop, flag);
 }
 
 static void pass_ms(uint64_t ms)
 {
-    uint64_t end = loop_hrtime_ns() + ms * 1000000;
-
-    while (loop_hrtime_ns() < end) {
-        uv_run(&f.loop.uv, UV_RUN_NOWAIT);
-        uv_sleep(2);
-    }
+    fake_clock_pass(&f.loop, ms);
 }
 
 static struct wish fetch(int ring, const char *wrapped)

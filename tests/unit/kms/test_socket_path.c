@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-#include "kms/socket_path.h"
+#include "kms/socket_path_int.h"
 
 static char root[64];   /* a directory of our own, beneath /tmp */
 static char found[800]; /* "what path-beneath-root\n" of each */

@@ -130,12 +130,42 @@ static void close_frees_what_is_queued(void **state)
     assert_int_equal(delivered_count, 0);
 }
 
+static unsigned closed_count;
+
+static void on_closed(struct mailbox *mb)
+{
+    closed_count++;
+    mailbox_fini(mb);
+    free(mb); /* the address sanitizer sees who would still use it */
+}
+
+/* The loop goes on; the memory goes with the callback, which never comes from inside of the close.
+ */
+static void the_memory_may_go_when_the_loop_says_so(void **state)
+{
+    struct mailbox *own = malloc(sizeof *own);
+    struct note *n = calloc(1, sizeof *n);
+
+    (void)state;
+    assert_int_equal(mailbox_init(own, &loop), ERR_OK);
+    n->mail.deliver = on_note;
+    mailbox_post(own, &n->mail);
+    mailbox_close_then(own, on_closed);
+    assert_int_equal(atomic_load(&discarded_count), 1);
+    assert_int_equal(closed_count, 0);
+    for (int i = 0; i < 3; i++)
+        uv_run(&loop.uv, UV_RUN_NOWAIT);
+    assert_int_equal(closed_count, 1);
+    mailbox_close(&box);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(each_sender_is_delivered_in_order, setup, teardown),
         cmocka_unit_test_setup_teardown(what_comes_to_a_closed_mailbox_is_freed, setup, teardown),
         cmocka_unit_test_setup_teardown(close_frees_what_is_queued, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_memory_may_go_when_the_loop_says_so, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

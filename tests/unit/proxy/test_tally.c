@@ -52,12 +52,18 @@ static void on_end(struct loop_timer *t)
     loop_stop(&f->loop);
 }
 
+static void forget_all(void)
+{
+    for (int id = 0; id < REGISTRY_COUNT; id++)
+        registry_forget((enum registry_id)id);
+}
+
 static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
 
     assert_non_null(f);
-    registry_clear();
+    forget_all();
     for (size_t i = 0; i < ARRAY_LEN(sets); i++)
         refcount_init(&sets[i].refs);
     assert_int_equal(loop_init(&f->loop), ERR_OK);
@@ -80,7 +86,7 @@ static int teardown(void **state)
     free(f->plan.counts);
     free(f->plan.needs);
     free(f);
-    registry_clear();
+    forget_all();
     return 0;
 }
 

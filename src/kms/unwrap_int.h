@@ -2,12 +2,12 @@
 /* Receives: the rings' wishes for DEKs of one plugin, to be unwrapped or (KMS v1) made. Gives: each
  * its answer. Owns: the wishes until they are answered, the caches of confirmed and of refused
  * DEKs. Thread: control. */
-#ifndef KMS_UNWRAP_H
-#define KMS_UNWRAP_H
+#ifndef KMS_UNWRAP_INT_H
+#define KMS_UNWRAP_INT_H
 
-#include "kms/cache.h"
+#include "kms/cache_int.h"
 #include "kms/kms_int.h"
-#include "kms/plugin.h"
+#include "kms/plugin_int.h"
 
 #define UNWRAP_CALLS_MAX 64u        /* concurrent Decrypt calls of a plugin */
 #define UNWRAP_CACHE_MAX 4096u      /* confirmed DEKs */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Receives: what a plugin answered to Encrypt, and the secret that it was given. Gives: whether the
  * answer shows the secret. Owns: nothing. Thread: any. */
-#ifndef KMS_EXPOSURE_H
-#define KMS_EXPOSURE_H
+#ifndef KMS_EXPOSURE_INT_H
+#define KMS_EXPOSURE_INT_H
 
 #include "envelope/envelope.h"
 

@@ -5,11 +5,11 @@
  * Memory of answers and requests is wiped when freed. Refused as malformed, beside what protobuf-c
  * refuses: strings that are not UTF-8 (as Go does) and strings with a NUL byte (a difference: Go
  * takes them, protobuf-c would cut them short and so mistake one key id for another). */
-#ifndef KMS_CODEC_H
-#define KMS_CODEC_H
+#ifndef KMS_CODEC_INT_H
+#define KMS_CODEC_INT_H
 
 #include "envelope/envelope.h"
-#include "kms/lifecycle.h"
+#include "kms/lifecycle_int.h"
 
 /* 32 KiB of annotations in the smallest pieces, with room. */
 #define CODEC_ANSWER_MAX (256u * 1024)

@@ -12,8 +12,8 @@
  * of it (LIFECYCLE_INSTALL), then lifecycle_installed Whatever fails ends the check as bad and
  * leaves key and expiry as they were: writes "coast" until the old expiry, and a seed that was not
  * installed is thrown away. */
-#ifndef KMS_LIFECYCLE_H
-#define KMS_LIFECYCLE_H
+#ifndef KMS_LIFECYCLE_INT_H
+#define KMS_LIFECYCLE_INT_H
 
 #include "envelope/envelope.h"
 
@@ -100,7 +100,6 @@ void lifecycle_v1_reached(struct lifecycle *lc);
 void lifecycle_v1_end(struct lifecycle *lc, struct lifecycle_time now, const char *section,
                       const char *text);
 
-bool lifecycle_can_write(const struct lifecycle *lc, uint64_t now_ms);
 /* When the next check begins, by the time the last one began. */
 uint64_t lifecycle_next_ms(const struct lifecycle *lc);
 /* The last result is young enough to be the answer of a health check. */

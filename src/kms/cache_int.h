@@ -4,8 +4,8 @@
  *
  * Bounded: the entry that was used longest ago makes room. The bound may come from a configuration
  * file and be huge: memory grows with the entries that there are, never with the bound. */
-#ifndef KMS_CACHE_H
-#define KMS_CACHE_H
+#ifndef KMS_CACHE_INT_H
+#define KMS_CACHE_INT_H
 
 #include "base/list.h"
 #include "envelope/envelope.h"

@@ -2,8 +2,8 @@
 /* Receives: the path of a plugin's socket. Gives: what lets others put a plugin of their own there,
  * or use this one. Owns: nothing. Thread: any. Looks at the file system: at start and reload only.
  */
-#ifndef KMS_SOCKET_PATH_H
-#define KMS_SOCKET_PATH_H
+#ifndef KMS_SOCKET_PATH_INT_H
+#define KMS_SOCKET_PATH_INT_H
 
 #include "base/base.h"
 

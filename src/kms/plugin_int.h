@@ -2,12 +2,12 @@
 /* Receives: an endpoint, unwrap requests. Gives: the write DEK and until when it may be used,
  * unwrapped secrets. Owns: the connection to one plugin, its polls, the write DEK. Thread: control.
  */
-#ifndef KMS_PLUGIN_H
-#define KMS_PLUGIN_H
+#ifndef KMS_PLUGIN_INT_H
+#define KMS_PLUGIN_INT_H
 
 #include "client/client.h"
-#include "kms/codec.h"
-#include "kms/lifecycle.h"
+#include "kms/codec_int.h"
+#include "kms/lifecycle_int.h"
 #include "kms/manager.h"
 
 #define PLUGIN_TIMEOUT_MS 3000u
