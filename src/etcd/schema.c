@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The messages of etcd's KV and Watch services as the walk sees them. Field numbers are stable from
- * etcd 3.4 on. The order inside a message is that of the index enums in plan_int.h. */
-#include "etcd/plan_int.h"
+ * etcd 3.4 on. The order inside a message is that of the index enums in schema_int.h. */
+#include "etcd/walk_int.h"
 
 #define FIELD(number, kind, wire)                                                                  \
     {                                                                                              \
@@ -169,14 +169,14 @@ static const struct etcd__msg event = {FIELDS(event_fields), .is_event = true,
                                        .on_end = etcd__on_event};
 
 static const struct etcd__field watch_answer_fields[] = {
-    [WATCH_HEADER] = HEADER_FIELD,
-    [WATCH_ID] = FIELD(2, SCALAR, VARINT),
-    [WATCH_CREATED] = FIELD(3, SCALAR, VARINT),
-    [WATCH_CANCELED] = FIELD(4, SCALAR, VARINT),
-    [WATCH_COMPACT_REVISION] = FIELD(5, SCALAR, VARINT),
-    [WATCH_CANCEL_REASON] = FIELD(6, SCALAR, LEN),
-    [WATCH_FRAGMENT] = FIELD(7, SCALAR, VARINT),
-    [WATCH_EVENTS] = SUB(11, MSGS, &event),
+    [WATCH_HEADER] = FIELD(WATCH_HEADER_NUMBER, MSG, LEN),
+    [WATCH_ID] = FIELD(WATCH_ID_NUMBER, SCALAR, VARINT),
+    [WATCH_CREATED] = FIELD(WATCH_CREATED_NUMBER, SCALAR, VARINT),
+    [WATCH_CANCELED] = FIELD(WATCH_CANCELED_NUMBER, SCALAR, VARINT),
+    [WATCH_COMPACT_REVISION] = FIELD(WATCH_COMPACT_REVISION_NUMBER, SCALAR, VARINT),
+    [WATCH_CANCEL_REASON] = FIELD(WATCH_CANCEL_REASON_NUMBER, SCALAR, LEN),
+    [WATCH_FRAGMENT] = FIELD(WATCH_FRAGMENT_NUMBER, SCALAR, VARINT),
+    [WATCH_EVENTS] = SUB(WATCH_EVENTS_NUMBER, MSGS, &event),
 };
 static const struct etcd__msg watch_answer = {FIELDS(watch_answer_fields),
                                               .on_end = etcd__on_watch};

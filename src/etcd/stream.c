@@ -153,6 +153,37 @@ static size_t field_end(const struct pb_field *f)
     return f->value_at + f->value_len;
 }
 
+/* The next field of the innermost level. That it was seen counts once it is taken (note_look): it
+ * may have to be looked at again. */
+struct look {
+    struct pb_field f;
+    const struct etcd__field *fd; /* NULL: unknown */
+    bool is_kv;
+    uint32_t seen;
+    bool has_oneof;
+};
+
+static enum err look(struct etcd_stream *st, struct etcd__scan *s, const struct chain_pos *pos,
+                     struct look *k, bool *is_stuck)
+{
+    const struct etcd__level *l = &st->levels[st->depth - 1];
+
+    TRY(etcd__stream_head(st, pos, &k->f, is_stuck));
+    if (*is_stuck)
+        return ERR_OK;
+    k->seen = l->seen;
+    k->has_oneof = l->has_oneof;
+    TRY(etcd__check_field(s, l->m, &k->seen, &k->has_oneof, &k->f, &k->fd));
+    k->is_kv = k->fd != NULL && k->fd->sub != NULL && k->fd->sub->is_kv;
+    return ERR_OK;
+}
+
+static void note_look(struct etcd__level *l, const struct look *k)
+{
+    l->seen = k->seen;
+    l->has_oneof = k->has_oneof;
+}
+
 /* A KeyValue: *is_stuck while it has not arrived. */
 static enum err take_unit(struct etcd_stream *st, struct etcd__scan *s, const struct etcd__msg *kv,
                           const struct pb_field *f, struct chain_pos *pos, bool *is_stuck)
@@ -218,25 +249,19 @@ static enum err fill_field(struct etcd_stream *st, struct etcd__scan *s, struct 
                            bool *is_stuck)
 {
     struct etcd__level *l = &st->levels[st->depth - 1];
-    uint32_t seen = l->seen;
-    bool has_oneof = l->has_oneof;
-    const struct etcd__field *fd;
-    struct pb_field f;
+    struct look k;
 
-    TRY(etcd__stream_head(st, pos, &f, is_stuck));
+    TRY(look(st, s, pos, &k, is_stuck));
     if (*is_stuck)
         return ERR_OK;
-    TRY(etcd__check_field(s, l->m, &seen, &has_oneof, &f, &fd));
-    if (l->end - st->taken - field_end(&f) == 1)
+    if (l->end - st->taken - field_end(&k.f) == 1)
         return ERR_ANS_MALFORMED;
-    if (fd != NULL && fd->sub != NULL && fd->sub->is_kv)
-        TRY(take_unit(st, s, fd->sub, &f, pos, is_stuck));
+    if (k.is_kv)
+        TRY(take_unit(st, s, k.fd->sub, &k.f, pos, is_stuck));
     else
-        TRY(fill_other(st, fd, &f, pos, is_stuck));
-    if (*is_stuck)
-        return ERR_OK;
-    l->seen = seen;
-    l->has_oneof = has_oneof;
+        TRY(fill_other(st, k.fd, &k.f, pos, is_stuck));
+    if (!*is_stuck)
+        note_look(l, &k);
     return ERR_OK;
 }
 
@@ -309,30 +334,24 @@ static enum err split_field(struct etcd_stream *st, struct etcd__scan *s, struct
                             struct chain_pos *pos, bool *is_stuck)
 {
     struct etcd__level *l = &st->levels[st->depth - 1];
-    uint32_t seen = l->seen;
-    bool has_oneof = l->has_oneof;
-    const struct etcd__field *fd;
-    struct pb_field f;
+    struct look k;
 
-    TRY(etcd__stream_head(st, pos, &f, is_stuck));
+    TRY(look(st, s, pos, &k, is_stuck));
     if (*is_stuck)
         return ERR_OK;
-    TRY(etcd__check_field(s, l->m, &seen, &has_oneof, &f, &fd));
-    if (fd != NULL && fd->sub != NULL && fd->sub->is_kv) {
-        TRY(take_unit(st, s, fd->sub, &f, pos, is_stuck));
+    if (k.is_kv) {
+        TRY(take_unit(st, s, k.fd->sub, &k.f, pos, is_stuck));
     } else if (pos->at > 0) {
         *is_stuck = true;
     } else {
-        if (fd != NULL && fd->sub != NULL)
-            TRY(split_enter(st, fd->sub, &f, in));
+        if (k.fd != NULL && k.fd->sub != NULL)
+            TRY(split_enter(st, k.fd->sub, &k.f, in));
         else
-            TRY(split_hold(st, &f, in, is_stuck));
+            TRY(split_hold(st, &k.f, in, is_stuck));
         *pos = chain_begin(in);
     }
-    if (*is_stuck)
-        return ERR_OK;
-    l->seen = seen;
-    l->has_oneof = has_oneof;
+    if (!*is_stuck)
+        note_look(l, &k);
     return ERR_OK;
 }
 

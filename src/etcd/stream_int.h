@@ -4,7 +4,7 @@
 #ifndef ETCD_STREAM_INT_H
 #define ETCD_STREAM_INT_H
 
-#include "etcd/plan_int.h"
+#include "etcd/walk_int.h"
 #include "etcd/stream.h"
 
 enum etcd__stream_mode { ETCD__STREAM_FILL, ETCD__STREAM_SPLIT_KV, ETCD__STREAM_SPLIT_REV };

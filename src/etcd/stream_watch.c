@@ -16,8 +16,6 @@
 
 #include <stdlib.h>
 
-enum { HEADER = 1, WATCH_ID_FIELD = 2, EVENTS = 11 };
-
 static enum err copy_header(struct etcd_stream *st, const struct pb_field *f,
                             const struct chain *in)
 {
@@ -39,10 +37,10 @@ static enum err head_field(struct etcd_stream *st, struct etcd__scan *s, const s
     TRY(etcd__check_field(s, l->m, &l->seen, &l->has_oneof, f, &fd));
     if (fd != NULL)
         etcd__watch_note(&st->info, f);
-    if (fd != NULL && f->number == HEADER)
+    if (fd != NULL && f->number == WATCH_HEADER_NUMBER)
         TRY(copy_header(st, f, in));
     st->info.header_at = 0; /* not in a batch: see etcd_stream_header */
-    if (fd != NULL && (f->number == HEADER || f->number == WATCH_ID_FIELD))
+    if (fd != NULL && (f->number == WATCH_HEADER_NUMBER || f->number == WATCH_ID_NUMBER))
         TRY(chain_share(&st->repeat, in, 0, n));
     st->taken += n;
     return chain_move(&st->head, in, n);
@@ -60,7 +58,7 @@ static enum err take_head(struct etcd_stream *st, struct etcd__scan *s, struct c
         TRY(etcd__stream_head(st, &pos, &f, &is_stuck));
         if (is_stuck)
             return ERR_OK;
-        if (f.number == EVENTS)
+        if (f.number == WATCH_EVENTS_NUMBER)
             break;
         if (f.value_len > LIMIT_ANSWER_SMALL || st->head.len > LIMIT_ANSWER_SMALL)
             return ERR_MEMORY_LIMIT;
@@ -87,7 +85,7 @@ static enum err peek_field(struct etcd_stream *st, struct etcd__scan *s, const s
     if (*is_stuck)
         return ERR_OK;
     TRY(etcd__check_field(s, l->m, &l->seen, &l->has_oneof, &f, &fd));
-    if (fd != NULL && f.number != EVENTS)
+    if (fd != NULL && f.number != WATCH_EVENTS_NUMBER)
         return ERR_ANS_MALFORMED;
     if (f.value_len > LIMIT_ANSWER_UNIT || st->peeked - st->cut > LIMIT_ANSWER_UNIT)
         return ERR_MEMORY_LIMIT;
@@ -135,7 +133,7 @@ static enum err plan_events(struct etcd_stream *st, struct etcd__scan *s, const 
 
     s->has_marks = st->info.has_header && !st->info.is_fragment;
     while (pb_next(&r, &f) == PB_FIELD) {
-        if (f.number == EVENTS)
+        if (f.number == WATCH_EVENTS_NUMBER)
             TRY(etcd__scan_event(s, &f));
     }
     return etcd__keep_to(s, n);

@@ -9,7 +9,7 @@
  *
  * The walk calls on_enter and on_leave of the messages that it is in, be it over a whole message or
  * over one that is still arriving. */
-#include "etcd/plan_int.h"
+#include "etcd/walk_int.h"
 
 enum { FAILURE = 3, SUCCESS = 2 }; /* fields of TxnRequest */
 enum { SUCCEEDED = 2 };            /* field of TxnResponse */
