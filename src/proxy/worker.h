@@ -13,6 +13,7 @@
 #include "proxy/env.h"
 #include "policy/ruleset.h"
 #include "proxy/tally.h"
+#include "proxy/upstream.h"
 
 /* A rule set with this worker's key ring for it. A message ends with the set that its plan was made
  * with; the set goes when the last such message is done and a newer one has come. */
@@ -59,16 +60,16 @@ struct worker {
     struct randpool random;
     struct loop_flush random_drop; /* at the end of a turn that used it */
     struct envelope_ctx *envelope;
-    struct keyset *keys;                       /* the present set; NULL before the first came */
-    struct list keysets;                       /* all that are not freed yet */
-    struct net_tls *etcd_tls, *etcd_tls_http1; /* for dialling; NULL: no https URL */
+    struct keyset *keys; /* the present set; NULL before the first came */
+    struct list keysets; /* all that are not freed yet */
+    struct upstream_pool upstream;
+    struct net_tls *etcd_tls_http1; /* for dialling; NULL: no https URL */
     struct list links;
     size_t link_count;
     struct list calls; /* by age, oldest first: the oldest holder of memory always gets credit */
     uint64_t
         kept_bytes; /* not in slabs: calls, headers that wait for their message, keys of watches */
     uint64_t next_call_id;
-    size_t next_server; /* where the next link begins in env->etcd_urls */
     bool is_draining;
     uint64_t drain_began_ms;
     uint64_t drain_limit_ms;
