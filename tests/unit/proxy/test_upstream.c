@@ -15,14 +15,51 @@
 #include "base/limits.h"
 #include "proxy/upstream.h"
 
+/* --- allocations ----------------------------------------------------------------------------- */
+
+/* The linker turns malloc and its like into these; those inside of libnghttp2 and libuv work. */
+static bool is_armed;
+static unsigned left; /* allocations until the one that fails */
+static bool has_failed;
+
+static bool fails(void)
+{
+    if (!is_armed || has_failed || --left > 0)
+        return false;
+    has_failed = true;
+    return true;
+}
+
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t count, size_t n);
+void *__real_realloc(void *p, size_t n);
+void *__wrap_malloc(size_t n);
+void *__wrap_calloc(size_t count, size_t n);
+void *__wrap_realloc(void *p, size_t n);
+
+void *__wrap_malloc(size_t n)
+{
+    return fails() ? NULL : __real_malloc(n);
+}
+
+void *__wrap_calloc(size_t count, size_t n)
+{
+    return fails() ? NULL : __real_calloc(count, n);
+}
+
+void *__wrap_realloc(void *p, size_t n)
+{
+    return fails() ? NULL : __real_realloc(p, n);
+}
+
 #define CONNS_MAX 16
 #define WAITS 3
 
 struct server {
     struct kit *k;
     struct net_url *url;
-    int listener; /* -1: connections are refused */
-    bool is_silent;
+    int listener;           /* -1: connections are refused */
+    bool is_silent, greets; /* silent after its SETTINGS */
     int silent[CONNS_MAX];
     struct end ends[CONNS_MAX];
     unsigned count, silent_count;
@@ -92,6 +129,8 @@ static void server_accept(struct server *s)
         return;
     }
     assert_true(s->count < CONNS_MAX && s->silent_count < CONNS_MAX);
+    if (s->greets)
+        assert_int_equal(write(fd, "\0\0\0\4\0\0\0\0\0", 9), 9); /* SETTINGS */
     if (s->is_silent)
         s->silent[s->silent_count++] = fd;
     else
@@ -746,6 +785,57 @@ static void test_ask_after_leaving(void **state)
     fix_fini(&f);
 }
 
+/* --- no memory ------------------------------------------------------------------------------- */
+
+/* Joins, waits, is served, loses etcd and waits again, while one allocation fails. Whichever it is,
+ * each wait hears once of a connection or that there is none, and nothing is left over. */
+static void live_with_failure(struct fix *f, struct user *u)
+{
+    for (int i = 0; i < WAITS; i++) {
+        u->waiters[i].user = u;
+        upstream_wait_init(&u->waiters[i].wait, on_wait);
+    }
+    if (upstream_join(&f->pool, &u->up, &user_ops) != ERR_OK) {
+        assert_true(has_failed);
+        assert_null(ask(u, 0));
+        return;
+    }
+    assert_null(ask(u, 0));
+    UNTIL(f, u->backs + u->aways > 0);
+    assert_int_equal(u->waiters[0].told, 1);
+    if (u->backs == 1 && u->aways == 0) {
+        assert_int_equal(shutdown(f->servers[0].silent[f->servers[0].silent_count - 1], SHUT_RDWR),
+                         0);
+        UNTIL(f, u->aways > 0 || ask(u, 1) == NULL);
+        UNTIL(f, u->aways > 0 || u->backs == 2);
+        assert_true(u->aways > 0 || u->waiters[1].told == 1);
+    }
+    upstream_leave(&u->up);
+}
+
+static void test_no_memory(void **state)
+{
+    unsigned n = 0;
+
+    (void)state;
+    do {
+        struct fix f;
+        struct user *u = calloc(1, sizeof *u);
+
+        fix_init(&f, 1);
+        f.servers[0].is_silent = f.servers[0].greets = true;
+        left = ++n;
+        has_failed = false;
+        is_armed = true;
+        live_with_failure(&f, u);
+        is_armed = false;
+        assert_true(u->aways <= 1);
+        free(u);
+        fix_fini(&f);
+    } while (has_failed);
+    assert_true(n > 10);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -769,6 +859,7 @@ int main(void)
         cmocka_unit_test(test_cancel_from_a_wait),
         cmocka_unit_test(test_ask_again_when_away),
         cmocka_unit_test(test_ask_after_leaving),
+        cmocka_unit_test(test_no_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
