@@ -500,6 +500,7 @@ static void test_silent_at_redial(void **state)
     UNTIL(&f, u->backs == 2);
     assert_int_equal(f.servers[1].count, 1);
     assert_true(since_ms(start) >= LIMIT_UPSTREAM_WAIT_MS / 2 - 5);
+    assert_true(since_ms(start) < 950);
     user_free(u);
     fix_fini(&f);
 }
@@ -813,17 +814,22 @@ static void live_with_failure(struct fix *f, struct user *u)
     upstream_leave(&u->up);
 }
 
-static void test_no_memory(void **state)
+static void leave(struct user *u)
+{
+    upstream_leave(&u->up);
+}
+
+static void no_memory(bool leaves_from_inside)
 {
     unsigned n = 0;
 
-    (void)state;
     do {
         struct fix f;
         struct user *u = calloc(1, sizeof *u);
 
         fix_init(&f, 1);
         f.servers[0].is_silent = f.servers[0].greets = true;
+        u->at_away = leaves_from_inside ? leave : NULL;
         left = ++n;
         has_failed = false;
         is_armed = true;
@@ -834,6 +840,13 @@ static void test_no_memory(void **state)
         fix_fini(&f);
     } while (has_failed);
     assert_true(n > 10);
+}
+
+static void test_no_memory(void **state)
+{
+    (void)state;
+    no_memory(false);
+    no_memory(true);
 }
 
 int main(void)
