@@ -29,8 +29,8 @@ struct upstream_pool {
     struct slab_pool *slabs;
     const struct proxy_env *env;
     struct net_tls *tls; /* for https endpoints, from now on; NULL: there are none */
-    struct list groups; /* every struct upstream_group, also those that nobody uses any more */
-    size_t next_server; /* where the next user begins in env->etcd_urls */
+    struct list groups;  /* every struct upstream_group, also those that nobody uses any more */
+    size_t next_server;  /* where the next user begins in env->etcd_urls */
 };
 
 /* What a stream is wanted for: those of one class do not hold each other up. */
