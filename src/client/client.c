@@ -173,12 +173,12 @@ static void call_wait_again(struct client_call *call)
         client_redial_later(c);
 }
 
-static void on_close(struct h2_stream *s, enum h2_code code, bool is_complete)
+static void on_close(struct h2_stream *s, enum h2_code code, enum h2_end how)
 {
     struct client_call *call = h2_stream_user(s);
     struct client_conn *conn = h2_conn_user(h2_stream_conn(s));
 
-    (void)is_complete;
+    (void)how;
     if (call != NULL && code == H2_REFUSED_STREAM) {
         /* The peer did not process it, so it is safe to repeat, on another connection. */
         conn_retire(conn);
@@ -191,6 +191,15 @@ static void on_close(struct h2_stream *s, enum h2_code code, bool is_complete)
      * this one here. */
     loop_task_want(conn->client->loop, &conn->client->task);
 }
+
+static const struct h2_stream_ops stream_ops = {
+    .on_response = client__on_response,
+    .on_data = client__on_data,
+    .on_trailers = client__on_trailers,
+    .on_end = client__on_end,
+    .on_drained = on_drained,
+    .on_close = on_close,
+};
 
 static void on_ready(struct h2_conn *h2)
 {
@@ -232,23 +241,7 @@ static void on_conn_closed(struct h2_conn *h2)
     conn_free(h2_conn_user(h2));
 }
 
-/* A client gets no requests. */
-static void on_request(struct h2_conn *h2, struct h2_stream *s, struct h2_fields f, bool end)
-{
-    (void)h2;
-    (void)f;
-    (void)end;
-    h2_stream_reset(s, H2_REFUSED_STREAM);
-}
-
-static const struct h2_ops h2_ops = {
-    .on_request = on_request,
-    .on_response = client__on_response,
-    .on_data = client__on_data,
-    .on_trailers = client__on_trailers,
-    .on_end = client__on_end,
-    .on_drained = on_drained,
-    .on_close = on_close,
+static const struct h2_conn_ops conn_ops = {
     .on_ready = on_ready,
     .on_goaway = on_goaway,
     .on_lost = on_lost,
@@ -276,7 +269,7 @@ static void on_net_open(struct net_conn *net)
     struct client_conn *conn = net_conn_user(net);
     struct client *c = conn->client;
 
-    if (h2_conn_new(c->loop, &c->pool, net, &h2_opts, &h2_ops, conn, &conn->h2) == ERR_OK) {
+    if (h2_conn_new(c->loop, &c->pool, net, &h2_opts, &conn_ops, conn, &conn->h2) == ERR_OK) {
         conn->net = NULL;
         return;
     }
@@ -398,8 +391,8 @@ static enum err call_send(struct client_call *call)
     enum err e = chain_push(&body, &request);
 
     if (e == ERR_OK)
-        e = h2_request(c->current->h2, (struct h2_fields){v, ARRAY_LEN(v)}, false, call,
-                       &call->stream);
+        e = h2_request(c->current->h2, (struct h2_fields){v, ARRAY_LEN(v)}, false, &stream_ops,
+                       call, &call->stream);
     if (e != ERR_OK) {
         chain_fini(&body);
         return e;

@@ -8,6 +8,8 @@
 #include "base/bytes.h"
 #include "base/err.h"
 
+#define ETCD_LIST_LIMIT 500 /* the pages of kube-apiserver's lists */
+
 struct etcd_range {
     struct bytes key, end; /* end as on the wire: empty, "\0" or a key */
     bool keys_only;
@@ -61,6 +63,7 @@ struct etcd_ask {
     struct etcd_watch *watches; /* by id, upwards */
     size_t watch_count, watch_cap;
     size_t watched; /* bytes of creates and watches */
+    bool is_list;   /* a Range for the values of ETCD_LIST_LIMIT keys or more */
 };
 
 void etcd_ask_fini(struct etcd_ask *a);

@@ -127,6 +127,15 @@ static bool may_touch(const struct etcd__scan *s, struct bytes key, struct bytes
     return key.n == 0 || etcd_rules_touch(s->rules, key, end);
 }
 
+/* Asks for the values of many keys: without a limit, or with one as pages of lists have it. */
+static bool is_list(const struct etcd__got *got, const struct etcd_range *r)
+{
+    uint64_t limit = etcd__varint(got, RANGE_LIMIT);
+
+    return r->end.n > 0 && !r->keys_only && etcd__varint(got, RANGE_COUNT_ONLY) == 0 &&
+           (limit == 0 || limit >= ETCD_LIST_LIMIT);
+}
+
 enum err etcd__on_range(struct etcd__scan *s, const struct etcd__got *got)
 {
     struct etcd_range r = {.key = got->key};
@@ -140,6 +149,7 @@ enum err etcd__on_range(struct etcd__scan *s, const struct etcd__got *got)
     /* A Txn is logged by etcd whole, with fields that nobody knows. */
     if (s->content == ETCD_TXN && may_touch(s, r.key, r.end))
         note_protected(s, r.key);
+    s->txn->ask->is_list = s->content == ETCD_RANGE && is_list(got, &r);
     return etcd__txn_ask(s->txn, ETCD_ASKED_RANGE, &r);
 }
 

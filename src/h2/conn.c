@@ -85,7 +85,7 @@ static void conn_end_dead(struct h2_conn *c)
     while (!list_is_empty(&c->dead)) {
         struct h2_stream *s = LIST_FIRST(&c->dead, struct h2_stream, node);
 
-        h2__stream_finish(s, s->reset_code, false);
+        h2__stream_finish(s, s->reset_code, H2_END_RESET);
     }
 }
 
@@ -96,7 +96,7 @@ static void conn_end_streams(struct h2_conn *c)
         struct h2_stream *s = LIST_FIRST(&c->streams, struct h2_stream, node);
 
         /* A request that never left can be made elsewhere. */
-        h2__stream_finish(s, s->is_sent ? H2_INTERNAL_ERROR : H2_REFUSED_STREAM, false);
+        h2__stream_finish(s, s->is_sent ? H2_INTERNAL_ERROR : H2_REFUSED_STREAM, H2_END_LOST);
     }
 }
 
@@ -446,7 +446,8 @@ static const struct net_conn_ops orphan_ops = {
 /* ------------------------------------------------------------------------ exported */
 
 static struct h2_conn *conn_alloc(struct loop *loop, struct slab_pool *pool, struct net_conn *net,
-                                  const struct h2_opts *opts, const struct h2_ops *ops, void *user)
+                                  const struct h2_opts *opts, const struct h2_conn_ops *ops,
+                                  void *user)
 {
     struct h2_conn *c = calloc(1, sizeof *c);
 
@@ -473,7 +474,7 @@ static struct h2_conn *conn_alloc(struct loop *loop, struct slab_pool *pool, str
 }
 
 enum err h2_conn_new(struct loop *loop, struct slab_pool *pool, struct net_conn *net,
-                     const struct h2_opts *opts, const struct h2_ops *ops, void *user,
+                     const struct h2_opts *opts, const struct h2_conn_ops *ops, void *user,
                      struct h2_conn **out)
 {
     struct h2_conn *c = conn_alloc(loop, pool, net, opts, ops, user);

@@ -46,11 +46,15 @@ struct h2_fields {
     size_t count;
 };
 
-struct h2_ops {
-    /* Server role: a request began. Set the stream's user pointer here. Names and values are legal
-     * (message.c), no pseudo-header field comes twice, and all is within LIMIT_HEADER_BYTES and
-     * _FIELDS; any pseudo-header field may be missing. end_stream: no body. */
-    void (*on_request)(struct h2_conn *c, struct h2_stream *s, struct h2_fields h, bool end_stream);
+/* How a stream ended. */
+enum h2_end {
+    H2_END_RESET = 0, /* by RST_STREAM, the peer's or ours, or by GOAWAY; code says why */
+    H2_END_COMPLETE,  /* complete both ways (H2_NO_ERROR) */
+    H2_END_LOST,      /* its connection ended before it did */
+};
+
+/* What happens on a stream. */
+struct h2_stream_ops {
     /* Client role: final response headers (1xx are dropped), legal as those of a request: there may
      * be no :status among them. end_stream: "trailers-only" for gRPC. */
     void (*on_response)(struct h2_stream *s, struct h2_fields h, bool end_stream);
@@ -62,19 +66,27 @@ struct h2_ops {
     void (*on_end)(struct h2_stream *s);
     /* n bytes of h2_stream_send went into frames (left the stream's queue). */
     void (*on_drained)(struct h2_stream *s, size_t n);
-    /* The stream is over: reset by the peer (code), by us, by GOAWAY (H2_REFUSED_STREAM: not
-     * processed by the peer, safe to repeat elsewhere), by the connection's end (H2_INTERNAL_ERROR,
-     * or H2_REFUSED_STREAM for a request that had not left), or complete both ways (H2_NO_ERROR and
-     * is_complete). A server whose answer is complete resets what is still open of the request:
-     * H2_NO_ERROR, not complete. */
-    void (*on_close)(struct h2_stream *s, enum h2_code code, bool is_complete);
+    /* The stream is over. code: what a reset said (H2_REFUSED_STREAM by GOAWAY: not processed by
+     * the peer, safe to repeat elsewhere); H2_INTERNAL_ERROR with a lost connection, or
+     * H2_REFUSED_STREAM for a request that had not left. A server whose answer is complete resets
+     * what is still open of the request: H2_END_RESET with H2_NO_ERROR. */
+    void (*on_close)(struct h2_stream *s, enum h2_code code, enum h2_end how);
+};
 
-    /* --- connection --- */
+/* What happens on a connection. */
+struct h2_conn_ops {
+    /* Server role: a request began. Call h2_stream_set_owner on s here, or it is refused. Names and
+     * values are legal (message.c), no pseudo-header field comes twice, and all is within
+     * LIMIT_HEADER_BYTES and _FIELDS; any pseudo-header field may be missing. end_stream: no body.
+     */
+    void (*on_request)(struct h2_conn *c, struct h2_stream *s, struct h2_fields h, bool end_stream);
     /* The peer's first SETTINGS are in: the connection is good. */
     void (*on_ready)(struct h2_conn *c);
     /* The peer sent GOAWAY; streams above the id that it names get their on_close. New streams are
      * refused. */
     void (*on_goaway)(struct h2_conn *c, enum h2_code code);
+    /* May be NULL. A stream had its on_close and none is open any more. */
+    void (*on_idle)(struct h2_conn *c);
     /* The connection failed or ended; all streams have had their on_close. Once, and not after
      * h2_conn_close. The receiver calls h2_conn_close, now or later. */
     void (*on_lost)(struct h2_conn *c, enum err why);
@@ -96,8 +108,8 @@ struct h2_opts {
 /* Takes an open connection (also on error, when it is closed) and queues the preface and SETTINGS.
  * Errors: ERR_NOMEM. */
 MUST_CHECK enum err h2_conn_new(struct loop *loop, struct slab_pool *pool, struct net_conn *net,
-                                const struct h2_opts *opts, const struct h2_ops *ops, void *user,
-                                struct h2_conn **out);
+                                const struct h2_opts *opts, const struct h2_conn_ops *ops,
+                                void *user, struct h2_conn **out);
 void *h2_conn_user(const struct h2_conn *c);
 const char *h2_conn_peer(const struct h2_conn *c);
 const char *h2_conn_why(const struct h2_conn *c);
@@ -113,14 +125,16 @@ void h2_conn_shutdown(struct h2_conn *c);
  * on_close (from the loop). Idempotent. */
 void h2_conn_close(struct h2_conn *c, enum h2_code code, uint64_t linger_ms);
 
+/* Server role, from on_request: who hears of the stream. ops live as long as it. */
+void h2_stream_set_owner(struct h2_stream *s, const struct h2_stream_ops *ops, void *user);
 void h2_stream_set_user(struct h2_stream *s, void *user);
 void *h2_stream_user(const struct h2_stream *s);
 struct h2_conn *h2_stream_conn(const struct h2_stream *s);
 
-/* Client role: opens a stream. headers are copied. end: no body follows. Errors: ERR_CLOSED when
- * the connection takes no more streams, ERR_NOMEM. */
-MUST_CHECK enum err h2_request(struct h2_conn *c, struct h2_fields headers, bool end, void *user,
-                               struct h2_stream **out);
+/* Client role: opens a stream. headers are copied; ops live as long as it. end: no body follows.
+ * Errors: ERR_CLOSED when the connection takes no more streams, ERR_NOMEM. */
+MUST_CHECK enum err h2_request(struct h2_conn *c, struct h2_fields headers, bool end,
+                               const struct h2_stream_ops *ops, void *user, struct h2_stream **out);
 /* Server role: response headers; end: trailers-only. */
 MUST_CHECK enum err h2_respond(struct h2_stream *s, struct h2_fields headers, bool end);
 /* Queues message bytes: takes all of data (also on error). end: END_STREAM behind them. Data may be

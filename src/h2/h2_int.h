@@ -89,7 +89,7 @@ struct h2_conn {
     struct loop *loop;
     struct slab_pool *pool;
     struct net_conn *net;
-    const struct h2_ops *ops;
+    const struct h2_conn_ops *ops;
     void *user;
     struct h2_opts opts;
     nghttp2_session *session;
@@ -144,6 +144,7 @@ struct h2__fields_copy {
 struct h2_stream {
     struct list node;
     struct h2_conn *c;
+    const struct h2_stream_ops *ops; /* NULL: server, nobody has taken it yet */
     void *user;
     int32_t id;
     struct chain out;
@@ -214,9 +215,9 @@ int h2__on_frame_not_send(nghttp2_session *session, const nghttp2_frame *frame, 
 
 /* ---------------------------------------------------------------- stream.c */
 
-struct h2_stream *h2__stream_new(struct h2_conn *c, int32_t id, void *user);
+struct h2_stream *h2__stream_new(struct h2_conn *c, int32_t id);
 /* Calls on_close and frees. */
-void h2__stream_finish(struct h2_stream *s, enum h2_code code, bool is_complete);
+void h2__stream_finish(struct h2_stream *s, enum h2_code code, enum h2_end how);
 
 /* ---------------------------------------------------------------- conn.c */
 

@@ -158,7 +158,7 @@ static int begin_request(struct h2_conn *c, int32_t id, bool end)
         return h2__rst(c->session, id, H2_PROTOCOL_ERROR);
     if (c->headers.is_over)
         return answer_too_large(c->session, id);
-    s = h2__stream_new(c, id, NULL);
+    s = h2__stream_new(c, id);
     if (s == NULL)
         return h2__rst(c->session, id, H2_REFUSED_STREAM);
     if (nghttp2_session_set_stream_user_data(c->session, id, s) != 0)
@@ -168,6 +168,8 @@ static int begin_request(struct h2_conn *c, int32_t id, bool end)
     h2__bucket_give(&c->guard.frames, H2__GIVE_HEADERS);
     h2__conn_ping_arm(c);
     c->ops->on_request(c, s, headers_list(c), end);
+    if (s->ops == NULL)
+        h2_stream_reset(s, H2_REFUSED_STREAM);
     return 0;
 }
 
@@ -190,7 +192,7 @@ static int end_request(struct h2_conn *c, struct h2_stream *s, bool end)
         return message_is_broken(c, s);
     h2__bucket_give(&c->guard.frames, H2__GIVE_HEADERS);
     s->is_remote_ended = true;
-    c->ops->on_trailers(s, headers_list(c));
+    s->ops->on_trailers(s, headers_list(c));
     return 0;
 }
 
@@ -207,13 +209,13 @@ static int got_answer_headers(struct h2_conn *c, struct h2_stream *s, bool end)
         return message_is_broken(c, s);
     s->is_remote_ended = end;
     if (s->is_responded) {
-        c->ops->on_trailers(s, headers_list(c));
+        s->ops->on_trailers(s, headers_list(c));
         return 0;
     }
     if (is_informational)
         return 0;
     s->is_responded = true;
-    c->ops->on_response(s, headers_list(c), end);
+    s->ops->on_response(s, headers_list(c), end);
     return 0;
 }
 
@@ -248,7 +250,7 @@ static int got_data_end(struct h2_conn *c, int32_t id)
         return message_is_broken(c, s);
     h2__bucket_give(&c->guard.frames, 1);
     s->is_remote_ended = true;
-    c->ops->on_end(s);
+    s->ops->on_end(s);
     return 0;
 }
 
@@ -348,7 +350,7 @@ int h2__on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t id, const
         return NGHTTP2_ERR_CALLBACK_FAILURE;
     }
     h2__bucket_give(&c->guard.frames, H2__GIVE_DATA + (uint32_t)(n / H2__GIVE_BYTES));
-    c->ops->on_data(s, &data);
+    s->ops->on_data(s, &data);
     return 0;
 }
 
@@ -356,11 +358,13 @@ int h2__on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, voi
 {
     struct h2_conn *c = user;
     struct h2_stream *s = h2__stream_of(c, id);
+    enum h2_end how = H2_END_RESET;
 
     if (s == NULL)
         return 0;
     (void)nghttp2_session_set_stream_user_data(session, id, NULL);
-    h2__stream_finish(s, (enum h2_code)code,
-                      code == H2_NO_ERROR && s->is_local_ended && s->is_remote_ended);
+    if (code == H2_NO_ERROR && s->is_local_ended && s->is_remote_ended)
+        how = H2_END_COMPLETE;
+    h2__stream_finish(s, (enum h2_code)code, how);
     return 0;
 }

@@ -136,7 +136,7 @@ int h2__send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t 
     }
     h2__bucket_give(&c->guard.frames, H2__GIVE_SENT_DATA + (uint32_t)(n / H2__GIVE_BYTES));
     if (c->state == H2__OPEN)
-        c->ops->on_drained(s, n);
+        s->ops->on_drained(s, n);
     return 0;
 }
 

@@ -15,7 +15,7 @@
 
 #include "h2/h2_int.h"
 
-struct h2_stream *h2__stream_new(struct h2_conn *c, int32_t id, void *user)
+struct h2_stream *h2__stream_new(struct h2_conn *c, int32_t id)
 {
     struct h2_stream *s = objects_calloc(&c->pool->objects, 1, sizeof *s);
 
@@ -23,13 +23,12 @@ struct h2_stream *h2__stream_new(struct h2_conn *c, int32_t id, void *user)
         return NULL;
     s->c = c;
     s->id = id;
-    s->user = user;
     list_push(&c->streams, &s->node);
     c->stream_count++;
     return s;
 }
 
-void h2__stream_finish(struct h2_stream *s, enum h2_code code, bool is_complete)
+void h2__stream_finish(struct h2_stream *s, enum h2_code code, enum h2_end how)
 {
     struct h2_conn *c = s->c;
 
@@ -42,8 +41,11 @@ void h2__stream_finish(struct h2_stream *s, enum h2_code code, bool is_complete)
     chain_fini(&s->out);
     objects_free(&c->pool->objects, s->trailers);
     s->trailers = NULL;
-    c->ops->on_close(s, code, is_complete);
+    if (s->ops != NULL)
+        s->ops->on_close(s, code, how);
     objects_free(&c->pool->objects, s);
+    if (c->stream_count == 0 && c->ops->on_idle != NULL)
+        c->ops->on_idle(c);
 }
 
 static bool stream_is_over(const struct h2_stream *s)
@@ -66,6 +68,12 @@ static void stream_resume(struct h2_stream *s)
     h2__conn_want_flush(c);
 }
 
+void h2_stream_set_owner(struct h2_stream *s, const struct h2_stream_ops *ops, void *user)
+{
+    s->ops = ops;
+    s->user = user;
+}
+
 void h2_stream_set_user(struct h2_stream *s, void *user)
 {
     s->user = user;
@@ -81,8 +89,8 @@ struct h2_conn *h2_stream_conn(const struct h2_stream *s)
     return s->c;
 }
 
-enum err h2_request(struct h2_conn *c, struct h2_fields headers, bool end, void *user,
-                    struct h2_stream **out)
+enum err h2_request(struct h2_conn *c, struct h2_fields headers, bool end,
+                    const struct h2_stream_ops *ops, void *user, struct h2_stream **out)
 {
     struct h2_stream *s;
     int32_t id;
@@ -91,9 +99,10 @@ enum err h2_request(struct h2_conn *c, struct h2_fields headers, bool end, void 
     if (c->state != H2__OPEN || nghttp2_session_check_request_allowed(c->session) == 0)
         return ERR_CLOSED;
     TRY(h2__session_nv(c, headers));
-    s = h2__stream_new(c, 0, user);
+    s = h2__stream_new(c, 0);
     if (s == NULL)
         return ERR_NOMEM;
+    h2_stream_set_owner(s, ops, user);
     id = nghttp2_submit_request(c->session, NULL, c->nv, headers.count,
                                 end ? NULL : &h2__data_provider, s);
     if (id < 0) {

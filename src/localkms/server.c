@@ -169,32 +169,6 @@ static struct bytes field(struct h2_fields h, const char *name)
     return (struct bytes){0};
 }
 
-static void on_request(struct h2_conn *c, struct h2_stream *s, struct h2_fields h, bool end_stream)
-{
-    struct connection *conn = h2_conn_user(c);
-    struct rpc *r = calloc(1, sizeof *r);
-
-    h2_stream_set_user(s, r);
-    if (r == NULL) {
-        h2_stream_reset(s, H2_INTERNAL_ERROR);
-        return;
-    }
-    r->stream = s;
-    r->server = conn->server;
-    r->method = service_method_of(field(h, ":path"));
-    if (!bytes_eq(field(h, ":method"), BYTES_LIT("POST"))) {
-        r->is_answered = true;
-        answer_status(s, "405", GRPC_INTERNAL, "the method has to be POST");
-    } else if (!grpc_content_type_ok(field(h, "content-type"))) {
-        r->is_answered = true;
-        answer_status(s, "415", GRPC_INVALID_ARGUMENT, "invalid gRPC request content-type");
-    } else if (r->method == SERVICE_UNKNOWN) {
-        fail(r, GRPC_UNIMPLEMENTED, "unknown method");
-    } else if (end_stream) {
-        finish(r);
-    }
-}
-
 static void collect(struct rpc *r, struct slice *data)
 {
     struct grpc_prefix prefix;
@@ -219,7 +193,7 @@ static void on_data(struct h2_stream *s, struct slice *data)
     struct rpc *r = h2_stream_user(s);
 
     h2_stream_credit(s, data->len); /* at once: SERVICE_REQUEST_MAX bounds what we hold */
-    if (r != NULL && !r->is_answered)
+    if (!r->is_answered)
         collect(r, data);
     else
         slice_drop(data);
@@ -230,8 +204,7 @@ static void on_trailers(struct h2_stream *s, struct h2_fields h)
     struct rpc *r = h2_stream_user(s);
 
     (void)h;
-    if (r != NULL)
-        finish(r);
+    finish(r);
 }
 
 static void on_end(struct h2_stream *s)
@@ -245,16 +218,48 @@ static void on_drained(struct h2_stream *s, size_t n)
     (void)n;
 }
 
-static void on_close(struct h2_stream *s, enum h2_code code, bool is_complete)
+static void on_close(struct h2_stream *s, enum h2_code code, enum h2_end how)
 {
     struct rpc *r = h2_stream_user(s);
 
     (void)code;
-    (void)is_complete;
-    if (r == NULL)
-        return;
+    (void)how;
     chain_fini(&r->body);
     free(r);
+}
+
+static const struct h2_stream_ops stream_ops = {
+    .on_data = on_data,
+    .on_trailers = on_trailers,
+    .on_end = on_end,
+    .on_drained = on_drained,
+    .on_close = on_close,
+};
+
+static void on_request(struct h2_conn *c, struct h2_stream *s, struct h2_fields h, bool end_stream)
+{
+    struct connection *conn = h2_conn_user(c);
+    struct rpc *r = calloc(1, sizeof *r);
+
+    if (r == NULL) {
+        h2_stream_reset(s, H2_INTERNAL_ERROR);
+        return;
+    }
+    h2_stream_set_owner(s, &stream_ops, r);
+    r->stream = s;
+    r->server = conn->server;
+    r->method = service_method_of(field(h, ":path"));
+    if (!bytes_eq(field(h, ":method"), BYTES_LIT("POST"))) {
+        r->is_answered = true;
+        answer_status(s, "405", GRPC_INTERNAL, "the method has to be POST");
+    } else if (!grpc_content_type_ok(field(h, "content-type"))) {
+        r->is_answered = true;
+        answer_status(s, "415", GRPC_INVALID_ARGUMENT, "invalid gRPC request content-type");
+    } else if (r->method == SERVICE_UNKNOWN) {
+        fail(r, GRPC_UNIMPLEMENTED, "unknown method");
+    } else if (end_stream) {
+        finish(r);
+    }
 }
 
 /* --- connections ------------------------------------------------------------------------------ */
@@ -295,13 +300,8 @@ static void on_conn_closed(struct h2_conn *c)
     free_if_over(s);
 }
 
-static const struct h2_ops ops = {
+static const struct h2_conn_ops conn_ops = {
     .on_request = on_request,
-    .on_data = on_data,
-    .on_trailers = on_trailers,
-    .on_end = on_end,
-    .on_drained = on_drained,
-    .on_close = on_close,
     .on_ready = on_ready,
     .on_goaway = on_goaway,
     .on_lost = on_lost,
@@ -331,7 +331,7 @@ static void on_accept(void *arg, int fd)
     }
     conn->server = s;
     if (net_conn_accept(s->loop, &s->pool, SLAB_SECRET, fd, NULL, NULL, NULL, &net) != ERR_OK ||
-        h2_conn_new(s->loop, &s->pool, net, &opts, &ops, conn, &conn->h2) != ERR_OK) {
+        h2_conn_new(s->loop, &s->pool, net, &opts, &conn_ops, conn, &conn->h2) != ERR_OK) {
         free(conn);
         return;
     }

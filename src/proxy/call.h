@@ -3,7 +3,7 @@
  * our own. Owns: two lanes, what was asked for, copies of headers. Thread: the worker's.
  *
  * A call is made in on_request and freed when neither a client nor an upstream stream is left.
- * Between call_fail and that it only waits (state FAILED or DONE). */
+ * Between its end (call_end.c) and that it only waits. */
 #ifndef PROXY_CALL_H
 #define PROXY_CALL_H
 
@@ -13,6 +13,7 @@
 #include "proxy/lane.h"
 #include "proxy/link.h"
 #include "proxy/status.h"
+#include "proxy/upstream.h"
 
 enum call_state {
     CALL_REFUSED = 0, /* answered with an error before anything went to etcd */
@@ -44,6 +45,7 @@ struct call {
     struct fields headers;  /* to etcd; freed once sent */
     struct fields trailers; /* of etcd, until the answer lane is done */
     uint64_t deadline_ns;   /* CLOCK_MONOTONIC; 0: none */
+    struct upstream_wait wait;    /* CALL_WAITING: for a connection */
     struct sealed_msg pending;    /* CALL_WAITING: the unary request */
     enum grpc_status late_status; /* CALL_FILLING: what follows */
     char *late_text;
@@ -67,8 +69,6 @@ struct call {
 
 /* A request began on the client's connection. */
 void call_open(struct link *l, struct h2_stream *down, struct h2_fields h, bool end_stream);
-/* The link has a ready upstream again. */
-void call_upstream_ready(struct call *c);
 /* Ends the call with a status of ours: resets upstream, answers the client, stops the lanes. */
 void call_fail(struct call *c, const struct failure *f);
 /* The same by error alone. */
@@ -100,18 +100,5 @@ void call_finish(struct call *c);
 /* CALL_FILLING: the answer lane got on. */
 void call_filled(struct call *c, enum lane_fill how);
 void call_failure_init(const struct call *c, enum err e, struct failure *f);
-
-/* Handlers for the streams of both sides. */
-void call_on_down_data(struct h2_stream *s, struct slice *data);
-void call_on_down_end(struct h2_stream *s);
-void call_on_down_trailers(struct h2_stream *s, struct h2_fields h);
-void call_on_down_drained(struct h2_stream *s, size_t n);
-void call_on_down_close(struct h2_stream *s, enum h2_code code, bool is_complete);
-void call_on_up_response(struct h2_stream *s, struct h2_fields h, bool end_stream);
-void call_on_up_data(struct h2_stream *s, struct slice *data);
-void call_on_up_trailers(struct h2_stream *s, struct h2_fields h);
-void call_on_up_end(struct h2_stream *s);
-void call_on_up_drained(struct h2_stream *s, size_t n);
-void call_on_up_close(struct h2_stream *s, enum h2_code code, bool is_complete);
 
 #endif

@@ -52,31 +52,32 @@ static void on_reply(void *user, const struct http1_reply *r)
     struct call *c = user;
 
     c->probe = NULL;
-    call__set_state(c, CALL_ANSWERED);
-    if (send_reply(c, r) != ERR_OK)
-        h2_stream_reset(c->down, H2_INTERNAL_ERROR);
-    call__down_ended(c);
+    if (send_reply(c, r) == ERR_OK)
+        call__end(c, &(struct call_end){.how = CALL_END_ANSWERED});
+    else
+        call__end(c, &(struct call_end){.how = CALL_END_RESET, .code = H2_INTERNAL_ERROR});
+}
+
+/* Clients repeat it. */
+static void refuse_probe(struct call *c)
+{
+    call__end(c, &(struct call_end){.how = CALL_END_RESET, .code = H2_REFUSED_STREAM});
 }
 
 static void probe_begin(struct call *c, const struct request_head *head)
 {
     struct http1_request request;
 
+    call__set_state(c, CALL_PROBING);
     lane_kill(&c->request);
     lane_kill(&c->answer);
     c->is_probe = link_probe_added(c->link);
-    if (!c->is_probe) {
-        call__set_state(c, CALL_FAILED);
-        h2_stream_reset(c->down, H2_REFUSED_STREAM);
-        return;
-    }
-    call__set_state(c, CALL_PROBING);
-    if (!http1_request_of(head->http_method, head->path, &request)) {
+    if (!c->is_probe)
+        refuse_probe(c);
+    else if (!http1_request_of(head->http_method, head->path, &request))
         on_reply(c, &probe_bad_request);
-    } else if (probe_ask(c->worker, &request, on_reply, c, &c->probe) != ERR_OK) {
-        call__set_state(c, CALL_FAILED);
-        h2_stream_reset(c->down, H2_REFUSED_STREAM);
-    }
+    else if (probe_ask(c->worker, &request, on_reply, c, &c->probe) != ERR_OK)
+        refuse_probe(c);
 }
 
 void call__probe_cancel(struct call *c)
@@ -91,11 +92,10 @@ void call__probe_cancel(struct call *c)
 /* It was meant for gRPC, and is none: as grpc-go answers it. */
 static void refuse_no_grpc(struct call *c, const struct request_head *head)
 {
-    call__set_state(c, CALL_FAILED);
-    tally_call(c->worker->tally, NULL, head->status);
-    lane_kill(&c->request);
-    lane_kill(&c->answer);
-    call__answer_status(c, head->http_status, head->status, head->text, false);
+    call__end(c, &(struct call_end){.how = CALL_END_STATUS,
+                                    .status = head->status,
+                                    .text = head->text,
+                                    .http_status = head->http_status});
 }
 
 static void refuse(struct call *c, enum err e, const struct request_head *head)

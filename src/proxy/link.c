@@ -2,13 +2,14 @@
 /* The happy path:
  *   1. accept, TLS; the first bytes are kept: "PRI " means HTTP/2, all else goes to
  *      probe_http1.c;
- *   2. etcd is dialled; only then the client's HTTP/2 session begins, with the kept bytes;
+ *   2. the link joins the pool; when etcd answers, the client's HTTP/2 session begins, with the
+ *      kept bytes;
  *   3. calls come and go; each has one stream on each side;
- *   4. the client goes away: its calls end, upstream is closed, the link is freed.
+ *   4. the client goes away: the link leaves the pool, its calls end, it is freed.
  * Failure modes:
  *   - no first bytes in 5 s, TLS failure: closed;
  *   - etcd cannot be reached: the client's connection is closed without SETTINGS;
- *   - etcd is lost and not back within 1 s: waiting calls fail, GOAWAY, close;
+ *   - etcd is lost and not back within 1 s (the pool fails the calls that wait): GOAWAY, close;
  *   - drain: GOAWAY, the calls finish, the worker ends the rest. */
 #include "proxy/link.h"
 
@@ -18,16 +19,15 @@
 #include "base/metrics.h"
 #include "proxy/call.h"
 #include "proxy/probe.h"
-#include "proxy/upstream.h"
 
 #define WIND_DOWN_MS 1000
 #define PROBES_MAX 32 /* each has a connection to etcd of its own */
 
 enum link_state {
-    LINK_CLOSING = 0, /* waits for its connections to be gone */
-    LINK_SNIFFING,    /* first bytes not seen */
-    LINK_DIALLING,    /* HTTP/2; etcd not reached yet */
-    LINK_OPEN,        /* both sides are up, or upstream is being redialled */
+    LINK_SNIFFING = 0, /* first bytes not seen */
+    LINK_DIALLING,     /* HTTP/2; etcd not reached yet */
+    LINK_OPEN,         /* both sides are up, or etcd is being redialled */
+    LINK_CLOSING,      /* waits for its connection and its calls to be gone */
 };
 
 struct link {
@@ -37,8 +37,7 @@ struct link {
     struct net_conn *net; /* SNIFFING, DIALLING */
     struct chain sniffed;
     struct h2_conn *down; /* OPEN */
-    struct upstream up;
-    bool up_started, up_gone;
+    struct upstream_user up;
     bool is_draining;
     bool client_leaves; /* it said GOAWAY: the link ends with its last call */
     struct list calls;
@@ -56,10 +55,22 @@ struct link *link_of_node(struct list *node)
     return LIST_ENTRY(node, struct link, node);
 }
 
+static void link_set_state(struct link *l, enum link_state to)
+{
+    static const uint8_t legal[] = {
+        [LINK_SNIFFING] = 1 << LINK_DIALLING | 1 << LINK_CLOSING,
+        [LINK_DIALLING] = 1 << LINK_OPEN | 1 << LINK_CLOSING,
+        [LINK_OPEN] = 1 << LINK_CLOSING,
+        [LINK_CLOSING] = 0,
+    };
+
+    CHECK(legal[l->state] & 1 << to);
+    l->state = to;
+}
+
 static void link_free_if_over(struct link *l)
 {
-    if (l->state != LINK_CLOSING || l->net != NULL || l->down != NULL ||
-        (l->up_started && !l->up_gone) || l->call_count > 0)
+    if (l->state != LINK_CLOSING || l->net != NULL || l->down != NULL || l->call_count > 0)
         return;
     loop_timer_fini(&l->timer);
     chain_fini(&l->sniffed);
@@ -73,16 +84,14 @@ void link_close(struct link *l)
 {
     if (l->state == LINK_CLOSING)
         return;
-    l->state = LINK_CLOSING;
+    link_set_state(l, LINK_CLOSING);
     loop_timer_stop(&l->timer);
     if (l->net != NULL)
         net_conn_close(l->net, 0);
     if (l->down != NULL)
         h2_conn_close(l->down, H2_NO_ERROR, WIND_DOWN_MS);
-    if (l->up_started)
-        upstream_close(&l->up); /* may be the last thing that l waits for */
-    else
-        link_free_if_over(l);
+    upstream_leave(&l->up);
+    link_free_if_over(l);
 }
 
 /* GOAWAY, and a second for what is queued; then the end. */
@@ -106,58 +115,32 @@ static void on_timer(struct loop_timer *t)
 
 static void down_begin(struct link *l);
 
-static void calls_upstream_ready(struct link *l)
-{
-    LIST_FOREACH(it, &l->calls) {
-        call_upstream_ready(call_of_link_node(it));
-    }
-}
-
-static void calls_upstream_dead(struct link *l)
-{
-    LIST_FOREACH(it, &l->calls) {
-        struct call *c = call_of_link_node(it);
-
-        if (c->state == CALL_WAITING)
-            call_fail_err(c, ERR_UPSTREAM_AWAY);
-    }
-}
-
-static void on_upstream_state(struct upstream *u)
+static void on_upstream_back(struct upstream_user *u)
 {
     struct link *l = CONTAINER_OF(u, struct link, up);
 
-    if (l->state == LINK_DIALLING) {
-        if (u->state == UPSTREAM_READY)
-            down_begin(l);
-        else
-            link_close(l);
-    } else if (l->state == LINK_OPEN) {
-        if (u->state == UPSTREAM_READY) {
-            calls_upstream_ready(l);
-        } else {
-            calls_upstream_dead(l);
-            wind_down(l);
-        }
-    }
+    if (l->state == LINK_DIALLING)
+        down_begin(l);
 }
 
-static void on_upstream_gone(struct upstream *u)
+static void on_upstream_away(struct upstream_user *u)
 {
     struct link *l = CONTAINER_OF(u, struct link, up);
 
-    l->up_gone = true;
-    link_free_if_over(l);
+    if (l->state == LINK_OPEN)
+        wind_down(l);
+    else
+        link_close(l);
 }
 
-struct h2_conn *link_upstream(struct link *l)
-{
-    return l->up.state == UPSTREAM_READY ? l->up.current : NULL;
-}
+static const struct upstream_user_ops up_ops = {
+    .on_back = on_upstream_back,
+    .on_away = on_upstream_away,
+};
 
-const char *link_scheme(const struct link *l)
+struct upstream_user *link_upstream(struct link *l)
 {
-    return upstream_url(&l->up)->is_tls ? "https" : "http";
+    return &l->up;
 }
 
 /* --- the client's HTTP/2 session ------------------------------------------------------------- */
@@ -202,13 +185,8 @@ static void down_on_closed(struct h2_conn *h)
     link_free_if_over(l);
 }
 
-static const struct h2_ops down_ops = {
+static const struct h2_conn_ops down_ops = {
     .on_request = down_on_request,
-    .on_data = call_on_down_data,
-    .on_trailers = call_on_down_trailers,
-    .on_end = call_on_down_end,
-    .on_drained = call_on_down_drained,
-    .on_close = call_on_down_close,
     .on_ready = down_on_ready,
     .on_goaway = down_on_goaway,
     .on_lost = down_on_lost,
@@ -220,7 +198,7 @@ static const struct h2_ops down_ops = {
 static uint32_t max_streams(const struct link *l)
 {
     uint32_t ours = l->worker->env->settings->max_concurrent_streams;
-    uint32_t etcds = h2_conn_peer_streams(l->up.current);
+    uint32_t etcds = upstream_max_streams(&l->up);
 
     return ours < etcds ? ours : etcds;
 }
@@ -243,7 +221,7 @@ static void down_begin(struct link *l)
         return;
     }
     l->net = NULL;
-    l->state = LINK_OPEN;
+    link_set_state(l, LINK_OPEN);
     net_conn_read_start(net);
     if (h2_conn_new(&l->worker->loop, &l->worker->pool, net, &opts, &down_ops, l, &l->down) !=
         ERR_OK)
@@ -289,9 +267,9 @@ static void net_on_read(struct net_conn *n, struct slice *s)
     case SNIFF_HTTP2:
         loop_timer_stop(&l->timer);
         net_conn_read_stop(n);
-        l->state = LINK_DIALLING;
-        l->up_started = true;
-        upstream_start(&l->up);
+        link_set_state(l, LINK_DIALLING);
+        if (upstream_join(&l->worker->upstream, &l->up, &up_ops) != ERR_OK)
+            link_close(l);
         return;
     case SNIFF_HTTP1:
         l->net = NULL;
@@ -340,12 +318,8 @@ void link_open(struct worker *w, int fd, struct net_tls *tls)
         return;
     }
     l->worker = w;
-    l->state = LINK_SNIFFING;
     list_init(&l->calls);
     loop_timer_init(&l->timer, on_timer);
-    upstream_init(&l->up, w);
-    l->up.on_state = on_upstream_state;
-    l->up.on_gone = on_upstream_gone;
     list_push(&w->links, &l->node);
     metric_add(METRIC_links, 1);
     if (net_conn_accept(&w->loop, &w->pool, SLAB_SECRET, fd, tls, &sniff_ops, l, &l->net) !=

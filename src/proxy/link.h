@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Receives: one client socket. Gives: its calls, each mapped to one stream of one upstream
- * connection. Owns: the client's connection, the connections to etcd made for it, its calls.
- * Thread: the worker's.
+/* Receives: one client socket. Gives: its calls, each mapped to one upstream stream. Owns: the
+ * client's connection, its place in the worker's pool of upstream connections, its calls. Thread:
+ * the worker's.
  *
  *   accepted ─ first bytes ─► HTTP/1.1: probe.c answers and closes
  *        └─ "PRI " ─► dial etcd ─► etcd's SETTINGS ─► our SETTINGS to the client ─► calls
@@ -31,11 +31,8 @@ void link_close(struct link *l);
 
 /* --- for call.c --- */
 
-/* The connection to open an upstream stream on; NULL while etcd is being redialled: the call then
- * waits and call_upstream_ready or call_fail comes. */
-struct h2_conn *link_upstream(struct link *l);
-/* ":scheme" of the present upstream: "http" or "https". */
-const char *link_scheme(const struct link *l);
+/* As whom a call asks the pool for a connection. */
+struct upstream_user *link_upstream(struct link *l);
 void link_call_added(struct link *l, struct list *node);
 /* A call is gone. */
 void link_call_removed(struct link *l);

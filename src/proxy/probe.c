@@ -286,7 +286,7 @@ enum err probe_ask(struct worker *w, const struct http1_request *request, probe_
     p->on_reply = on_reply;
     p->user = user;
     p->request = *request;
-    p->server = w->next_server % w->env->etcd_url_count;
+    p->server = w->upstream.next_server % w->env->etcd_url_count;
     if (is_for_etcd(p) && dial(p))
         *out = p;
     return ERR_OK;

@@ -1,357 +1,326 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The happy path: dial the next endpoint, wait for etcd's SETTINGS, tell the link (READY).
+/* The pool's policy: each user has a group of its own, with one connection that takes new streams
+ * and those that drain. Another policy would let users share groups, by endpoint and class; nothing
+ * outside of this file would see it.
+ *
+ *   DIALLING ─ a connection is ready ─► READY ─ it is lost, or etcd says GOAWAY ─► DIALLING ...
+ *       └─ LIMIT_UPSTREAM_WAIT_MS of failures ─► AWAY          each ─ upstream_leave ─► LEFT
+ *
+ * The happy path: dial the next endpoint, wait for etcd's SETTINGS, tell the user and serve the
+ * waits (READY).
  * Failure modes:
- *   - refused, unreachable, TLS failure: next endpoint at once, 50 ms after each round; after 1 s
- * with every endpoint tried: DEAD;
+ *   - an attempt fails: the next endpoint at once, LIMIT_REDIAL_MS after each round; when the time
+ *     is over and every endpoint was tried: AWAY;
  *   - an endpoint that accepts but does not answer: its attempt is cut (3 s, or 1 s with more than
- * one; when a lost connection is redialled, its part of the time that calls wait, or what is left
- * of it);
- *   - the ready connection is lost: its streams have had their on_close, dialling begins again, at
- * once if it lived for longer than 50 ms;
- *   - GOAWAY: the connection goes on for its streams while the next one is dialled, and is closed
- *     behind the last of them. */
+ *     one; when a lost connection is redialled, its part of the time that calls wait, or what is
+ *     left of it);
+ *   - the ready connection is lost or drains: dialling begins again, at once if it lived for longer
+ *     than LIMIT_REDIAL_MS, for one that greets and leaves would be dialled a thousand times a
+ *     second. */
 #include "proxy/upstream.h"
 
 #include <stdlib.h>
 
-#include "base/log.h"
-#include "proxy/call.h"
+#include "base/limits.h"
+#include "proxy/upstream_int.h"
 
 #define ATTEMPT_ALONE_MS 3000
 #define ATTEMPT_OF_MANY_MS 1000
 #define ATTEMPT_AGAIN_MS 250 /* at least, when calls may wait for it */
 #define ATTEMPT_LATE_MS 200  /* how far one may go beyond the time that calls wait */
-/* etcd's TLS port sends frames up to what we announce: fewer headers on large answers. */
-#define UPSTREAM_FRAME_SIZE (1024 * 1024)
 
-struct upstream_conn {
-    struct list node;
-    struct upstream *owner;
-    struct net_conn *net; /* while it is dialled; then h2's */
-    struct h2_conn *h2;
-    bool is_attempt;  /* the one attempt in work: not yet ready, not yet failed */
-    bool is_draining; /* etcd said GOAWAY: it ends with its last stream */
+enum group_state {
+    GROUP_NEW = 0,
+    GROUP_DIALLING,
+    GROUP_READY, /* current takes streams */
+    GROUP_AWAY,  /* no endpoint answers; the user was told */
+    GROUP_LEFT,  /* its connections are being closed */
 };
 
-static void dial_next(struct upstream *u);
-
-static void gone_if_over(struct upstream *u)
-{
-    if (!u->is_closing || !list_is_empty(&u->conns))
-        return;
-    loop_timer_fini(&u->timer);
-    loop_task_cancel(&u->task);
-    u->on_gone(u);
-}
-
-static void conn_free(struct upstream_conn *uc)
-{
-    struct upstream *u = uc->owner;
-
-    list_remove(&uc->node);
-    free(uc);
-    gone_if_over(u);
-}
-
-static void set_state(struct upstream *u, enum upstream_state state)
-{
-    u->state = state;
-    if (state == UPSTREAM_DIALLING) {
-        u->attempts = 0;
-        u->deadline_ms = loop_now_ms(&u->worker->loop) + LIMIT_UPSTREAM_WAIT_MS;
-    } else {
-        loop_timer_stop(&u->timer);
-        u->on_state(u);
-    }
-}
-
-/* --- failure of the attempt in work ---------------------------------------------------------- */
-
-static void attempt_failed(struct upstream_conn *uc, const char *peer, const char *why)
-{
-    struct upstream *u = uc->owner;
-    const struct proxy_env *env = u->worker->env;
-
-    if (!uc->is_attempt || u->is_closing)
-        return;
-    uc->is_attempt = false;
-    LOG_RATED(WARN, "cannot reach etcd", "server=%s reason=\"%s\"", peer, why);
-    u->server = (u->server + 1) % env->etcd_url_count;
-    if (u->attempts >= env->etcd_url_count && loop_now_ms(&u->worker->loop) >= u->deadline_ms) {
-        set_state(u, UPSTREAM_DEAD);
-        return;
-    }
-    if (u->attempts % env->etcd_url_count != 0) {
-        dial_next(u);
-        return;
-    }
-    if (loop_timer_start(&u->worker->loop, &u->timer, LIMIT_REDIAL_MS) != ERR_OK)
-        set_state(u, UPSTREAM_DEAD);
-}
-
-/* --- the dialled socket ---------------------------------------------------------------------- */
-
-static void h2_on_ready(struct h2_conn *h);
-static void h2_on_goaway(struct h2_conn *h, enum h2_code code);
-static void h2_on_stream_close(struct h2_stream *s, enum h2_code code, bool is_complete);
-static void h2_on_lost(struct h2_conn *h, enum err why);
-static void h2_on_closed(struct h2_conn *h);
-
-static const struct h2_ops upstream_h2_ops = {
-    .on_response = call_on_up_response,
-    .on_data = call_on_up_data,
-    .on_trailers = call_on_up_trailers,
-    .on_end = call_on_up_end,
-    .on_drained = call_on_up_drained,
-    .on_close = h2_on_stream_close,
-    .on_ready = h2_on_ready,
-    .on_goaway = h2_on_goaway,
-    .on_lost = h2_on_lost,
-    .on_conn_closed = h2_on_closed,
+struct upstream_group {
+    struct list node; /* in its pool's groups */
+    struct upstream_pool *pool;
+    struct upstream_user *user; /* NULL: LEFT */
+    enum group_state state;
+    struct upstream_conn *current; /* READY */
+    struct list conns;             /* all: dialled, ready, draining, over */
+    struct list waits;             /* the longest first */
+    struct list due;               /* those of waits that are being told */
+    size_t server;                 /* index into env->etcd_urls of the present or next attempt */
+    size_t attempts;               /* since dialling began */
+    uint64_t deadline_ms;          /* DIALLING: then AWAY */
+    uint64_t ready_ms;             /* when the last connection became ready */
+    struct loop_timer timer;       /* DIALLING: the attempt takes too long, or the next is due */
+    unsigned calls_out;            /* calls of the user and its waits that have not returned */
 };
 
-static void net_on_open(struct net_conn *n)
+static void group_set_state(struct upstream_group *g, enum group_state to)
 {
-    static const struct h2_opts opts = {
-        .stream_window = LIMIT_STREAM_WINDOW,
-        .conn_window = LIMIT_CONN_WINDOW,
-        .max_frame_size = UPSTREAM_FRAME_SIZE,
-        .ping_ms = LIMIT_PING_MS,
-        .ping_ack_ms = LIMIT_PING_ACK_MS,
+    static const uint8_t legal[] = {
+        [GROUP_NEW] = 1 << GROUP_DIALLING,
+        [GROUP_DIALLING] = 1 << GROUP_READY | 1 << GROUP_AWAY | 1 << GROUP_LEFT,
+        [GROUP_READY] = 1 << GROUP_DIALLING | 1 << GROUP_LEFT,
+        [GROUP_AWAY] = 1 << GROUP_LEFT,
+        [GROUP_LEFT] = 0,
     };
-    struct upstream_conn *uc = net_conn_user(n);
-    struct upstream *u = uc->owner;
 
-    uc->net = NULL;
-    if (h2_conn_new(&u->worker->loop, &u->worker->pool, n, &opts, &upstream_h2_ops, uc, &uc->h2) !=
-        ERR_OK) {
-        attempt_failed(uc, "etcd", "out of memory"); /* h2_conn_new has closed the socket */
-        conn_free(uc);
+    CHECK(legal[g->state] & 1 << to);
+    g->state = to;
+    if (to != GROUP_READY)
+        g->current = NULL;
+    if (to != GROUP_DIALLING)
+        loop_timer_stop(&g->timer);
+}
+
+static void group_free_if_over(struct upstream_group *g)
+{
+    if (g->state != GROUP_LEFT || !list_is_empty(&g->conns) || g->calls_out > 0)
+        return;
+    loop_timer_fini(&g->timer);
+    list_remove(&g->node);
+    free(g);
+}
+
+/* --- what the user and its waits hear -------------------------------------------------------- */
+
+/* Those that wait now, not those that begin to meanwhile. The user may leave from inside: that
+ * empties the list. */
+static void tell_waits(struct upstream_group *g)
+{
+    list_splice(&g->due, &g->waits);
+    while (!list_is_empty(&g->due)) {
+        struct upstream_wait *w = LIST_FIRST(&g->due, struct upstream_wait, node);
+
+        list_remove(&w->node);
+        w->fn(w, g->current == NULL ? NULL : g->current->h2);
     }
 }
 
-static void net_on_eof(struct net_conn *n, enum err why)
+/* Both are the last that their callers do: g may be gone behind them. */
+static void say_back(struct upstream_group *g)
 {
-    (void)why;
-    attempt_failed(net_conn_user(n), net_conn_peer(n), net_conn_why(n));
-    net_conn_close(n, 0);
+    g->calls_out++;
+    g->user->ops->on_back(g->user);
+    tell_waits(g);
+    g->calls_out--;
+    group_free_if_over(g);
 }
 
-static void net_on_closed(struct net_conn *n)
+static void say_away(struct upstream_group *g)
 {
-    conn_free(net_conn_user(n));
+    group_set_state(g, GROUP_AWAY);
+    g->calls_out++;
+    tell_waits(g);
+    if (g->user != NULL)
+        g->user->ops->on_away(g->user);
+    g->calls_out--;
+    group_free_if_over(g);
 }
 
-static void net_on_read(struct net_conn *n, struct slice *s)
+/* --- dialling -------------------------------------------------------------------------------- */
+
+static void dial_begin(struct upstream_group *g)
 {
-    (void)n;
-    slice_drop(s); /* never before on_open, and then h2 is the owner */
+    group_set_state(g, GROUP_DIALLING);
+    g->attempts = 0;
+    g->deadline_ms = loop_now_ms(g->pool->loop) + LIMIT_UPSTREAM_WAIT_MS;
 }
 
-static void net_on_writable(struct net_conn *n)
+static uint64_t attempt_limit_ms(const struct upstream_group *g)
 {
-    (void)n;
-}
-
-static const struct net_conn_ops dial_ops = {
-    .on_open = net_on_open,
-    .on_read = net_on_read,
-    .on_writable = net_on_writable,
-    .on_eof = net_on_eof,
-    .on_closed = net_on_closed,
-};
-
-static uint64_t attempt_limit_ms(const struct upstream *u)
-{
-    size_t count = u->worker->env->etcd_url_count;
+    size_t count = g->pool->env->etcd_url_count;
     uint64_t part = LIMIT_UPSTREAM_WAIT_MS / count;
-    uint64_t now = loop_now_ms(&u->worker->loop);
-    uint64_t left = now < u->deadline_ms ? u->deadline_ms - now : 0;
+    uint64_t now = loop_now_ms(g->pool->loop);
+    uint64_t left = now < g->deadline_ms ? g->deadline_ms - now : 0;
 
-    if (u->ready_ms == 0) /* the client waits for our SETTINGS, not for an answer */
+    if (g->ready_ms == 0) /* the client waits for our SETTINGS, not for an answer */
         return count > 1 ? ATTEMPT_OF_MANY_MS : ATTEMPT_ALONE_MS;
     if (part < ATTEMPT_AGAIN_MS)
         part = ATTEMPT_AGAIN_MS;
     /* An endpoint that refused for a while and then is silent gets no second wait; but each is
      * tried once. */
-    if (u->attempts > count && part > left + ATTEMPT_LATE_MS)
+    if (g->attempts > count && part > left + ATTEMPT_LATE_MS)
         return left + ATTEMPT_LATE_MS;
     return part;
 }
 
-static void dial_next(struct upstream *u)
+static enum err dial(struct upstream_group *g)
 {
-    const struct proxy_env *env = u->worker->env;
-    const struct net_url *url = &env->etcd_urls[u->server];
-    struct upstream_conn *uc = calloc(1, sizeof *uc);
+    struct upstream_pool *p = g->pool;
 
-    u->attempts++;
-    if (uc == NULL ||
-        loop_timer_start(&u->worker->loop, &u->timer, attempt_limit_ms(u)) != ERR_OK) {
-        free(uc);
-        set_state(u, UPSTREAM_DEAD);
-        return;
-    }
-    uc->owner = u;
-    uc->is_attempt = true;
-    list_push(&u->conns, &uc->node);
-    if (net_conn_dial(&u->worker->loop, &u->worker->pool, 0, url,
-                      url->is_tls ? u->worker->etcd_tls : NULL, &dial_ops, uc,
-                      &uc->net) != ERR_OK) {
-        list_remove(&uc->node);
-        free(uc);
-        set_state(u, UPSTREAM_DEAD);
-    }
+    g->attempts++;
+    TRY(loop_timer_start(p->loop, &g->timer, attempt_limit_ms(g)));
+    return upstream__conn_dial(p, &p->env->etcd_urls[g->server], g, &g->conns);
 }
 
-/* --- the HTTP/2 connection ------------------------------------------------------------------- */
-
-static void h2_on_ready(struct h2_conn *h)
+static void dial_now(struct upstream_group *g)
 {
-    struct upstream_conn *uc = h2_conn_user(h);
-    struct upstream *u = uc->owner;
-
-    if (!uc->is_attempt || u->is_closing) {
-        h2_conn_close(h, H2_NO_ERROR, 0);
-        return;
-    }
-    uc->is_attempt = false;
-    u->current = h;
-    u->ready_ms = loop_now_ms(&u->worker->loop);
-    set_state(u, UPSTREAM_READY);
+    if (dial(g) != ERR_OK)
+        say_away(g);
 }
 
-static void redial(struct upstream *u)
+static void dial_later(struct upstream_group *g)
 {
-    uint64_t lived_ms = loop_now_ms(&u->worker->loop) - u->ready_ms;
-
-    u->current = NULL;
-    set_state(u, UPSTREAM_DIALLING);
-    /* One that greets and leaves would be dialled a thousand times a second. */
-    if (lived_ms >= LIMIT_REDIAL_MS)
-        dial_next(u);
-    else if (loop_timer_start(&u->worker->loop, &u->timer, LIMIT_REDIAL_MS) != ERR_OK)
-        set_state(u, UPSTREAM_DEAD);
+    if (loop_timer_start(g->pool->loop, &g->timer, LIMIT_REDIAL_MS) != ERR_OK)
+        say_away(g);
 }
 
-static void h2_on_goaway(struct h2_conn *h, enum h2_code code)
+void upstream__on_ready(struct upstream_conn *uc)
 {
-    struct upstream_conn *uc = h2_conn_user(h);
-    struct upstream *u = uc->owner;
+    struct upstream_group *g = uc->group;
 
-    LOG_RATED(INFO, "etcd said GOAWAY", "server=%s code=%d", h2_conn_peer(h), (int)code);
-    uc->is_draining = true;
-    if (u->current == h && !u->is_closing)
-        redial(u);
-    loop_task_want(&u->worker->loop, &u->task);
+    group_set_state(g, GROUP_READY);
+    g->current = uc;
+    g->ready_ms = loop_now_ms(g->pool->loop);
+    say_back(g);
 }
 
-/* A server need not close by itself, and nothing else would look at the connection again. */
-static void close_drained(struct loop_task *t)
+void upstream__on_failed(struct upstream_conn *uc)
 {
-    struct upstream *u = CONTAINER_OF(t, struct upstream, task);
+    struct upstream_group *g = uc->group;
+    size_t count = g->pool->env->etcd_url_count;
 
-    LIST_FOREACH(it, &u->conns) {
-        struct upstream_conn *uc = LIST_ENTRY(it, struct upstream_conn, node);
-
-        if (uc->is_draining && h2_conn_stream_count(uc->h2) == 0)
-            h2_conn_close(uc->h2, H2_NO_ERROR, 0);
-    }
-}
-
-static void h2_on_stream_close(struct h2_stream *s, enum h2_code code, bool is_complete)
-{
-    struct upstream_conn *uc = h2_conn_user(h2_stream_conn(s));
-
-    /* The stream still counts, so the task looks; and u may be over behind the next line. */
-    if (uc->is_draining)
-        loop_task_want(&uc->owner->worker->loop, &uc->owner->task);
-    call_on_up_close(s, code, is_complete);
-}
-
-static void h2_on_lost(struct h2_conn *h, enum err why)
-{
-    struct upstream_conn *uc = h2_conn_user(h);
-    struct upstream *u = uc->owner;
-    bool was_current = u->current == h;
-
-    if (was_current && !u->is_closing)
-        LOG_RATED(WARN, "connection to etcd lost", "server=%s reason=%s text=\"%s\"",
-                  h2_conn_peer(h), err_reason(why), h2_conn_why(h));
-    attempt_failed(uc, h2_conn_peer(h), h2_conn_why(h));
-    h2_conn_close(h, H2_NO_ERROR, 0);
-    if (was_current && !u->is_closing)
-        redial(u);
-}
-
-static void h2_on_closed(struct h2_conn *h)
-{
-    conn_free(h2_conn_user(h));
-}
-
-/* --- timer: an attempt takes too long, or the next round is due ------------------------------- */
-
-static void cut_attempt(struct upstream_conn *uc)
-{
-    const char *peer = uc->h2 != NULL ? h2_conn_peer(uc->h2) : net_conn_peer(uc->net);
-
-    attempt_failed(uc, peer, "no answer in time");
-    if (uc->h2 != NULL)
-        h2_conn_close(uc->h2, H2_NO_ERROR, 0);
+    g->server = (g->server + 1) % count;
+    if (g->attempts >= count && loop_now_ms(g->pool->loop) >= g->deadline_ms)
+        say_away(g);
+    else if (g->attempts % count != 0)
+        dial_now(g);
     else
-        net_conn_close(uc->net, 0);
+        dial_later(g);
+}
+
+void upstream__on_retired(struct upstream_conn *uc)
+{
+    struct upstream_group *g = uc->group;
+
+    dial_begin(g);
+    if (loop_now_ms(g->pool->loop) - g->ready_ms >= LIMIT_REDIAL_MS)
+        dial_now(g);
+    else
+        dial_later(g);
+}
+
+void upstream__on_gone(struct upstream_group *g)
+{
+    group_free_if_over(g);
 }
 
 static void on_timer(struct loop_timer *t)
 {
-    struct upstream *u = CONTAINER_OF(t, struct upstream, timer);
+    struct upstream_group *g = CONTAINER_OF(t, struct upstream_group, timer);
 
-    if (u->state != UPSTREAM_DIALLING || u->is_closing)
-        return;
-    LIST_FOREACH(it, &u->conns) {
+    LIST_FOREACH(it, &g->conns) {
         struct upstream_conn *uc = LIST_ENTRY(it, struct upstream_conn, node);
 
-        if (uc->is_attempt) {
-            cut_attempt(uc);
+        if (uc->state == UPSTREAM_CONN_DIALLING) {
+            upstream__conn_cut(uc);
             return;
         }
     }
-    dial_next(u);
+    dial_now(g);
 }
 
-void upstream_init(struct upstream *u, struct worker *w)
-{
-    *u = (struct upstream){.worker = w};
-    list_init(&u->conns);
-    loop_timer_init(&u->timer, on_timer);
-    loop_task_init(&u->task, close_drained);
-}
+/* --- for users ------------------------------------------------------------------------------- */
 
-void upstream_start(struct upstream *u)
+enum err upstream_join(struct upstream_pool *p, struct upstream_user *u,
+                       const struct upstream_user_ops *ops)
 {
-    u->server = u->worker->next_server++ % u->worker->env->etcd_url_count;
-    set_state(u, UPSTREAM_DIALLING);
-    dial_next(u);
-}
+    struct upstream_group *g = calloc(1, sizeof *g);
+    enum err e;
 
-void upstream_close(struct upstream *u)
-{
-    u->is_closing = true;
-    u->state = UPSTREAM_DEAD;
-    u->current = NULL;
-    loop_timer_stop(&u->timer);
-    LIST_FOREACH(it, &u->conns) {
-        struct upstream_conn *uc = LIST_ENTRY(it, struct upstream_conn, node);
-
-        if (uc->h2 != NULL)
-            h2_conn_close(uc->h2, H2_NO_ERROR, 0);
-        else if (uc->net != NULL)
-            net_conn_close(uc->net, 0);
+    *u = (struct upstream_user){.ops = ops};
+    if (g == NULL)
+        return ERR_NOMEM;
+    g->pool = p;
+    g->server = p->next_server++ % p->env->etcd_url_count;
+    list_init(&g->conns);
+    list_init(&g->waits);
+    list_init(&g->due);
+    loop_timer_init(&g->timer, on_timer);
+    dial_begin(g);
+    e = dial(g);
+    if (e != ERR_OK) {
+        loop_timer_fini(&g->timer);
+        free(g);
+        return e;
     }
-    gone_if_over(u);
+    list_push(&p->groups, &g->node);
+    g->user = u;
+    u->group = g;
+    return ERR_OK;
 }
 
-const struct net_url *upstream_url(const struct upstream *u)
+static void forget_waits(struct list *waits)
 {
-    return &u->worker->env->etcd_urls[u->server];
+    while (!list_is_empty(waits))
+        list_remove(waits->next);
+}
+
+void upstream_leave(struct upstream_user *u)
+{
+    struct upstream_group *g = u->group;
+
+    if (g == NULL)
+        return;
+    u->group = NULL;
+    g->user = NULL;
+    group_set_state(g, GROUP_LEFT);
+    forget_waits(&g->waits);
+    forget_waits(&g->due);
+    LIST_FOREACH(it, &g->conns) {
+        upstream__conn_close(LIST_ENTRY(it, struct upstream_conn, node));
+    }
+    group_free_if_over(g);
+}
+
+struct h2_conn *upstream_ask(struct upstream_user *u, enum upstream_class class,
+                             struct upstream_wait *w)
+{
+    struct upstream_group *g = u->group;
+
+    (void)class; /* one connection serves all */
+    if (g == NULL)
+        return NULL;
+    if (g->state == GROUP_READY)
+        return g->current->h2;
+    list_push(&g->waits, &w->node);
+    return NULL;
+}
+
+void upstream_wait_init(struct upstream_wait *w, upstream_wait_fn *fn)
+{
+    list_init(&w->node);
+    w->fn = fn;
+}
+
+void upstream_wait_cancel(struct upstream_wait *w)
+{
+    list_remove(&w->node);
+}
+
+uint32_t upstream_max_streams(const struct upstream_user *u)
+{
+    return h2_conn_peer_streams(u->group->current->h2);
+}
+
+/* --- the pool -------------------------------------------------------------------------------- */
+
+void upstream_pool_init(struct upstream_pool *p, struct loop *loop, struct slab_pool *slabs,
+                        const struct proxy_env *env)
+{
+    *p = (struct upstream_pool){.loop = loop, .slabs = slabs, .env = env};
+    list_init(&p->groups);
+}
+
+void upstream_pool_set_tls(struct upstream_pool *p, struct net_tls *tls)
+{
+    if (p->tls != NULL)
+        net_tls_drop(p->tls);
+    p->tls = tls;
+}
+
+void upstream_pool_fini(struct upstream_pool *p)
+{
+    CHECK(list_is_empty(&p->groups));
+    upstream_pool_set_tls(p, NULL);
 }

@@ -259,11 +259,11 @@ struct tls_mail {
     struct net_tls *tls, *tls_http1;
 };
 
-static void tls_swap(struct net_tls **slot, struct net_tls *fresh)
+static void set_tls_http1(struct worker *w, struct net_tls *tls)
 {
-    if (*slot != NULL)
-        net_tls_drop(*slot);
-    *slot = fresh;
+    if (w->etcd_tls_http1 != NULL)
+        net_tls_drop(w->etcd_tls_http1);
+    w->etcd_tls_http1 = tls;
 }
 
 static void tls_deliver(struct mail *mail, bool delivered)
@@ -271,8 +271,8 @@ static void tls_deliver(struct mail *mail, bool delivered)
     struct tls_mail *m = CONTAINER_OF(mail, struct tls_mail, mail);
 
     if (delivered) {
-        tls_swap(&m->worker->etcd_tls, m->tls);
-        tls_swap(&m->worker->etcd_tls_http1, m->tls_http1);
+        upstream_pool_set_tls(&m->worker->upstream, m->tls);
+        set_tls_http1(m->worker, m->tls_http1);
     } else {
         net_tls_drop(m->tls);
         net_tls_drop(m->tls_http1);
@@ -515,8 +515,8 @@ void worker_stop(struct worker *w)
     mailbox_fini(&w->mailbox);
     loop_fini(&w->loop);
     lane_benches_free(w);
-    tls_swap(&w->etcd_tls, NULL);
-    tls_swap(&w->etcd_tls_http1, NULL);
+    upstream_pool_fini(&w->upstream);
+    set_tls_http1(w, NULL);
     envelope_ctx_free(w->envelope);
     loop_flush_cancel(&w->random_drop);
     randpool_fini(&w->random);
@@ -587,6 +587,7 @@ enum err worker_start(const struct proxy_env *env, unsigned number, struct mailb
     list_init(&w->keysets);
     list_init(&w->spare_reports);
     slab_pool_init(&w->pool, FREE_SLABS);
+    upstream_pool_init(&w->upstream, &w->loop, &w->pool, env);
     loop_timer_init(&w->drain_timer, on_drain_tick);
     loop_timer_init(&w->wipe_timer, on_wipe);
     loop_timer_init(&w->settle_timer, on_settle);

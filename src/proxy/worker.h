@@ -13,6 +13,7 @@
 #include "proxy/env.h"
 #include "policy/ruleset.h"
 #include "proxy/tally.h"
+#include "proxy/upstream.h"
 
 /* A rule set with this worker's key ring for it. A message ends with the set that its plan was made
  * with; the set goes when the last such message is done and a newer one has come. */
@@ -69,9 +70,10 @@ struct worker {
     struct randpool random;
     struct loop_flush random_drop; /* at the end of a turn that used it */
     struct envelope_ctx *envelope;
-    struct keyset *keys;                       /* the present set; NULL before the first came */
-    struct list keysets;                       /* all that are not freed yet */
-    struct net_tls *etcd_tls, *etcd_tls_http1; /* for dialling; NULL: no https URL */
+    struct keyset *keys; /* the present set; NULL before the first came */
+    struct list keysets; /* all that are not freed yet */
+    struct upstream_pool upstream;
+    struct net_tls *etcd_tls_http1; /* for dialling; NULL: no https URL */
     struct list links;
     struct list probes, probe_conns; /* no links, but they keep the loop running */
     size_t link_count;
@@ -79,7 +81,6 @@ struct worker {
     uint64_t
         kept_bytes; /* not in slabs: calls, headers that wait for their message, keys of watches */
     uint64_t next_call_id;
-    size_t next_server;        /* where the next link begins in env->etcd_urls */
     struct list spare_reports; /* for what the orders so far will lead to */
     struct worker_report_mail drained;
     struct mail drain_order, stop_order; /* each is given once, and must not fail */

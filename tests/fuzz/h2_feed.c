@@ -69,14 +69,13 @@ static struct h2_fields trailer_fields(void)
     return (struct h2_fields){v, ARRAY_LEN(v)};
 }
 
-static struct call *call_new(struct end *end, struct h2_stream *s)
+static struct call *call_new(struct end *end)
 {
     struct call *call = calloc(1, sizeof *call);
 
     CHECK(call != NULL);
     call->end = end;
     end->open++;
-    h2_stream_set_user(s, call);
     return call;
 }
 
@@ -123,17 +122,6 @@ static void check_fields(struct h2_fields h, size_t pseudo_max)
     CHECK(pseudo <= pseudo_max);
 }
 
-static void on_request(struct h2_conn *c, struct h2_stream *s, struct h2_fields h, bool end)
-{
-    struct end *e = h2_conn_user(c);
-
-    CHECK((e->options & CLIENT) == 0 && h.count <= LIMIT_HEADER_FIELDS);
-    check_fields(h, 4);
-    (void)call_new(e, s);
-    if (end)
-        answer(s);
-}
-
 static void on_response(struct h2_stream *s, struct h2_fields h, bool end)
 {
     check_fields(h, 1);
@@ -162,14 +150,34 @@ static void on_drained(struct h2_stream *s, size_t n)
     CHECK(h2_stream_user(s) != NULL && n > 0);
 }
 
-static void on_close(struct h2_stream *s, enum h2_code code, bool is_complete)
+static void on_close(struct h2_stream *s, enum h2_code code, enum h2_end how)
 {
     struct call *call = h2_stream_user(s);
 
-    CHECK(!is_complete || code == H2_NO_ERROR);
+    CHECK(how != H2_END_COMPLETE || code == H2_NO_ERROR);
     CHECK(call->end->open > 0);
     call->end->open--;
     free(call);
+}
+
+static const struct h2_stream_ops stream_ops = {
+    .on_response = on_response,
+    .on_data = on_data,
+    .on_trailers = on_trailers,
+    .on_end = answer,
+    .on_drained = on_drained,
+    .on_close = on_close,
+};
+
+static void on_request(struct h2_conn *c, struct h2_stream *s, struct h2_fields h, bool end)
+{
+    struct end *e = h2_conn_user(c);
+
+    CHECK((e->options & CLIENT) == 0 && h.count <= LIMIT_HEADER_FIELDS);
+    check_fields(h, 4);
+    h2_stream_set_owner(s, &stream_ops, call_new(e));
+    if (end)
+        answer(s);
 }
 
 static void on_ready(struct h2_conn *c)
@@ -181,8 +189,8 @@ static void on_ready(struct h2_conn *c)
     for (int i = 0; i < 3 && (e->options & CLIENT) != 0 && h2_conn_can_request(c); i++) {
         struct h2_stream *s;
 
-        if (h2_request(c, request_fields(), i != 1, NULL, &s) == ERR_OK)
-            (void)call_new(e, s);
+        if (h2_request(c, request_fields(), i != 1, &stream_ops, NULL, &s) == ERR_OK)
+            h2_stream_set_user(s, call_new(e));
     }
 }
 
@@ -209,14 +217,8 @@ static void on_conn_closed(struct h2_conn *c)
     e->c = NULL;
 }
 
-static const struct h2_ops ops = {
+static const struct h2_conn_ops conn_ops = {
     .on_request = on_request,
-    .on_response = on_response,
-    .on_data = on_data,
-    .on_trailers = on_trailers,
-    .on_end = answer,
-    .on_drained = on_drained,
-    .on_close = on_close,
     .on_ready = on_ready,
     .on_goaway = on_goaway,
     .on_lost = on_lost,
@@ -260,7 +262,7 @@ static void end_start(struct end *e, int fd)
     slab_pool_init(&e->pool, 4);
     CHECK(net_conn_accept(&e->loop, &e->pool, SLAB_SECRET, fd, NULL, &net_ops, NULL, &net) ==
           ERR_OK);
-    CHECK(h2_conn_new(&e->loop, &e->pool, net, &opts, &ops, e, &e->c) == ERR_OK);
+    CHECK(h2_conn_new(&e->loop, &e->pool, net, &opts, &conn_ops, e, &e->c) == ERR_OK);
 }
 
 /* One turn; what the end wrote is read and dropped. */

@@ -310,7 +310,7 @@ static void test_ok(void **state)
     assert_int_equal(f.server_count, 1);
     /* No call was reset from our side when it was complete. */
     LIST_FOREACH(it, &f.server[0].recs)
-        assert_true(LIST_ENTRY(it, struct rec, node)->is_complete);
+        assert_int_equal(LIST_ENTRY(it, struct rec, node)->how, H2_END_COMPLETE);
     teardown(&f);
 }
 

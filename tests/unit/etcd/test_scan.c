@@ -467,6 +467,38 @@ static bool holds(const struct etcd_ask *ask, uint32_t op, const char *key)
     return etcd_ask_holds(ask, op, bytes_str(key), &keys_only);
 }
 
+/* Which Range asks for a list: that decides which of etcd's connections it takes. */
+static void test_ask_of_list(void **state)
+{
+    static const struct {
+        const char *end;
+        uint32_t field; /* one more, with value */
+        uint64_t value;
+        bool is_list;
+    } cases[] = {
+        {"/r0", 0, 0, true},  {NULL, 0, 0, false},  {"/r0", 3, 499, false}, {"/r0", 3, 500, true},
+        {"/r0", 8, 1, false}, {"/r0", 9, 1, false}, {"/r0", 8, 0, true},    {NULL, 3, 500, false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct etcd_ask ask = {0};
+        struct buf in = {0};
+        struct run r;
+
+        buf_str(&in, 1, "/r/");
+        if (cases[i].end != NULL)
+            buf_str(&in, 2, cases[i].end);
+        if (cases[i].field != 0)
+            buf_varint(&in, cases[i].field, cases[i].value);
+        r = request(ETCD_RANGE, &in, &ask);
+        assert_int_equal(ask.is_list, cases[i].is_list);
+        run_free(&r);
+        buf_free(&in);
+        etcd_ask_fini(&ask);
+    }
+}
+
 /* Txn { compare; success: put; failure: range, Txn { failure: delete } }, in another order. */
 static void test_ask_of_txn(void **state)
 {
@@ -566,6 +598,7 @@ int main(void)
         cmocka_unit_test(test_unknown_operations),
         cmocka_unit_test(test_strict_when_protected),
         cmocka_unit_test(test_overridden_key),
+        cmocka_unit_test(test_ask_of_list),
         cmocka_unit_test(test_strict_everywhere),
         cmocka_unit_test(test_key_and_ignore_value),
         cmocka_unit_test(test_malformed),

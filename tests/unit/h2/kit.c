@@ -95,17 +95,6 @@ static void got_headers(struct rec *r, struct h2_fields f, bool end)
     r->headers_end = end;
 }
 
-static void on_request(struct h2_conn *c, struct h2_stream *s, struct h2_fields f, bool end)
-{
-    struct end *e = h2_conn_user(c);
-    struct rec *r = rec_new(e, s);
-
-    h2_stream_set_user(s, r);
-    got_headers(r, f, end);
-    if (e->on_request != NULL)
-        e->on_request(r);
-}
-
 static void on_response(struct h2_stream *s, struct h2_fields f, bool end)
 {
     struct rec *r = h2_stream_user(s);
@@ -168,17 +157,40 @@ static void on_drained(struct h2_stream *s, size_t n)
         r->end->on_drained(r);
 }
 
-static void on_close(struct h2_stream *s, enum h2_code code, bool is_complete)
+static void on_close(struct h2_stream *s, enum h2_code code, enum h2_end how)
 {
     struct rec *r = h2_stream_user(s);
 
     assert_int_equal(r->close_count, 0);
     r->close_count++;
     r->code = code;
-    r->is_complete = is_complete;
+    r->how = how;
     if (r->end->on_close != NULL)
         r->end->on_close(r);
     r->s = NULL;
+}
+
+static const struct h2_stream_ops stream_ops = {
+    .on_response = on_response,
+    .on_data = on_data,
+    .on_trailers = on_trailers,
+    .on_end = on_end,
+    .on_drained = on_drained,
+    .on_close = on_close,
+};
+
+static void on_request(struct h2_conn *c, struct h2_stream *s, struct h2_fields f, bool end)
+{
+    struct end *e = h2_conn_user(c);
+    struct rec *r;
+
+    if (e->is_deaf)
+        return;
+    r = rec_new(e, s);
+    h2_stream_set_owner(s, &stream_ops, r);
+    got_headers(r, f, end);
+    if (e->on_request != NULL)
+        e->on_request(r);
 }
 
 static void on_ready(struct h2_conn *c)
@@ -194,6 +206,14 @@ static void on_goaway(struct h2_conn *c, enum h2_code code)
 
     e->goaway_count++;
     e->goaway_code = code;
+}
+
+static void on_idle(struct h2_conn *c)
+{
+    struct end *e = h2_conn_user(c);
+
+    assert_int_equal(h2_conn_stream_count(c), 0);
+    e->idle_count++;
 }
 
 static void on_lost(struct h2_conn *c, enum err why)
@@ -217,16 +237,11 @@ static void on_conn_closed(struct h2_conn *c)
     e->c = NULL;
 }
 
-static const struct h2_ops ops = {
+static const struct h2_conn_ops conn_ops = {
     .on_request = on_request,
-    .on_response = on_response,
-    .on_data = on_data,
-    .on_trailers = on_trailers,
-    .on_end = on_end,
-    .on_drained = on_drained,
-    .on_close = on_close,
     .on_ready = on_ready,
     .on_goaway = on_goaway,
+    .on_idle = on_idle,
     .on_lost = on_lost,
     .on_conn_closed = on_conn_closed,
 };
@@ -279,7 +294,7 @@ void end_init(struct end *e, struct kit *k, int fd, const struct h2_opts *opts)
     list_init(&e->recs);
     assert_int_equal(
         net_conn_accept(&k->loop, &k->pool, SLAB_SECRET, fd, NULL, &net_ops, NULL, &net), ERR_OK);
-    assert_int_equal(h2_conn_new(&k->loop, &k->pool, net, opts, &ops, e, &e->c), ERR_OK);
+    assert_int_equal(h2_conn_new(&k->loop, &k->pool, net, opts, &conn_ops, e, &e->c), ERR_OK);
 }
 
 void end_pair(struct kit *k, struct end *client, const struct h2_opts *copts, struct end *server,
@@ -347,7 +362,7 @@ struct rec *end_request(struct end *e, struct h2_fields f, bool last)
 {
     struct rec *r = rec_new(e, NULL);
 
-    assert_int_equal(h2_request(e->c, f, last, r, &r->s), ERR_OK);
+    assert_int_equal(h2_request(e->c, f, last, &stream_ops, r, &r->s), ERR_OK);
     return r;
 }
 

@@ -52,7 +52,7 @@ struct rec {
     bool is_hungry;    /* gives credit for what comes; set at first */
     bool is_forgetful; /* counts the body only */
     enum h2_code code;
-    bool is_complete;
+    enum h2_end how;
 };
 
 /* One end of a connection. */
@@ -62,11 +62,12 @@ struct end {
     struct list recs;
     struct rec *last; /* the newest */
     unsigned recs_count;
-    unsigned ready_count, goaway_count, lost_count;
+    unsigned ready_count, goaway_count, idle_count, lost_count;
     enum h2_code goaway_code;
     enum err lost_err;
     char lost_why[128];
     bool keep_on_lost; /* does not close in on_lost */
+    bool is_deaf;      /* takes no request */
     /* What the test wants to do inside the callbacks. */
     void (*on_request)(struct rec *r);
     void (*on_response)(struct rec *r);

@@ -175,10 +175,10 @@ static void test_shutdown_of_a_pair(void **state)
     KIT_UNTIL(&f.k, f.client.goaway_count >= 1);
     assert_int_equal(f.client.goaway_code, H2_NO_ERROR);
     assert_false(h2_conn_can_request(f.client.c));
-    assert_int_equal(h2_request(f.client.c, kit_request, true, NULL, &s), ERR_CLOSED);
+    assert_int_equal(h2_request(f.client.c, kit_request, true, NULL, NULL, &s), ERR_CLOSED);
     rec_answer(f.server.last, 2000000);
     KIT_UNTIL(&f.k, r->close_count == 1);
-    assert_true(r->is_complete);
+    assert_int_equal(r->how, H2_END_COMPLETE);
     assert_int_equal(r->body_len, 2000000);
     /* The owners decide when it ends. */
     kit_run_ms(&f.k, 50);
@@ -212,11 +212,12 @@ static void test_goaway_from_peer(void **state)
     assert_true(raw_frame(&f.raw, F_HEADERS, FLAG_END_HEADERS | FLAG_END_STREAM, 3, block,
                           raw_put_field(block, ":status", "200")));
     KIT_UNTIL(&f.k, r[1]->close_count == 1);
-    assert_true(r[1]->is_complete);
+    assert_int_equal(r[1]->how, H2_END_COMPLETE);
     /* The other one ends with the connection. */
     assert_int_equal(shutdown(f.raw.fd, SHUT_RDWR), 0);
     KIT_UNTIL(&f.k, f.client.lost_count == 1);
     assert_int_equal(r[0]->code, H2_INTERNAL_ERROR);
+    assert_int_equal(r[0]->how, H2_END_LOST);
     teardown_raw(&f, &f.client);
 }
 
@@ -253,6 +254,10 @@ static void test_unsent_requests_are_refused(void **state)
         assert_int_equal(r[0]->code, dies ? H2_INTERNAL_ERROR : H2_CANCEL);
         assert_int_equal(r[1]->code, H2_REFUSED_STREAM);
         assert_int_equal(r[2]->code, H2_CANCEL);
+        /* The connection, or the peer; and what the owner has reset stays reset. */
+        assert_int_equal(r[0]->how, dies ? H2_END_LOST : H2_END_RESET);
+        assert_int_equal(r[1]->how, dies ? H2_END_LOST : H2_END_RESET);
+        assert_int_equal(r[2]->how, H2_END_RESET);
         teardown_raw(&f, &f.client);
     }
 }
@@ -443,7 +448,7 @@ static void test_close_lingers(void **state)
     KIT_UNTIL(&f.k, f.client.lost_count == 1);
     assert_int_equal(r->body_len, 900000);
     assert_int_equal(r->trailers_count, 1);
-    assert_true(r->is_complete);
+    assert_int_equal(r->how, H2_END_COMPLETE);
     assert_int_equal(f.client.goaway_code, H2_ENHANCE_YOUR_CALM);
     assert_int_equal(f.server.lost_count, 0); /* it closed by itself */
     KIT_UNTIL(&f.k, f.server.c == NULL);
@@ -464,7 +469,7 @@ static void test_close_at_once(void **state)
     assert_non_null(f.client.c);
     KIT_UNTIL(&f.k, f.client.c == NULL && f.server.c == NULL);
     assert_int_equal(r->close_count, 1);
-    assert_false(r->is_complete);
+    assert_int_equal(r->how, H2_END_LOST);
     assert_int_equal(f.server.last->close_count, 1);
     assert_int_equal(f.server.lost_count, 1);
     teardown_pair(&f);
@@ -535,7 +540,7 @@ static void test_owner_closes_late(void **state)
     kit_run_ms(&f.k, 30);
     assert_non_null(f.client.c);
     assert_false(h2_conn_can_request(f.client.c));
-    assert_int_equal(h2_request(f.client.c, kit_request, true, NULL, &s), ERR_CLOSED);
+    assert_int_equal(h2_request(f.client.c, kit_request, true, NULL, NULL, &s), ERR_CLOSED);
     assert_int_equal(f.client.last->code, H2_INTERNAL_ERROR);
     teardown_pair(&f);
 }

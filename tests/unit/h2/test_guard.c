@@ -346,7 +346,7 @@ static void test_busy_client_is_not_cut(void **state)
     KIT_UNTIL(&f.k, f.server.recs_count == 15000 && h2_conn_stream_count(f.server.c) == 0);
     assert_int_equal(f.server.lost_count, 0);
     LIST_FOREACH(it, &f.server.recs)
-        assert_true(LIST_ENTRY(it, struct rec, node)->is_complete);
+        assert_int_equal(LIST_ENTRY(it, struct rec, node)->how, H2_END_COMPLETE);
     teardown(&f);
 }
 

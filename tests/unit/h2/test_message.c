@@ -203,7 +203,7 @@ static void test_malformed_request_trailers(void **state)
         KIT_UNTIL(&f.k, f.e.last->close_count == 1);
         assert_int_equal(f.e.last->trailers_count + f.e.last->end_count, 0);
         assert_int_equal(f.e.last->body_len, 0);
-        assert_false(f.e.last->is_complete);
+        assert_int_equal(f.e.last->how, H2_END_RESET);
     }
     teardown(&f);
 }
@@ -234,7 +234,7 @@ static void check_answer(struct fix *f, uint32_t id, const char *const field[2],
                           block, n));
     KIT_UNTIL(&f->k, r->close_count == 1);
     assert_true(was_malformed);
-    assert_false(r->is_complete);
+    assert_int_equal(r->how, H2_END_RESET);
     assert_int_equal(r->headers_count, in_trailers ? 1 : 0);
     assert_int_equal(r->trailers_count + r->end_count, 0);
 }

@@ -72,17 +72,6 @@ static enum err send_body(struct side *side, struct h2_stream *s, bool last)
     return h2_stream_send(s, &c, last);
 }
 
-static void on_request(struct h2_conn *c, struct h2_stream *s, struct h2_fields f, bool end)
-{
-    struct side *side = h2_conn_user(c);
-
-    (void)f;
-    (void)end;
-    side->s = s;
-    side->opened++;
-    h2_stream_set_user(s, side);
-}
-
 static void on_response(struct h2_stream *s, struct h2_fields f, bool end)
 {
     (void)s;
@@ -126,14 +115,34 @@ static void on_drained(struct h2_stream *s, size_t n)
     (void)n;
 }
 
-static void on_close(struct h2_stream *s, enum h2_code code, bool is_complete)
+static void on_close(struct h2_stream *s, enum h2_code code, enum h2_end how)
 {
     struct side *side = h2_stream_user(s);
 
     (void)code;
-    (void)is_complete;
+    (void)how;
     side->closed++;
     side->s = NULL;
+}
+
+static const struct h2_stream_ops stream_ops = {
+    .on_response = on_response,
+    .on_data = on_data,
+    .on_trailers = on_trailers,
+    .on_end = on_end,
+    .on_drained = on_drained,
+    .on_close = on_close,
+};
+
+static void on_request(struct h2_conn *c, struct h2_stream *s, struct h2_fields f, bool end)
+{
+    struct side *side = h2_conn_user(c);
+
+    (void)f;
+    (void)end;
+    side->s = s;
+    side->opened++;
+    h2_stream_set_owner(s, &stream_ops, side);
 }
 
 static void on_ready(struct h2_conn *c)
@@ -161,14 +170,8 @@ static void on_conn_closed(struct h2_conn *c)
     ((struct side *)h2_conn_user(c))->c = NULL;
 }
 
-static const struct h2_ops ops = {
+static const struct h2_conn_ops conn_ops = {
     .on_request = on_request,
-    .on_response = on_response,
-    .on_data = on_data,
-    .on_trailers = on_trailers,
-    .on_end = on_end,
-    .on_drained = on_drained,
-    .on_close = on_close,
     .on_ready = on_ready,
     .on_goaway = on_goaway,
     .on_lost = on_lost,
@@ -204,7 +207,7 @@ static bool side_open(struct kit *k, struct side *side, int fd, const struct h2_
 
     if (net_conn_accept(&k->loop, &k->pool, SLAB_SECRET, fd, NULL, &net_ops, NULL, &net) != ERR_OK)
         return false;
-    if (h2_conn_new(&k->loop, &k->pool, net, opts, &ops, side, &side->c) == ERR_OK)
+    if (h2_conn_new(&k->loop, &k->pool, net, opts, &conn_ops, side, &side->c) == ERR_OK)
         return true;
     side->c = NULL;
     return false;
@@ -222,7 +225,7 @@ static void run_call(struct kit *k, struct side *client, struct side *server, co
     while (client->c != NULL && !client->is_ready)
         kit_turn(k);
     if (client->c == NULL ||
-        h2_request(client->c, kit_request, false, client, &client->s) != ERR_OK)
+        h2_request(client->c, kit_request, false, &stream_ops, client, &client->s) != ERR_OK)
         return;
     client->opened++;
     if (send_body(client, client->s, true) != ERR_OK && client->s != NULL)

@@ -89,7 +89,7 @@ static void check_script(struct fix *f)
     assert_string_equal(r->trailers, "x-check: sum\n");
     assert_int_equal(r->trailers_count, 1);
     assert_int_equal(r->end_count, 0);
-    assert_true(r->is_complete);
+    assert_int_equal(r->how, H2_END_COMPLETE);
     ping = raw_await(&f->raw, F_PING);
     assert_int_equal(ping.flags, FLAG_ACK);
     assert_memory_equal(ping.p, "01234567", 8);
@@ -326,7 +326,7 @@ static void test_trailer_limits(void **state)
     assert_int_equal(r.p[3], H2_ENHANCE_YOUR_CALM);
     KIT_UNTIL(&f.k, f.e.last->close_count == 1);
     assert_int_equal(f.e.last->trailers_count, 0);
-    assert_false(f.e.last->is_complete);
+    assert_int_equal(f.e.last->how, H2_END_RESET);
     teardown(&f);
 }
 
@@ -504,7 +504,7 @@ static void test_informational(void **state)
     assert_string_equal(r->headers, ":status: 200\ncontent-type: application/grpc\n");
     assert_string_equal(r->trailers, "grpc-message: ends with a space \n");
     assert_int_equal(r->headers_count, 1);
-    assert_true(r->is_complete);
+    assert_int_equal(r->how, H2_END_COMPLETE);
     teardown(&f);
 }
 
@@ -530,7 +530,8 @@ static void test_no_reset_of_complete_streams(void **state)
     assert_true(raw_frame(&f.raw, F_HEADERS, FLAG_END_HEADERS | FLAG_END_STREAM, 1, block,
                           raw_put_field(block, "grpc-status", "0")));
     KIT_UNTIL(&f.k, r->close_count == 1);
-    assert_true(r->is_complete && r->code == H2_NO_ERROR);
+    assert_int_equal(r->how, H2_END_COMPLETE);
+    assert_int_equal(r->code, H2_NO_ERROR);
     kit_run_ms(&f.k, 20);
     raw_read(&f.raw);
     while (raw_next(&f.raw, &frame))

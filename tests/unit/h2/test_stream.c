@@ -48,7 +48,8 @@ static void test_unary(void **state)
     assert_true(kit_is_pattern(s->body, 0, 3000));
     assert_int_equal(s->end_count, 1);
     assert_int_equal(s->drained, 100);
-    assert_true(s->is_complete && s->code == H2_NO_ERROR);
+    assert_int_equal(s->how, H2_END_COMPLETE);
+    assert_int_equal(s->code, H2_NO_ERROR);
     assert_string_equal(r->headers, ":status: 200\ncontent-type: application/grpc\n");
     assert_false(r->headers_end);
     assert_int_equal(r->body_len, 100);
@@ -56,9 +57,54 @@ static void test_unary(void **state)
     /* A space at the end of a value passes. */
     assert_string_equal(r->trailers, "grpc-status: 0\ngrpc-message: fine \n");
     assert_int_equal(r->end_count, 0);
-    assert_true(r->is_complete && r->code == H2_NO_ERROR);
+    assert_int_equal(r->how, H2_END_COMPLETE);
+    assert_int_equal(r->code, H2_NO_ERROR);
     assert_int_equal(h2_conn_stream_count(f.client.c), 0);
     assert_int_equal(h2_conn_stream_count(f.server.c), 0);
+    teardown(&f);
+}
+
+static void answer_trailers_only(struct rec *r);
+
+/* on_idle comes behind each on_close that leaves no stream open, and only then. */
+static void test_idle(void **state)
+{
+    struct fix f;
+    struct rec *r[2];
+
+    (void)state;
+    setup(&f);
+    r[0] = end_request(&f.client, kit_request, true);
+    r[1] = end_request(&f.client, kit_request, true);
+    KIT_UNTIL(&f.k, f.server.recs_count == 2);
+    h2_stream_reset(r[0]->s, H2_CANCEL);
+    KIT_UNTIL(&f.k, r[0]->close_count == 1);
+    assert_int_equal(f.client.idle_count, 0);
+    rec_answer(f.server.last, 100);
+    KIT_UNTIL(&f.k, r[1]->close_count == 1);
+    assert_int_equal(f.client.idle_count, 1);
+    teardown(&f);
+}
+
+/* A request that nobody takes is refused, and the connection goes on. */
+static void test_request_without_owner(void **state)
+{
+    struct fix f;
+    struct rec *r;
+
+    (void)state;
+    setup(&f);
+    f.server.is_deaf = true;
+    r = end_request(&f.client, kit_request, false);
+    rec_send(r, 0, 100, 100, false);
+    KIT_UNTIL(&f.k, r->close_count == 1);
+    assert_int_equal(r->code, H2_REFUSED_STREAM);
+    assert_int_equal(r->how, H2_END_RESET);
+    f.server.is_deaf = false;
+    f.server.on_request = answer_trailers_only;
+    r = end_request(&f.client, kit_request, true);
+    KIT_UNTIL(&f.k, r->close_count == 1);
+    assert_int_equal(r->how, H2_END_COMPLETE);
     teardown(&f);
 }
 
@@ -77,7 +123,8 @@ static void test_trailers_only_and_no_body(void **state)
     f.server.on_request = answer_trailers_only;
     r = end_request(&f.client, kit_request, true);
     KIT_UNTIL(&f.k, r->close_count == 1);
-    assert_true(r->headers_end && r->is_complete);
+    assert_true(r->headers_end);
+    assert_int_equal(r->how, H2_END_COMPLETE);
     assert_int_equal(r->trailers_count + r->end_count, 0);
     assert_true(f.server.last->headers_end);
     teardown(&f);
@@ -105,7 +152,7 @@ static void test_no_message(void **state)
     KIT_UNTIL(&f.k, r->close_count == 1);
     assert_int_equal(r->trailers_count, 1);
     assert_int_equal(f.server.last->end_count, 1);
-    assert_true(r->is_complete);
+    assert_int_equal(r->how, H2_END_COMPLETE);
     teardown(&f);
 }
 
@@ -252,10 +299,10 @@ static void test_client_resets(void **state)
     assert_int_equal(h2_stream_queued(r->s), 0);
     KIT_UNTIL(&f.k, r->close_count == 1);
     assert_int_equal(r->code, H2_CANCEL);
-    assert_false(r->is_complete);
+    assert_int_equal(r->how, H2_END_RESET);
     KIT_UNTIL(&f.k, f.server.last->close_count == 1);
     assert_int_equal(f.server.last->code, H2_CANCEL);
-    assert_false(f.server.last->is_complete);
+    assert_int_equal(f.server.last->how, H2_END_RESET);
     teardown(&f);
 }
 
@@ -292,7 +339,7 @@ static void test_reset_before_sent(void **state)
     rec_send(next, 0, 10, 10, true);
     KIT_UNTIL(&f.k, r->close_count == 1 && next->close_count == 1);
     assert_int_equal(r->code, H2_CANCEL);
-    assert_true(next->is_complete);
+    assert_int_equal(next->how, H2_END_COMPLETE);
     assert_int_equal(f.server.recs_count, 1);
     teardown(&f);
 }
@@ -342,7 +389,7 @@ static void test_early_answer(void **state)
     KIT_UNTIL(&f.k, r->close_count == 1);
     assert_true(r->headers_end);
     assert_int_equal(r->code, H2_NO_ERROR);
-    assert_false(r->is_complete);
+    assert_int_equal(r->how, H2_END_RESET);
     KIT_UNTIL(&f.k, f.server.last->close_count == 1);
     assert_int_equal(f.server.last->code, H2_NO_ERROR);
     teardown(&f);
@@ -414,7 +461,7 @@ static void test_use_inside_on_close(void **state)
     r = end_request(&f.client, kit_request, false);
     rec_send(r, 0, 5, 5, true);
     KIT_UNTIL(&f.k, r->close_count == 1 && f.server.last->close_count == 1);
-    assert_true(r->is_complete);
+    assert_int_equal(r->how, H2_END_COMPLETE);
     teardown(&f);
 }
 
@@ -466,7 +513,7 @@ static void test_long_headers(void **state)
     for (int i = 0; i < 3; i++) {
         r = end_request(&f.client, (struct h2_fields){v, 8}, true);
         KIT_UNTIL(&f.k, r->close_count == 1);
-        assert_true(r->is_complete);
+        assert_int_equal(r->how, H2_END_COMPLETE);
         assert_true(strlen(f.server.last->headers) > sizeof token);
         assert_true(strlen(r->headers) > 101 * 5000);
     }
@@ -488,7 +535,7 @@ static void test_many_at_once(void **state)
         }
         for (size_t i = 0; i < ARRAY_LEN(r); i++) {
             KIT_UNTIL(&f.k, r[i]->close_count == 1);
-            assert_true(r[i]->is_complete);
+            assert_int_equal(r[i]->how, H2_END_COMPLETE);
         }
     }
     assert_int_equal(f.client.lost_count + f.server.lost_count, 0);
@@ -513,6 +560,8 @@ int main(void)
         cmocka_unit_test(test_reset_inside_callbacks),
         cmocka_unit_test(test_use_inside_on_close),
         cmocka_unit_test(test_send_after_end),
+        cmocka_unit_test(test_idle),
+        cmocka_unit_test(test_request_without_owner),
         cmocka_unit_test(test_long_headers),
         cmocka_unit_test(test_many_at_once),
     };

@@ -298,24 +298,6 @@ static struct fake_method *find_method(struct fake_plugin *f, bool *is_v1)
     return &f->decrypt;
 }
 
-static void on_request(struct h2_conn *c, struct h2_stream *s, struct h2_fields h, bool end_stream)
-{
-    struct conn *conn = h2_conn_user(c);
-    struct fake_plugin *f = conn->fake;
-    struct rpc *r = calloc(1, sizeof *r);
-
-    CHECK(!end_stream);
-    r->fake = f;
-    r->stream = s;
-    r->h2 = c;
-    loop_timer_init(&r->timer, on_timer);
-    list_init(&r->node);
-    h2_stream_set_user(s, r);
-    copy_field(f->last_path, sizeof f->last_path, h, ":path");
-    copy_field(f->last_authority, sizeof f->last_authority, h, ":authority");
-    r->method = find_method(f, &r->is_v1);
-}
-
 static void on_data(struct h2_stream *s, struct slice *data)
 {
     struct rpc *r = h2_stream_user(s);
@@ -341,18 +323,44 @@ static void on_drained(struct h2_stream *s, size_t n)
     (void)n;
 }
 
-static void on_close(struct h2_stream *s, enum h2_code code, bool is_complete)
+static void on_close(struct h2_stream *s, enum h2_code code, enum h2_end how)
 {
     struct rpc *r = h2_stream_user(s);
 
     (void)code;
-    (void)is_complete;
+    (void)how;
     if (r->is_waiting)
         r->method->now--;
     list_remove(&r->node);
     loop_timer_fini(&r->timer);
     chain_fini(&r->body);
     free(r);
+}
+
+static const struct h2_stream_ops stream_ops = {
+    .on_data = on_data,
+    .on_trailers = on_trailers,
+    .on_end = on_end,
+    .on_drained = on_drained,
+    .on_close = on_close,
+};
+
+static void on_request(struct h2_conn *c, struct h2_stream *s, struct h2_fields h, bool end_stream)
+{
+    struct conn *conn = h2_conn_user(c);
+    struct fake_plugin *f = conn->fake;
+    struct rpc *r = calloc(1, sizeof *r);
+
+    CHECK(!end_stream);
+    r->fake = f;
+    r->stream = s;
+    r->h2 = c;
+    loop_timer_init(&r->timer, on_timer);
+    list_init(&r->node);
+    h2_stream_set_owner(s, &stream_ops, r);
+    copy_field(f->last_path, sizeof f->last_path, h, ":path");
+    copy_field(f->last_authority, sizeof f->last_authority, h, ":authority");
+    r->method = find_method(f, &r->is_v1);
 }
 
 static void on_ready(struct h2_conn *c)
@@ -380,13 +388,8 @@ static void on_conn_closed(struct h2_conn *c)
     free(conn);
 }
 
-static const struct h2_ops ops = {
+static const struct h2_conn_ops conn_ops = {
     .on_request = on_request,
-    .on_data = on_data,
-    .on_trailers = on_trailers,
-    .on_end = on_end,
-    .on_drained = on_drained,
-    .on_close = on_close,
     .on_ready = on_ready,
     .on_goaway = on_goaway,
     .on_lost = on_lost,
@@ -406,7 +409,7 @@ static void on_accept(void *arg, int fd)
 
     conn->fake = f;
     CHECK(net_conn_accept(f->loop, &f->pool, 0, fd, NULL, NULL, NULL, &net) == ERR_OK);
-    CHECK(h2_conn_new(f->loop, &f->pool, net, &opts, &ops, conn, &conn->h2) == ERR_OK);
+    CHECK(h2_conn_new(f->loop, &f->pool, net, &opts, &conn_ops, conn, &conn->h2) == ERR_OK);
     list_push(&f->conns, &conn->node);
 }
 

@@ -102,14 +102,23 @@ static void on_drained(struct h2_stream *s, size_t n)
     (void)n;
 }
 
-static void on_close(struct h2_stream *s, enum h2_code code, bool is_complete)
+static void on_close(struct h2_stream *s, enum h2_code code, enum h2_end how)
 {
     struct outcome *o = h2_stream_user(s);
 
     (void)code;
-    (void)is_complete;
+    (void)how;
     o->is_closed = true;
 }
+
+static const struct h2_stream_ops stream_ops = {
+    .on_response = on_response,
+    .on_data = on_data,
+    .on_trailers = take_fields,
+    .on_end = on_end,
+    .on_drained = on_drained,
+    .on_close = on_close,
+};
 
 static void on_ready(struct h2_conn *c)
 {
@@ -135,13 +144,7 @@ static void on_conn_closed(struct h2_conn *c)
     f.is_conn_closed = true;
 }
 
-static const struct h2_ops ops = {
-    .on_response = on_response,
-    .on_data = on_data,
-    .on_trailers = take_fields,
-    .on_end = on_end,
-    .on_drained = on_drained,
-    .on_close = on_close,
+static const struct h2_conn_ops conn_ops = {
     .on_ready = on_ready,
     .on_goaway = on_goaway,
     .on_lost = on_lost,
@@ -153,7 +156,7 @@ static void on_net_open(struct net_conn *c)
     static const struct h2_opts opts = {
         .stream_window = 65536, .conn_window = 1 << 20, .max_frame_size = 16384};
 
-    assert_int_equal(h2_conn_new(&f.loop, &f.pool, c, &opts, &ops, NULL, &f.h2), ERR_OK);
+    assert_int_equal(h2_conn_new(&f.loop, &f.pool, c, &opts, &conn_ops, NULL, &f.h2), ERR_OK);
 }
 
 static void on_net_read(struct net_conn *c, struct slice *s)
@@ -237,8 +240,9 @@ static struct outcome ask(struct request r)
     struct h2_stream *s;
 
     o = (struct outcome){0};
-    assert_int_equal(h2_request(f.h2, (struct h2_fields){head, ARRAY_LEN(head)}, r.is_bare, &o, &s),
-                     ERR_OK);
+    assert_int_equal(
+        h2_request(f.h2, (struct h2_fields){head, ARRAY_LEN(head)}, r.is_bare, &stream_ops, &o, &s),
+        ERR_OK);
     if (!r.is_bare) {
         if (r.n > 0)
             assert_int_equal(chain_push_copy(&out, &f.pool, r.body, r.n, 0), ERR_OK);
@@ -253,7 +257,7 @@ static void expect(struct request r, const char *grpc_status, const char *messag
 {
     struct outcome o = ask(r);
 
-    /* is_complete is false when the answer came before the request was over: RFC 9113 section 8.1
+    /* h2 says H2_END_RESET when the answer came before the request was over: RFC 9113 section 8.1
      * lets the server then reset the stream with NO_ERROR. */
     assert_string_equal(o.http_status, "200");
     assert_string_equal(o.content_type, "application/grpc");

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every end of a call goes through call__end: it counts the call, lets go of what it holds, ends
+ * the upstream stream and tells the client.
+ *
+ *   etcd's answer is whole, a probe has its answer: ANSWERED ───┐
+ *   call_fail, behind FILLING or at once: STATUS or RESET ──────┤
+ *   REFUSED_STREAM of etcd, no place for a probe: RESET ────────┼─► call__end
+ *   the client's stream is over: GONE ──────────────────────────┘
+ *
+ * Every call ends with GONE at last, and is freed when etcd's stream is over, too.
+ *
+ * FILLING is before the end: the client was promised a large message that can't be completed with
+ * values any more, so it is completed with filler while etcd sends it, and the status follows. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/metrics.h"
+#include "grpc/grpc.h"
+#include "proxy/call_int.h"
+
+/* An answered stream whose client does not end its own side is reset after this time. */
+#define REAP_MS 3000
+
+/* --- what it holds --------------------------------------------------------------------------- */
+
+void call__headers_drop(struct call *c)
+{
+    fields_fini(&c->headers, &c->worker->pool.objects);
+    call_count_kept(c);
+}
+
+/* Nothing of the request goes to etcd any more. */
+static void drop_request(struct call *c)
+{
+    upstream_wait_cancel(&c->wait);
+    lane_kill(&c->request);
+    sealed_msg_fini(&c->pending);
+    call__headers_drop(c);
+}
+
+void call__free_if_over(struct call *c)
+{
+    struct link *link;
+
+    if (c->down != NULL || c->up != NULL)
+        return;
+    CHECK(c->state == CALL_GONE);
+    loop_timer_fini(&c->reap);
+    etcd_ask_fini(&c->ask);
+    call_count_kept(c);
+    fields_fini(&c->trailers, &c->worker->pool.objects);
+    free(c->late_text);
+    list_remove(&c->link_node);
+    list_remove(&c->age_node);
+    link = c->link;
+    if (c->is_probe)
+        link_probe_removed(link);
+    objects_free(&c->worker->pool.objects, c);
+    link_call_removed(link);
+}
+
+/* --- the client's side ----------------------------------------------------------------------- */
+
+void call__on_reap(struct loop_timer *t)
+{
+    struct call *c = CONTAINER_OF(t, struct call, reap);
+
+    if (c->down != NULL)
+        h2_stream_reset(c->down, H2_NO_ERROR);
+}
+
+static enum err say_status(struct call *c, const struct call_end *end)
+{
+    const char *http_status = end->http_status == NULL ? "200" : end->http_status;
+    char code[16], message[3 * STATUS_TEXT_MAX];
+    struct h2_field f[6];
+    size_t n = 0;
+
+    snprintf(code, sizeof code, "%d", (int)end->status);
+    grpc_message_encode(bytes_str(end->text), message, sizeof message);
+    if (!c->down_has_headers) {
+        f[n++] = (struct h2_field){BYTES_LIT(":status"), bytes_str(http_status)};
+        f[n++] = (struct h2_field){BYTES_LIT("content-type"), BYTES_LIT("application/grpc")};
+    }
+    f[n++] = (struct h2_field){BYTES_LIT("grpc-status"), bytes_str(code)};
+    f[n++] = (struct h2_field){BYTES_LIT("grpc-message"), bytes_str(message)};
+    if (end->refuse_encoding)
+        f[n++] = (struct h2_field){BYTES_LIT("grpc-accept-encoding"), BYTES_LIT("identity")};
+    if (c->down_has_headers)
+        return h2_stream_trailers(c->down, (struct h2_fields){f, n});
+    return h2_respond(c->down, (struct h2_fields){f, n}, true);
+}
+
+static void tell_client(struct call *c, const struct call_end *end)
+{
+    enum err e = ERR_OK;
+
+    if (c->down == NULL || c->down_has_ended)
+        return;
+    c->down_has_ended = true;
+    if (end->how == CALL_END_RESET) {
+        h2_stream_reset(c->down, end->code);
+        return;
+    }
+    if (end->how == CALL_END_STATUS)
+        e = say_status(c, end);
+    else if (end->trailers.count > 0)
+        e = h2_stream_trailers(c->down, end->trailers);
+    if (e != ERR_OK)
+        h2_stream_reset(c->down, H2_INTERNAL_ERROR);
+    /* A client that goes on sending is not read any more. */
+    else if (!c->client_has_ended &&
+             loop_timer_start(&c->worker->loop, &c->reap, REAP_MS) != ERR_OK)
+        h2_stream_reset(c->down, H2_NO_ERROR);
+}
+
+/* --- the end --------------------------------------------------------------------------------- */
+
+enum grpc_status call__status_of(struct bytes code)
+{
+    unsigned status = 0;
+
+    for (size_t i = 0; i < code.n && i < 3; i++)
+        status = status * 10 + (unsigned)(code.p[i] - '0');
+    return code.n == 0 || code.n > 2 || status > GRPC_UNAUTHENTICATED ? GRPC_UNKNOWN
+                                                                      : (enum grpc_status)status;
+}
+
+/* Each gRPC call once: not what was counted when it failed or was answered, and no probes. */
+static void count(struct call *c, enum call_end_how how, enum grpc_status status)
+{
+    if (c->state != CALL_REFUSED && !call_is_live(c))
+        return;
+    tally_call(c->worker->tally, c->method, status);
+    if (how != CALL_END_ANSWERED)
+        return;
+    call__answer_done(c);
+    if (call_is_unary(c))
+        tally_added(c->worker->tally, c->method, c->added_ns);
+}
+
+void call__end(struct call *c, const struct call_end *end)
+{
+    static const enum call_state states[] = {
+        [CALL_END_GONE] = CALL_GONE,
+        [CALL_END_ANSWERED] = CALL_ANSWERED,
+        [CALL_END_STATUS] = CALL_FAILED,
+        [CALL_END_RESET] = CALL_FAILED,
+    };
+
+    count(c, end->how, end->status);
+    call__set_state(c, states[end->how]);
+    if (c->up != NULL && end->how != CALL_END_ANSWERED)
+        h2_stream_reset(c->up, H2_CANCEL);
+    call__probe_cancel(c);
+    drop_request(c);
+    lane_kill(&c->answer);
+    tell_client(c, end);
+}
+
+/* --- etcd's answer is whole ------------------------------------------------------------------ */
+
+void call_finish(struct call *c)
+{
+    NOT_CLEARED struct fields_head head;
+
+    if (c->state != CALL_OPEN)
+        return;
+    if (c->trailers.count == 0) { /* END_STREAM without trailers: an answer that was cut */
+        call_fail_err(c, ERR_ANS_CUT);
+        return;
+    }
+    fields_look(fields_view(&c->trailers), &head);
+    if (head.grpc_status_count > 1) { /* which of them would the client believe? */
+        call_fail_err(c, ERR_ANS_BROKEN);
+        return;
+    }
+    call__end(c, &(struct call_end){.how = CALL_END_ANSWERED,
+                                    .status = call__status_of(head.grpc_status),
+                                    .trailers = fields_view(&c->trailers)});
+}
+
+/* --- failures -------------------------------------------------------------------------------- */
+
+static bool is_write(const struct call *c)
+{
+    enum etcd_content content = c->method == NULL ? ETCD_REFUSED : c->method->content;
+
+    return content == ETCD_PUT || content == ETCD_TXN || content == ETCD_DELETE_RANGE;
+}
+
+void call_failure_init(const struct call *c, enum err e, struct failure *f)
+{
+    *f = (struct failure){
+        .err = e,
+        /* Once the request has left, a write has been decided: what fails is reading the answer. */
+        .is_write = is_write(c) && c->state != CALL_OPEN,
+        .is_watch = c->method != NULL && c->method->content == ETCD_WATCH,
+        .path = c->method == NULL ? bytes_of(NULL, 0) : bytes_str(c->method->path),
+    };
+}
+
+static void log_failure(const struct call *c, const struct failure *f, enum grpc_status status)
+{
+    char text[STATUS_TEXT_MAX];
+
+    status_log_text(f, text);
+    metric_refused(f->err);
+    LOG_RATED(INFO, "call failed", "call=%llu method=%.*s reason=%s status=%s text=\"%s\"",
+              (unsigned long long)c->id, (int)f->path.n,
+              f->path.n > 0 ? (const char *)f->path.p : "", err_reason(f->err),
+              grpc_status_name(status), text);
+    status_log_key(f, c->id);
+}
+
+/* The status has to wait for the rest of the message. False: no memory. */
+static bool fill_on(struct call *c, enum grpc_status status, const char *text)
+{
+    c->late_text = strdup(text);
+    if (c->late_text == NULL)
+        return false;
+    c->late_status = status;
+    count(c, CALL_END_STATUS, status);
+    call__set_state(c, CALL_FILLING);
+    drop_request(c);
+    return true;
+}
+
+/* Nothing more comes of etcd. Behind a part of a message no status can come. */
+static void end_failed(struct call *c, enum lane_fill how, struct call_end end)
+{
+    end.how = how == LANE_FILLED ? CALL_END_STATUS : CALL_END_RESET;
+    end.code = H2_INTERNAL_ERROR;
+    call__end(c, &end);
+}
+
+void call_filled(struct call *c, enum lane_fill how)
+{
+    if (how != LANE_FILL_MORE)
+        end_failed(c, how, (struct call_end){.status = c->late_status, .text = c->late_text});
+}
+
+void call_fail(struct call *c, const struct failure *f)
+{
+    char text[STATUS_TEXT_MAX];
+    enum grpc_status status;
+    enum lane_fill how;
+
+    if (c->state != CALL_REFUSED && !call_is_live(c))
+        return;
+    status = status_of(f, text);
+    log_failure(c, f, status);
+    how = lane_break_off(&c->answer);
+    if (how == LANE_FILL_MORE && c->up != NULL && fill_on(c, status, text))
+        return;
+    end_failed(c, how,
+               (struct call_end){.status = status,
+                                 .text = text,
+                                 .refuse_encoding = f->err == ERR_MESSAGE_COMPRESSED});
+}
+
+void call_fail_err(struct call *c, enum err e)
+{
+    struct failure f;
+
+    call_failure_init(c, e, &f);
+    call_fail(c, &f);
+}
+
+void call_shed(struct call *c)
+{
+    bool is_stuck = c->down != NULL && h2_stream_queued(c->down) > 0;
+    bool is_cut = lane_is_in_message(&c->answer);
+
+    lane_kill(&c->answer); /* a large answer is not completed with filler */
+    call_fail_err(c, ERR_MEMORY_LIMIT);
+    etcd_ask_fini(&c->ask);
+    call_count_kept(c);
+    /* The status would wait behind what is queued, or come in the middle of a message. To gRPC
+     * clients this code is the same one. */
+    if ((is_stuck || is_cut) && c->down != NULL)
+        h2_stream_reset(c->down, H2_ENHANCE_YOUR_CALM);
+}
