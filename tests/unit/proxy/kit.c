@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "kit.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/metrics.h"
+#include "base/registry.h"
+#include "base/secret.h"
+
+#define STEP_MS 10
+#define SETTLE_TURNS 6
+
+#define CONFIG                                                                                     \
+    "apiVersion: apiserver.config.k8s.io/v1\n"                                                     \
+    "kind: EncryptionConfiguration\n"                                                              \
+    "resources:\n"                                                                                 \
+    "- resources: [secrets]\n"                                                                     \
+    "  providers: [{kms: {apiVersion: v2, name: vault, endpoint: '%s'}}]\n"                        \
+    "- resources: [configmaps]\n"                                                                  \
+    "  providers:\n"                                                                               \
+    "  - aesgcm: {keys: [{name: k1, secret: MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=}]}\n"
+
+/* --- the clock ------------------------------------------------------------------------------- */
+
+static uint64_t passed_ns;
+
+static uint64_t machine_ns(void)
+{
+    struct timespec t;
+
+    (void)syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* Takes the place of libc's, for libuv too: what runs on the monotonic clock runs on ours. */
+int clock_gettime(clockid_t id, struct timespec *t)
+{
+    uint64_t ns;
+
+    if (id != CLOCK_MONOTONIC && id != CLOCK_MONOTONIC_COARSE)
+        return (int)syscall(SYS_clock_gettime, id, t);
+    ns = machine_ns() + passed_ns;
+    t->tv_sec = (time_t)(ns / 1000000000u);
+    t->tv_nsec = (long)(ns % 1000000000u);
+    return 0;
+}
+
+uint64_t rig_real_ms(void)
+{
+    return machine_ns() / 1000000u;
+}
+
+uint64_t rig_now_ms(void)
+{
+    return (machine_ns() + passed_ns) / 1000000u;
+}
+
+/* --- turns ----------------------------------------------------------------------------------- */
+
+static void worker_turn(struct rig *r)
+{
+    if (r->on_worker != NULL)
+        r->on_worker(true);
+    (void)uv_run(&r->w->loop.uv, UV_RUN_NOWAIT);
+    if (r->on_worker != NULL)
+        r->on_worker(false);
+}
+
+void rig_turn(struct rig *r)
+{
+    struct pollfd fds[2] = {{uv_backend_fd(&r->outside.loop.uv), POLLIN, 0},
+                            {uv_backend_fd(&r->w->loop.uv), POLLIN, 0}};
+    bool is_busy;
+
+    (void)uv_run(&r->outside.loop.uv, UV_RUN_NOWAIT);
+    worker_turn(r);
+    is_busy =
+        uv_backend_timeout(&r->outside.loop.uv) == 0 || uv_backend_timeout(&r->w->loop.uv) == 0;
+    (void)poll(fds, 2, is_busy ? 0 : 1);
+}
+
+void rig_settle(struct rig *r)
+{
+    for (int i = 0; i < SETTLE_TURNS; i++)
+        rig_turn(r);
+}
+
+void rig_pass(struct rig *r, uint64_t ms)
+{
+    while (ms > 0) {
+        uint64_t step = ms < STEP_MS ? ms : STEP_MS;
+
+        passed_ns += step * 1000000u;
+        ms -= step;
+        for (int i = 0; i < 3; i++)
+            rig_turn(r);
+    }
+}
+
+/* --- etcd ------------------------------------------------------------------------------------ */
+
+static void on_accept(void *arg, int fd)
+{
+    struct rig *r = arg;
+    struct end *e;
+
+    r->accepted++;
+    if (r->how == ETCD_HANGS_UP) {
+        close(fd);
+        return;
+    }
+    if (r->how == ETCD_SILENT) {
+        assert_true(r->silent_count < RIG_ETCDS);
+        r->silent[r->silent_count++] = fd;
+        return;
+    }
+    assert_true(r->etcd_count < RIG_ETCDS);
+    e = calloc(1, sizeof *e);
+    assert_non_null(e);
+    end_init(e, &r->outside, fd, &r->etcd_opts);
+    r->etcds[r->etcd_count++] = e;
+    r->etcd = e;
+}
+
+void rig_etcd_back(struct rig *r)
+{
+    char why[256];
+
+    assert_int_equal(
+        net_listen(&r->outside.loop, &r->url, on_accept, r, &r->listener, why, sizeof why), ERR_OK);
+}
+
+void rig_etcd_away(struct rig *r)
+{
+    net_listener_close(r->listener);
+    r->listener = NULL;
+}
+
+void rig_etcd_lost(struct rig *r)
+{
+    h2_conn_close(r->etcd->c, H2_INTERNAL_ERROR, 0);
+    RIG_UNTIL(r, r->etcd->c == NULL);
+}
+
+/* --- life ------------------------------------------------------------------------------------ */
+
+static enum err random_fn(void *arg, void *out, size_t n)
+{
+    static uint8_t next;
+
+    (void)arg;
+    for (size_t i = 0; i < n; i++)
+        ((uint8_t *)out)[i] = (uint8_t)(next += 73);
+    return ERR_OK;
+}
+
+static void on_report(void *arg, const struct worker_report *report)
+{
+    struct rig *r = arg;
+
+    switch (report->event) {
+    case WORKER_KEYSET_MADE:
+        assert_int_equal(kms_manager_join(r->manager, &r->w->mailbox, report->keys->ring), ERR_OK);
+        assert_int_equal(worker_use_keyset(r->w, report->keys), ERR_OK);
+        return;
+    case WORKER_KEYSET_IN_USE:
+        r->keys = report->keys;
+        return;
+    case WORKER_LINK_CLOSED:
+        r->closed_count++;
+        return;
+    case WORKER_DRAINED:
+        r->drained_count++;
+        return;
+    case WORKER_KEYSET_UNUSED:
+    case WORKER_KEYSET_FREED:
+        fail_msg("the one rule set is in use to the end");
+    }
+}
+
+static struct ruleset *rules_of(const char *endpoint)
+{
+    const struct enc_options enc = {.is_reload = false};
+    const struct key_rules_opts keys = {.etcd_prefix = "/registry"};
+    const struct ruleset_opts opts = {.allow_identity_writes = false};
+    struct enc_config *config;
+    struct key_rules *rules;
+    struct ruleset *set;
+    char text[1024], why[512] = "";
+
+    (void)snprintf(text, sizeof text, CONFIG, endpoint);
+    if (enc_config_parse(bytes_str(text), &enc, &config, why, sizeof why) != ERR_OK ||
+        key_rules_build(config, &keys, &rules, why, sizeof why) != ERR_OK ||
+        ruleset_new(config, rules, &opts, &set, why, sizeof why) != ERR_OK)
+        fail_msg("%s", why);
+    return set;
+}
+
+static void settings_init(struct rig *r)
+{
+    char dir[] = "/tmp/proxy-kit-XXXXXX";
+
+    r->settings = (struct settings){.max_request_bytes = LIMIT_MAX_REQUEST_BYTES,
+                                    .stream_threshold = LIMIT_STREAM_THRESHOLD,
+                                    .memory_limit = LIMIT_MEMORY,
+                                    .max_concurrent_streams = 1000};
+    assert_non_null(mkdtemp(dir));
+    r->url = (struct net_url){.is_unix = true};
+    (void)snprintf(r->url.host, sizeof r->url.host, "%s/etcd", dir);
+    r->env = (struct proxy_env){.settings = &r->settings,
+                                .etcd_urls = &r->url,
+                                .etcd_url_count = 1,
+                                .worker_memory_limit = LIMIT_MEMORY};
+    r->etcd_opts = kit_server_opts;
+    r->etcd_opts.max_streams = 500;
+}
+
+static struct dek *write_dek(struct rig *r)
+{
+    return r->keys == NULL ? NULL : keyring_state(r->keys->ring, r->rules->plugins[0].provider);
+}
+
+void rig_init(struct rig *r)
+{
+    static bool has_secrets;
+    struct kms_manager_opts kms;
+
+    if (!has_secrets)
+        assert_int_equal(secret_init_any(), ERR_OK);
+    has_secrets = true;
+    *r = (struct rig){.how = ETCD_SPEAKS};
+    registry_clear();
+    r->calls_before = metric_get(METRIC_calls_total);
+    kit_init(&r->outside);
+    settings_init(r);
+    fake_start(&r->plugin, &r->outside.loop);
+    r->rules = rules_of(r->plugin.endpoint);
+    assert_int_equal(envelope_ctx_new(random_fn, NULL, &r->ctx), ERR_OK);
+    assert_int_equal(mailbox_init(&r->control, &r->outside.loop), ERR_OK);
+    rig_etcd_back(r);
+    kms = (struct kms_manager_opts){.loop = &r->outside.loop,
+                                    .plugins = r->rules->plugins,
+                                    .plugin_count = r->rules->plugin_count};
+    assert_int_equal(kms_manager_new(&kms, &r->manager), ERR_OK);
+    assert_int_equal(worker_new(&r->env, 1, &r->control, on_report, r, &r->w), ERR_OK);
+    assert_int_equal(worker_make_keyset(r->w, r->rules, r->manager, NULL), ERR_OK);
+    RIG_UNTIL(r, write_dek(r) != NULL);
+}
+
+bool rig_is_idle(struct rig *r)
+{
+    return list_is_empty(&r->w->calls) && r->w->kept_bytes == 0 && rig_held(r) == 0;
+}
+
+uint64_t rig_held(struct rig *r)
+{
+    slab_pool_settle(&r->w->pool);
+    return r->w->pool.live_bytes;
+}
+
+/* Sum of the series of a family that fit. */
+static unsigned calls_like(const char *labels)
+{
+    static const char family[] = "etcd_envelope_grpc_calls_total{";
+    char *text = NULL, *line, *rest;
+    unsigned sum = 0;
+    size_t len;
+    FILE *f = open_memstream(&text, &len);
+
+    assert_non_null(f);
+    assert_int_equal(registry_write(f), ERR_OK);
+    fclose(f);
+    for (line = strtok_r(text, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest))
+        if (strncmp(line, family, sizeof family - 1) == 0 && strstr(line, labels) != NULL)
+            sum += (unsigned)strtoul(strrchr(line, ' '), NULL, 10);
+    free(text);
+    return sum;
+}
+
+unsigned rig_tally(struct rig *r, const char *code, const char *path)
+{
+    char labels[256];
+
+    rig_pass(r, 400); /* the worker hands them over within a fifth of a second */
+    (void)snprintf(labels, sizeof labels, "{grpc_code=\"%s\",grpc_method=\"%s\"}", code, path);
+    return calls_like(labels);
+}
+
+/* Each call of a client has ended, and was counted, exactly once. */
+static void check_tallies(struct rig *r)
+{
+    rig_pass(r, 400);
+    assert_int_equal(calls_like(""), metric_get(METRIC_calls_total) - r->calls_before);
+}
+
+static void on_manager_closed(void *arg)
+{
+    *(bool *)arg = true;
+}
+
+static void close_outside(struct rig *r)
+{
+    bool is_closed = false;
+
+    kms_manager_close(r->manager, on_manager_closed, &is_closed);
+    while (!is_closed)
+        kit_turn(&r->outside);
+    for (size_t i = 0; i < r->etcd_count; i++) {
+        end_close(r->etcds[i]);
+        free(r->etcds[i]);
+    }
+    for (size_t i = 0; i < r->silent_count; i++)
+        close(r->silent[i]);
+    if (r->listener != NULL)
+        rig_etcd_away(r);
+    fake_stop(&r->plugin);
+    while (!fake_is_over(&r->plugin))
+        kit_turn(&r->outside);
+    mailbox_close(&r->control);
+}
+
+void rig_fini(struct rig *r)
+{
+    r->on_worker = NULL;
+    for (size_t i = 0; i < r->client_count; i++) {
+        end_close(r->clients[i]);
+        free(r->clients[i]);
+    }
+    RIG_UNTIL(r, list_is_empty(&r->w->links) && r->w->link_count == 0);
+    check_tallies(r);
+    assert_true(rig_is_idle(r));
+    assert_int_equal(r->w->pool.objects.live, 0);
+    worker_end(r->w);
+    loop_run(&r->w->loop);
+    worker_free(r->w);
+    close_outside(r);
+    kit_fini(&r->outside);
+    mailbox_fini(&r->control);
+    fake_fini(&r->plugin);
+    ruleset_drop(r->rules);
+    envelope_ctx_free(r->ctx);
+    (void)unlink(r->url.host);
+    *strrchr(r->url.host, '/') = '\0';
+    (void)rmdir(r->url.host);
+}
+
+/* --- clients --------------------------------------------------------------------------------- */
+
+int rig_raw_client(struct rig *r)
+{
+    int fd[2];
+
+    kit_socketpair(fd);
+    assert_int_equal(worker_give_socket(r->w, fd[1], NULL), ERR_OK);
+    return fd[0];
+}
+
+struct end *rig_connect(struct rig *r, const struct h2_opts *opts)
+{
+    struct end *e = calloc(1, sizeof *e);
+
+    assert_non_null(e);
+    assert_true(r->client_count < RIG_CLIENTS);
+    end_init(e, &r->outside, rig_raw_client(r), opts != NULL ? opts : &kit_client_opts);
+    r->clients[r->client_count++] = e;
+    return e;
+}
+
+struct end *rig_client(struct rig *r)
+{
+    struct end *e = rig_connect(r, NULL);
+
+    RIG_UNTIL(r, e->ready_count == 1);
+    return e;
+}
+
+bool rig_is_closed(int fd)
+{
+    char drop[4096];
+    ssize_t n;
+
+    do
+        n = recv(fd, drop, sizeof drop, 0);
+    while (n > 0);
+    return n == 0 || (errno != EAGAIN && errno != EINTR);
+}
