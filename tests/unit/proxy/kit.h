@@ -148,8 +148,8 @@ void add_kv(struct buf *m, uint32_t number, const char *key, const void *value, 
 /* One kv; value as etcd has it stored. */
 struct buf range_response(const char *key, const struct buf *value);
 /* A WatchResponse with one PUT event; and the one that says created. */
-struct buf watch_event(const char *key, const struct buf *value);
-struct buf watch_created(void);
+struct buf watch_event(uint64_t id, const char *key, const struct buf *value);
+struct buf watch_created(uint64_t id);
 
 /* A value as etcd has it stored. Under KMS: under a DEK of the plugin's that is number dek of any
  * that this test names; no ring knows it before it was asked for. */
@@ -166,6 +166,8 @@ void rig_expect(struct rig *r, struct rec *c, int status);
 /* Message i of what came (without its prefix); fails the test if it is not whole. */
 struct bytes rig_message_at(const struct rec *c, size_t i);
 size_t rig_message_count(const struct rec *c);
+/* The bytes of the first field with that number; fails the test when there is none. */
+struct bytes field_of(struct bytes m, uint32_t number);
 /* The value of the first KeyValue of the RangeResponse m. */
 void rig_check_value(struct bytes m, const char *value, size_t n);
 /* How many calls of the method ended with that code ("OK"), by the metrics. */

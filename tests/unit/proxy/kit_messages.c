@@ -201,18 +201,27 @@ struct buf range_response(const char *key, const struct buf *value)
     return m;
 }
 
-struct buf watch_event(const char *key, const struct buf *value)
+static struct buf watch_response(uint64_t id)
 {
-    struct buf m = put_response(), event = {0};
+    struct buf m = put_response();
+
+    if (id != 0)
+        buf_varint(&m, 2, id);
+    return m;
+}
+
+struct buf watch_event(uint64_t id, const char *key, const struct buf *value)
+{
+    struct buf m = watch_response(id), event = {0};
 
     add_kv(&event, 2, key, value->p, value->n);
     buf_sub(&m, 11, &event);
     return m;
 }
 
-struct buf watch_created(void)
+struct buf watch_created(uint64_t id)
 {
-    struct buf m = put_response();
+    struct buf m = watch_response(id);
 
     buf_varint(&m, 3, 1);
     return m;
@@ -233,6 +242,18 @@ static struct dek *dek_of(unsigned number)
     secret[0] = (uint8_t)(number >> 8);
     fake_wrap(secret, sizeof secret, wrapped);
     assert_int_equal(dek_new(&id, bytes_of(secret, sizeof secret), &dek), ERR_OK);
+    return dek;
+}
+
+/* What the plugin would unwrap for id. */
+static struct dek *dek_like(const struct dek_id *id)
+{
+    uint8_t secret[32];
+    struct dek *dek;
+
+    assert_int_equal(id->wrapped.n, sizeof secret);
+    fake_wrap(id->wrapped.p, sizeof secret, secret);
+    assert_int_equal(dek_new(id, bytes_of(secret, sizeof secret), &dek), ERR_OK);
     return dek;
 }
 
@@ -281,19 +302,19 @@ static struct buf open_value(struct rig *r, const char *key, struct bytes stored
 
     chain_of(r, &in, stored);
     assert_int_equal(envelope_identify(list, chain_begin(&in), stored.n, &arena, NULL, &v), ERR_OK);
-    dek = v.needs_dek ? keyring_state(r->keys->ring, v.provider) : NULL;
+    dek = v.needs_dek ? dek_like(&v.id) : NULL;
     assert_int_equal(envelope_open_scratch(r->ctx, list, &v, dek, bytes_str(key), &in, 0, stored.n,
                                            &r->outside.pool, &plain, &opened),
                      ERR_OK);
     b = buf_of(slice_data(plain), plain.len);
+    dek_drop(dek);
     slice_drop(&plain);
     chain_fini(&in);
     arena_fini(&arena);
     return b;
 }
 
-/* The bytes of the first field with that number; fails the test when there is none. */
-static struct bytes field_of(struct bytes m, uint32_t number)
+struct bytes field_of(struct bytes m, uint32_t number)
 {
     struct pb_span f;
 
