@@ -294,8 +294,12 @@ unsigned rig_tally(struct rig *r, const char *code, const char *path)
 /* Each call of a client has ended, and was counted, exactly once. */
 static void check_tallies(struct rig *r)
 {
+    uint64_t calls = metric_get(METRIC_calls_total) - r->calls_before;
+    unsigned counted;
+
     rig_pass(r, 400);
-    assert_int_equal(calls_like(""), metric_get(METRIC_calls_total) - r->calls_before);
+    counted = calls_like("");
+    assert_in_range(counted, r->may_miss_tallies ? 0 : calls, calls);
 }
 
 static void on_manager_closed(void *arg)

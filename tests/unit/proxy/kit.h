@@ -69,8 +69,8 @@ struct rig {
     size_t client_count;
     unsigned drained_count, closed_count; /* reports of the worker */
     uint64_t calls_before;
-    bool is_watched;               /* on_worker is called around every turn of the worker's loop */
-    void (*on_worker)(bool begins); /* NULL: nobody wants to know */
+    bool may_miss_tallies;          /* memory was out: no metric is worth a failure */
+    void (*on_worker)(bool begins); /* around every turn of the worker's loop; may be NULL */
 };
 
 /* Everything up to the rule set in use and the plugin's write key. */
