@@ -8,13 +8,13 @@
  *
  * The worker has its own loop, all others share the one "outside". Clients and etcd are the ends of
  * tests/unit/h2/kit.h, which record what comes; a test says what they send. The rule set is made by
- * policy/ from a configuration: secrets are sealed by KMS v2 (plugin "vault"), configmaps by a local
- * AES-GCM key, pods not at all.
+ * policy/ from a configuration: secrets are sealed by KMS v2 (plugin "vault"), configmaps by a
+ * local AES-GCM key, pods not at all.
  *
- * The clock is virtual: it goes on by a millisecond when nobody has anything to do, by a microsecond
- * with every turn, and by rig_pass. So times are exact, however slow the machine is. Nothing here
- * looks into links, calls or lanes; what the rules say is to be seen at the sockets and in the
- * metrics. */
+ * The clock is virtual: it goes on by a millisecond when nobody has anything to do, by a
+ * microsecond with every turn, and by rig_pass. So times are exact, however slow the machine is.
+ * Nothing here looks into links, calls or lanes; what the rules say is to be seen at the sockets
+ * and in the metrics. */
 #ifndef TESTS_PROXY_KIT_H
 #define TESTS_PROXY_KIT_H
 
@@ -63,8 +63,8 @@ struct rig {
     size_t etcd_count;
     int silent[RIG_ETCDS]; /* sockets of ETCD_SILENT */
     size_t silent_count;
-    size_t accepted;         /* of all kinds */
-    struct end *etcd;        /* the newest; NULL: none yet */
+    size_t accepted;  /* of all kinds */
+    struct end *etcd; /* the newest; NULL: none yet */
     struct end *clients[RIG_CLIENTS];
     size_t client_count;
     unsigned drained_count, closed_count; /* reports of the worker */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The rule of a call: whatever client, etcd and plugin do, and at whatever moment, it ends once. The
- * client gets etcd's answer or one status of ours, which says truly whether it may repeat; etcd is
- * told when nobody waits any more; nothing of a refused request reaches it; and nothing stays
+/* The rule of a call: whatever client, etcd and plugin do, and at whatever moment, it ends once.
+ * The client gets etcd's answer or one status of ours, which says truly whether it may repeat; etcd
+ * is told when nobody waits any more; nothing of a refused request reaches it; and nothing stays
  * behind. That each call is counted once, and that nothing stays, rig_fini checks for all tests. */
 #include "kit.h"
 
@@ -139,19 +139,19 @@ static const struct refusal {
     {"/etcdserverpb.KV/Putt", LIT(""), 12},
     {"/etcdserverpb.KV/put", LIT(""), 12},
     {"/v3lockpb.Secret/Lock", LIT("\0\0\0\0\0"), 12},
-    {PUT, LIT(""), 13},                               /* no message */
-    {PUT, LIT("\0\0\0\0"), 13},                       /* not even its prefix */
-    {PUT, LIT("\0\0\0\0\5\12\1k"), 13},               /* cut */
-    {PUT, LIT("\0\0\0\0\3\12\1k\0\0\0\0\0"), 13},     /* two */
-    {PUT, LIT("\1\0\0\0\3\12\1k"), 12},               /* compressed */
-    {PUT, LIT("\2\0\0\0\3\12\1k"), 13},               /* a flag that nobody knows */
-    {PUT, LIT("\0\0\0\0\3\12\5k"), 13},               /* no protobuf */
-    {PUT, LIT("\0\0\0\0\4\22\2vv"), 3},               /* no key */
-    {PUT, LIT("\0\0\0\0\34\12\25/registry/secrets/a/b\22\1v\170\1"), 3}, /* unknown field 15 */
-    {PUT, LIT("\0\0\0\0\35\12\25/registry/secrets/a/b\22\1v\22\1w"), 3}, /* two values */
+    {PUT, LIT(""), 13},                           /* no message */
+    {PUT, LIT("\0\0\0\0"), 13},                   /* not even its prefix */
+    {PUT, LIT("\0\0\0\0\5\12\1k"), 13},           /* cut */
+    {PUT, LIT("\0\0\0\0\3\12\1k\0\0\0\0\0"), 13}, /* two */
+    {PUT, LIT("\1\0\0\0\3\12\1k"), 12},           /* compressed */
+    {PUT, LIT("\2\0\0\0\3\12\1k"), 13},           /* a flag that nobody knows */
+    {PUT, LIT("\0\0\0\0\3\12\5k"), 13},           /* no protobuf */
+    {PUT, LIT("\0\0\0\0\4\22\2vv"), 3},           /* no key */
+    {PUT, LIT("\0\0\0\0\34\12\25/registry/secrets/a/b\22\1v\170\1"), 3},    /* unknown field 15 */
+    {PUT, LIT("\0\0\0\0\35\12\25/registry/secrets/a/b\22\1v\22\1w"), 3},    /* two values */
     {PUT, LIT("\0\0\0\0\42\12\25/registry/secrets/a/b\22\11k8s:enc:x"), 3}, /* opens with no key */
-    {RANGE, LIT("\0\0\0\0\34\12\25/registry/secrets/a/b\22\1\0\60\4"), 3}, /* sort by value */
-    {PUT, LIT("\0\1\0\0\1\12\1k"), 8},                /* more than --max-request-bytes */
+    {RANGE, LIT("\0\0\0\0\34\12\25/registry/secrets/a/b\22\1\0\60\4"), 3},  /* sort by value */
+    {PUT, LIT("\0\1\0\0\1\12\1k"), 8}, /* more than --max-request-bytes */
 };
 
 static void refused_requests_never_reach_etcd(void **state)
@@ -432,7 +432,7 @@ static void etcd_says_goaway_at_each_stage(void **state)
             fake_speak(&r.plugin);
         rig_trailers(s, "0");
         rig_expect(&r, c, stage == ANSWER_HALF ? 13 : 0); /* half a message is no answer */
-        RIG_UNTIL(&r, old->c == NULL); /* closed behind its last stream */
+        RIG_UNTIL(&r, old->c == NULL);                    /* closed behind its last stream */
     }
 }
 
@@ -587,14 +587,14 @@ static void odd_bodies_are_no_answers(void **state)
         const char *trailers;
         int want;
     } odd[] = {
-        {LIT("\1\0\0\0\0"), "0", 13},                 /* compressed */
-        {LIT("\3\0\0\0\0"), "0", 15},                 /* a flag that nobody knows */
-        {LIT("\0\0\0\0"), "0", 13},                   /* cut */
-        {LIT("\0\0\0\0\2\40"), "0", 13},              /* cut */
-        {LIT("\0\0\0\0\0"), NULL, 13},                /* no trailers */
-        {LIT("\0\0\0\0\0\0\0\0\0\0"), "0", 15},       /* two messages */
-        {LIT("\0\0\0\0\2\22\7"), "0", 15},            /* no protobuf */
-        {LIT("\0\0\0\0\5\22\3\12\1z"), "0", 15},      /* another key */
+        {LIT("\1\0\0\0\0"), "0", 13},            /* compressed */
+        {LIT("\3\0\0\0\0"), "0", 15},            /* a flag that nobody knows */
+        {LIT("\0\0\0\0"), "0", 13},              /* cut */
+        {LIT("\0\0\0\0\2\40"), "0", 13},         /* cut */
+        {LIT("\0\0\0\0\0"), NULL, 13},           /* no trailers */
+        {LIT("\0\0\0\0\0\0\0\0\0\0"), "0", 15},  /* two messages */
+        {LIT("\0\0\0\0\2\22\7"), "0", 15},       /* no protobuf */
+        {LIT("\0\0\0\0\5\22\3\12\1z"), "0", 15}, /* another key */
         {LIT("\0\0\0\0\34\22\32\12\26/registry/secrets/ns/a*\0"), "0", 15}, /* no sealed value */
     };
 

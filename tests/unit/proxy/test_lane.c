@@ -371,7 +371,7 @@ static void a_bad_value_ends_its_watch_alone(void **state)
     rig_message(s, &m, false);
     RIG_UNTIL(&r, rig_message_count(c) == 4 && rig_message_count(s) == 3);
     check_event(rig_message_at(c, 2), SECRET_KEY, "before");
-    assert_true(has_flag(rig_message_at(c, 3), 4)); /* canceled */
+    assert_true(has_flag(rig_message_at(c, 3), 4));  /* canceled */
     assert_false(has_flag(rig_message_at(c, 3), 2)); /* of watch 0 */
     assert_true(rig_message_at(s, 2).n <= 4 && rig_message_at(s, 2).p[0] == 0x12);
     /* What etcd still says of it stays here; the other one goes on. */

@@ -309,14 +309,10 @@ int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(below_it_nothing_happens),
-        TEST(answers_newest_first),
-        TEST(whoever_holds_most_pays),
-        TEST(requests_newest_first),
-        TEST(the_oldest_is_spared),
-        TEST(who_does_not_read_is_reset),
-        TEST(calls_that_only_wait_count_too),
-        TEST(it_is_over_when_they_have_gone),
+        TEST(below_it_nothing_happens),       TEST(answers_newest_first),
+        TEST(whoever_holds_most_pays),        TEST(requests_newest_first),
+        TEST(the_oldest_is_spared),           TEST(who_does_not_read_is_reset),
+        TEST(calls_that_only_wait_count_too), TEST(it_is_over_when_they_have_gone),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
