@@ -16,15 +16,19 @@
 #define SETTLE_TURNS 1000
 #define PASS_TURNS 1000
 
-#define CONFIG                                                                                     \
+#define LOCAL "aesgcm: {keys: [{name: k1, secret: MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=}]}"
+#define KMS "kms: {apiVersion: v2, name: vault, endpoint: '%s'}"
+#define CONFIG(first, second)                                                                      \
     "apiVersion: apiserver.config.k8s.io/v1\n"                                                     \
     "kind: EncryptionConfiguration\n"                                                              \
     "resources:\n"                                                                                 \
     "- resources: [secrets]\n"                                                                     \
-    "  providers: [{kms: {apiVersion: v2, name: vault, endpoint: '%s'}}]\n"                        \
+    "  providers:\n"                                                                               \
+    "  - " first "\n"                                                                              \
+    "  - " second "\n"                                                                             \
     "- resources: [configmaps]\n"                                                                  \
     "  providers:\n"                                                                               \
-    "  - aesgcm: {keys: [{name: k1, secret: MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=}]}\n"
+    "  - " LOCAL "\n"
 
 /* --- the clock ------------------------------------------------------------------------------- */
 
@@ -165,7 +169,8 @@ static void on_report(void *arg, const struct worker_report *report)
 
     switch (report->event) {
     case WORKER_KEYSET_MADE:
-        assert_int_equal(kms_manager_join(r->manager, &r->w->mailbox, report->keys->ring), ERR_OK);
+        assert_int_equal(kms_manager_join(report->keys_owner, &r->w->mailbox, report->keys->ring),
+                         ERR_OK);
         assert_int_equal(worker_use_keyset(r->w, report->keys), ERR_OK);
         return;
     case WORKER_KEYSET_IN_USE:
@@ -178,12 +183,17 @@ static void on_report(void *arg, const struct worker_report *report)
         r->drained_count++;
         return;
     case WORKER_KEYSET_UNUSED:
+        assert_ptr_equal(report->keys_owner, r->old_manager);
+        kms_manager_leave(r->old_manager, report->keys->ring);
+        worker_free_keyset(r->w, report->keys);
+        return;
     case WORKER_KEYSET_FREED:
-        fail_msg("the one rule set is in use to the end");
+        r->freed_count++;
+        return;
     }
 }
 
-static struct ruleset *rules_of(const char *endpoint)
+static struct ruleset *rules_of(bool is_after, const char *endpoint)
 {
     const struct enc_options enc = {.is_reload = false};
     const struct key_rules_opts keys = {.etcd_prefix = "/registry"};
@@ -193,7 +203,10 @@ static struct ruleset *rules_of(const char *endpoint)
     struct ruleset *set;
     char text[1024], why[512] = "";
 
-    (void)snprintf(text, sizeof text, CONFIG, endpoint);
+    if (is_after)
+        (void)snprintf(text, sizeof text, CONFIG(LOCAL, KMS), endpoint);
+    else
+        (void)snprintf(text, sizeof text, CONFIG(KMS, LOCAL), endpoint);
     if (enc_config_parse(bytes_str(text), &enc, &config, why, sizeof why) != ERR_OK ||
         key_rules_build(config, &keys, &rules, why, sizeof why) != ERR_OK ||
         ruleset_new(config, rules, &opts, &set, why, sizeof why) != ERR_OK)
@@ -225,10 +238,20 @@ static struct dek *write_dek(struct rig *r)
     return r->keys == NULL ? NULL : keyring_state(r->keys->ring, r->rules->plugins[0].provider);
 }
 
+static void use_rules(struct rig *r, bool is_after)
+{
+    struct kms_manager_opts kms = {.loop = &r->outside.loop};
+
+    r->rules = rules_of(is_after, r->plugin.endpoint);
+    kms.plugins = r->rules->plugins;
+    kms.plugin_count = r->rules->plugin_count;
+    assert_int_equal(kms_manager_new(&kms, &r->manager), ERR_OK);
+    assert_int_equal(worker_make_keyset(r->w, r->rules, r->manager, r->manager), ERR_OK);
+}
+
 void rig_init(struct rig *r)
 {
     static bool has_secrets;
-    struct kms_manager_opts kms;
 
     if (!has_secrets)
         assert_int_equal(secret_init_any(), ERR_OK);
@@ -239,17 +262,23 @@ void rig_init(struct rig *r)
     kit_init(&r->outside);
     settings_init(r);
     fake_start(&r->plugin, &r->outside.loop);
-    r->rules = rules_of(r->plugin.endpoint);
     assert_int_equal(envelope_ctx_new(random_fn, NULL, &r->ctx), ERR_OK);
     assert_int_equal(mailbox_init(&r->control, &r->outside.loop), ERR_OK);
     rig_etcd_back(r);
-    kms = (struct kms_manager_opts){.loop = &r->outside.loop,
-                                    .plugins = r->rules->plugins,
-                                    .plugin_count = r->rules->plugin_count};
-    assert_int_equal(kms_manager_new(&kms, &r->manager), ERR_OK);
     assert_int_equal(worker_new(&r->env, 1, &r->control, on_report, r, &r->w), ERR_OK);
-    assert_int_equal(worker_make_keyset(r->w, r->rules, r->manager, NULL), ERR_OK);
+    use_rules(r, false);
     RIG_UNTIL(r, write_dek(r) != NULL);
+}
+
+void rig_reload(struct rig *r)
+{
+    const struct keyset *before = r->keys;
+
+    assert_null(r->old_manager);
+    r->old_rules = r->rules;
+    r->old_manager = r->manager;
+    use_rules(r, true);
+    RIG_UNTIL(r, r->keys != before);
 }
 
 bool rig_is_idle(struct rig *r)
@@ -317,12 +346,19 @@ static void end_free(struct rig *r, struct end *e)
     free(e);
 }
 
-static void close_outside(struct rig *r)
+static void close_manager(struct rig *r, struct kms_manager *manager)
 {
     bool is_closed = false;
 
-    kms_manager_close(r->manager, on_manager_closed, &is_closed);
+    kms_manager_close(manager, on_manager_closed, &is_closed);
     RIG_UNTIL(r, is_closed);
+}
+
+static void close_outside(struct rig *r)
+{
+    close_manager(r, r->manager);
+    if (r->old_manager != NULL)
+        close_manager(r, r->old_manager);
     for (size_t i = 0; i < r->etcd_count; i++)
         end_free(r, r->etcds[i]);
     for (size_t i = 0; i < r->silent_count; i++)
@@ -343,6 +379,7 @@ void rig_fini(struct rig *r)
     check_tallies(r);
     assert_true(rig_is_idle(r));
     assert_int_equal(r->w->pool.objects.live, 0);
+    assert_int_equal(r->freed_count, r->old_manager != NULL); /* nobody plans with the old rules */
     worker_end(r->w);
     loop_run(&r->w->loop);
     worker_free(r->w);
@@ -352,6 +389,7 @@ void rig_fini(struct rig *r)
     mailbox_fini(&r->control);
     fake_fini(&r->plugin);
     ruleset_drop(r->rules);
+    ruleset_drop(r->old_rules);
     envelope_ctx_free(r->ctx);
     (void)unlink(r->url.host);
     *strrchr(r->url.host, '/') = '\0';

@@ -54,6 +54,8 @@ struct rig {
     struct ruleset *rules;
     struct kms_manager *manager;
     struct keyset *keys;
+    struct ruleset *old_rules; /* of before rig_reload */
+    struct kms_manager *old_manager;
     struct fake_plugin plugin;
     struct envelope_ctx *ctx; /* the test's own, for values as etcd has them stored */
     enum rig_etcd_how how;
@@ -67,7 +69,7 @@ struct rig {
     struct end *etcd; /* the newest; NULL: none yet */
     struct end *clients[RIG_CLIENTS];
     size_t client_count;
-    unsigned drained_count, closed_count; /* reports of the worker */
+    unsigned drained_count, closed_count, freed_count; /* reports of the worker */
     uint64_t calls_before;
     bool may_miss_tallies;          /* memory was out: no metric is worth a failure */
     void (*on_worker)(bool begins); /* around every turn of the worker's loop; may be NULL */
@@ -77,6 +79,9 @@ struct rig {
 void rig_init(struct rig *r);
 /* Closes everything, and checks that nothing stays behind and that every call was counted once. */
 void rig_fini(struct rig *r);
+
+/* Other rules, once: secrets are sealed by the local key, and what the plugin sealed is read. */
+void rig_reload(struct rig *r);
 
 /* One turn of both loops. */
 void rig_turn(struct rig *r);
