@@ -112,12 +112,12 @@ static void on_accept(void *arg, int fd)
     struct end *e;
 
     r->accepted++;
-    if (r->how == ETCD_HANGS_UP) {
+    if (r->how == ETCD_GREETS || r->how == ETCD_LEAVES)
+        assert_int_equal(send(fd, "\0\0\0\4\0\0\0\0\0", 9, MSG_NOSIGNAL), 9);
+    if (r->how == ETCD_HANGS_UP || r->how == ETCD_LEAVES) {
         close(fd);
         return;
     }
-    if (r->how == ETCD_GREETS)
-        assert_int_equal(send(fd, "\0\0\0\4\0\0\0\0\0", 9, MSG_NOSIGNAL), 9);
     if (r->how == ETCD_SILENT || r->how == ETCD_GREETS) {
         assert_true(r->silent_count < RIG_ETCDS);
         r->silent[r->silent_count++] = fd;

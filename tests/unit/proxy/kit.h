@@ -42,6 +42,7 @@ enum rig_etcd_how {
     ETCD_SILENT,     /* accepts, and not a byte more */
     ETCD_GREETS,     /* SETTINGS, and not a byte more */
     ETCD_HANGS_UP,   /* accepts and closes */
+    ETCD_LEAVES,     /* SETTINGS, and closes */
 };
 
 struct rig {

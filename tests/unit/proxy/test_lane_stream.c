@@ -199,6 +199,36 @@ static void a_large_answer_whose_key_is_refused(void **state)
     buf_free(&framed);
 }
 
+/* No more is opened than the client takes. */
+static void a_client_that_does_not_read_a_large_answer(void **state)
+{
+    enum { COUNT = 10000 };
+    struct rec *c = range_all(), *s = rig_await(&r, 1);
+    uint64_t opened = metric_get(METRIC_values_opened_total);
+    uint8_t value[VALUE_LEN];
+    struct buf sealed, m = put_response();
+    char key[40];
+
+    (void)state;
+    key_of(0, key);
+    value_of(0, value);
+    sealed = rig_seal(&r, 1, key, value, sizeof value);
+    for (unsigned i = 0; i < COUNT; i++)
+        add_kv(&m, 2, key, sealed.p, sealed.n);
+    c->is_hungry = false;
+    rig_respond(s);
+    rig_message(s, &m, false);
+    rig_trailers(s, "0");
+    rig_pass(&r, 500);
+    assert_in_range(metric_get(METRIC_values_opened_total) - opened, 500, 2 * MIB / VALUE_LEN);
+    assert_in_range(rig_held(&r), 1, 4 * MIB);
+    c->is_hungry = true;
+    h2_stream_credit(c->s, c->body_len);
+    rig_expect(&r, c, 0);
+    assert_int_equal(metric_get(METRIC_values_opened_total) - opened, COUNT);
+    buf_free(&sealed);
+}
+
 static void a_client_resets_within_a_large_answer(void **state)
 {
     size_t ends[VALUES];
@@ -290,9 +320,13 @@ int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(large_answers_cut_at_many_places),      TEST(a_large_answer_fails_at_each_value),
-        TEST(a_large_answer_that_etcd_cuts),         TEST(a_large_answer_whose_key_is_refused),
-        TEST(a_client_resets_within_a_large_answer), TEST(a_giant_is_filled_as_etcd_sends_it),
+        TEST(large_answers_cut_at_many_places),
+        TEST(a_large_answer_fails_at_each_value),
+        TEST(a_large_answer_that_etcd_cuts),
+        TEST(a_large_answer_whose_key_is_refused),
+        TEST(a_client_that_does_not_read_a_large_answer),
+        TEST(a_client_resets_within_a_large_answer),
+        TEST(a_giant_is_filled_as_etcd_sends_it),
         TEST(a_giant_that_etcd_does_not_send),
     };
 

@@ -234,6 +234,46 @@ static void a_client_takes_its_connections_with_it(void **state)
         RIG_UNTIL(&r, r.etcds[i]->c == NULL);
 }
 
+static void write_all(int fd, const uint8_t *p, size_t n)
+{
+    assert_int_equal(send(fd, p, n, MSG_NOSIGNAL), n);
+    rig_settle(&r);
+}
+
+/* A client that says GOAWAY is served to the end of its last call, and no longer. */
+static void a_client_that_takes_its_leave(void **state)
+{
+    static const uint8_t goaway[8], cancel[4] = {0, 0, 0, H2_CANCEL};
+    uint8_t fields[512], frame[600];
+    size_t n = 0;
+
+    (void)state;
+    for (unsigned calls = 0; calls < 2; calls++) {
+        int fd = rig_raw_client(&r);
+
+        say(fd, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        write_all(fd, frame, raw_put_frame(frame, F_SETTINGS, 0, 0, NULL, 0));
+        rig_pass(&r, 50);
+        n = raw_put_field(fields, ":method", "POST");
+        n += raw_put_field(fields + n, ":scheme", "http");
+        n += raw_put_field(fields + n, ":path", PUT);
+        n += raw_put_field(fields + n, ":authority", "etcd");
+        n += raw_put_field(fields + n, "te", "trailers");
+        n += raw_put_field(fields + n, "content-type", "application/grpc");
+        if (calls > 0)
+            write_all(fd, frame, raw_put_frame(frame, F_HEADERS, FLAG_END_HEADERS, 1, fields, n));
+        write_all(fd, frame, raw_put_frame(frame, F_GOAWAY, 0, 0, goaway, sizeof goaway));
+        if (calls > 0) {
+            rig_pass(&r, 1000);
+            assert_false(rig_is_closed(fd));
+            write_all(fd, frame, raw_put_frame(frame, F_RST, 0, 1, cancel, sizeof cancel));
+        }
+        assert_in_range(hung_up_after(fd, 8000), 0, 2000);
+        RIG_UNTIL(&r, r.closed_count == calls + 1);
+        close(fd);
+    }
+}
+
 static void idle_is_no_reason_to_part(void **state)
 {
     struct end *client = rig_client(&r);
@@ -290,6 +330,20 @@ static void etcd_goes_and_comes_back(void **state)
     serve(client, 1);
     assert_int_equal(r.accepted, 6);
     assert_int_equal(client->goaway_count, 0);
+}
+
+static void etcd_that_greets_and_leaves_is_not_hammered(void **state)
+{
+    struct end *client = rig_client(&r);
+
+    (void)state;
+    r.how = ETCD_LEAVES;
+    rig_etcd_lost(&r);
+    rig_pass(&r, 1000);
+    assert_in_range(r.accepted, 5, 25); /* every 50 ms */
+    r.how = ETCD_SPEAKS;
+    RIG_UNTIL(&r, r.etcd_count == 2 && r.etcd->ready_count == 1);
+    serve(client, 1);
 }
 
 static void etcd_does_not_come_back(void **state)
@@ -423,9 +477,11 @@ int main(void)
         TEST(the_client_goes_before_etcd_is_there),
         TEST(http1_is_answered_and_closed),
         TEST(a_client_takes_its_connections_with_it),
+        TEST(a_client_that_takes_its_leave),
         TEST(idle_is_no_reason_to_part),
         TEST(silent_etcd_is_lost),
         TEST(etcd_goes_and_comes_back),
+        TEST(etcd_that_greets_and_leaves_is_not_hammered),
         TEST(etcd_does_not_come_back),
         TEST(an_idle_client_hears_of_it_too),
         TEST(goaway_of_an_idle_connection),

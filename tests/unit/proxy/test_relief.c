@@ -199,20 +199,25 @@ static void requests_newest_first(void **state)
  * refused. */
 static void the_oldest_is_spared(void **state)
 {
-    struct rec *c, *refused, *after;
+    struct rec *c, *refused, *after, *watches[2];
     struct buf rest, m = put_response();
 
     (void)state;
     r.env.worker_memory_limit = 400000;
+    for (unsigned i = 0; i < ARRAY_LEN(watches); i++)
+        watches[i] = rig_begin(heavy, WATCH, NULL);
+    rig_settle(&r);
     c = half_put(heavy, LARGE, &rest);
     assert_int_equal(c->close_count, 0);
     assert_true(worker_is_over_limit(r.w));
+    for (unsigned i = 0; i < ARRAY_LEN(watches); i++) /* older, but they hold no message */
+        rig_expect(&r, watches[i], 8);
     refused = rig_put(light, SECRET_KEY, "treasure");
     rig_expect(&r, refused, 8);
     assert_int_equal(light_etcd->recs_count, 0);
     r.env.worker_memory_limit = LIMIT;
     rig_send(c, rest.p, rest.n, true);
-    RIG_UNTIL(&r, heavy_etcd->recs_count == 1);
+    RIG_UNTIL(&r, heavy_etcd->recs_count == 3);
     RIG_UNTIL(&r, heavy_etcd->last->end_count == 1);
     rig_answer(heavy_etcd->last, &m);
     rig_expect(&r, c, 0);
