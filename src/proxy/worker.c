@@ -507,11 +507,14 @@ static void stop_deliver(struct mail *mail, bool delivered)
     loop_stop(&w->loop);
 }
 
-void worker_stop(struct worker *w)
+void worker_end(struct worker *w)
 {
     w->stop_order = (struct mail){.deliver = stop_deliver};
     mailbox_post(&w->mailbox, &w->stop_order);
-    pthread_join(w->thread, NULL);
+}
+
+void worker_free(struct worker *w)
+{
     mailbox_fini(&w->mailbox);
     loop_fini(&w->loop);
     lane_benches_free(w);
@@ -522,6 +525,13 @@ void worker_stop(struct worker *w)
     randpool_fini(&w->random);
     slab_pool_fini(&w->pool);
     free(w);
+}
+
+void worker_stop(struct worker *w)
+{
+    worker_end(w);
+    pthread_join(w->thread, NULL);
+    worker_free(w);
 }
 
 /* --- the thread ------------------------------------------------------------------------------ */
@@ -568,10 +578,28 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
-enum err worker_start(const struct proxy_env *env, unsigned number, struct mailbox *control,
-                      worker_report_fn report_fn, void *arg, struct worker **out)
+static void worker_init(struct worker *w)
+{
+    list_init(&w->links);
+    list_init(&w->probes);
+    list_init(&w->probe_conns);
+    list_init(&w->calls);
+    list_init(&w->keysets);
+    list_init(&w->spare_reports);
+    slab_pool_init(&w->pool, FREE_SLABS);
+    upstream_pool_init(&w->upstream, &w->loop, &w->pool, w->env);
+    loop_timer_init(&w->drain_timer, on_drain_tick);
+    loop_timer_init(&w->wipe_timer, on_wipe);
+    loop_timer_init(&w->settle_timer, on_settle);
+    loop_flush_init(&w->random_drop, on_random_drop);
+    randpool_init(&w->random);
+}
+
+enum err worker_new(const struct proxy_env *env, unsigned number, struct mailbox *control,
+                    worker_report_fn report_fn, void *arg, struct worker **out)
 {
     struct worker *w = calloc(1, sizeof *w);
+    enum err e;
 
     if (w == NULL)
         return ERR_NOMEM;
@@ -580,25 +608,49 @@ enum err worker_start(const struct proxy_env *env, unsigned number, struct mailb
     w->control = control;
     w->report = report_fn;
     w->report_arg = arg;
-    list_init(&w->links);
-    list_init(&w->probes);
-    list_init(&w->probe_conns);
-    list_init(&w->calls);
-    list_init(&w->keysets);
-    list_init(&w->spare_reports);
-    slab_pool_init(&w->pool, FREE_SLABS);
-    upstream_pool_init(&w->upstream, &w->loop, &w->pool, env);
-    loop_timer_init(&w->drain_timer, on_drain_tick);
-    loop_timer_init(&w->wipe_timer, on_wipe);
-    loop_timer_init(&w->settle_timer, on_settle);
-    loop_flush_init(&w->random_drop, on_random_drop);
-    randpool_init(&w->random);
-    TRY(envelope_ctx_new(random_from_pool, w, &w->envelope));
-    TRY(loop_init(&w->loop));
-    TRY(mailbox_init(&w->mailbox, &w->loop));
-    TRY(tally_new(&w->loop, control, &w->pool, &w->tally));
-    if (pthread_create(&w->thread, NULL, worker_main, w) != 0)
+    worker_init(w);
+    e = envelope_ctx_new(random_from_pool, w, &w->envelope);
+    if (e != ERR_OK)
+        goto err_random;
+    e = loop_init(&w->loop);
+    if (e != ERR_OK)
+        goto err_envelope;
+    e = mailbox_init(&w->mailbox, &w->loop);
+    if (e != ERR_OK)
+        goto err_loop;
+    e = tally_new(&w->loop, control, &w->pool, &w->tally);
+    if (e != ERR_OK)
+        goto err_mailbox;
+    *out = w;
+    return ERR_OK;
+
+err_mailbox:
+    mailbox_close(&w->mailbox);
+    mailbox_fini(&w->mailbox);
+err_loop:
+    loop_fini(&w->loop);
+err_envelope:
+    envelope_ctx_free(w->envelope);
+err_random:
+    upstream_pool_fini(&w->upstream);
+    randpool_fini(&w->random);
+    slab_pool_fini(&w->pool);
+    free(w);
+    return e;
+}
+
+enum err worker_start(const struct proxy_env *env, unsigned number, struct mailbox *control,
+                      worker_report_fn report_fn, void *arg, struct worker **out)
+{
+    struct worker *w;
+
+    TRY(worker_new(env, number, control, report_fn, arg, &w));
+    if (pthread_create(&w->thread, NULL, worker_main, w) != 0) {
+        worker_end(w);
+        loop_run(&w->loop);
+        worker_free(w);
         return ERR_SYSTEM;
+    }
     *out = w;
     return ERR_OK;
 }

@@ -96,8 +96,13 @@ struct worker {
     struct tally *tally;        /* what the metrics will say */
 };
 
-/* Starts the thread. control is the control thread's mailbox; report is called on the control
- * thread. Errors: ERR_NOMEM, ERR_SYSTEM. */
+/* Makes a worker that has no thread yet: it lives while somebody runs w->loop. control is the
+ * control thread's mailbox; report is called on the control thread. Errors: ERR_NOMEM, ERR_SYSTEM,
+ * ERR_CRYPTO. */
+MUST_CHECK enum err worker_new(const struct proxy_env *env, unsigned number,
+                               struct mailbox *control, worker_report_fn report, void *arg,
+                               struct worker **out);
+/* The same, with a thread that runs the loop. */
 MUST_CHECK enum err worker_start(const struct proxy_env *env, unsigned number,
                                  struct mailbox *control, worker_report_fn report, void *arg,
                                  struct worker **out);
@@ -120,8 +125,12 @@ MUST_CHECK enum err worker_give_tls(struct worker *w, struct net_tls *tls,
 void worker_drain(struct worker *w, uint64_t limit_ms);
 /* Frees a key set whose ring has left its manager: answered by WORKER_KEYSET_FREED. */
 void worker_free_keyset(struct worker *w, struct keyset *k);
-/* Ends the thread (after WORKER_DRAINED) and frees w and its key sets: their managers must be
- * closed before anything else happens on the control thread. */
+/* Ends the loop (after WORKER_DRAINED) and frees the key sets: their managers must be closed before
+ * anything else happens on the control thread. */
+void worker_end(struct worker *w);
+/* When the loop has ended. */
+void worker_free(struct worker *w);
+/* worker_end, the thread's end and worker_free. */
 void worker_stop(struct worker *w);
 
 /* --- on the worker's own thread --- */

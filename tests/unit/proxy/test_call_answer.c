@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The rule of etcd's answer: it is handed on only when all of it is an answer of gRPC, one and
+ * whole. Anything else becomes a status of ours, which is never OK, and etcd's stream is reset. */
+#include "kit.h"
+
+#define LIT(s) s, sizeof(s) - 1
+
+static struct rig r;
+static struct end *client;
+
+static int setup(void **state)
+{
+    (void)state;
+    rig_init(&r);
+    client = rig_client(&r);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    rig_fini(&r);
+    return 0;
+}
+
+static void trailers_only(void **state)
+{
+    struct rec *c = rig_range(client, SECRET_KEY), *watch;
+
+    (void)state;
+    rig_trailers_only(rig_await(&r, 1), "5");
+    rig_expect(&r, c, 5);
+    assert_true(c->headers_end);
+    assert_int_equal(rig_tally(&r, "NotFound", RANGE), 1);
+    watch = rig_begin(client, WATCH, NULL); /* the client's side stays open */
+    rig_trailers_only(rig_await_headers(&r, 2), "16");
+    RIG_UNTIL(&r, watch->headers_end);
+    assert_int_equal(rig_status(watch), 16);
+    rig_pass(&r, 4000);
+    rig_expect(&r, watch, 16);
+    RIG_UNTIL(&r, rig_is_idle(&r));
+}
+
+struct odd_answer {
+    const char *status, *content_type, *extra_name, *extra_value;
+    int want;
+};
+
+static void odd_headers_are_no_answers(void **state)
+{
+    static const struct odd_answer odd[] = {
+        {"503", "application/grpc", "x", "y", 14},
+        {"404", "application/grpc", "x", "y", 12},
+        {"401", "application/grpc", "x", "y", 16},
+        {"429", "application/grpc", "x", "y", 14},
+        {"400", "application/grpc", "x", "y", 13},
+        {"302", "application/grpc", "x", "y", 2},
+        {"200", "text/html", "x", "y", 2},
+        {"200", "application/grpc", "grpc-encoding", "gzip", 13},
+        {"200", "application/grpc", "grpc-status", "0", 14}, /* and no end */
+    };
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_LEN(odd); i++) {
+        struct rec *c = rig_range(client, SECRET_KEY), *s = rig_await(&r, i + 1);
+        struct h2_field f[] = {{BYTES_LIT(":status"), bytes_str(odd[i].status)},
+                               {BYTES_LIT("content-type"), bytes_str(odd[i].content_type)},
+                               {bytes_str(odd[i].extra_name), bytes_str(odd[i].extra_value)}};
+
+        assert_int_equal(h2_respond(s->s, (struct h2_fields){f, ARRAY_LEN(f)}, false), ERR_OK);
+        RIG_UNTIL(&r, c->close_count == 1);
+        if (rig_status(c) != odd[i].want)
+            fail_msg("answer %u: status %d", i, rig_status(c));
+        RIG_UNTIL(&r, s->close_count == 1); /* nobody reads what would follow */
+        assert_int_equal(s->code, H2_CANCEL);
+    }
+}
+
+/* Bodies behind good headers; END_STREAM without trailers where trailers is NULL. */
+static void odd_bodies_are_no_answers(void **state)
+{
+    static const struct {
+        const char *body;
+        size_t n;
+        const char *trailers;
+        int want;
+    } odd[] = {
+        {LIT("\1\0\0\0\0"), "0", 13},            /* compressed */
+        {LIT("\3\0\0\0\0"), "0", 15},            /* a flag that nobody knows */
+        {LIT("\0\0\0\0"), "0", 13},              /* cut */
+        {LIT("\0\0\0\0\2\40"), "0", 13},         /* cut */
+        {LIT("\0\0\0\0\0"), NULL, 13},           /* no trailers */
+        {LIT("\0\0\0\0\0\0\0\0\0\0"), "0", 15},  /* two messages */
+        {LIT("\0\0\0\0\2\22\7"), "0", 15},       /* no protobuf */
+        {LIT("\0\0\0\0\5\22\3\12\1z"), "0", 15}, /* another key */
+        {LIT("\0\0\0\0\34\22\32\12\26/registry/secrets/ns/a*\0"), "0", 15}, /* no sealed value */
+    };
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_LEN(odd); i++) {
+        struct rec *c = rig_range(client, SECRET_KEY), *s = rig_await(&r, i + 1);
+
+        rig_respond(s);
+        rig_send(s, odd[i].body, odd[i].n, odd[i].trailers == NULL);
+        if (odd[i].trailers != NULL)
+            rig_trailers(s, odd[i].trailers);
+        RIG_UNTIL(&r, c->close_count == 1);
+        if (rig_status(c) != odd[i].want)
+            fail_msg("answer %u: status %d", i, rig_status(c));
+    }
+}
+
+static void two_statuses_are_none(void **state)
+{
+    struct rec *c = rig_range(client, SECRET_KEY), *s = rig_await(&r, 1);
+    struct h2_field f[] = {{BYTES_LIT("grpc-status"), BYTES_LIT("0")},
+                           {BYTES_LIT("grpc-status"), BYTES_LIT("14")}};
+
+    (void)state;
+    rig_respond(s);
+    assert_int_equal(h2_stream_trailers(s->s, (struct h2_fields){f, 2}), ERR_OK);
+    rig_expect(&r, c, 14);
+    assert_non_null(strstr(c->trailers, "etcd-envelope")); /* ours, not etcd's */
+}
+
+int main(void)
+{
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(trailers_only),
+        TEST(odd_headers_are_no_answers),
+        TEST(odd_bodies_are_no_answers),
+        TEST(two_statuses_are_none),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

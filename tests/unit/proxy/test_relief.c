@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The rule of the memory limit: over it calls end with RESOURCE_EXHAUSTED, or its HTTP/2 code where
+ * a status would wait behind bytes that nobody reads, until the worker is below it. The client that
+ * holds most pays, with its newest calls first; the others are served on; and the oldest message on
+ * its way is spared, so that something always gets done. */
+#include "kit.h"
+
+#define MIB (1024u * 1024)
+#define LIMIT (8 * MIB)
+#define LARGE 900000u /* an answer that is collected as a whole */
+#define MANY 20u
+
+static struct rig r;
+static struct end *heavy, *light;
+static struct end *heavy_etcd, *light_etcd; /* their connections to etcd */
+static char *large;
+
+static int setup(void **state)
+{
+    (void)state;
+    rig_init(&r);
+    r.env.worker_memory_limit = LIMIT;
+    light = rig_client(&r);
+    light_etcd = r.etcd;
+    heavy = rig_client(&r);
+    heavy_etcd = r.etcd;
+    large = malloc(LARGE + 1);
+    if (large == NULL)
+        return -1;
+    memset(large, 'x', LARGE);
+    large[LARGE] = '\0';
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    rig_fini(&r);
+    free(large);
+    return 0;
+}
+
+static uint64_t held(void)
+{
+    return worker_held(r.w);
+}
+
+/* A range whose answer waits for a key that the plugin keeps back. */
+static struct rec *waiting_range(struct end *client, struct end *etcd, size_t len)
+{
+    struct rec *c = rig_range(client, SECRET_KEY), *s;
+    struct buf sealed = rig_seal(&r, 1, SECRET_KEY, large, len), m;
+    unsigned n = etcd->recs_count;
+
+    r.plugin.decrypt.how = FAKE_SILENT;
+    RIG_UNTIL(&r, etcd->recs_count == n + 1 || c->close_count == 1);
+    s = etcd->last;
+    if (c->close_count == 0) {
+        RIG_UNTIL(&r, s->end_count == 1);
+        m = range_response(SECRET_KEY, &sealed);
+        rig_answer(s, &m);
+        rig_settle(&r);
+    }
+    buf_free(&sealed);
+    return c;
+}
+
+/* The rest of c, from to on, has the status; what is before it has not ended. */
+static void check_newest_ended(struct rec **c, unsigned count, unsigned from)
+{
+    for (unsigned i = 0; i < count; i++) {
+        assert_int_equal(c[i]->close_count, i >= from);
+        if (i >= from)
+            assert_int_equal(rig_status(c[i]), 8);
+    }
+}
+
+static unsigned count_open(struct rec **c, unsigned count)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < count; i++)
+        n += c[i]->close_count == 0;
+    return n;
+}
+
+static void below_it_nothing_happens(void **state)
+{
+    struct rec *c[7];
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++)
+        c[i] = waiting_range(heavy, heavy_etcd, LARGE);
+    assert_in_range(held(), ARRAY_LEN(c) * LARGE, LIMIT);
+    check_newest_ended(c, ARRAY_LEN(c), ARRAY_LEN(c));
+    fake_speak(&r.plugin);
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
+        rig_expect(&r, c[i], 0);
+        rig_check_value(rig_message_at(c[i], 0), large, LARGE);
+    }
+}
+
+/* Each answer that comes is over the limit: it is the newest, and it goes. */
+static void answers_newest_first(void **state)
+{
+    struct rec *small = waiting_range(light, light_etcd, 1000), *c[MANY];
+    unsigned open;
+
+    (void)state;
+    for (unsigned i = 0; i < MANY; i++)
+        c[i] = waiting_range(heavy, heavy_etcd, LARGE);
+    RIG_UNTIL(&r, held() <= LIMIT);
+    open = count_open(c, MANY);
+    assert_in_range(open, 4, 8);
+    assert_int_equal(small->close_count, 0);
+    fake_speak(&r.plugin);
+    rig_expect(&r, small, 0);
+    for (unsigned i = 0; i < MANY; i++) {
+        RIG_UNTIL(&r, c[i]->close_count == 1);
+        assert_true(rig_status(c[i]) == 0 || rig_status(c[i]) == 8);
+        if (rig_status(c[i]) == 8)
+            assert_int_equal(c[i]->body_len, 0);
+    }
+    assert_int_equal(rig_status(c[0]), 0);
+    assert_int_equal(rig_tally(&r, "ResourceExhausted", RANGE), MANY - open);
+    assert_int_equal(rig_tally(&r, "OK", RANGE), open + 1);
+}
+
+/* The heavy client's are older: it pays all the same. */
+static void whoever_holds_most_pays(void **state)
+{
+    struct rec *c[7], *small[3];
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++)
+        c[i] = waiting_range(heavy, heavy_etcd, LARGE);
+    for (unsigned i = 0; i < ARRAY_LEN(small); i++)
+        small[i] = waiting_range(light, light_etcd, LARGE);
+    RIG_UNTIL(&r, held() <= LIMIT);
+    check_newest_ended(small, ARRAY_LEN(small), ARRAY_LEN(small));
+    assert_in_range(count_open(c, ARRAY_LEN(c)), 3, 6);
+    check_newest_ended(c, ARRAY_LEN(c), count_open(c, ARRAY_LEN(c)));
+    fake_speak(&r.plugin);
+    for (unsigned i = 0; i < ARRAY_LEN(small); i++)
+        rig_expect(&r, small[i], 0);
+    rig_expect(&r, c[0], 0);
+}
+
+/* Puts, all but their last byte. */
+static struct rec *half_put(struct end *client, size_t len, struct buf *rest)
+{
+    struct buf m = put_request(POD_KEY, large, len), framed = rig_framed(&m);
+    struct rec *c = rig_begin(client, PUT, NULL);
+
+    rig_send(c, framed.p, framed.n - 1, false);
+    rig_settle(&r);
+    *rest = buf_of(framed.p + framed.n - 1, 1);
+    buf_free(&framed);
+    return c;
+}
+
+static void requests_newest_first(void **state)
+{
+    struct rec *c[MANY];
+    unsigned open;
+
+    (void)state;
+    for (unsigned i = 0; i < MANY; i++) {
+        struct buf rest;
+
+        c[i] = half_put(heavy, LARGE, &rest);
+        buf_free(&rest);
+    }
+    RIG_UNTIL(&r, held() <= LIMIT);
+    open = count_open(c, MANY);
+    assert_in_range(open, 4, 8);
+    assert_int_equal(heavy_etcd->recs_count, 0);
+    for (unsigned i = 0; i < MANY; i++) {
+        struct buf m = put_response();
+
+        if (c[i]->close_count == 0) {
+            unsigned n = heavy_etcd->recs_count;
+
+            rig_send(c[i], "x", 1, true);
+            RIG_UNTIL(&r, heavy_etcd->recs_count == n + 1);
+            RIG_UNTIL(&r, heavy_etcd->last->end_count == 1);
+            rig_answer(heavy_etcd->last, &m);
+            rig_expect(&r, c[i], 0);
+        } else {
+            assert_int_equal(rig_status(c[i]), 8);
+            buf_free(&m);
+        }
+    }
+    assert_int_equal(c[0]->close_count == 1 && rig_status(c[0]) == 0, 1);
+    assert_int_equal(rig_tally(&r, "ResourceExhausted", PUT), MANY - open);
+}
+
+/* The only message there is may be more than the limit while it comes; what else comes meanwhile is
+ * refused. */
+static void the_oldest_is_spared(void **state)
+{
+    struct rec *c, *refused, *after, *watches[2];
+    struct buf rest, m = put_response();
+
+    (void)state;
+    r.env.worker_memory_limit = 400000;
+    for (unsigned i = 0; i < ARRAY_LEN(watches); i++)
+        watches[i] = rig_begin(heavy, WATCH, NULL);
+    rig_settle(&r);
+    c = half_put(heavy, LARGE, &rest);
+    assert_int_equal(c->close_count, 0);
+    assert_true(worker_is_over_limit(r.w));
+    for (unsigned i = 0; i < ARRAY_LEN(watches); i++) /* older, but they hold no message */
+        rig_expect(&r, watches[i], 8);
+    refused = rig_put(light, SECRET_KEY, "treasure");
+    rig_expect(&r, refused, 8);
+    assert_int_equal(light_etcd->recs_count, 0);
+    r.env.worker_memory_limit = LIMIT;
+    rig_send(c, rest.p, rest.n, true);
+    RIG_UNTIL(&r, heavy_etcd->recs_count == 3);
+    RIG_UNTIL(&r, heavy_etcd->last->end_count == 1);
+    rig_answer(heavy_etcd->last, &m);
+    rig_expect(&r, c, 0);
+    after = rig_put(light, SECRET_KEY, "treasure");
+    RIG_UNTIL(&r, light_etcd->recs_count == 1 && light_etcd->last->end_count == 1);
+    m = put_response();
+    rig_answer(light_etcd->last, &m);
+    rig_expect(&r, after, 0);
+    buf_free(&rest);
+}
+
+/* Streams whose client reads nothing hold what etcd has sent for them; a status would wait behind
+ * it. The others are served. */
+static void who_does_not_read_is_reset(void **state)
+{
+    struct rec *c[MANY], *s, *small;
+    struct buf message = {0}, framed, m;
+    unsigned reset = 0;
+
+    (void)state;
+    buf_add(&message, large, LARGE);
+    framed = rig_framed(&message);
+    for (unsigned i = 0; i < MANY; i++) {
+        m = (struct buf){0};
+        c[i] = rig_call(heavy, SNAPSHOT, &m);
+        c[i]->is_hungry = false;
+        RIG_UNTIL(&r, heavy_etcd->recs_count == i + 1 && heavy_etcd->last->end_count == 1);
+        s = heavy_etcd->last;
+        rig_respond(s);
+        for (unsigned k = 0; k < 4; k++)
+            rig_send(s, framed.p, framed.n, false);
+        rig_settle(&r);
+        assert_in_range(held(), 0, LIMIT + MIB);
+    }
+    for (unsigned i = 0; i < MANY; i++) {
+        if (c[i]->close_count == 0)
+            continue;
+        assert_int_equal(c[i]->code, H2_ENHANCE_YOUR_CALM);
+        reset++;
+    }
+    assert_in_range(reset, 5, MANY - 1);
+    small = rig_put(light, SECRET_KEY, "treasure");
+    RIG_UNTIL(&r, light_etcd->recs_count == 1 && light_etcd->last->end_count == 1);
+    m = put_response();
+    rig_answer(light_etcd->last, &m);
+    rig_expect(&r, small, 0);
+    assert_int_equal(rig_tally(&r, "ResourceExhausted", SNAPSHOT), reset);
+    buf_free(&framed);
+}
+
+/* Calls hold memory also when they hold no message. */
+static void calls_that_only_wait_count_too(void **state)
+{
+    enum { STREAMS = 400 };
+    struct rec *c[STREAMS], *small;
+    struct buf m = put_response();
+    unsigned open;
+
+    (void)state;
+    r.env.worker_memory_limit = 600000;
+    for (unsigned i = 0; i < STREAMS; i++)
+        c[i] = rig_begin(heavy, WATCH, NULL);
+    rig_settle(&r);
+    assert_in_range(r.w->kept_bytes, 100000, 600000);
+    open = count_open(c, STREAMS);
+    assert_in_range(open, 50, STREAMS - 1);
+    small = rig_put(light, SECRET_KEY, "treasure");
+    RIG_UNTIL(&r, light_etcd->recs_count == 1 && light_etcd->last->end_count == 1);
+    rig_answer(light_etcd->last, &m);
+    rig_expect(&r, small, 0);
+    for (unsigned i = 0; i < STREAMS; i++)
+        if (c[i]->close_count == 1)
+            assert_int_equal(rig_status(c[i]), 8);
+}
+
+/* What was set free is free: no call of before counts any more. */
+static void it_is_over_when_they_have_gone(void **state)
+{
+    (void)state;
+    for (unsigned round = 0; round < 3; round++) {
+        struct rec *c[MANY];
+
+        for (unsigned i = 0; i < MANY; i++)
+            c[i] = waiting_range(heavy, heavy_etcd, LARGE);
+        RIG_UNTIL(&r, held() <= LIMIT);
+        for (unsigned i = 0; i < MANY; i++)
+            if (c[i]->s != NULL)
+                h2_stream_reset(c[i]->s, H2_CANCEL);
+        RIG_UNTIL(&r, rig_is_idle(&r));
+    }
+}
+
+int main(void)
+{
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(below_it_nothing_happens),       TEST(answers_newest_first),
+        TEST(whoever_holds_most_pays),        TEST(requests_newest_first),
+        TEST(the_oldest_is_spared),           TEST(who_does_not_read_is_reset),
+        TEST(calls_that_only_wait_count_too), TEST(it_is_over_when_they_have_gone),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
