@@ -3,15 +3,20 @@
  * parse state. Thread: one.
  *
  * The length of a gRPC message stands before it, so a list whose values shrink can't be sent before
- * it is whole, unless the announced length is kept. Three modes: FILL      Range, Put, DeleteRange,
- * Txn: the lengths of the message and of every message down to the one that holds the KeyValues
- * stay as announced. Each KeyValue is rewritten exactly; what that saves is paid back at the end of
- * the message that holds the KeyValues as one unknown length-delimited field 19999 of zeros (two
- * where the size is not reachable by one), no over-long varints. SPLIT_KV  RangeStream: pieces
- * between KeyValues, each an exact message; header, more, count and unknown fields in the last one.
- *   SPLIT_REV Watch: pieces between revisions; header and watch_id repeated, fragment kept on the
- * last. A batch is what has arrived and is complete: KeyValues (events of whole revisions), at most
- * about LIMIT_LANE_TURN bytes. */
+ * it is whole, unless the announced length is kept. Three modes:
+ *
+ *   FILL       Range, Put, DeleteRange, Txn: the lengths of the message and of every message down
+ *              to the one that holds the KeyValues stay as announced. Each KeyValue is rewritten
+ *              exactly; what that saves is paid back at the end of the message that holds the
+ *              KeyValues, as one unknown length-delimited field 19999 of zeros (two where the size
+ *              is not reachable by one), without over-long varints.
+ *   SPLIT_KV   RangeStream: pieces between KeyValues, each an exact message; header, more, count
+ *              and unknown fields in the last one.
+ *   SPLIT_REV  Watch: pieces between revisions; header and watch_id repeated, fragment kept on the
+ *              last.
+ *
+ * A batch is what has arrived and is complete: KeyValues (events of whole revisions), at most about
+ * batch_max bytes. */
 #ifndef ETCD_STREAM_H
 #define ETCD_STREAM_H
 

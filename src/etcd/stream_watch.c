@@ -7,11 +7,11 @@
  *   1. what is not an event stands first, as etcd writes it; the last piece gets it, header and
  *      watch_id go into every piece
  *   2. events are peeked at for their revisions; a revision is whole when an event of another one,
- * or the end, follows: up to there is a batch
+ *      or the end, follows: up to there is a batch
  *   3. unknown fields between events stay where they are
  *
- * Failure: a known field behind an event is DATA_LOSS (the pieces before went out without it); a
- * revision of more than LIMIT_ANSWER_UNIT is too large for us. */
+ * Failure modes: a known field behind an event is DATA_LOSS (the pieces before went out without
+ * it); a revision of more than LIMIT_ANSWER_UNIT is too large for us. */
 #include "etcd/stream_int.h"
 
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The way of a wait:
  *   1. write DEK or cache: answered at once, no mail;
- *   2. else it joins the pending entry of its DEK; the entry's first wait sends one kms_ask;
+ *   2. else it joins the pending entry of its DEK; the entry's first wait sends one dek_request;
  *   3. the ask comes back as the answer and ends all waits of the entry;
  *   4. a DEK that opened a value is confirmed: into the cache, and once to the manager's.
  * Failure modes: the answer is "away" while some waits are younger than that -> the ask is sent
@@ -66,7 +66,7 @@ struct ring_handle *kms__ring_handle(struct keyring *r)
     return ring_handle_ref(r->handle);
 }
 
-void kms__ask_free(struct kms_ask *a)
+void kms__request_free(struct dek_request *a)
 {
     kms__ring_handle_drop(a->ring);
     dek_drop(a->dek);
@@ -82,12 +82,12 @@ static uint8_t *put_bytes(uint8_t *at, struct bytes from, struct bytes *to)
 }
 
 /* One block: the ask, then the annotations, then their bytes. */
-static struct kms_ask *ask_new(struct keyring *r, uint32_t slot, const uint8_t *digest,
-                               const struct dek_id *id)
+static struct dek_request *ask_new(struct keyring *r, uint32_t slot, const uint8_t *digest,
+                                   const struct dek_id *id)
 {
     size_t text_len = id->key_id.n + id->wrapped.n;
     struct dek_annotation *annotations;
-    struct kms_ask *a;
+    struct dek_request *a;
     uint8_t *at;
 
     for (uint32_t i = 0; i < id->annotation_count; i++)
@@ -112,10 +112,10 @@ static struct kms_ask *ask_new(struct keyring *r, uint32_t slot, const uint8_t *
     return a;
 }
 
-static void ask_send(struct keyring *r, struct kms_ask *a, uint64_t deadline_ms)
+static void ask_send(struct keyring *r, struct dek_request *a, uint64_t deadline_ms)
 {
     a->deadline_ms = deadline_ms;
-    a->mail.deliver = kms__ask_deliver;
+    a->mail.deliver = kms__request_deliver;
     mailbox_post(r->manager_box, &a->mail);
 }
 
@@ -224,7 +224,7 @@ static void on_timer(struct loop_timer *t)
 
 /* --- the manager's mail ----------------------------------------------------------------------- */
 
-static void take_answer(struct keyring *r, struct kms_ask *a)
+static void take_answer(struct keyring *r, struct dek_request *a)
 {
     struct key_pending *p = pending_find(r, a->slot, a->digest);
     uint64_t now = loop_now_ms(r->loop), last_ms;
@@ -232,7 +232,7 @@ static void take_answer(struct keyring *r, struct kms_ask *a)
     if (a->until_ms != 0)
         dek_cache_put(&r->slots[a->slot].refused, a->digest, NULL, a->err, a->until_ms);
     if (p == NULL) {
-        kms__ask_free(a);
+        kms__request_free(a);
         return;
     }
     last_ms = LIST_ENTRY(p->waits.prev, struct key_wait, node)->deadline_ms;
@@ -242,17 +242,17 @@ static void take_answer(struct keyring *r, struct kms_ask *a)
         return;
     }
     pending_finish(p, a->err, a->dek);
-    kms__ask_free(a);
+    kms__request_free(a);
 }
 
 void kms__answer_deliver(struct mail *self, bool delivered)
 {
-    struct kms_ask *a = CONTAINER_OF(self, struct kms_ask, mail);
+    struct dek_request *a = CONTAINER_OF(self, struct dek_request, mail);
 
     if (delivered && a->ring->ring != NULL)
         take_answer(a->ring->ring, a);
     else
-        kms__ask_free(a);
+        kms__request_free(a);
 }
 
 static void cache_put(struct keyring *r, struct slot *s, const uint8_t *digest, struct dek *dek)
@@ -378,12 +378,12 @@ static enum err wait_begin(struct keyring *r, uint32_t slot, const uint8_t *dige
     if (!loop_timer_is_active(&r->timer))
         TRY(loop_timer_start(r->loop, &r->timer, LIMIT_KEY_WAIT_MS));
     if (p == NULL) {
-        struct kms_ask *a = ask_new(r, slot, digest, id);
+        struct dek_request *a = ask_new(r, slot, digest, id);
 
         p = calloc(1, sizeof *p);
         if (a == NULL || p == NULL) {
             if (a != NULL)
-                kms__ask_free(a);
+                kms__request_free(a);
             free(p);
             return ERR_NOMEM;
         }
@@ -434,7 +434,7 @@ enum err keyring_get(struct keyring *r, const struct provider *provider, const s
 enum err keyring_wrap(struct keyring *r, const struct provider *provider, struct key_wait *w)
 {
     const struct dek_id id = {0}; /* the plugin's answer will name it */
-    /* A number in place of a digest: no other wish is like it. */
+    /* A number in place of a digest: no other request is like it. */
     uint8_t digest[DEK_DIGEST_LEN] = {0};
     uint64_t number = ++r->wrap_count;
 

@@ -22,9 +22,9 @@ void kms__ring_handle_drop(struct ring_handle *h);
 /* Of a living ring, from any thread that was handed it. A reference, the caller's to drop. */
 struct ring_handle *kms__ring_handle(struct keyring *r);
 
-/* A wish for a DEK. It travels to the manager and comes back as its answer, so answering needs no
+/* A request for one DEK. The same object travels back as the answer, so answering needs no
  * memory. */
-struct kms_ask {
+struct dek_request {
     struct mail mail; /* at the manager its node queues it */
     struct mailbox *to;
     struct ring_handle *ring; /* a reference */
@@ -39,9 +39,9 @@ struct kms_ask {
     uint64_t until_ms; /* of a refusal: remember it so long; 0: don't */
 };
 
-void kms__ask_free(struct kms_ask *a);
-/* The receivers: kms__ask_deliver in manager.c, kms__answer_deliver in keyring.c. */
-void kms__ask_deliver(struct mail *self, bool delivered);
+void kms__request_free(struct dek_request *a);
+/* The receivers: kms__request_deliver in manager.c, kms__answer_deliver in keyring.c. */
+void kms__request_deliver(struct mail *self, bool delivered);
 void kms__answer_deliver(struct mail *self, bool delivered);
 
 /* A DEK that opened a value: ring to manager. */

@@ -4,14 +4,16 @@
  * no clock, no I/O, no keys.
  *
  * One check, number for number kube-apiserver's (its kmsv2PluginProbe):
- *   lifecycle_begin      Status is being asked
- *   lifecycle_on_status  a valid key_id moves the expiry when it is the one in use
- * (LIFECYCLE_EXTENDED), even if healthz or version are bad; another one asks for a new seed to be
- *                        wrapped (LIFECYCLE_WRAP)
- *   lifecycle_on_wrapped the answer of Encrypt is valid and names the key_id of Status: make a DEK
- * of it (LIFECYCLE_INSTALL), then lifecycle_installed Whatever fails ends the check as bad and
- * leaves key and expiry as they were: writes "coast" until the old expiry, and a seed that was not
- * installed is thrown away. */
+ *
+ *   lifecycle_begin       Status is being asked
+ *   lifecycle_on_status   a valid key_id moves the expiry when it is the one in use, even if
+ *                         healthz or version are bad (LIFECYCLE_EXTENDED); another one asks for a
+ *                         new seed to be wrapped (LIFECYCLE_WRAP)
+ *   lifecycle_on_wrapped  the answer of Encrypt is valid and names the key_id of Status: make a DEK
+ *                         of it (LIFECYCLE_INSTALL), then lifecycle_installed
+ *
+ * Whatever fails ends the check as bad and leaves key and expiry as they were: writes go on with
+ * the old key until its expiry, and a seed that was not installed is thrown away. */
 #ifndef KMS_LIFECYCLE_INT_H
 #define KMS_LIFECYCLE_INT_H
 

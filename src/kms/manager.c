@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What happens here:
  *   - every plugin checks itself (plugin.c); what changes is posted to every ring that joined;
- *   - wishes come by mail and go to their plugin's unwraps (unwrap.c), which post the answers.
+ *   - requests come by mail and go to their plugin's unwraps (unwrap.c), which post the answers.
  * Failure modes: no memory for news -> the ring is marked and told again by a timer, so that it
  * cannot miss a rotation; a ring that left or was freed -> its mail finds ring_handle.ring NULL.
  * Closing: calls and timers end at once, the mailbox takes nothing more, and the memory goes when
@@ -163,14 +163,14 @@ static struct unwraps *unwraps_of(struct mailbox *box, uint32_t slot)
     return &m->members[slot].unwraps;
 }
 
-void kms__ask_deliver(struct mail *self, bool delivered)
+void kms__request_deliver(struct mail *self, bool delivered)
 {
-    struct kms_ask *a = CONTAINER_OF(self, struct kms_ask, mail);
+    struct dek_request *a = CONTAINER_OF(self, struct dek_request, mail);
 
     if (delivered)
-        unwraps_ask(unwraps_of(a->to, a->slot), a);
+        unwraps_request(unwraps_of(a->to, a->slot), a);
     else
-        kms__ask_free(a);
+        kms__request_free(a);
 }
 
 void kms__confirm_deliver(struct mail *self, bool delivered)

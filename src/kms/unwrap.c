@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The way of a wish:
- *   1. known (write DEK, confirmed, refused a moment ago): answered at once;
- *   2. the same DEK is being unwrapped: it joins that unwrap, one wish per ring;
+/* The way of a request for a DEK:
+ *   1. known (the write DEK, a confirmed one, one refused a moment ago): answered at once;
+ *   2. the same DEK is being unwrapped: it joins that unwrap, one request for each ring;
  *   3. else an unwrap of its own: parked while the plugin was never healthy, queued, called;
- *   4. the plugin's answer is the answer of all its wishes. It is kept only when a ring confirms
- * it. Failure modes: the plugin is away -> parked for a growing pause and called again, until the
- * deadline of the last wish, then ERR_KMS_AWAY (ERR_NO_STATE while never healthy). A wrap (KMS v1:
- * a new DEK for one value) is an unwrap that nobody joins, is called once, and has the plugin's
- * timeout as its deadline: writers are told at once. The plugin
- * refuses, or gives a secret of the wrong size -> the wishes fail and the refusal is remembered.
- * Secret memory is full
- * -> the oldest confirmed DEKs make room. */
+ *   4. the plugin's answer is the answer to all its requests. It is kept only when a ring confirms
+ *      that it has opened a value.
+ * A wrap (KMS v1: a new DEK for one value) is an unwrap that nobody joins, is called once, and has
+ * the plugin's timeout as its deadline: writers are told at once.
+ *
+ * Failure modes:
+ *   - the plugin is away: parked for a growing pause and called again, until the deadline of the
+ *     last request, then ERR_KMS_AWAY (ERR_NO_STATE while it was never healthy);
+ *   - the plugin refuses, or gives a secret of the wrong size: the requests fail, and the refusal
+ *     is remembered;
+ *   - secret memory is full: the oldest confirmed DEKs make room. */
 #include "kms/unwrap_int.h"
 
 #include <stdlib.h>
@@ -37,7 +40,7 @@ struct unwrap {
     struct list node; /* in one of the three lists, by state */
     enum unwrap_state state;
     struct unwraps *owner;
-    struct list asks; /* the first one's id is the unwrap's */
+    struct list requests; /* the first one's id is the unwrap's */
     struct plugin_unwrap call;
     bool is_wrap;
     uint64_t deadline_ms;
@@ -46,9 +49,9 @@ struct unwrap {
     size_t held_bytes;
 };
 
-static struct kms_ask *first_ask(const struct unwrap *w)
+static struct dek_request *first_request(const struct unwrap *w)
 {
-    return LIST_FIRST(&w->asks, struct kms_ask, mail.node);
+    return LIST_FIRST(&w->requests, struct dek_request, mail.node);
 }
 
 static void set_state(struct unwrap *w, enum unwrap_state next)
@@ -64,13 +67,13 @@ static void set_state(struct unwrap *w, enum unwrap_state next)
     list_push(lists[next], &w->node);
 }
 
-static void answer(struct kms_ask *ask, enum err err, struct dek *dek, uint64_t until_ms)
+static void answer(struct dek_request *request, enum err err, struct dek *dek, uint64_t until_ms)
 {
-    ask->err = err;
-    ask->dek = dek == NULL ? NULL : dek_ref(dek);
-    ask->until_ms = until_ms;
-    ask->mail.deliver = kms__answer_deliver;
-    mailbox_post(ask->ring->worker_box, &ask->mail);
+    request->err = err;
+    request->dek = dek == NULL ? NULL : dek_ref(dek);
+    request->until_ms = until_ms;
+    request->mail.deliver = kms__answer_deliver;
+    mailbox_post(request->ring->worker_box, &request->mail);
 }
 
 static void unwrap_free(struct unwrap *w)
@@ -82,22 +85,22 @@ static void unwrap_free(struct unwrap *w)
     u->held_bytes -= w->held_bytes;
     list_remove(&w->bucket);
     list_remove(&w->node);
-    while (!list_is_empty(&w->asks)) {
-        struct kms_ask *ask = first_ask(w);
+    while (!list_is_empty(&w->requests)) {
+        struct dek_request *request = first_request(w);
 
-        list_remove(&ask->mail.node);
-        kms__ask_free(ask);
+        list_remove(&request->mail.node);
+        kms__request_free(request);
     }
     free(w);
 }
 
 static void finish(struct unwrap *w, enum err err, struct dek *dek, uint64_t until_ms)
 {
-    while (!list_is_empty(&w->asks)) {
-        struct kms_ask *ask = first_ask(w);
+    while (!list_is_empty(&w->requests)) {
+        struct dek_request *request = first_request(w);
 
-        list_remove(&ask->mail.node);
-        answer(ask, err, dek, until_ms);
+        list_remove(&request->mail.node);
+        answer(request, err, dek, until_ms);
     }
     unwrap_free(w);
 }
@@ -111,7 +114,7 @@ static void refuse(struct unwrap *w, enum err err, const char *why)
 
     LOG_RATED(WARN, "KMS does not unwrap a DEK", "provider=\"%s\" reason=%s why=\"%s\"",
               u->plugin->provider->name, err_reason(err), why);
-    dek_cache_put(&u->refused, first_ask(w)->digest, NULL, err, until_ms);
+    dek_cache_put(&u->refused, first_request(w)->digest, NULL, err, until_ms);
     finish(w, err, NULL, until_ms);
 }
 
@@ -178,7 +181,7 @@ static void on_wrap_answer(struct unwrap *w, const struct plugin_answer *a)
 static void take_secret(struct unwrap *w, struct bytes secret)
 {
     struct dek *dek = NULL;
-    enum err e = make_dek(w->owner, &first_ask(w)->id, secret, &dek);
+    enum err e = make_dek(w->owner, &first_request(w)->id, secret, &dek);
 
     if (e == ERR_BAD_DEK_SIZE) {
         refuse(w, e, "wrong size of the unwrapped secret");
@@ -243,7 +246,7 @@ static void start(struct unwrap *w, uint64_t now)
     if (w->is_wrap)
         e = plugin_wrap(w->owner->plugin, w->deadline_ms - now, &w->call);
     else
-        e = plugin_unwrap(w->owner->plugin, &first_ask(w)->id, w->deadline_ms - now, &w->call);
+        e = plugin_unwrap(w->owner->plugin, &first_request(w)->id, w->deadline_ms - now, &w->call);
     if (e == ERR_KMS_ERROR)
         refuse(w, e, "the key id holds a NUL byte");
     else if (e != ERR_OK)
@@ -300,7 +303,7 @@ static void on_tick(struct loop_timer *t)
     pump(u);
 }
 
-/* --- wishes ----------------------------------------------------------------------------------- */
+/* --- requests --------------------------------------------------------------------------------- */
 
 static struct list *bucket_of(const struct unwraps *u, const uint8_t *digest)
 {
@@ -317,104 +320,105 @@ static struct unwrap *find(const struct unwraps *u, const uint8_t *digest)
     LIST_FOREACH(it, bucket) {
         struct unwrap *w = LIST_ENTRY(it, struct unwrap, bucket);
 
-        if (memcmp(first_ask(w)->digest, digest, DEK_DIGEST_LEN) == 0)
+        if (memcmp(first_request(w)->digest, digest, DEK_DIGEST_LEN) == 0)
             return w;
     }
     return NULL;
 }
 
-static bool answer_known(struct unwraps *u, struct kms_ask *ask)
+static bool answer_known(struct unwraps *u, struct dek_request *request)
 {
     uint64_t now = loop_now_ms(u->loop);
     const struct dek_cache_entry *e;
     struct dek *own = u->plugin->dek;
 
-    if (own != NULL && dek_id_eq(&own->id, &ask->id)) {
-        answer(ask, ERR_OK, own, 0);
+    if (own != NULL && dek_id_eq(&own->id, &request->id)) {
+        answer(request, ERR_OK, own, 0);
         return true;
     }
-    e = dek_cache_find(&u->confirmed, ask->digest, now);
+    e = dek_cache_find(&u->confirmed, request->digest, now);
     if (e == NULL)
-        e = dek_cache_find(&u->refused, ask->digest, now);
+        e = dek_cache_find(&u->refused, request->digest, now);
     if (e == NULL)
         return false;
-    answer(ask, e->err, e->dek, e->dek == NULL ? e->until_ms : 0);
+    answer(request, e->err, e->dek, e->dek == NULL ? e->until_ms : 0);
     return true;
 }
 
-/* One wish per ring is enough: a ring that asks again has given up the waits of its first wish. */
-static void join(struct unwrap *w, struct kms_ask *ask)
+/* One request for each ring is enough: one that asks again has given up its first waits. */
+static void join(struct unwrap *w, struct dek_request *request)
 {
-    if (ask->deadline_ms > w->deadline_ms)
-        w->deadline_ms = ask->deadline_ms;
-    LIST_FOREACH(it, &w->asks) {
-        if (LIST_ENTRY(it, struct kms_ask, mail.node)->ring == ask->ring) {
-            kms__ask_free(ask);
+    if (request->deadline_ms > w->deadline_ms)
+        w->deadline_ms = request->deadline_ms;
+    LIST_FOREACH(it, &w->requests) {
+        if (LIST_ENTRY(it, struct dek_request, mail.node)->ring == request->ring) {
+            kms__request_free(request);
             return;
         }
     }
-    list_push(&w->asks, &ask->mail.node);
+    list_push(&w->requests, &request->mail.node);
 }
 
-static size_t ask_len(const struct kms_ask *ask)
+static size_t request_len(const struct dek_request *request)
 {
-    size_t n = sizeof *ask + sizeof(struct unwrap) + ask->id.key_id.n + ask->id.wrapped.n;
+    size_t n =
+        sizeof *request + sizeof(struct unwrap) + request->id.key_id.n + request->id.wrapped.n;
 
-    for (uint32_t i = 0; i < ask->id.annotation_count; i++)
-        n += sizeof ask->id.annotations[i] + ask->id.annotations[i].key.n +
-             ask->id.annotations[i].value.n;
+    for (uint32_t i = 0; i < request->id.annotation_count; i++)
+        n += sizeof request->id.annotations[i] + request->id.annotations[i].key.n +
+             request->id.annotations[i].value.n;
     return n;
 }
 
-static void begin(struct unwraps *u, struct kms_ask *ask)
+static void begin(struct unwraps *u, struct dek_request *request)
 {
     uint64_t now = loop_now_ms(u->loop);
-    size_t held_bytes = ask_len(ask);
+    size_t held_bytes = request_len(request);
     struct unwrap *w;
 
     if (u->held_bytes + held_bytes > UNWRAP_HELD_MAX) {
-        answer(ask, ERR_MEMORY_LIMIT, NULL, 0);
+        answer(request, ERR_MEMORY_LIMIT, NULL, 0);
         return;
     }
     w = calloc(1, sizeof *w);
     if (w == NULL) {
-        answer(ask, ERR_NOMEM, NULL, 0);
+        answer(request, ERR_NOMEM, NULL, 0);
         return;
     }
     w->owner = u;
     w->held_bytes = held_bytes;
     u->held_bytes += held_bytes;
     w->call.on_done = on_answer;
-    w->is_wrap = ask->is_wrap;
-    w->deadline_ms = ask->deadline_ms;
+    w->is_wrap = request->is_wrap;
+    w->deadline_ms = request->deadline_ms;
     if (w->is_wrap && w->deadline_ms > now + u->plugin->timeout_ms)
         w->deadline_ms = now + u->plugin->timeout_ms;
     w->pause_ms = PAUSE_MIN_MS;
-    list_init(&w->asks);
+    list_init(&w->requests);
     list_init(&w->node);
-    list_push(&w->asks, &ask->mail.node);
-    list_push(bucket_of(u, ask->digest), &w->bucket);
+    list_push(&w->requests, &request->mail.node);
+    list_push(bucket_of(u, request->digest), &w->bucket);
     set_state(w, u->plugin->life.has_state ? UNWRAP_QUEUED : UNWRAP_PARKED);
     pump(u);
 }
 
-void unwraps_ask(struct unwraps *u, struct kms_ask *ask)
+void unwraps_request(struct unwraps *u, struct dek_request *request)
 {
     struct unwrap *w;
 
-    if (ask->is_wrap) {
-        begin(u, ask);
+    if (request->is_wrap) {
+        begin(u, request);
         return;
     }
-    if (answer_known(u, ask))
+    if (answer_known(u, request))
         return;
     if (u->confirmed.max > 0)
         registry_add(REGISTRY_CACHE_MISSES, NO_LABELS, 1);
-    w = find(u, ask->digest);
+    w = find(u, request->digest);
     if (w != NULL)
-        join(w, ask);
+        join(w, request);
     else
-        begin(u, ask);
+        begin(u, request);
 }
 
 void unwraps_confirm(struct unwraps *u, const uint8_t digest[static DEK_DIGEST_LEN],

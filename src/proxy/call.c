@@ -4,12 +4,14 @@
  *   2. END_STREAM: the lane seals it, call_send_up opens the upstream stream and sends it whole;
  *   3. etcd's headers go on at once; the answer lane opens what comes;
  *   4. etcd's trailers wait in c->trailers until the answer lane is done, then call_finish sends
- * them. A streaming call opens its upstream stream at once and hands messages on as they come.
+ *      them.
+ * A streaming call opens its upstream stream at once and hands messages on as they come.
+ *
  * Failure modes:
  *   - refused request, value that does not open, no key: call_fail, one status in trailers;
  *   - client reset or gone: upstream is reset with CANCEL, the lanes are killed;
  *   - upstream lost: UNAVAILABLE in trailers; upstream REFUSED_STREAM: handed on as such, since
- * nothing was processed and clients repeat by themselves;
+ *     nothing was processed and clients repeat by themselves;
  *   - etcd being redialled: CALL_WAITING, at most 1 s (the pool ends it).
  * Never CANCELLED, DEADLINE_EXCEEDED or RST_STREAM CANCEL to a client that has not given up:
  * clientv3 then repeats writes. */

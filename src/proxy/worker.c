@@ -15,11 +15,13 @@
 #include "proxy/link.h"
 #include "proxy/probe.h"
 
-#define FREE_SLABS 64  /* 4 MiB of idle slabs a worker keeps */
-#define IDLE_SLABS 8   /* of them are left when connections have settled */
-#define SETTLE_MS 700  /* after one came or went, and */
-#define SETTLE_TIMES 4 /* so often: net/ has let go of its buffers by then */
-#define WIPE_MS 200    /* cipher contexts are wiped this long after first use */
+#define FREE_SLABS 64 /* 4 MiB of idle slabs a worker keeps */
+#define IDLE_SLABS 8  /* of them are left when connections have settled */
+/* After connections open or close, memory is returned four times, 700 ms apart, keeping 8 slabs:
+ * net/ has let go of its buffers by then. */
+#define SETTLE_MS 700
+#define SETTLE_TIMES 4
+#define WIPE_MS 200 /* cipher contexts are wiped this long after first use */
 #define DRAIN_TICK_MS 50
 #define RELIEF_PART 16 /* of the memory limit is set free at a time: the search costs something */
 #define DRAIN_SETTLE_MS 100  /* for calls that were on their way when GOAWAY was sent */

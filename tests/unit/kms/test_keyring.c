@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One key ring whose manager is the test: kms__ask_deliver and kms__confirm_deliver are defined
+/* One key ring whose manager is the test: kms__request_deliver and kms__confirm_deliver are defined
  * here in place of manager.c's, so that each request lies in our hands until it is answered. The
  * clock is the test's, too. */
 #include <setjmp.h>
@@ -20,7 +20,7 @@
 #define SLOT_V2 0u
 #define SLOT_V1 1u
 #define SECRET "thirty-two bytes of a secret....."
-#define ASKS_MAX 2048
+#define REQUESTS_MAX 2048
 
 static struct loop loop;
 static struct mailbox manager_box, worker_box;
@@ -29,19 +29,19 @@ static struct provider v2, v1;
 
 /* --- the manager ------------------------------------------------------------------------------ */
 
-static struct kms_ask *asks[ASKS_MAX]; /* delivered and not answered */
-static unsigned ask_count, confirm_count;
+static struct dek_request *requests[REQUESTS_MAX]; /* delivered and not answered */
+static unsigned request_count, confirm_count;
 
-void kms__ask_deliver(struct mail *self, bool delivered)
+void kms__request_deliver(struct mail *self, bool delivered)
 {
-    struct kms_ask *a = CONTAINER_OF(self, struct kms_ask, mail);
+    struct dek_request *a = CONTAINER_OF(self, struct dek_request, mail);
 
     if (!delivered) {
-        kms__ask_free(a);
+        kms__request_free(a);
         return;
     }
-    assert_true(ask_count < ASKS_MAX);
-    asks[ask_count++] = a;
+    assert_true(request_count < REQUESTS_MAX);
+    requests[request_count++] = a;
 }
 
 void kms__confirm_deliver(struct mail *self, bool delivered)
@@ -70,9 +70,9 @@ static struct dek *make_dek(const struct dek_id *id)
 static void answer(unsigned i, enum err err, uint64_t until_ms)
 {
     struct dek_id wrapped = {.type = DEK_KMS_V1_KEY, .wrapped = BYTES_LIT("wrapped")};
-    struct kms_ask *a = asks[i];
+    struct dek_request *a = requests[i];
 
-    asks[i] = NULL;
+    requests[i] = NULL;
     a->err = err;
     a->until_ms = until_ms;
     a->dek = err == ERR_OK ? make_dek(a->is_wrap ? &wrapped : &a->id) : NULL;
@@ -183,7 +183,7 @@ static bool has(const struct provider *p, struct dek_id id)
 static int setup(void **state)
 {
     (void)state;
-    ask_count = confirm_count = done_count = 0;
+    request_count = confirm_count = done_count = 0;
     v2 = (struct provider){.kind = PROVIDER_KMS_V2, .slot = SLOT_V2, .name = "v2"};
     v1 = (struct provider){.kind = PROVIDER_KMS_V1, .slot = SLOT_V1, .name = "v1", .cache_size = 3};
     if (loop_init(&loop) != ERR_OK || mailbox_init(&manager_box, &loop) != ERR_OK ||
@@ -205,9 +205,9 @@ static int teardown(void **state)
         ring_free();
     mailbox_close(&manager_box);
     mailbox_close(&worker_box);
-    for (unsigned i = 0; i < ask_count; i++) {
-        if (asks[i] != NULL)
-            kms__ask_free(asks[i]);
+    for (unsigned i = 0; i < request_count; i++) {
+        if (requests[i] != NULL)
+            kms__request_free(requests[i]);
     }
     loop_stop(&loop);
     loop_run(&loop);
@@ -228,7 +228,7 @@ static void equal_gets_are_one_request_and_end_in_their_order(void **state)
         assert_int_equal(get("a", &w[i]), ERR_AGAIN);
     assert_int_equal(get("b", &other), ERR_AGAIN);
     turn();
-    assert_int_equal(ask_count, 2);
+    assert_int_equal(request_count, 2);
     assert_int_equal(done_count, 0);
     answer(0, ERR_OK, 0);
     turn();
@@ -259,12 +259,12 @@ static void what_is_asked_is_a_copy(void **state)
     memset(name, 'x', 3);
     memset(value, 'x', 1);
     turn();
-    assert_true(dek_id_eq(&asks[0]->id, &want));
+    assert_true(dek_id_eq(&requests[0]->id, &want));
     assert_int_equal(dek_id_digest(&want, digest), ERR_OK);
-    assert_memory_equal(asks[0]->digest, digest, sizeof digest);
-    assert_int_equal(asks[0]->slot, SLOT_V2);
-    assert_false(asks[0]->is_wrap);
-    assert_int_equal(asks[0]->deadline_ms, w.began_ms + LIMIT_KEY_WAIT_MS);
+    assert_memory_equal(requests[0]->digest, digest, sizeof digest);
+    assert_int_equal(requests[0]->slot, SLOT_V2);
+    assert_false(requests[0]->is_wrap);
+    assert_int_equal(requests[0]->deadline_ms, w.began_ms + LIMIT_KEY_WAIT_MS);
     keyring_cancel(&w.wait);
 }
 
@@ -278,7 +278,7 @@ static void the_same_id_of_two_plugins_is_two_requests(void **state)
     assert_int_equal(get_of(&v2, v2_id("a"), &a), ERR_AGAIN);
     assert_int_equal(get_of(&other, v2_id("a"), &b), ERR_AGAIN);
     turn();
-    assert_int_equal(ask_count, 2);
+    assert_int_equal(request_count, 2);
     answer(1, ERR_OK, 0);
     turn();
     assert_int_equal(b.place, 1);
@@ -334,7 +334,7 @@ static void cancelled_and_asked_again_the_first_answer_counts(void **state)
     keyring_cancel(&w.wait);
     assert_int_equal(get("a", &w), ERR_AGAIN);
     turn();
-    assert_int_equal(ask_count, 2);
+    assert_int_equal(request_count, 2);
     answer(0, ERR_OK, 0);
     turn();
     assert_int_equal(w.place, 1);
@@ -405,7 +405,7 @@ static void without_any_good_check_the_end_is_another_error(void **state)
 static void away_is_asked_again_for_those_who_came_later(void **state)
 {
     struct waiter old, young;
-    struct kms_ask *ask;
+    struct dek_request *request;
 
     (void)state;
     assert_int_equal(get("a", &old), ERR_AGAIN);
@@ -413,12 +413,12 @@ static void away_is_asked_again_for_those_who_came_later(void **state)
     fake_clock_pass(&loop, 3000);
     assert_int_equal(get("a", &young), ERR_AGAIN);
     fake_clock_pass(&loop, 6950);
-    ask = asks[0];
+    request = requests[0];
     answer(0, ERR_KMS_AWAY, 0); /* old has 50 ms left */
     turn();
-    assert_int_equal(ask_count, 2);
-    assert_ptr_equal(asks[1], ask);
-    assert_int_equal(ask->deadline_ms, young.wait.deadline_ms);
+    assert_int_equal(request_count, 2);
+    assert_ptr_equal(requests[1], request);
+    assert_int_equal(request->deadline_ms, young.wait.deadline_ms);
     assert_int_equal(done_count, 0);
     fake_clock_pass(&loop, 100);
     assert_int_equal(done_count, 1);
@@ -438,7 +438,7 @@ static void away_at_the_end_of_all_waits_is_the_answer(void **state)
     fake_clock_pass(&loop, LIMIT_KEY_WAIT_MS - 50);
     answer(0, ERR_KMS_AWAY, 0);
     turn();
-    assert_int_equal(ask_count, 1);
+    assert_int_equal(request_count, 1);
     assert_int_equal(w.place, 1);
     assert_int_equal(w.wait.err, ERR_KMS_AWAY);
     assert_int_equal(get("a", &w), ERR_AGAIN); /* nothing was remembered */
@@ -492,7 +492,7 @@ static void a_ring_may_be_freed_wherever_its_mail_is(void **state)
     turn();
     fake_clock_pass(&loop, LIMIT_KEY_WAIT_MS);
     assert_int_equal(done_count, 0);
-    assert_int_equal(ask_count, 3);
+    assert_int_equal(request_count, 3);
     dek_drop(dek);
 }
 
@@ -543,7 +543,7 @@ static void with_the_manager_gone_waits_end_in_time_and_nothing_leaks(void **sta
     assert_int_equal(queued.wait.err, ERR_NO_STATE);
     assert_int_equal(late.wait.err, ERR_NO_STATE);
     assert_int_equal(write.wait.err, ERR_NO_STATE);
-    assert_int_equal(ask_count, 0);
+    assert_int_equal(request_count, 0);
     assert_int_equal(confirm_count, 0);
 }
 
@@ -557,11 +557,11 @@ static void every_wrap_is_its_own_request_and_gets_its_own_answer(void **state)
     for (int i = 0; i < 3; i++)
         assert_int_equal(wrap(&w[i]), ERR_AGAIN);
     turn();
-    assert_int_equal(ask_count, 3);
+    assert_int_equal(request_count, 3);
     for (int i = 0; i < 3; i++) {
-        assert_true(asks[i]->is_wrap);
-        assert_int_equal(asks[i]->slot, SLOT_V1);
-        assert_int_equal(asks[i]->id.wrapped.n, 0);
+        assert_true(requests[i]->is_wrap);
+        assert_int_equal(requests[i]->slot, SLOT_V1);
+        assert_int_equal(requests[i]->id.wrapped.n, 0);
     }
     answer(2, ERR_OK, 0);
     answer(0, ERR_NO_WRITE_KEY, 0);
@@ -583,7 +583,7 @@ static void a_write_is_told_at_once_that_the_plugin_is_away(void **state)
     answer(0, ERR_KMS_AWAY, 0);
     turn();
     assert_int_equal(w.wait.err, ERR_KMS_AWAY);
-    assert_int_equal(ask_count, 1);
+    assert_int_equal(request_count, 1);
     assert_int_equal(wrap(&w), ERR_AGAIN); /* and the next one is tried afresh */
     keyring_cancel(&w.wait);
 }
@@ -704,7 +704,7 @@ static void a_write_key_lasts_to_its_expiry_and_reads_beyond(void **state)
     assert_ptr_equal(out, second);
     assert_true(has(&v2, a)); /* rotated: it still reads */
     assert_true(has(&v2, b));
-    assert_int_equal(ask_count, 0);
+    assert_int_equal(request_count, 0);
     dek_drop(first);
     dek_drop(second);
 }

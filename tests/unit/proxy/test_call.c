@@ -3,7 +3,7 @@
  * The client gets etcd's answer or one status of ours, which says truly whether it may repeat; etcd
  * is told when nobody waits any more; nothing of a refused request reaches it; and nothing stays
  * behind. That each call is counted once, and that nothing stays, rig_fini checks for all tests. */
-#include "kit.h"
+#include "rig.h"
 
 static struct rig r;
 static struct end *client;

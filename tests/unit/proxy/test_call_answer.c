@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The rule of etcd's answer: it is handed on only when all of it is an answer of gRPC, one and
  * whole. Anything else becomes a status of ours, which is never OK, and etcd's stream is reset. */
-#include "kit.h"
+#include "rig.h"
 
 #define LIT(s) s, sizeof(s) - 1
 

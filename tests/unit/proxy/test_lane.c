@@ -4,7 +4,7 @@
  * going on. A side that does not read stops its own stream alone. What has no values passes byte
  * for byte. (Answers that are too large to be collected: test_lane_stream.c.) */
 #include "grpc/grpc.h"
-#include "kit.h"
+#include "rig.h"
 #include "pb/pb.h"
 
 #define MIB (1024u * 1024)

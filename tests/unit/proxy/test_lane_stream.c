@@ -5,7 +5,7 @@
  * than anybody may have us make up, as etcd sends it; where it never does the stream is reset. */
 #include "base/metrics.h"
 #include "grpc/grpc.h"
-#include "kit.h"
+#include "rig.h"
 #include "pb/pb.h"
 
 #define THRESHOLD 4096u

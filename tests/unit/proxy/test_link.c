@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "base/metrics.h"
-#include "kit.h"
+#include "rig.h"
 
 static struct rig r;
 

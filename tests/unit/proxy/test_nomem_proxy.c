@@ -5,7 +5,7 @@
  * linker turns malloc and its like into the functions here, and those of base/ that have memory in
  * stock. They fail only while the worker's loop runs, so that its peers have all the memory they
  * want. What shared libraries allocate by themselves works; nghttp2 asks base/. */
-#include "kit.h"
+#include "rig.h"
 
 #define VALUE "a treasure that nobody may see"
 

@@ -3,7 +3,7 @@
  * a status would wait behind bytes that nobody reads, until the worker is below it. The client that
  * holds most pays, with its newest calls first; the others are served on; and the oldest message on
  * its way is spared, so that something always gets done. */
-#include "kit.h"
+#include "rig.h"
 
 #define MIB (1024u * 1024)
 #define LIMIT (8 * MIB)

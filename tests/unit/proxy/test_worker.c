@@ -6,7 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "kit.h"
+#include "rig.h"
 
 static struct rig r;
 static struct end *client;

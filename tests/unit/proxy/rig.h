@@ -15,8 +15,8 @@
  * microsecond with every turn, and by rig_pass. So times are exact, however slow the machine is.
  * Nothing here looks into links, calls or lanes; what the rules say is to be seen at the sockets
  * and in the metrics. */
-#ifndef TESTS_PROXY_KIT_H
-#define TESTS_PROXY_KIT_H
+#ifndef TESTS_PROXY_RIG_H
+#define TESTS_PROXY_RIG_H
 
 #include "etcd/fixture.h"
 #include "fake_plugin.h"

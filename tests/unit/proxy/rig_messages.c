@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The second half of kit.h: what clients and etcd say to each other, and what came of it. */
+/* The second half of rig.h: what clients and etcd say to each other, and what came of it. */
 #include "grpc/grpc.h"
-#include "kit.h"
+#include "rig.h"
 #include "pb/pb.h"
 
 #define FIELD(n, v) ((struct h2_field){BYTES_LIT(n), BYTES_LIT(v)})
