@@ -18,4 +18,10 @@ void secret_free(void *p, size_t n);
 /* Wipes memory of any kind so that the compiler keeps it. */
 void secret_wipe(void *p, size_t n);
 
+/* Heap memory for what is a secret for a moment, in callers that do not say how long it is when
+ * they free it (unpacked messages): neither locked nor zeroed, but wiped when freed. NULL: no
+ * memory. p may be NULL. */
+MUST_CHECK void *secret_heap_alloc(size_t n);
+void secret_heap_free(void *p);
+
 #endif

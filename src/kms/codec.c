@@ -10,36 +10,22 @@
 #include "kms_v2.pb-c.h"
 #include "pb/pb.h"
 
-/* --- the wiping allocator: every block remembers its length ----------------------------------- */
-
-struct block {
-    _Alignas(16) size_t n;
-    _Alignas(16) uint8_t data[];
-};
+/* --- the wiping allocator --------------------------------------------------------------------- */
 
 static void *wiping_alloc(void *arg, size_t n)
 {
     bool *is_out_of_memory = arg;
-    struct block *b = n > CODEC_ANSWER_MAX * 64ull ? NULL : malloc(sizeof *b + n);
+    void *p = n > CODEC_ANSWER_MAX * 64ull ? NULL : secret_heap_alloc(n);
 
-    if (b == NULL) {
+    if (p == NULL)
         *is_out_of_memory = true;
-        return NULL;
-    }
-    b->n = n;
-    return b->data;
+    return p;
 }
 
 static void wiping_free(void *arg, void *p)
 {
-    struct block *b;
-
     (void)arg;
-    if (p == NULL)
-        return;
-    b = CONTAINER_OF(p, struct block, data);
-    secret_wipe(b->data, b->n);
-    free(b);
+    secret_heap_free(p);
 }
 
 static enum err unpack(const ProtobufCMessageDescriptor *d, struct bytes body, void **out)

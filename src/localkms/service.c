@@ -8,35 +8,19 @@
 #include "kms_v2.pb-c.h"
 #include "localkms/wrap.h"
 
-/* --- memory that is wiped: every block remembers its length ----------------------------------- */
-
-struct block {
-    _Alignas(16) size_t n;
-    _Alignas(16) uint8_t data[];
-};
+/* --- memory that is wiped --------------------------------------------------------------------- */
 
 static void *wiping_alloc(void *arg, size_t n)
 {
-    /* The bound is far above what an honest request of 64 KiB needs. */
-    struct block *b = n > SERVICE_REQUEST_MAX * 64ull ? NULL : malloc(sizeof *b + n);
-
     (void)arg;
-    if (b == NULL)
-        return NULL;
-    b->n = n;
-    return b->data;
+    /* The bound is far above what an honest request of 64 KiB needs. */
+    return n > SERVICE_REQUEST_MAX * 64ull ? NULL : secret_heap_alloc(n);
 }
 
 static void wiping_free(void *arg, void *p)
 {
-    struct block *b;
-
     (void)arg;
-    if (p == NULL)
-        return;
-    b = CONTAINER_OF(p, struct block, data);
-    secret_wipe(b->data, b->n);
-    free(b);
+    secret_heap_free(p);
 }
 
 static ProtobufCAllocator wiping = {wiping_alloc, wiping_free, NULL};

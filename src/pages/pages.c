@@ -43,36 +43,32 @@ static void send_stream(struct admin_reply *reply, enum err e, const char *type,
     free(*text);
 }
 
-static void on_metrics(void *arg, struct admin_reply *reply, const struct http1_request *r)
+/* A page that is written from the present state. */
+static void send_page(struct pages *a, struct admin_reply *reply, const char *type,
+                      enum err (*write)(const struct pages_state *st, FILE *f))
 {
-    const struct pages *a = arg;
     char *text = NULL;
     size_t len = 0;
     FILE *f = open_memstream(&text, &len);
     struct pages_state st;
     enum err e = pages__state_take(&a->source, &st);
 
-    (void)r;
     if (e == ERR_OK)
-        e = f == NULL ? ERR_NOMEM : pages__metrics_write(&st, f);
+        e = f == NULL ? ERR_NOMEM : write(&st, f);
     pages__state_fini(&st);
-    send_stream(reply, e, "text/plain; version=0.0.4; charset=utf-8", f, &text, &len);
+    send_stream(reply, e, type, f, &text, &len);
+}
+
+static void on_metrics(void *arg, struct admin_reply *reply, const struct http1_request *r)
+{
+    (void)r;
+    send_page(arg, reply, "text/plain; version=0.0.4; charset=utf-8", pages__metrics_write);
 }
 
 static void on_configz(void *arg, struct admin_reply *reply, const struct http1_request *r)
 {
-    const struct pages *a = arg;
-    char *text = NULL;
-    size_t len = 0;
-    FILE *f = open_memstream(&text, &len);
-    struct pages_state st;
-    enum err e = pages__state_take(&a->source, &st);
-
     (void)r;
-    if (e == ERR_OK)
-        e = f == NULL ? ERR_NOMEM : pages__configz_write(&st, f);
-    pages__state_fini(&st);
-    send_stream(reply, e, "application/yaml", f, &text, &len);
+    send_page(arg, reply, "application/yaml", pages__configz_write);
 }
 
 static void on_version(void *arg, struct admin_reply *reply, const struct http1_request *r)

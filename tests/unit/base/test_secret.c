@@ -76,6 +76,23 @@ static void wipe(void **state)
     assert_memory_equal(p, "\0\0\0ret", 6);
 }
 
+/* Of any size, too large ones refused; ASan sees what is written beside a block. */
+static void heap(void **state)
+{
+    (void)state;
+    secret_heap_free(NULL);
+    for (size_t n = 0; n < 300; n += 7) {
+        uint8_t *p = secret_heap_alloc(n);
+
+        assert_non_null(p);
+        assert_int_equal((uintptr_t)p % 16, 0);
+        memset(p, 0xa5, n);
+        secret_heap_free(p);
+    }
+    assert_null(secret_heap_alloc(SIZE_MAX));
+    assert_null(secret_heap_alloc(SIZE_MAX - 8));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -84,6 +101,7 @@ int main(void)
         cmocka_unit_test(memory_is_zeroed_and_comes_back),
         cmocka_unit_test(full_is_null),
         cmocka_unit_test(wipe),
+        cmocka_unit_test(heap),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
