@@ -2,12 +2,15 @@
 /* The way of a wait:
  *   1. write DEK or cache: answered at once, no mail;
  *   2. else it joins the pending entry of its DEK; the entry's first wait sends one dek_request;
- *   3. the ask comes back as the answer and ends all waits of the entry;
+ *   3. the request comes back as the answer and ends all waits of the entry;
  *   4. a DEK that opened a value is confirmed: into the cache, and once to the manager's.
- * Failure modes: the answer is "away" while some waits are younger than that -> the ask is sent
- * again for them; no answer at all -> the ring's timer ends each wait after LIMIT_KEY_WAIT_MS; the
- * ring is freed with mail under way -> the mail finds ring_handle.ring NULL and drops what it
- * carries. */
+ *
+ * Failure modes:
+ *   - the answer is "away" while some waits are younger than that: the request is sent again for
+ *     them;
+ *   - no answer at all: the ring's timer ends each wait after LIMIT_KEY_WAIT_MS;
+ *   - the ring is freed with mail under way: the mail finds ring_handle.ring NULL and drops what it
+ *     carries. */
 #include "kms/keyring.h"
 
 #include <stdlib.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Receives: requests for /livez, /readyz, /healthz and what is below. Gives: answers as
+/* Receives: requests of the admin listener for /livez, /readyz, /healthz and what is below (on the
+ * client port they are etcd's: proxy/probe.h). Gives: answers as
  * kube-apiserver words them, with the reason of what failed. Owns: requests that wait for a check.
  * Thread: control.
  *

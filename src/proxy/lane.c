@@ -17,10 +17,10 @@
  *   1. collect: the 5-byte prefix and the body are waited for;
  *   2. scan: etcd_scan_* makes the plan, with the rule set of this moment;
  *   3. resolve: every need gets its DEK; a miss parks the lane, the key ring's answer sets APPLY
- * and runs the lane again: the only step that waits for others than the two peers;
+ *      and runs the lane again: the only step that waits for others than the two peers;
  *   4. apply: etcd_apply_* writes the sealed or opened message;
  *   5. send: call_send_up or call_send_down queues it; stream credit goes back as that queue
- * drains.
+ *      drains.
  *
  * Failure modes:
  *   - a bad message, a value that does not open, no key: call_fail, which kills both lanes; a Watch
@@ -72,9 +72,9 @@ enum lane_step lane__fail_call(struct lane *l, enum err e)
     struct failure f;
 
     call_failure_init(l->call, e, &f);
-    if (l->bench != NULL && l->bench->plan.err == e) {
-        f.key = l->bench->plan.bad_key;
-        f.field = l->bench->plan.bad_field;
+    if (l->work != NULL && l->work->plan.err == e) {
+        f.key = l->work->plan.bad_key;
+        f.field = l->work->plan.bad_field;
     }
     call_fail(l->call, &f);
     return STEP_WAIT;

@@ -31,7 +31,7 @@ enum lane_state {
     LANE_ENDED,    /* all was handed on, the end included */
 };
 
-struct lane_bench; /* a plan and the waits for its keys; a few per worker, reused */
+struct lane_work; /* a plan and the waits for its keys; a few per worker, reused */
 
 struct lane {
     struct call *call;
@@ -47,7 +47,7 @@ struct lane {
     struct sealed_msg sealed;   /* what was made of it: a request */
     struct chain out;           /* an answer */
     enum err err;               /* why the step failed; LANE_SEND: what follows behind out */
-    struct lane_bench *bench;   /* while a message is in work */
+    struct lane_work *work;     /* while a message is in work */
     struct keyset *keys;        /* the rule set that its plan is made with */
     struct etcd_stream *stream; /* a large answer in work */
     struct chain stream_in;     /* its bytes, not yet taken by the stream */
@@ -80,7 +80,7 @@ bool lane_is_in_message(const struct lane *l);
 bool lane_is_holding(const struct lane *l);
 /* The memory that they keep from being freed. */
 size_t lane_held(const struct lane *l);
-/* Frees the worker's idle benches. */
-void lane_benches_free(struct worker *w);
+/* Frees the worker's idle ones. */
+void lane_work_free(struct worker *w);
 
 #endif

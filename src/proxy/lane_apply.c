@@ -26,7 +26,7 @@ void lane__prefix_fill(uint8_t *prefix, size_t len)
 
 void lane__tally(struct lane *l, uint64_t ns)
 {
-    struct etcd_plan *p = &l->bench->plan;
+    struct etcd_plan *p = &l->work->plan;
 
     call_count_kept(l->call);
     if (p->sealed > 0)
@@ -48,7 +48,7 @@ static enum err apply_request(struct lane *l)
 
     if (prefix == NULL)
         return ERR_NOMEM;
-    TRY(etcd_apply_request(&l->bench->plan, w->envelope, &w->pool, &l->msg, &l->sealed));
+    TRY(etcd_apply_request(&l->work->plan, w->envelope, &w->pool, &l->msg, &l->sealed));
     lane__prefix_fill(prefix, sealed_msg_len(&l->sealed) - GRPC_PREFIX_LEN);
     return ERR_OK;
 }
@@ -58,7 +58,7 @@ static enum err apply_part(struct lane *l)
 {
     struct worker *w = l->call->worker;
 
-    return etcd_stream_apply(l->stream, &l->bench->plan, w->envelope, &w->pool, &l->msg, &l->out);
+    return etcd_stream_apply(l->stream, &l->work->plan, w->envelope, &w->pool, &l->msg, &l->out);
 }
 
 /* A message of its own: a whole answer, or a piece of one that is split. */
@@ -74,7 +74,7 @@ static enum err apply_answer(struct lane *l)
     if (l->stream != NULL)
         e = apply_part(l);
     else
-        e = etcd_apply_answer(&l->bench->plan, w->envelope, &w->pool, &l->msg, &l->out);
+        e = etcd_apply_answer(&l->work->plan, w->envelope, &w->pool, &l->msg, &l->out);
     len = l->out.len - GRPC_PREFIX_LEN;
     if (len == 0 && (e != ERR_OK || l->stream != NULL))
         chain_clear(&l->out); /* nothing was made */

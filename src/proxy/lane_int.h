@@ -13,12 +13,12 @@ struct lane_wait {
     size_t need; /* index into the plan's needs */
 };
 
-struct lane_bench {
+struct lane_work {
     struct etcd_plan plan;
     struct lane_wait *waits;
     size_t wait_count, wait_cap;
     size_t pending;
-    struct lane_bench *next;
+    struct lane_work *next;
 };
 
 /* What a step says to the driver. */
@@ -57,7 +57,7 @@ void lane__fill_on(struct lane *l, size_t n);
 /* lane_scan.c */
 enum lane_step lane__scan(struct lane *l);
 bool lane__has_values(enum etcd_content content);
-/* Takes a bench and the present rule set. False: no memory, or no rules yet. */
+/* Takes a lane_work and the present rule set. False: no memory, or no rules yet. */
 bool lane__message_begin(struct lane *l);
 /* Everything of the present message goes; the lane can take the next one. */
 void lane__message_over(struct lane *l);
@@ -65,8 +65,8 @@ void lane__message_over(struct lane *l);
 bool lane__is_swallowed(const struct lane *l);
 
 /* lane_keys.c */
-bool lane__bench_take(struct lane *l);
-void lane__bench_give_back(struct lane *l);
+bool lane__work_take(struct lane *l);
+void lane__work_give_back(struct lane *l);
 /* Asks for the DEK of every need, parking the lane when one is missing. */
 enum lane_step lane__resolve(struct lane *l);
 /* The keys that were waited for move into the plan, and the write keys with them. STEP_NEXT: apply.

@@ -2,30 +2,31 @@
 /* The third step of a lane, and the begin of the fourth.
  *
  *   RESOLVE   every DEK that the plan names is asked for, all unknown ones at once, and with them
- * the DEKs that KMS v1 makes for each value to be written; a miss parks the lane PARKED    the last
- * answer of the key ring runs the lane again APPLY     the answers move into the plan; KMS v2's
- * write keys are taken only now, so that a key's expiry is judged when it is used */
+ *             the DEKs that KMS v1 makes for each value to be written; a miss parks the lane
+ *   PARKED    the last answer of the key ring runs the lane again
+ *   APPLY     the answers move into the plan; KMS v2's write keys are taken only now, so that a
+ *             key's expiry is judged when it is used */
 #include <stdlib.h>
 
 #include "proxy/lane_int.h"
 
-/* --- benches --------------------------------------------------------------------------------- */
+/* --- work --------------------------------------------------------------------------------- */
 
-bool lane__bench_take(struct lane *l)
+bool lane__work_take(struct lane *l)
 {
     struct worker *w = l->call->worker;
 
-    if (l->bench != NULL)
+    if (l->work != NULL)
         return true;
-    l->bench = w->benches;
-    if (l->bench != NULL)
-        w->benches = l->bench->next;
+    l->work = w->idle_work;
+    if (l->work != NULL)
+        w->idle_work = l->work->next;
     else
-        l->bench = calloc(1, sizeof *l->bench);
-    return l->bench != NULL;
+        l->work = calloc(1, sizeof *l->work);
+    return l->work != NULL;
 }
 
-static void bench_drop_waits(struct lane_bench *b)
+static void work_drop_waits(struct lane_work *b)
 {
     for (size_t i = 0; i < b->wait_count; i++) {
         struct key_wait *wait = &b->waits[i].wait;
@@ -38,25 +39,25 @@ static void bench_drop_waits(struct lane_bench *b)
     b->wait_count = b->pending = 0;
 }
 
-void lane__bench_give_back(struct lane *l)
+void lane__work_give_back(struct lane *l)
 {
-    struct lane_bench *b = l->bench;
+    struct lane_work *b = l->work;
 
     if (b == NULL)
         return;
-    bench_drop_waits(b);
+    work_drop_waits(b);
     etcd_plan_reset(&b->plan);
-    b->next = l->call->worker->benches;
-    l->call->worker->benches = b;
-    l->bench = NULL;
+    b->next = l->call->worker->idle_work;
+    l->call->worker->idle_work = b;
+    l->work = NULL;
 }
 
-void lane_benches_free(struct worker *w)
+void lane_work_free(struct worker *w)
 {
-    while (w->benches != NULL) {
-        struct lane_bench *b = w->benches;
+    while (w->idle_work != NULL) {
+        struct lane_work *b = w->idle_work;
 
-        w->benches = b->next;
+        w->idle_work = b->next;
         etcd_plan_fini(&b->plan);
         free(b->waits);
         free(b);
@@ -68,7 +69,7 @@ void lane_benches_free(struct worker *w)
 static void on_key(struct key_wait *wait)
 {
     struct lane *l = wait->user;
-    struct lane_bench *b = l->bench;
+    struct lane_work *b = l->work;
 
     CHECK(l->state == LANE_PARKED && b->pending > 0);
     if (--b->pending > 0)
@@ -77,7 +78,7 @@ static void on_key(struct key_wait *wait)
     lane__run(l);
 }
 
-static bool bench_reserve_waits(struct lane_bench *b, size_t n)
+static bool work_reserve_waits(struct lane_work *b, size_t n)
 {
     struct lane_wait *waits;
 
@@ -113,10 +114,10 @@ static bool fails_alone(const struct lane *l, enum err e)
 /* Asks for every DEK that values of the plan need, all at once. ERR_AGAIN: parked. */
 static enum err ask_for_keys(struct lane *l)
 {
-    struct lane_bench *b = l->bench;
+    struct lane_work *b = l->work;
     struct etcd_plan *p = &b->plan;
 
-    if (!bench_reserve_waits(b, p->need_count))
+    if (!work_reserve_waits(b, p->need_count))
         return ERR_NOMEM;
     for (size_t i = 0; i < p->need_count; i++) {
         struct etcd_need *need = &p->needs[i];
@@ -142,7 +143,7 @@ static enum err ask_for_keys(struct lane *l)
 }
 
 /* The answers of the key ring move into the plan. */
-static enum err collect_waits(struct lane_bench *b)
+static enum err collect_waits(struct lane_work *b)
 {
     enum err first = ERR_OK;
 
@@ -161,7 +162,7 @@ static enum err collect_waits(struct lane_bench *b)
 /* The write keys come last, so that a key's expiry is judged when it is used. */
 static enum err take_write_keys(struct lane *l)
 {
-    struct etcd_plan *p = &l->bench->plan;
+    struct etcd_plan *p = &l->work->plan;
 
     for (size_t i = 0; i < p->need_count; i++) {
         struct etcd_need *need = &p->needs[i];
@@ -178,7 +179,7 @@ static enum err take_write_keys(struct lane *l)
 
 void lane__confirm_keys(struct lane *l)
 {
-    struct lane_bench *b = l->bench;
+    struct lane_work *b = l->work;
 
     for (size_t i = 0; i < b->wait_count; i++) {
         struct etcd_need *need = &b->plan.needs[b->waits[i].need];
@@ -190,12 +191,12 @@ void lane__confirm_keys(struct lane *l)
 
 static enum lane_step keys_failed(struct lane *l, enum err e)
 {
-    etcd_plan_count_missing(&l->bench->plan, e);
+    etcd_plan_count_missing(&l->work->plan, e);
     lane__tally(l, 0);
     /* What a request wants opened is a value that arrived sealed: nothing stored is lost. */
     if (!l->is_answer && err_is_of_value(e))
         e = ERR_REQ_SEALED_VALUE;
-    l->bench->plan.err = e;
+    l->work->plan.err = e;
     return lane__fails(l, e);
 }
 
@@ -215,7 +216,7 @@ enum lane_step lane__resolve(struct lane *l)
 
 enum lane_step lane__take_keys(struct lane *l)
 {
-    enum err e = collect_waits(l->bench);
+    enum err e = collect_waits(l->work);
 
     if (e == ERR_OK || fails_alone(l, e))
         e = take_write_keys(l);

@@ -12,7 +12,7 @@ void lane__message_over(struct lane *l)
     chain_clear(&l->msg);
     chain_clear(&l->out);
     sealed_msg_fini(&l->sealed);
-    lane__bench_give_back(l);
+    lane__work_give_back(l);
     if (l->stream == NULL && l->keys != NULL) {
         keyset_drop(l->keys);
         l->keys = NULL;
@@ -21,7 +21,7 @@ void lane__message_over(struct lane *l)
 
 bool lane__message_begin(struct lane *l)
 {
-    if (!lane__bench_take(l))
+    if (!lane__work_take(l))
         return false;
     if (l->keys == NULL)
         l->keys = worker_keys_ref(l->call->worker);
@@ -35,7 +35,7 @@ bool lane__has_values(enum etcd_content content)
 
 bool lane__is_swallowed(const struct lane *l)
 {
-    return l->call->method->content == ETCD_WATCH && l->bench->plan.watch.is_swallowed;
+    return l->call->method->content == ETCD_WATCH && l->work->plan.watch.is_swallowed;
 }
 
 static enum lane_step go(struct lane *l, enum lane_state to)
@@ -69,7 +69,7 @@ static enum lane_step scan_request(struct lane *l)
     enum err e;
 
     if (lane__has_values(c->method->content))
-        verdict = etcd_scan_request(&l->bench->plan, c->method->content, l->keys->rules->rules,
+        verdict = etcd_scan_request(&l->work->plan, c->method->content, l->keys->rules->rules,
                                     &l->msg, &c->ask);
     lane__tally(l, 0);
     switch (verdict) {
@@ -81,7 +81,7 @@ static enum lane_step scan_request(struct lane *l)
     case ETCD_REJECT:
         break;
     }
-    return lane__fails(l, l->bench->plan.err);
+    return lane__fails(l, l->work->plan.err);
 }
 
 /* --- answers --------------------------------------------------------------------------------- */
@@ -103,7 +103,7 @@ static enum lane_step members_answer(struct lane *l)
 
 static void remember_header(struct lane *l)
 {
-    const struct etcd_watch_info *info = &l->bench->plan.watch;
+    const struct etcd_watch_info *info = &l->work->plan.watch;
     uint8_t header[sizeof l->call->watch_header];
 
     if (!info->has_header || info->header_len > sizeof header)
@@ -136,7 +136,7 @@ static enum lane_step scan_answer(struct lane *l)
 
     if (!lane__has_values(c->method->content))
         return members_answer(l);
-    verdict = etcd_scan_answer(&l->bench->plan, c->method->content, l->keys->rules->rules, &l->msg,
+    verdict = etcd_scan_answer(&l->work->plan, c->method->content, l->keys->rules->rules, &l->msg,
                                &c->ask);
     lane__tally(l, 0);
     if (c->method->content == ETCD_WATCH)
@@ -154,7 +154,7 @@ static enum lane_step scan_answer(struct lane *l)
     case ETCD_REJECT:
         break;
     }
-    return lane__fails(l, l->bench->plan.err);
+    return lane__fails(l, l->work->plan.err);
 }
 
 enum lane_step lane__scan(struct lane *l)

@@ -90,17 +90,17 @@ enum lane_step lane__stream(struct lane *l)
     size_t n = l->in.len < l->stream_todo ? l->in.len : l->stream_todo;
     enum err e = chain_move(&l->stream_in, &l->in, n);
 
-    if (e != ERR_OK || !lane__bench_take(l))
+    if (e != ERR_OK || !lane__work_take(l))
         return lane__fails(l, ERR_NOMEM);
     l->stream_todo -= n;
     if (client_is_behind(l))
         return stream_waits(l);
-    switch (etcd_stream_next(l->stream, &l->stream_in, &l->bench->plan, &l->msg)) {
+    switch (etcd_stream_next(l->stream, &l->stream_in, &l->work->plan, &l->msg)) {
     case ETCD_STREAM_BATCH:
         lane__tally(l, 0);
         return batch(l);
     case ETCD_STREAM_MORE:
-        lane__bench_give_back(l);
+        lane__work_give_back(l);
         return stream_waits(l);
     case ETCD_STREAM_DONE:
         lane__stream_over(l);
@@ -110,7 +110,7 @@ enum lane_step lane__stream(struct lane *l)
         break;
     }
     lane__tally(l, 0);
-    return lane__fails(l, l->bench->plan.err);
+    return lane__fails(l, l->work->plan.err);
 }
 
 /* --- broken off ------------------------------------------------------------------------------ */
@@ -140,7 +140,7 @@ enum lane_fill lane_break_off(struct lane *l)
 {
     if (l->stream == NULL || !lane__is_fill(l) || l->call->down == NULL)
         return LANE_FILLED;
-    lane__bench_give_back(l); /* and what it waits for */
+    lane__work_give_back(l); /* and what it waits for */
     count_sent(l, l->in.len);
     chain_clear(&l->in);
     chain_clear(&l->stream_in);

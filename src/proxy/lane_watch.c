@@ -8,7 +8,7 @@
  * without one); else the call ends. */
 #include "base/log.h"
 #include "base/metrics.h"
-#include "etcd/watch.h"
+#include "etcd/watch_cancel.h"
 #include "grpc/grpc.h"
 #include "proxy/lane_int.h"
 
@@ -71,7 +71,7 @@ static bool tell(struct lane *l, struct etcd_watch *watch, const char *text)
 enum lane_step lane__watch_cancel(struct lane *l, enum err e)
 {
     struct call *c = l->call;
-    struct etcd_plan *p = &l->bench->plan;
+    struct etcd_plan *p = &l->work->plan;
     struct etcd_watch *watch = etcd_ask_watch(&c->ask, p->watch.watch_id);
     struct failure f;
     char text[STATUS_TEXT_MAX], log_text[STATUS_TEXT_MAX];

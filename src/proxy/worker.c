@@ -461,7 +461,7 @@ void worker_free(struct worker *w)
 {
     mailbox_fini(&w->mailbox);
     loop_fini(&w->loop);
-    lane_benches_free(w);
+    lane_work_free(w);
     upstream_pool_fini(&w->upstream);
     set_tls_http1(w, NULL);
     envelope_ctx_free(w->envelope);

@@ -92,8 +92,8 @@ struct worker {
     struct loop_timer wipe_timer;
     struct loop_timer settle_timer; /* connections came or went: memory goes back */
     unsigned settle_count;
-    struct lane_bench *benches; /* idle ones */
-    struct tally *tally;        /* what the metrics will say */
+    struct lane_work *idle_work; /* idle ones */
+    struct tally *tally;         /* what the metrics will say */
 };
 
 /* Makes a worker that has no thread yet: it lives while somebody runs w->loop. control is the

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fixture.h"
 
-#include "etcd/watch.h"
+#include "etcd/watch_cancel.h"
 #include "etcd_rpc.pb-c.h"
 
 static struct slab_pool pool;

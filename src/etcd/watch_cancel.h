@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Receives: what a Watch needs from us. Gives: message bodies. Owns: nothing. Thread: one. */
-#ifndef ETCD_WATCH_H
-#define ETCD_WATCH_H
+/* Receives: a watch that ends by our doing. Gives: what etcd and the client are told. Owns:
+ * nothing. Thread: one. */
+#ifndef ETCD_WATCH_CANCEL_H
+#define ETCD_WATCH_CANCEL_H
 
 #include "etcd/plan.h"
 

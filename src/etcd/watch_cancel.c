@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "etcd/watch.h"
+#include "etcd/watch_cancel.h"
 
 #include "etcd/message.h"
 #include "etcd/plan_int.h"
