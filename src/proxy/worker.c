@@ -17,8 +17,8 @@
 
 #define FREE_SLABS 64 /* 4 MiB of idle slabs a worker keeps */
 #define IDLE_SLABS 8  /* of them are left when connections have settled */
-/* After connections open or close, memory is returned four times, 700 ms apart, keeping 8 slabs:
- * net/ has let go of its buffers by then. */
+/* After connections open or close, slabs are returned four times, 700 ms apart, but for 8: net/ has
+ * let go of its buffers by then. The heap is trimmed the last time. */
 #define SETTLE_MS 700
 #define SETTLE_TIMES 4
 #define WIPE_MS 200 /* cipher contexts are wiped this long after first use */
@@ -37,15 +37,6 @@ static void report_deliver(struct mail *m, bool delivered)
     if (delivered)
         r->fn(r->arg, &r->report);
     free(r);
-}
-
-/* The worker's own: its memory is the worker's, which may be gone afterwards. */
-static void drained_deliver(struct mail *m, bool delivered)
-{
-    struct worker_report_mail *r = CONTAINER_OF(m, struct worker_report_mail, mail);
-
-    if (delivered)
-        r->fn(r->arg, &r->report);
 }
 
 static void reports_free(struct list *reports)
@@ -89,14 +80,18 @@ static void report_owner(struct worker *w, enum worker_event event, struct keyse
     mailbox_post(w->control, &r->mail);
 }
 
-/* Once: a worker that drains takes no sockets. */
+/* Once: a worker that drains takes no sockets. The report may be read when the worker is gone. */
 static void report_drained(struct worker *w)
 {
-    w->drained = (struct worker_report_mail){.mail = {.deliver = drained_deliver},
-                                             .fn = w->report,
-                                             .arg = w->report_arg,
-                                             .report = {.event = WORKER_DRAINED, .worker = w}};
-    mailbox_post(w->control, &w->drained.mail);
+    struct worker_report_mail *r = w->drained;
+
+    CHECK(r != NULL);
+    w->drained = NULL;
+    *r = (struct worker_report_mail){.mail = {.deliver = report_deliver},
+                                     .fn = w->report,
+                                     .arg = w->report_arg,
+                                     .report = {.event = WORKER_DRAINED, .worker = w}};
+    mailbox_post(w->control, &r->mail);
 }
 
 static void report(struct worker *w, enum worker_event event, struct keyset *keys)
@@ -295,16 +290,18 @@ enum err worker_give_tls(struct worker *w, struct net_tls *tls, struct net_tls *
 /* --- sockets --------------------------------------------------------------------------------- */
 
 /* The handshakes of many connections leave freed memory all over the heap, which libc would keep:
- * with hundreds of idle links it is most of what they cost. */
+ * with hundreds of idle links it is most of what they cost. malloc_trim walks the whole heap under
+ * its locks (0.8 ms where 10,000 blocks lie about), so it comes once, when all has settled. */
 static void on_settle(struct loop_timer *t)
 {
     struct worker *w = CONTAINER_OF(t, struct worker, settle_timer);
 
     slab_pool_trim(&w->pool, IDLE_SLABS);
-    malloc_trim(0);
     /* Handshakes that wait for this thread may end long after their sockets came. */
     if (--w->settle_count > 0)
         (void)!loop_timer_start(&w->loop, t, SETTLE_MS);
+    else
+        malloc_trim(0);
 }
 
 /* A timer that cannot be started only means that memory goes back later. */
@@ -468,6 +465,7 @@ void worker_free(struct worker *w)
     loop_flush_cancel(&w->random_drop);
     randpool_fini(&w->random);
     slab_pool_fini(&w->pool);
+    free(w->drained);
     free(w);
 }
 
@@ -553,6 +551,10 @@ enum err worker_new(const struct proxy_env *env, unsigned number, struct mailbox
     w->report = report_fn;
     w->report_arg = arg;
     worker_init(w);
+    w->drained = malloc(sizeof *w->drained);
+    e = ERR_NOMEM;
+    if (w->drained == NULL)
+        goto err_random;
     e = envelope_ctx_new(random_from_pool, w, &w->envelope);
     if (e != ERR_OK)
         goto err_random;
@@ -576,6 +578,7 @@ err_loop:
 err_envelope:
     envelope_ctx_free(w->envelope);
 err_random:
+    free(w->drained);
     upstream_pool_fini(&w->upstream);
     randpool_fini(&w->random);
     slab_pool_fini(&w->pool);

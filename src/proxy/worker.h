@@ -81,8 +81,8 @@ struct worker {
     uint64_t
         kept_bytes; /* not in slabs: calls, headers that wait for their message, keys of watches */
     uint64_t next_call_id;
-    struct list spare_reports; /* for what the orders so far will lead to */
-    struct worker_report_mail drained;
+    struct list spare_reports;           /* for what the orders so far will lead to */
+    struct worker_report_mail *drained;  /* until it is sent */
     struct mail drain_order, stop_order; /* each is given once, and must not fail */
     uint64_t drain_order_ms;
     bool is_draining;
