@@ -53,7 +53,8 @@ void lane__set_state(struct lane *l, enum lane_state to)
         [LANE_DEAD] = 0,
         [LANE_COLLECT] = TO(RELAY) | TO(STREAM) | TO(SCAN) | TO(ENDED) | TO(DEAD),
         [LANE_RELAY] = TO(COLLECT) | TO(DEAD),
-        [LANE_STREAM] = TO(RESOLVE) | TO(COLLECT) | TO(FILLING) | TO(DEAD),
+        /* again: the watch that a batch is for was ended, and the rest of it is swallowed */
+        [LANE_STREAM] = TO(STREAM) | TO(RESOLVE) | TO(COLLECT) | TO(FILLING) | TO(DEAD),
         [LANE_SCAN] = TO(RESOLVE) | TO(SEND) | TO(COLLECT) | TO(DEAD),
         [LANE_RESOLVE] = TO(PARKED) | TO(APPLY) | TO(COLLECT) | TO(STREAM) | TO(FILLING) | TO(DEAD),
         [LANE_PARKED] = TO(APPLY) | TO(FILLING) | TO(DEAD),

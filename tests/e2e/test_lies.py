@@ -533,6 +533,34 @@ class Large(LyingEtcd):
             2, first.SerializeToString() + field(5, first.value)))
         self.refused(self.client.list, self.secret(""))
 
+    def test_watch(self):
+        """Events beyond the threshold, one of which is planted, outside, or does not open: that watch ends alone."""
+        key, other = self.secret("00"), self.secret("other")
+        value = bytes(range(256)) * 400
+        for bad in (kv.KeyValue(key=key, value=SECRET), kv.KeyValue(key=other, value=self.sealed(other)),
+                    kv.KeyValue(key=key, value=self.sealed(other))):
+            for at in (0, 1, 15, 19):
+                stream = self.client.watch_stream()
+                stream.create(key)
+                stream.create(other)
+                ids = [stream.created().watch_id, stream.created().watch_id]
+                call = self.fake.watchers[-1][0]
+                answer = rpc.WatchResponse(header=self.fake.header(), watch_id=ids[0])
+                for i in range(20):
+                    event = kv.KeyValue(key=key, value=self.sealed(key, value))
+                    event.CopyFrom(bad if i == at else event)
+                    event.mod_revision = 100 + i
+                    answer.events.add().kv.CopyFrom(event)
+                call.message(answer)
+                got = stream.next()
+                while not got.canceled:
+                    self.assertTrue(all(e.kv.value == value for e in got.events))
+                    got = stream.next()
+                self.assertEqual((got.watch_id, len(got.events)), (ids[0], 0))
+                self.fake.put(rpc.PutRequest(key=other, value=self.sealed(other, b"2")))
+                self.assertEqual(stream.events(1)[0].kv.value, b"2")
+                stream.cancel()
+
     def test_malformed_at_the_end(self):
         self.fill()
         for tail in (b"\x12", b"\x12\xff\xff\xff\x7f", b"\x0f", field(1, b"\xff")):
