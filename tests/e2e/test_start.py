@@ -2,9 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The start: configurations from pipes, what is refused unless a flag allows it, and warnings of what an operator has
 probably not meant."""
-import ctypes
 import os
-import resource
 import signal
 import subprocess
 import threading
@@ -16,14 +14,12 @@ import tap
 from harness import wait_until
 from protos import kv, rpc
 
-CAP_IPC_LOCK, PR_CAPBSET_DROP = 14, 24
 HEAD = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n"
 
 
-def no_locked_memory():
-    """In the child: no memory may be locked, not even by root."""
-    ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_IPC_LOCK, 0, 0, 0)
-    resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
+# Before a command: no memory may be locked, not even by root. Set by a shell and not by Python between fork and exec:
+# a newer gRPC waits in fork() for its own threads.
+NO_LOCKED_MEMORY = ("bash", "-c", 'ulimit -l 0; exec setpriv --bounding-set -ipc_lock "$0" "$@"')
 
 
 class Piped(harness.Proxy):
@@ -59,9 +55,9 @@ class Base(harness.E2E):
         self.addCleanup(proxy.stop)
         return proxy
 
-    def refused(self, *flags, config=None, status=1, timeout=30, **options):
+    def refused(self, *flags, config=None, status=1, timeout=30, before=(), **options):
         """serve does not start; returns what it says."""
-        argv = [harness.program("etcd-envelope"), "serve", "--listen-client-urls", "http://127.0.0.1:0",
+        argv = [*before, harness.program("etcd-envelope"), "serve", "--listen-client-urls", "http://127.0.0.1:0",
                 "--listen-metrics-urls=", "--etcd-servers", self.etcd.url,
                 "--encryption-provider-config", str(config or self.config), *flags]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, check=False, **options)
@@ -180,28 +176,28 @@ class Allowed(Base):
             proxy.stop()
 
     def test_unlocked_memory(self):
-        said = self.refused(preexec_fn=no_locked_memory)
+        said = self.refused(before=NO_LOCKED_MEMORY)
         self.assertIn("RLIMIT_MEMLOCK", said)
         self.assertIn("--allow-unlocked-memory", said)
         tool = [harness.program("etcd-envelope"), "encrypt", "--key", "/registry/secrets/a/b",
                 "--encryption-provider-config", str(self.config)]
         local = [harness.program("etcd-envelope-local-kms"), "--generate-key", str(self.env.path("unlocked.kek"))]
         for argv in (tool, local):
-            run = lambda *more: subprocess.run([*argv, *more], input=b"x", capture_output=True, timeout=20,  # noqa: E731
-                                               check=False, preexec_fn=no_locked_memory)
+            run = lambda *more: subprocess.run([*NO_LOCKED_MEMORY, *argv, *more], input=b"x",  # noqa: E731
+                                               capture_output=True, timeout=20, check=False)
             done = run()
             self.assertEqual(done.returncode, 1)
             self.assertIn(b"--allow-unlocked-memory", done.stderr)
             done = run("--allow-unlocked-memory")
             self.assertEqual(done.returncode, 0, done.stderr)
-        inspect = subprocess.run([harness.program("etcd-envelope"), "inspect"], input=b"plain", capture_output=True,
-                                 timeout=20, check=False, preexec_fn=no_locked_memory)
+        inspect = subprocess.run([*NO_LOCKED_MEMORY, harness.program("etcd-envelope"), "inspect"], input=b"plain",
+                                 capture_output=True, timeout=20, check=False)
         self.assertNotIn(b"MEMLOCK", inspect.stderr)  # it holds no key
 
     def test_serves_with_unlocked_memory(self):
         class Kind(harness.Proxy):
             def argv(self):
-                return ["bash", "-c", "ulimit -l 0; exec setpriv --bounding-set -ipc_lock \"$0\" \"$@\"", *super().argv()]
+                return [*NO_LOCKED_MEMORY, *super().argv()]
         proxy = self.start_proxy(kind=Kind, flags=["--allow-unlocked-memory"])
         self.assertIn("memory for keys is not locked", proxy.process.log())
         proxy.client.put(self.secret(), b"x")
