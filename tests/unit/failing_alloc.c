@@ -38,6 +38,11 @@ void alloc_fail_from(size_t n)
     order(n, SIZE_MAX);
 }
 
+bool alloc_has_failed(void)
+{
+    return has_failed;
+}
+
 bool alloc_recover(void)
 {
     bool had_failed = has_failed;

@@ -12,6 +12,8 @@
 void alloc_fail_once(size_t n);
 /* The n-th and all behind it fail. */
 void alloc_fail_from(size_t n);
+/* One has failed since. */
+bool alloc_has_failed(void);
 /* All work again. Returns whether one has failed. */
 bool alloc_recover(void);
 /* Allocations of this thread since the last of the three above. */

@@ -1,47 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every allocation of ours (h2, net, loop, base) fails once, in turn, in the life of two
  * connections with a call between them: nothing crashes, every stream ends once, nothing stays
- * behind. The linker turns malloc and its like into the functions here; those inside of libnghttp2
- * and libuv work. */
+ * behind. */
 #include "kit.h"
 
 #include <unistd.h>
 
+#include "failing_alloc.h"
+
 #define BODY 200000u
-
-static bool is_armed;
-static unsigned left; /* allocations until the one that fails */
-static bool has_failed;
-
-static bool fails(void)
-{
-    if (!is_armed || has_failed || --left > 0)
-        return false;
-    has_failed = true;
-    return true;
-}
-
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t count, size_t n);
-void *__real_realloc(void *p, size_t n);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t count, size_t n);
-void *__wrap_realloc(void *p, size_t n);
-
-void *__wrap_malloc(size_t n)
-{
-    return fails() ? NULL : __real_malloc(n);
-}
-
-void *__wrap_calloc(size_t count, size_t n)
-{
-    return fails() ? NULL : __real_calloc(count, n);
-}
-
-void *__wrap_realloc(void *p, size_t n)
-{
-    return fails() ? NULL : __real_realloc(p, n);
-}
 
 /* Both ends; what happens is only counted. */
 struct side {
@@ -260,18 +227,17 @@ static bool run(unsigned n)
     struct kit k;
     struct side client, server;
     int fd[2];
+    bool has_failed;
 
     kit_init(&k);
     side_init(&client, &k);
     side_init(&server, &k);
     kit_socketpair(fd);
-    left = n;
-    has_failed = false;
-    is_armed = true;
+    alloc_fail_once(n);
     run_call(&k, &client, &server, fd);
     side_close(&k, &client);
     side_close(&k, &server);
-    is_armed = false;
+    has_failed = alloc_recover();
     kit_run_ms(&k, 1);
     kit_fini(&k);
     if (!has_failed) {

@@ -13,44 +13,8 @@
 #include <unistd.h>
 
 #include "base/limits.h"
+#include "failing_alloc.h"
 #include "proxy/upstream.h"
-
-/* --- allocations ----------------------------------------------------------------------------- */
-
-/* The linker turns malloc and its like into these; those inside of libnghttp2 and libuv work. */
-static bool is_armed;
-static unsigned left; /* allocations until the one that fails */
-static bool has_failed;
-
-static bool fails(void)
-{
-    if (!is_armed || has_failed || --left > 0)
-        return false;
-    has_failed = true;
-    return true;
-}
-
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t count, size_t n);
-void *__real_realloc(void *p, size_t n);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t count, size_t n);
-void *__wrap_realloc(void *p, size_t n);
-
-void *__wrap_malloc(size_t n)
-{
-    return fails() ? NULL : __real_malloc(n);
-}
-
-void *__wrap_calloc(size_t count, size_t n)
-{
-    return fails() ? NULL : __real_calloc(count, n);
-}
-
-void *__wrap_realloc(void *p, size_t n)
-{
-    return fails() ? NULL : __real_realloc(p, n);
-}
 
 #define CONNS_MAX 16
 #define WAITS 3
@@ -797,7 +761,7 @@ static void live_with_failure(struct fix *f, struct user *u)
         upstream_wait_init(&u->waiters[i].wait, on_wait);
     }
     if (upstream_join(&f->pool, &u->up, &user_ops) != ERR_OK) {
-        assert_true(has_failed);
+        assert_true(alloc_has_failed());
         assert_null(ask(u, 0));
         return;
     }
@@ -822,6 +786,7 @@ static void leave(struct user *u)
 static void no_memory(bool leaves_from_inside)
 {
     unsigned n = 0;
+    bool has_failed;
 
     do {
         struct fix f;
@@ -830,11 +795,9 @@ static void no_memory(bool leaves_from_inside)
         fix_init(&f, 1);
         f.servers[0].is_silent = f.servers[0].greets = true;
         u->at_away = leaves_from_inside ? leave : NULL;
-        left = ++n;
-        has_failed = false;
-        is_armed = true;
+        alloc_fail_once(++n);
         live_with_failure(&f, u);
-        is_armed = false;
+        has_failed = alloc_recover();
         assert_true(u->aways <= 1);
         free(u);
         fix_fini(&f);
