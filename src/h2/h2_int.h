@@ -4,6 +4,7 @@
  *   conn.c              life of a connection, flush, timers
  *   session.c           the nghttp2 session
  *   input.c, output.c   its callbacks
+ *   hpack_in.c, _out.c  header compression
  *   message.c           which header fields are legal
  *   stream.c            what the owner of a stream calls
  *   guard.c             limits against hostile peers */
@@ -13,6 +14,7 @@
 #include <nghttp2/nghttp2.h>
 
 #include "h2/h2.h"
+#include "h2/hpack.h"
 
 /* ---------------------------------------------------------------- guard.c */
 
@@ -55,22 +57,6 @@ size_t h2__field_size(size_t name_len, size_t value_len);
 #define H2__GIVE_BYTES 1024u  /* and one more for every so many bytes */
 
 /* ---------------------------------------------------------------- objects */
-
-enum h2__block { H2__REQUEST, H2__ANSWER, H2__TRAILERS };
-
-/* The field list that is being received: one at a time on a connection (RFC 9113 section 4.3). */
-struct h2__headers {
-    struct h2_field *v;
-    nghttp2_rcbuf **refs; /* two a field, what v points into */
-    size_t count, cap;
-    size_t bytes; /* as of RFC 9113 section 6.5.2 */
-    bool is_over; /* a limit was passed: the fields from there on are gone */
-    /* Used by message.c. */
-    enum h2__block kind;
-    unsigned seen;    /* pseudo-header fields */
-    bool has_regular; /* a field that is no pseudo-header field came */
-    bool is_malformed;
-};
 
 enum h2__state {
     H2__OPEN,    /* bytes go both ways */
