@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What makes a field list an HTTP message (RFC 9113 sections 8.2 and 8.3): asked of each field
- * while its block is decoded, for requests, answers and trailers alike. nghttp2's own checks are
- * off: they refuse what etcd's servers take (an :authority with other characters than RFC 3986 has,
- * a missing :scheme, te, content-length, keep-alive and the like), and cost more.
+ * while its block is decoded, for requests, answers and trailers alike. nghttp2's own checks of
+ * whole messages would not do: they refuse what etcd's servers take (an :authority with other characters than RFC 3986 has,
+ * a missing :scheme, te, content-length, keep-alive and the like).
  *
  * What is refused is what both of etcd's servers refuse, grpc-go's transport (in clear) and Go's
  * net/http (behind TLS): names that are no tokens in lower case, control bytes in values,
@@ -73,6 +73,11 @@ static bool field_is_legal(struct h2__headers *h, struct bytes name, struct byte
     if (h->kind == H2__REQUEST && bytes_eq(name, BYTES_LIT("connection")))
         return false;
     return nghttp2_check_header_name(name.p, name.n) != 0 && value_is_legal(value);
+}
+
+size_t h2__field_size(size_t name_len, size_t value_len)
+{
+    return name_len + value_len + 32;
 }
 
 void h2__message_begin(struct h2__headers *h, enum h2__block kind)
