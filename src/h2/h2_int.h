@@ -170,7 +170,8 @@ enum h2__place {
     H2__PLACE_RECEIVING, /* a stream that the peer may send on */
     H2__PLACE_ENDED,     /* a stream that the peer has ended */
     H2__PLACE_DROPPED,   /* closed by our RST_STREAM: what the peer sent before it saw that */
-    H2__PLACE_FINISHED,  /* closed by the peer's word: END_STREAM of both, or its RST_STREAM */
+    H2__PLACE_CANCELLED, /* closed by the peer's RST_STREAM */
+    H2__PLACE_FINISHED,  /* closed by END_STREAM of both */
     H2__PLACE_FORGOTTEN, /* closed long ago, or jumped over */
 };
 
@@ -189,8 +190,11 @@ struct h2__streams {
     size_t slot_count;       /* a power of two */
     size_t count;
     struct h2_stream *recent; /* the one used last, or NULL */
-    uint32_t closed[64];      /* id * 2, and 1 for DROPPED; a ring */
-    uint8_t closed_at;
+    struct {
+        uint32_t id[64];
+        uint8_t place[64];
+        uint8_t at; /* of the next one */
+    } closed;       /* a ring */
 };
 
 /* Frames that wait for the next flush, all but DATA. They go out ahead of DATA that is framed
@@ -377,7 +381,7 @@ struct h2_stream *h2__stream_new(struct h2_conn *c, uint32_t id);
 /* IDLE gets its id. Errors: ERR_NOMEM. */
 MUST_CHECK enum err h2__stream_open(struct h2_stream *s, uint32_t id);
 void h2__stream_event(struct h2_stream *s, enum h2__stream_event event);
-/* Out of the table and of all queues; place: DROPPED or FINISHED. */
+/* Out of the table and of all queues, and what its id means from now on. */
 void h2__stream_detach(struct h2_stream *s, enum h2__place place);
 /* Calls on_close and frees. */
 void h2__stream_finish(struct h2_stream *s, enum h2_code code, enum h2_end how);

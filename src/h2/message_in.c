@@ -41,7 +41,6 @@ static bool turn_away(struct h2_conn *c, uint32_t id, bool end, const struct h2_
     }
     if (h->is_malformed) {
         h2__rst_violation(c, id, H2_PROTOCOL_ERROR);
-        h2__closed_note(c, id, H2__PLACE_DROPPED);
         return true;
     }
     if (h->is_over)
@@ -159,6 +158,15 @@ static bool decode(struct h2_conn *c, const struct h2_stream *s, struct bytes bl
     return e == ERR_OK;
 }
 
+/* A frame behind the end of its stream, which may be gone. */
+static void reset_late(struct h2_conn *c, struct h2_stream *s, uint32_t id)
+{
+    if (s != NULL)
+        h2__stream_error(s, H2_STREAM_CLOSED);
+    else
+        h2__rst_violation(c, id, H2_STREAM_CLOSED);
+}
+
 void h2__got_headers(struct h2_conn *c, uint32_t id, uint8_t flags, struct bytes block)
 {
     bool end = (flags & H2__FLAG_END_STREAM) != 0;
@@ -182,7 +190,7 @@ void h2__got_headers(struct h2_conn *c, uint32_t id, uint8_t flags, struct bytes
     case H2__REFUSE_LATE:
         break;
     case H2__RESET_LATE:
-        h2__stream_error(s, H2_STREAM_CLOSED);
+        reset_late(c, s, id);
         break;
     case H2__IGNORE:
         break;
@@ -198,15 +206,6 @@ void h2__got_headers(struct h2_conn *c, uint32_t id, uint8_t flags, struct bytes
 }
 
 /* ------------------------------------------------------------------------ DATA */
-
-/* DATA behind the end of its stream, which may be gone. */
-static void refuse_late_data(struct h2_conn *c, struct h2_stream *s, uint32_t id)
-{
-    if (s != NULL)
-        h2__stream_error(s, H2_STREAM_CLOSED);
-    else
-        h2__rst_violation(c, id, H2_STREAM_CLOSED);
-}
 
 static bool stream_takes(struct h2_stream *s, const struct h2__frame *f)
 {
@@ -230,11 +229,13 @@ bool h2__data_begin(struct h2_conn *c, const struct h2__frame *f)
         return false;
     switch (h2__reaction_to(c, place, H2__DATA)) {
     case H2__REFUSE:
-    case H2__REFUSE_LATE:
         h2__cut(c, H2_PROTOCOL_ERROR, "DATA on an idle stream");
         return false;
+    case H2__REFUSE_LATE:
+        h2__cut(c, H2_STREAM_CLOSED, "DATA on a closed stream");
+        return false;
     case H2__RESET_LATE:
-        refuse_late_data(c, s, f->id);
+        reset_late(c, s, f->id);
         return false;
     case H2__IGNORE:
         return false;
@@ -291,5 +292,6 @@ void h2__got_rst_stream(struct h2_conn *c, const struct h2__frame *f)
     h2__bucket_give(&c->guard.frames, 1);
     if (s->is_responded)
         h2__bucket_give(&c->guard.resets, 1);
+    h2__stream_detach(s, H2__PLACE_CANCELLED);
     h2__stream_finish(s, (enum h2_code)h2__u32(f->p), H2_END_RESET);
 }

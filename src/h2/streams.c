@@ -10,8 +10,8 @@
  *
  * What is closed leaves the table. The last 64 ids that did are remembered, with the reason, for
  * the peer may have sent frames before it saw our RST_STREAM (DROPPED: they are ignored), but has
- * no business with a stream that it has ended or reset itself (FINISHED). What is not remembered is
- * given the benefit of the doubt (FORGOTTEN), but for HEADERS from a client: those are what a
+ * no business with a stream that it has reset (CANCELLED) or ended (FINISHED) itself. What is not
+ * remembered is given the benefit of the doubt (FORGOTTEN), but for HEADERS from a client: those are what a
  * falling id looks like (section 5.1.1), and both of etcd's servers end the connection then, too.
  *
  * Failure modes: no memory for a stream or for a larger table: NULL or ERR_NOMEM, nothing has
@@ -19,6 +19,7 @@
 #include "h2/h2_int.h"
 
 #define SLOTS_FIRST 8u
+#define CLOSED_MAX ARRAY_LEN(((struct h2__streams *)NULL)->closed.id)
 
 /* ------------------------------------------------------------------------ states */
 
@@ -47,7 +48,8 @@ static const uint8_t reactions[][4] = {
     [H2__PLACE_RECEIVING] = {H2__TAKE, H2__TAKE, H2__TAKE, H2__TAKE},
     [H2__PLACE_ENDED] = {H2__RESET_LATE, H2__RESET_LATE, H2__TAKE, H2__TAKE},
     [H2__PLACE_DROPPED] = {H2__IGNORE, H2__IGNORE, H2__IGNORE, H2__IGNORE},
-    [H2__PLACE_FINISHED] = {H2__RESET_LATE, H2__REFUSE_LATE, H2__IGNORE, H2__IGNORE},
+    [H2__PLACE_CANCELLED] = {H2__RESET_LATE, H2__RESET_LATE, H2__IGNORE, H2__IGNORE},
+    [H2__PLACE_FINISHED] = {H2__REFUSE_LATE, H2__REFUSE_LATE, H2__IGNORE, H2__IGNORE},
     [H2__PLACE_FORGOTTEN] = {H2__IGNORE, H2__REFUSE, H2__IGNORE, H2__IGNORE},
 };
 
@@ -167,15 +169,20 @@ void h2__closed_note(struct h2_conn *c, uint32_t id, enum h2__place place)
 {
     struct h2__streams *t = &c->table;
 
-    t->closed[t->closed_at] = id * 2 + (place == H2__PLACE_DROPPED);
-    t->closed_at = (uint8_t)((t->closed_at + 1) % ARRAY_LEN(t->closed));
+    t->closed.id[t->closed.at] = id;
+    t->closed.place[t->closed.at] = (uint8_t)place;
+    t->closed.at = (uint8_t)((t->closed.at + 1) % CLOSED_MAX);
 }
 
+/* The newest entry counts. */
 static enum h2__place closed_place(const struct h2__streams *t, uint32_t id)
 {
-    for (size_t i = 0; i < ARRAY_LEN(t->closed); i++)
-        if (t->closed[i] / 2 == id)
-            return t->closed[i] % 2 != 0 ? H2__PLACE_DROPPED : H2__PLACE_FINISHED;
+    for (size_t i = 1; i <= CLOSED_MAX; i++) {
+        size_t at = (t->closed.at + CLOSED_MAX - i) % CLOSED_MAX;
+
+        if (t->closed.id[at] == id)
+            return (enum h2__place)t->closed.place[at];
+    }
     return H2__PLACE_FORGOTTEN;
 }
 
@@ -236,7 +243,7 @@ void h2__stream_finish(struct h2_stream *s, enum h2_code code, enum h2_end how)
 {
     struct h2_conn *c = s->c;
 
-    h2__stream_detach(s, H2__PLACE_FINISHED);
+    h2__stream_detach(s, H2__PLACE_DROPPED);
     list_remove(&s->node);
     if (!s->is_reset)
         c->stream_count--;
@@ -253,21 +260,29 @@ void h2__stream_finish(struct h2_stream *s, enum h2_code code, enum h2_end how)
 
 void h2__stream_finish_if_over(struct h2_stream *s)
 {
-    if (s->state == H2__CLOSED && !s->is_reset)
-        h2__stream_finish(s, H2_NO_ERROR, H2_END_COMPLETE);
+    if (s->state != H2__CLOSED || s->is_reset)
+        return;
+    h2__stream_detach(s, H2__PLACE_FINISHED);
+    h2__stream_finish(s, H2_NO_ERROR, H2_END_COMPLETE);
+}
+
+static void charge_violation(struct h2_conn *c)
+{
+    if (c->opts.is_server && !h2__bucket_take(&c->guard.violations, 1, loop_now_ms(c->loop)))
+        h2__cut(c, H2_ENHANCE_YOUR_CALM, "flooded by the peer");
 }
 
 void h2__rst_violation(struct h2_conn *c, uint32_t id, enum h2_code code)
 {
     h2__put_rst(c, id, (uint32_t)code);
-    if (c->opts.is_server && !h2__bucket_take(&c->guard.violations, 1, loop_now_ms(c->loop)))
-        h2__cut(c, H2_ENHANCE_YOUR_CALM, "flooded by the peer");
+    h2__closed_note(c, id, H2__PLACE_DROPPED);
+    charge_violation(c);
 }
 
 void h2__stream_error(struct h2_stream *s, enum h2_code code)
 {
-    h2__stream_detach(s, H2__PLACE_DROPPED);
-    h2__rst_violation(s->c, s->id, code);
+    h2__put_rst(s->c, s->id, (uint32_t)code);
+    charge_violation(s->c);
     h2__stream_finish(s, code, H2_END_RESET);
 }
 
