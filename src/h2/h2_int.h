@@ -4,7 +4,7 @@
  *   conn.c              life of a connection, flush, timers
  *   session.c           the nghttp2 session
  *   input.c, output.c   its callbacks
- *   hpack_in.c, _out.c  header compression
+ *   hpack_*.c           header compression
  *   message.c           which header fields are legal
  *   stream.c            what the owner of a stream calls
  *   guard.c             limits against hostile peers */
@@ -183,9 +183,27 @@ int h2__on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, voi
 
 /* ---------------------------------------------------------------- message.c */
 
+/* What a field is by itself, wherever it stands. No bit of a pseudo-header field: none. */
+enum h2__class {
+    H2__IS_METHOD = 1,
+    H2__IS_SCHEME = 2,
+    H2__IS_PATH = 4,
+    H2__IS_AUTHORITY = 8,
+    H2__IS_STATUS = 16,
+    H2__IS_UNKNOWN = 32, /* another name with a colon in front */
+    H2__IS_CONNECTION = 64,
+    H2__IS_SECRET = 128, /* a credential */
+    H2__BAD_NAME = 256,
+    H2__BAD_VALUE = 512,
+};
+
 void h2__message_begin(struct h2__headers *h, enum h2__block kind);
 /* Checks one more field. Once is_malformed is set it stays so. */
 void h2__message_field(struct h2__headers *h, struct bytes name, struct bytes value);
+/* The same, of a field whose name's and value's class is known. */
+void h2__message_class(struct h2__headers *h, unsigned class);
+unsigned h2__message_name(struct bytes name);
+unsigned h2__message_value(struct bytes value);
 
 /* ---------------------------------------------------------------- output.c */
 
