@@ -9,7 +9,7 @@
  *   streams.c                 the table of streams, their states, what a closed one means
  *   stream.c                  what the owner of a stream calls
  *   frame_out.c, send.c       frames -> bytes; which stream sends next
- *   hpack.h                   header blocks, both directions
+ *   hpack.h, hpack_*.c        header blocks, both directions
  *   message.c                 which header fields are legal
  *   guard.c                   limits against hostile peers
  *
@@ -352,9 +352,27 @@ void h2__got_rst_stream(struct h2_conn *c, const struct h2__frame *f);
 
 /* RFC 9113 section 6.5.2: the size of a field list, 32 bytes of overhead a field. */
 size_t h2__field_size(size_t name_len, size_t value_len);
+/* What a field is by itself, wherever it stands. No bit of a pseudo-header field: none. */
+enum h2__class {
+    H2__IS_METHOD = 1,
+    H2__IS_SCHEME = 2,
+    H2__IS_PATH = 4,
+    H2__IS_AUTHORITY = 8,
+    H2__IS_STATUS = 16,
+    H2__IS_UNKNOWN = 32, /* another name with a colon in front */
+    H2__IS_CONNECTION = 64,
+    H2__IS_SECRET = 128, /* a credential */
+    H2__BAD_NAME = 256,
+    H2__BAD_VALUE = 512,
+};
+
 void h2__message_begin(struct h2__headers *h, enum h2__block kind);
 /* Checks one more field. Once is_malformed is set it stays so. */
 void h2__message_field(struct h2__headers *h, struct bytes name, struct bytes value);
+/* The same, of a field whose name's and value's class is known. */
+void h2__message_class(struct h2__headers *h, unsigned class);
+unsigned h2__message_name(struct bytes name);
+unsigned h2__message_value(struct bytes value);
 
 /* ---------------------------------------------------------------- settings.c */
 

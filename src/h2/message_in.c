@@ -203,6 +203,7 @@ void h2__got_headers(struct h2_conn *c, uint32_t id, uint8_t flags, struct bytes
             take_answer(s, end, h);
         break;
     }
+    h2__hpack_release(&c->hpack_in);
 }
 
 /* ------------------------------------------------------------------------ DATA */
