@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Receives: bytes of a connection. Gives: streams with headers, data by reference, trailers.
- * Owns: the net_conn from h2_conn_new on, the nghttp2 session, streams. Thread: its loop's.
+ * Owns: the net_conn from h2_conn_new on, streams, compression tables. Thread: its loop's.
  *
  * Rules of the house:
  *  - DATA comes in as slices of the read slab and goes out by reference (NO_COPY); small pieces are
@@ -20,8 +20,8 @@
 struct h2_conn;
 struct h2_stream;
 
-/* About what an idle stream takes in memory, ours and nghttp2's together. */
-#define H2_STREAM_COST 768u
+/* About what an idle stream takes in memory. */
+#define H2_STREAM_COST 256u
 
 /* Error codes of RST_STREAM and GOAWAY (RFC 9113 section 7). */
 enum h2_code {

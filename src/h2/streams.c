@@ -19,6 +19,7 @@
 #include "h2/h2_int.h"
 
 #define SLOTS_FIRST 8u
+#define SLOTS_KEPT 64u /* a larger table goes when its last stream does */
 #define CLOSED_MAX ARRAY_LEN(((struct h2__streams *)NULL)->closed.id)
 
 /* ------------------------------------------------------------------------ states */
@@ -152,7 +153,7 @@ static void table_remove(struct h2_stream *s)
     t->count--;
     if (t->recent == s)
         t->recent = NULL;
-    if (t->count == 0 && t->slot_count > SLOTS_FIRST)
+    if (t->count == 0 && t->slot_count > SLOTS_KEPT)
         h2__streams_fini(s->c);
 }
 
