@@ -35,9 +35,8 @@ void h2__send_want(struct h2_stream *s)
     }
     if (h2__is_local_over(s))
         return;
-    if (s->out.len == 0 ? !s->is_end_queued : s->send_left <= 0)
-        return;
-    list_push(s->out.len > 0 && c->send_left <= 0 ? &c->stalled : &c->ready, &s->send_node);
+    if (s->out.len == 0 ? s->is_end_queued : s->send_left > 0)
+        list_push(&c->ready, &s->send_node);
 }
 
 void h2__send_unstall(struct h2_conn *c)
@@ -143,6 +142,11 @@ static enum err send_turn(struct h2_conn *c, struct h2_stream *s)
 {
     size_t n = 0;
 
+    if (!h2__is_local_over(s) && s->out.len > 0 && c->send_left <= 0) {
+        /* Only here, not when its window goes: behind those that have had no turn since. */
+        list_push(&c->stalled, &s->send_node);
+        return ERR_OK;
+    }
     if (!h2__is_local_over(s))
         TRY(send_frame(c, s, &n));
     if (!s->is_end_pending)
