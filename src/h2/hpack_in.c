@@ -264,7 +264,8 @@ static enum err take_fields(struct decoding *d)
 enum err h2__hpack_decode(struct h2__hpack_in *in, struct bytes block, enum h2__block kind,
                           struct h2__hpack_limits limits, const struct h2__headers **out)
 {
-    struct decoding d = {in, block.p, block.p + block.n, limits, true, false};
+    const uint8_t *end = block.n == 0 ? block.p : block.p + block.n; /* p may be NULL then */
+    struct decoding d = {in, block.p, end, limits, true, false};
     const struct h2__headers *known;
     enum err e;
 

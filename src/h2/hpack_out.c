@@ -75,6 +75,7 @@ static void buf_clear(struct h2__hpack_out *o)
     if (o->has_secret)
         secret_wipe(o->buf, o->buf_len);
     o->has_secret = false;
+    o->buf_len = 0;
     if (o->buf_cap > BUF_KEPT) {
         objects_free(o->mem, o->buf);
         o->buf = NULL;
@@ -288,7 +289,7 @@ static enum err deflate(struct h2__hpack_out *o, size_t count)
             return ERR_NOMEM;
     }
     n = nghttp2_hd_deflate_hd(o->deflater, o->buf, o->buf_cap, o->nv, count);
-    o->buf_len = n < 0 ? 0 : (size_t)n;
+    o->buf_len = n < 0 ? o->buf_cap : (size_t)n; /* what is to be wiped */
     return n < 0 ? ERR_NOMEM : ERR_OK;
 }
 
