@@ -2,9 +2,9 @@
 /* The life of a connection.
  *
  * Happy path: h2_conn_new queues the preface and SETTINGS; net's on_read feeds h2__frames_in, which
- * calls the owner; whatever is to be sent asks for one flush per loop turn, which frames, writes and
- * hands the rest to net. h2_conn_close ends it: the task sends GOAWAY, ends the streams and closes the
- * descriptor; its on_closed frees the connection.
+ * calls the owner; whatever is to be sent asks for one flush per loop turn, which frames, writes
+ * and hands the rest to net. h2_conn_close ends it: the task sends GOAWAY, ends the streams and
+ * closes the descriptor; its on_closed frees the connection.
  *
  *   OPEN -- h2_conn_close --> CLOSING -- task --> ENDED -- descriptor closed --> freed
  *   OPEN -- failure --> LOST (streams' on_close, on_lost) -- h2_conn_close --> ENDED

@@ -3,8 +3,7 @@
  * Owns: the net_conn from h2_conn_new on, streams, compression tables. Thread: its loop's.
  *
  * Rules of the house:
- *  - DATA comes in as slices of the read slab and goes out by reference (NO_COPY); small pieces are
- *    gathered.
+ *  - DATA comes in as slices of the read slab and goes out by reference; small pieces are gathered.
  *  - Connection credit is given back on receipt, always. Stream credit only by h2_stream_credit.
  *  - One flush per loop turn; window updates, PING and SETTINGS answers ride with it.
  *  - Callbacks may call any function here on any stream, h2_conn_close included.

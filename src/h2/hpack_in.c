@@ -39,7 +39,7 @@ void h2__hpack_release(struct h2__hpack_in *in)
         in->headers.v = NULL;
         in->headers.cap = 0;
     }
-    if (in->has_secret)
+    if (in->has_secret && in->text_len > 0)
         secret_wipe(in->text, in->text_len);
     in->has_secret = false;
     in->text_len = 0;

@@ -72,7 +72,7 @@ enum err h2__hpack_out_init(struct h2__hpack_out *o, struct objects *mem)
 /* Before the next block. */
 static void buf_clear(struct h2__hpack_out *o)
 {
-    if (o->has_secret)
+    if (o->has_secret && o->buf_len > 0) /* else there was no memory for it */
         secret_wipe(o->buf, o->buf_len);
     o->has_secret = false;
     o->buf_len = 0;

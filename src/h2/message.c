@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What makes a field list an HTTP message (RFC 9113 sections 8.2 and 8.3): asked of each field
- * while its block is decoded, for requests, answers and trailers alike. nghttp2's own checks of
- * whole messages would not do: they refuse what etcd's servers take (an :authority with other characters than RFC 3986 has,
- * a missing :scheme, te, content-length, keep-alive and the like).
+ * while its block is decoded, for requests, answers and trailers alike. nghttp2's checks of whole
+ * messages would not do: they refuse what etcd's servers take (an :authority with other characters
+ * than RFC 3986 has, a missing :scheme, te, content-length, keep-alive and the like).
  *
  * What is refused is what both of etcd's servers refuse, grpc-go's transport (in clear) and Go's
  * net/http (behind TLS): names that are no tokens in lower case, control bytes in values,

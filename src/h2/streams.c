@@ -11,8 +11,9 @@
  * What is closed leaves the table. The last 64 ids that did are remembered, with the reason, for
  * the peer may have sent frames before it saw our RST_STREAM (DROPPED: they are ignored), but has
  * no business with a stream that it has reset (CANCELLED) or ended (FINISHED) itself. What is not
- * remembered is given the benefit of the doubt (FORGOTTEN), but for HEADERS from a client: those are what a
- * falling id looks like (section 5.1.1), and both of etcd's servers end the connection then, too.
+ * remembered is given the benefit of the doubt (FORGOTTEN), but for HEADERS from a client: those
+ * are what a falling id looks like (section 5.1.1), and both of etcd's servers end the connection
+ * then, too.
  *
  * Failure modes: no memory for a stream or for a larger table: NULL or ERR_NOMEM, nothing has
  * changed. */

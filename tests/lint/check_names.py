@@ -192,7 +192,7 @@ class Tree:
         return name in self.code or name in FOREIGN_NAMES
 
     def has_constant(self, name):
-        """RST_STREAM will do for NGHTTP2_RST_STREAM."""
+        """RST_STREAM will do for H2__RST_STREAM."""
         return self.has_name(name) or any(n.endswith("_" + name) for n in self.code)
 
     def is_in(self, name, file, path):

@@ -151,7 +151,7 @@ static void test_frame_floods(void **state)
     }
 }
 
-/* Empty DATA with END_STREAM on a stream that is long gone reaches no callback of nghttp2. */
+/* Empty DATA with END_STREAM on a stream that is long gone reaches nobody. */
 static void test_flood_on_closed_stream(void **state)
 {
     struct fix f;
