@@ -373,6 +373,8 @@ void h2__message_field(struct h2__headers *h, struct bytes name, struct bytes va
 void h2__message_class(struct h2__headers *h, unsigned class);
 unsigned h2__message_name(struct bytes name);
 unsigned h2__message_value(struct bytes value);
+/* A credential: neither indexed nor kept beyond its list. */
+bool h2__message_is_secret(struct bytes name);
 
 /* ---------------------------------------------------------------- settings.c */
 

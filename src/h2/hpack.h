@@ -109,8 +109,8 @@ void h2__hpack_out_fini(struct h2__hpack_out *o);
 void h2__hpack_out_set_table_size(struct h2__hpack_out *o, uint32_t size);
 /* Encodes a list. Every block has to be sent, whole and in the order of the calls. *block is valid
  * until the next call for o. Credentials (authorization, token) stay out of the table; a
- * grpc-timeout goes behind the other fields. Errors: ERR_NOMEM, after which the connection has to
- * end: what the peer's table holds is not known. */
+ * grpc-timeout goes behind the other fields (several stay where they are). Errors: ERR_NOMEM, after
+ * which the connection has to end: what the peer's table holds is not known. */
 MUST_CHECK enum err h2__hpack_encode(struct h2__hpack_out *o, struct h2_fields f,
                                      struct bytes *block);
 

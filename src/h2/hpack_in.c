@@ -188,7 +188,7 @@ static enum err take_literal(struct decoding *d, unsigned bits, struct h2__hpack
 /* Section 6.1. */
 static enum err indexed(struct decoding *d)
 {
-    struct h2__hpack_item item;
+    NOT_CLEARED struct h2__hpack_item item;
     uint32_t index;
 
     if (!h2__hpack_int(&d->p, d->end, 7, &index) || !h2__hpack_lookup(&d->in->table, index, &item))
@@ -201,7 +201,7 @@ static enum err inserted(struct decoding *d)
 {
     struct h2__hpack_table *t = &d->in->table;
     struct h2__hpack_entry *e;
-    struct h2__hpack_item item;
+    NOT_CLEARED struct h2__hpack_item item;
     size_t text_len = d->in->text_len;
 
     d->is_pure = false;
@@ -222,7 +222,7 @@ static enum err inserted(struct decoding *d)
 /* Sections 6.2.2 and 6.2.3: without indexing, never indexed. */
 static enum err literal(struct decoding *d, bool is_never)
 {
-    struct h2__hpack_item item;
+    NOT_CLEARED struct h2__hpack_item item;
 
     TRY(take_literal(d, 4, &item));
     if (is_never || (item.class & H2__IS_SECRET) != 0)

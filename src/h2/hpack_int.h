@@ -4,7 +4,7 @@
  *   hpack_in.c                       decoding a block
  *   hpack_table.c, hpack_huffman.c   its tables; coded strings
  *   hpack_memo.c                     blocks that came before
- *   hpack_out.c                      encoding, with a memo of its own */
+ *   hpack_out.c, hpack_lists.c       encoding; lists that came before */
 #ifndef H2_HPACK_INT_H
 #define H2_HPACK_INT_H
 
@@ -101,5 +101,32 @@ const struct h2__headers *h2__hpack_memo_find(const struct h2__hpack_in *in, str
 /* Remembers in->headers as what block says, or does not. */
 void h2__hpack_memo_keep(struct h2__hpack_in *in, struct bytes block);
 void h2__hpack_memo_fini(struct h2__hpack_in *in);
+
+/* ---------------------------------------------------------------- hpack_lists.c */
+
+#define H2__TIMEOUT "grpc-timeout"
+#define H2__TIMEOUT_MAX 40u  /* longer ones are fields like any other; gRPC has 9 bytes at most */
+#define H2__TIMEOUT_ROOM 64u /* for one as a literal, behind a block */
+
+/* A list that was encoded before, without its grpc-timeout. */
+struct h2__hpack_list {
+    uint64_t generation;
+    uint32_t key;
+    size_t count, block_len;
+    uint8_t *block; /* with room for a timeout behind it */
+    struct h2_field fields[];
+};
+
+static inline bool h2__hpack_is_timeout(const struct h2_field *f)
+{
+    return bytes_eq(f->name, BYTES_LIT(H2__TIMEOUT)) && f->value.n <= H2__TIMEOUT_MAX;
+}
+
+/* NULL: the list is not known. *timeout: the index of its grpc-timeout, which is not in the block;
+ * f.count: it has none. */
+const struct h2__hpack_list *h2__hpack_list_find(const struct h2__hpack_out *o, struct h2_fields f,
+                                                 size_t *timeout);
+/* Keeps f but for the field at timeout, with the block in o->buf, or does not. */
+void h2__hpack_list_keep(struct h2__hpack_out *o, struct h2_fields f, size_t timeout);
 
 #endif

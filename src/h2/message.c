@@ -66,13 +66,18 @@ static unsigned pseudo_of(struct bytes name)
     return bytes_eq(name, BYTES_LIT(":status")) ? H2__IS_STATUS : H2__IS_UNKNOWN;
 }
 
+bool h2__message_is_secret(struct bytes name)
+{
+    return bytes_eq(name, BYTES_LIT("authorization")) || bytes_eq(name, BYTES_LIT("token"));
+}
+
 unsigned h2__message_name(struct bytes name)
 {
     if (name.n > 0 && name.p[0] == ':')
         return pseudo_of(name);
     if (nghttp2_check_header_name(name.p, name.n) == 0)
         return H2__BAD_NAME;
-    if (bytes_eq(name, BYTES_LIT("authorization")) || bytes_eq(name, BYTES_LIT("token")))
+    if (h2__message_is_secret(name))
         return H2__IS_SECRET;
     return bytes_eq(name, BYTES_LIT("connection")) ? H2__IS_CONNECTION : 0;
 }

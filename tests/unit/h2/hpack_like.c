@@ -172,15 +172,20 @@ bool hpack_like_decode(struct hpack_like *l, struct bytes block, unsigned kind, 
     return !l->raw.is_over && pair_feed(l, &l->raw, block, (enum h2__block)kind, limits);
 }
 
-/* What was encoded has come out, but that the first short grpc-timeout is last. */
+/* What was encoded has come out; a grpc-timeout that is short and the only one is last. */
 static void check_order(const struct pair *p, struct h2_fields f)
 {
-    size_t timeout = 0;
+    size_t timeout = f.count, timeouts = 0;
 
     CHECK(p->count == f.count);
-    while (timeout < f.count &&
-           (!bytes_eq(f.v[timeout].name, BYTES_LIT("grpc-timeout")) || f.v[timeout].value.n > 40))
-        timeout++;
+    for (size_t i = 0; i < f.count; i++) {
+        if (!bytes_eq(f.v[i].name, BYTES_LIT("grpc-timeout")))
+            continue;
+        timeouts++;
+        timeout = i;
+    }
+    if (timeouts != 1 || f.v[timeout].value.n > 40)
+        timeout = f.count;
     for (size_t i = 0, k = 0; i < f.count; i++)
         CHECK(field_eq(&f.v[i], &p->v[i == timeout ? f.count - 1 : k++]));
 }

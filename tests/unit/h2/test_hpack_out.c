@@ -167,6 +167,31 @@ static void test_timeouts(void **state)
     }
 }
 
+/* Of two grpc-timeouts the order may matter: neither is moved, and the list is encoded anew. */
+static void test_two_timeouts(void **state)
+{
+    (void)state;
+    for (size_t first = 0; first < COUNT; first++) {
+        for (size_t second = first + 1; second < COUNT; second++) {
+            struct h2_field v[COUNT];
+            struct fix f;
+
+            setup(&f);
+            memcpy(v, request, sizeof v);
+            v[first] = (struct h2_field)FIELD("grpc-timeout", "1m");
+            for (int i = 0; i < 3; i++)
+                (void)pass(&f, v, COUNT);
+            assert_true(pass(&f, v, COUNT));
+            v[second] = (struct h2_field)FIELD("grpc-timeout", "2m");
+            for (int i = 0; i < 3; i++) {
+                assert_false(pass(&f, v, COUNT));
+                assert_fields(&f, v, COUNT);
+            }
+            teardown(&f);
+        }
+    }
+}
+
 /* Another field in the table, and another size of it, change what a block means. */
 static void test_a_changed_table_forgets(void **state)
 {
@@ -256,6 +281,7 @@ int main(void)
         cmocka_unit_test(test_a_list_that_differs),
         cmocka_unit_test(test_the_same_bytes_cut_otherwise),
         cmocka_unit_test(test_timeouts),
+        cmocka_unit_test(test_two_timeouts),
         cmocka_unit_test(test_a_changed_table_forgets),
         cmocka_unit_test(test_secrets),
         cmocka_unit_test(test_more_lists_than_places),
