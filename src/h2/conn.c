@@ -33,7 +33,7 @@ static void conn_set_state(struct h2_conn *c, enum h2__state to)
     case H2__OPEN:
         CHECK(false);
         break;
-    case H2__CLOSING:
+    case H2__CLOSING: /* net is open still: who closes it loses the connection, too */
     case H2__LOST:
         CHECK(c->state == H2__OPEN);
         break;
@@ -146,11 +146,10 @@ static void conn_cut(struct h2_conn *c)
 /* The owner has closed: all that windows allow is framed, however much is queued, then GOAWAY. */
 static void conn_goodbye(struct h2_conn *c)
 {
-    enum err e = ERR_OK;
+    enum err e;
 
     c->is_flushing = true;
-    if (!c->is_net_closed)
-        e = h2__frames_out(c, SIZE_MAX);
+    e = h2__frames_out(c, SIZE_MAX);
     h2__put_goaway(c, c->peer_id, (uint32_t)c->close_code);
     if (e != ERR_OK || h2__out_control(c) != ERR_OK || conn_write(c) != ERR_OK)
         chain_clear(&c->out);
@@ -384,7 +383,8 @@ static struct h2_conn *conn_alloc(struct loop *loop, struct slab_pool *pool, str
     c->next_id = 1;
     c->send_left = c->peer_window = H2__WINDOW_DEFAULT;
     c->peer_streams = PEER_STREAMS_ANY;
-    c->recv_left = (int32_t)opts->conn_window;
+    c->recv_left =
+        (int32_t)(opts->conn_window > H2__WINDOW_DEFAULT ? opts->conn_window : H2__WINDOW_DEFAULT);
     c->read_at_ms = loop_now_ms(loop);
     list_init(&c->streams);
     list_init(&c->dead);

@@ -280,13 +280,18 @@ static size_t take_payload(struct h2_conn *c, const uint8_t *p, size_t n)
         frame_handle(c, p);
         return in->frame.len;
     }
+    part = in->left < n ? in->left : n;
+    if (in->frame.type >= ARRAY_LEN(handlers)) { /* nobody wants it */
+        in->left -= (uint32_t)part;
+        in->state = in->left > 0 ? H2__IN_PAYLOAD : H2__IN_HEAD;
+        return part;
+    }
     if (in->part == NULL)
         in->part = malloc(in->frame.len);
     if (in->part == NULL) {
         h2__fail(c, ERR_NOMEM);
         return n;
     }
-    part = in->left < n ? in->left : n;
     memcpy(in->part + (in->frame.len - in->left), p, part);
     in->left -= (uint32_t)part;
     if (in->left == 0) {

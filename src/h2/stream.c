@@ -42,7 +42,7 @@ struct h2_conn *h2_stream_conn(const struct h2_stream *s)
 
 static bool takes_requests(const struct h2_conn *c)
 {
-    return c->state == H2__OPEN && !c->has_peer_goaway && c->next_id <= H2__ID_MAX;
+    return !h2__is_stopped(c) && !c->has_peer_goaway && c->next_id <= H2__ID_MAX;
 }
 
 bool h2_conn_can_request(const struct h2_conn *c)

@@ -20,7 +20,7 @@
 #include "h2/h2_int.h"
 
 #define SLOTS_FIRST 8u
-#define SLOTS_KEPT 64u /* a larger table goes when its last stream does */
+#define SLOTS_KEPT 256u /* a larger table goes when its last stream does */
 #define CLOSED_MAX ARRAY_LEN(((struct h2__streams *)NULL)->closed.id)
 
 /* ------------------------------------------------------------------------ states */

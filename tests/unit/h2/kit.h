@@ -138,26 +138,6 @@ struct raw_frame raw_await(struct raw *r, uint8_t type);
 /* Turns until the end of the connection; false after ms. */
 bool raw_await_eof(struct raw *r, unsigned ms);
 
-/* An end of ours against a raw peer. */
-struct duo {
-    struct kit k;
-    struct end e;
-    struct raw raw;
-};
-
-/* The raw peer is a client; it has said hello and read our SETTINGS. opts NULL: the kit's. */
-void duo_server(struct duo *d, const struct h2_opts *opts);
-/* It is a server, whose SETTINGS have come; behind the preface that it read. */
-void duo_client(struct duo *d, const struct h2_opts *opts);
-void duo_stop(struct duo *d);
-/* Sends a whole request on the stream; flags: FLAG_END_STREAM or 0. */
-void duo_open(struct duo *d, uint32_t id, uint8_t flags);
-/* Sends an answer's headers. */
-void duo_answer(struct duo *d, uint32_t id, uint8_t flags);
-/* What comes until the answer to a PING that is sent now: "alive", "rst 5", "goaway 1". The reset
- * is one of stream id. */
-void duo_outcome(struct duo *d, uint32_t id, char *text, size_t len);
-
 enum {
     F_DATA,
     F_HEADERS,

@@ -2,7 +2,7 @@
 /* Bytes into frames: the same events wherever the input is cut, what a frame may look like, and how
  * much of a header block is put together. */
 #include "h2/h2_int.h"
-#include "kit.h"
+#include "duo.h"
 
 /* --- cuts --- */
 

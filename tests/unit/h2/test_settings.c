@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The peer's SETTINGS: which values are legal, what is acknowledged, and how often. */
 #include "h2/h2_int.h"
-#include "kit.h"
+#include "duo.h"
 
 static void run_setting(bool is_server, uint16_t id, uint32_t value, const char *wanted)
 {

@@ -6,7 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "kit.h"
+#include "duo.h"
 
 /* --- states --- */
 

@@ -2,7 +2,7 @@
 /* Flow control against a model: whatever the order of sends, credits and SETTINGS, every byte
  * comes, and never more than the window lets. */
 #include "h2/h2_int.h"
-#include "kit.h"
+#include "duo.h"
 
 static uint32_t random_seed;
 
