@@ -59,7 +59,7 @@ struct h2__hpack_in {
     uint8_t *text; /* literals of the present block */
     size_t text_len, text_cap;
     bool has_secret; /* text has a credential */
-    bool is_broken;
+    bool is_broken;  /* an error came */
     struct h2__hpack_memo *memos[H2__HPACK_MEMOS];
     uint64_t seen[H2__HPACK_MEMOS]; /* fingerprints of blocks that came once */
     uint8_t memo_next, seen_next;
@@ -78,7 +78,7 @@ void h2__hpack_in_fini(struct h2__hpack_in *in);
 MUST_CHECK enum err h2__hpack_decode(struct h2__hpack_in *in, struct bytes block,
                                      enum h2__block kind, struct h2__hpack_limits limits,
                                      const struct h2__headers **out);
-/* The last list is not needed any more: gives back what a large one took, and wipes credentials.
+/* The last list is not needed any more, and not valid: gives back what a large one took, and wipes credentials.
  * Otherwise the next call of h2__hpack_decode does so. */
 void h2__hpack_release(struct h2__hpack_in *in);
 
@@ -109,7 +109,7 @@ void h2__hpack_out_fini(struct h2__hpack_out *o);
 void h2__hpack_out_set_table_size(struct h2__hpack_out *o, uint32_t size);
 /* Encodes a list. Every block has to be sent, whole and in the order of the calls. *block is valid
  * until the next call for o. Credentials (authorization, token) stay out of the table; a
- * grpc-timeout goes behind the other fields (several stay where they are). Errors: ERR_NOMEM, after
+ * grpc-timeout goes behind the other fields, several stay where they are. Errors: ERR_NOMEM, after
  * which the connection has to end: what the peer's table holds is not known. */
 MUST_CHECK enum err h2__hpack_encode(struct h2__hpack_out *o, struct h2_fields f,
                                      struct bytes *block);

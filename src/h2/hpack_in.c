@@ -261,33 +261,35 @@ static enum err take_fields(struct decoding *d)
     return ERR_OK;
 }
 
+/* A block that is not known. */
+NEVER_INLINE static enum err decode(struct decoding *d, struct bytes block, enum h2__block kind)
+{
+    struct h2__hpack_in *in = d->in;
+
+    in->headers.bytes = 0;
+    in->headers.is_over = false;
+    h2__message_begin(&in->headers, kind);
+    in->is_broken = true;
+    TRY(take_updates(d));
+    TRY(take_fields(d));
+    in->is_broken = false;
+    if (d->is_pure && !in->headers.is_over)
+        h2__hpack_memo_keep(in, block);
+    return ERR_OK;
+}
+
 enum err h2__hpack_decode(struct h2__hpack_in *in, struct bytes block, enum h2__block kind,
                           struct h2__hpack_limits limits, const struct h2__headers **out)
 {
     const uint8_t *end = block.n == 0 ? block.p : block.p + block.n; /* p may be NULL then */
     struct decoding d = {in, block.p, end, limits, true, false};
-    const struct h2__headers *known;
-    enum err e;
 
     if (in->is_broken)
         return ERR_CLOSED;
     h2__hpack_release(in);
-    known = h2__hpack_memo_find(in, block, kind, limits);
-    if (known != NULL) {
-        *out = known;
+    *out = h2__hpack_memo_find(in, block, kind, limits);
+    if (*out != NULL)
         return ERR_OK;
-    }
-    in->headers.bytes = 0;
-    in->headers.is_over = false;
-    h2__message_begin(&in->headers, kind);
-    e = take_updates(&d);
-    if (e == ERR_OK)
-        e = take_fields(&d);
-    in->is_broken = e != ERR_OK;
-    if (e != ERR_OK)
-        return e;
-    if (d.is_pure && !in->headers.is_over)
-        h2__hpack_memo_keep(in, block);
     *out = &in->headers;
-    return ERR_OK;
+    return decode(&d, block, kind);
 }

@@ -111,8 +111,7 @@ void h2__hpack_memo_fini(struct h2__hpack_in *in);
 /* A list that was encoded before, without its grpc-timeout. */
 struct h2__hpack_list {
     uint64_t generation;
-    uint32_t key;
-    size_t count, block_len;
+    size_t key, count, block_len;
     uint8_t *block; /* with room for a timeout behind it */
     struct h2_field fields[];
 };

@@ -57,7 +57,7 @@ enum err h2__hpack_out_init(struct h2__hpack_out *o, struct objects *mem)
 /* Before the next block. */
 static void buf_clear(struct h2__hpack_out *o)
 {
-    if (o->has_secret && o->buf_len > 0) /* else there was no memory for it */
+    if (o->has_secret && o->buf != NULL)
         secret_wipe(o->buf, o->buf_len);
     o->has_secret = false;
     o->buf_len = 0;
@@ -207,17 +207,12 @@ static bool is_pure(struct bytes block)
     return true;
 }
 
-enum err h2__hpack_encode(struct h2__hpack_out *o, struct h2_fields f, struct bytes *block)
+/* A list that is not known. */
+NEVER_INLINE static enum err encode(struct h2__hpack_out *o, struct h2_fields f,
+                                    struct bytes *block)
 {
-    size_t timeout;
-    const struct h2__hpack_list *known = h2__hpack_list_find(o, f, &timeout);
-    struct look l;
+    struct look l = look_at(f);
 
-    if (known != NULL) {
-        *block = with_timeout(known->block, known->block_len, f, timeout);
-        return ERR_OK;
-    }
-    l = look_at(f);
     buf_clear(o);
     TRY(nv_of(o, f, l.timeout));
     o->has_secret = l.has_secret;
@@ -227,5 +222,16 @@ enum err h2__hpack_encode(struct h2__hpack_out *o, struct h2_fields f, struct by
     else if (l.may_keep)
         h2__hpack_list_keep(o, f, l.timeout);
     *block = with_timeout(o->buf, o->buf_len, f, l.timeout);
+    return ERR_OK;
+}
+
+enum err h2__hpack_encode(struct h2__hpack_out *o, struct h2_fields f, struct bytes *block)
+{
+    size_t timeout;
+    const struct h2__hpack_list *known = h2__hpack_list_find(o, f, &timeout);
+
+    if (known == NULL)
+        return encode(o, f, block);
+    *block = with_timeout(known->block, known->block_len, f, timeout);
     return ERR_OK;
 }
