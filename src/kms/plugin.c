@@ -17,7 +17,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/randpool.h"
-#include "base/registry.h"
+#include "base/metric_series.h"
 #include "base/secret.h"
 #include "kms/codec_int.h"
 #include "kms/socket_path_int.h"
@@ -102,8 +102,8 @@ void plugin_note_call(const struct plugin *p, const char *method, uint64_t began
 {
     char code[32];
 
-    registry_observe(
-        REGISTRY_KMS_LATENCY,
+    series_observe(
+        SERIES_KMS_LATENCY,
         LABELS(kms_code_text(plugin_call_status(a), code, sizeof code), method, p->provider->name),
         (double)(loop_hrtime_ns() - began_ns) / 1e9);
 }
@@ -176,9 +176,9 @@ enum err plugin_make_secret(struct plugin *p, uint8_t **out)
     enum err e = plugin_random_secret(p, out);
 
     if (e == ERR_OK)
-        registry_observe(REGISTRY_KEY_TIME, NO_LABELS, (double)(loop_hrtime_ns() - began_ns) / 1e9);
+        series_observe(SERIES_KEY_TIME, NO_LABELS, (double)(loop_hrtime_ns() - began_ns) / 1e9);
     else
-        registry_add(REGISTRY_KEY_FAILURES, NO_LABELS, 1);
+        series_add(SERIES_KEY_FAILURES, NO_LABELS, 1);
     return e;
 }
 

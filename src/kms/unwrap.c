@@ -20,7 +20,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "base/registry.h"
+#include "base/metric_series.h"
 
 #define BUCKETS 1024u
 #define TICK_MS 50u
@@ -413,7 +413,7 @@ void unwraps_request(struct unwraps *u, struct dek_request *request)
     if (answer_known(u, request))
         return;
     if (u->confirmed.max > 0)
-        registry_add(REGISTRY_CACHE_MISSES, NO_LABELS, 1);
+        series_add(SERIES_CACHE_MISSES, NO_LABELS, 1);
     w = find(u, request->digest);
     if (w != NULL)
         join(w, request);

@@ -13,7 +13,7 @@
 #include <cmocka.h>
 
 #include "base/arena.h"
-#include "base/registry.h"
+#include "base/metric_series.h"
 #include "base/slice.h"
 #include "failing_alloc.h"
 
@@ -24,8 +24,8 @@ static struct slab_pool pool;
 
 static void forget_all(void)
 {
-    for (int id = 0; id < REGISTRY_COUNT; id++)
-        registry_forget((enum registry_id)id);
+    for (int id = 0; id < SERIES_COUNT; id++)
+        series_forget((enum series_id)id);
 }
 
 static int setup(void **state)
@@ -330,7 +330,7 @@ static char *text(void)
     size_t n = 0;
     FILE *f = open_memstream(&p, &n);
 
-    assert_int_equal(registry_write(f), ERR_OK);
+    assert_int_equal(series_write(f), ERR_OK);
     fclose(f);
     return p;
 }
@@ -357,22 +357,22 @@ static void the_registry_does_without(void **state)
     bool has_failed = true;
 
     (void)state;
-    registry_add(REGISTRY_CALLS, LABELS("OK", "Range"), 1);
+    series_add(SERIES_CALLS, LABELS("OK", "Range"), 1);
     while (has_failed) {
         struct histogram h = {.sum = 1};
 
-        registry_forget(REGISTRY_ADDED_TIME);
-        registry_set(REGISTRY_CONFIG, LABELS("old"), 1);
+        series_forget(SERIES_ADDED_TIME);
+        series_set(SERIES_CONFIG, LABELS("old"), 1);
         alloc_fail_once(++n);
-        registry_add(REGISTRY_CALLS, LABELS("OK", "Range"), 1);
-        registry_add(REGISTRY_CALLS, LABELS("NOT_FOUND", "Range"), 1);
-        registry_observe(REGISTRY_ADDED_TIME, LABELS("Range"), 1);
-        registry_merge(REGISTRY_ADDED_TIME, LABELS("Put"), &h);
-        registry_set(REGISTRY_CONFIG, LABELS("new"), 1);
+        series_add(SERIES_CALLS, LABELS("OK", "Range"), 1);
+        series_add(SERIES_CALLS, LABELS("NOT_FOUND", "Range"), 1);
+        series_observe(SERIES_ADDED_TIME, LABELS("Range"), 1);
+        series_merge(SERIES_ADDED_TIME, LABELS("Put"), &h);
+        series_set(SERIES_CONFIG, LABELS("new"), 1);
         has_failed = alloc_recover();
         assert_in_range(count_lines(HISTOGRAM), has_failed ? 1 : 2, 2);
         assert_int_equal(count_lines(BOUND), 1); /* the old or the new one */
-        registry_forget(REGISTRY_CONFIG);
+        series_forget(SERIES_CONFIG);
         assert_true(n < TRIES_MAX);
     }
     assert_true(n > 8); /* of so many allocations each has failed */
@@ -393,7 +393,7 @@ static void the_text_is_written_without_memory(void **state)
 
     (void)state;
     alloc_fail_from(1);
-    assert_int_equal(registry_write(f), ERR_OK);
+    assert_int_equal(series_write(f), ERR_OK);
     assert_true(alloc_recover());
     fclose(f);
 }

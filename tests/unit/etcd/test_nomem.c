@@ -4,7 +4,7 @@
 #include "fixture.h"
 
 #include "etcd/members.h"
-#include "etcd/stream.h"
+#include "etcd/large.h"
 
 static struct fix fix;
 static size_t allocations, fail_at; /* fail_at 0: never */
@@ -124,21 +124,21 @@ static enum err answer_once(struct chain *msg, struct chain *out)
     return e;
 }
 
-static enum err stream_batch(struct etcd_stream *st, struct chain *msg, struct chain *out,
+static enum err stream_batch(struct etcd_large *st, struct chain *msg, struct chain *out,
                              bool *is_over)
 {
     struct etcd_plan p = {0};
     struct chain batch = {0};
-    enum etcd_stream_step step = etcd_stream_next(st, msg, &p, &batch);
+    enum etcd_large_step step = etcd_large_next(st, msg, &p, &batch);
     enum err e = ERR_OK;
 
-    if (step == ETCD_STREAM_BAD)
+    if (step == ETCD_LARGE_BAD)
         e = p.err;
-    if (step == ETCD_STREAM_BATCH) {
+    if (step == ETCD_LARGE_BATCH) {
         fix_resolve(&fix, &p);
-        e = etcd_stream_apply(st, &p, fix.ctx, &fix.pool, &batch, out);
+        e = etcd_large_apply(st, &p, fix.ctx, &fix.pool, &batch, out);
     }
-    *is_over = step != ETCD_STREAM_BATCH;
+    *is_over = step != ETCD_LARGE_BATCH;
     etcd_plan_fini(&p);
     chain_fini(&batch);
     return e;
@@ -148,15 +148,15 @@ static enum err stream_once(struct chain *msg, struct chain *out)
 {
     struct etcd_range all = {.key = bytes_of("", 1), .end = bytes_of("", 1)};
     struct etcd_ask ask = {0};
-    struct etcd_stream *st = NULL;
+    struct etcd_large *st = NULL;
     bool is_over = false;
     enum err e = etcd_ask_add(&ask, ETCD_ASKED_RANGE, &all);
 
     if (e == ERR_OK)
-        e = etcd_stream_new(ETCD_RANGE, fix.rules, &ask, (uint32_t)msg->len, LIMIT_LANE_TURN, &st);
+        e = etcd_large_new(ETCD_RANGE, fix.rules, &ask, (uint32_t)msg->len, LIMIT_LANE_TURN, &st);
     while (e == ERR_OK && !is_over)
         e = stream_batch(st, msg, out, &is_over);
-    etcd_stream_free(st);
+    etcd_large_free(st);
     etcd_ask_fini(&ask);
     return e;
 }

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "base/metrics.h"
-#include "base/registry.h"
+#include "base/metric_series.h"
 #include "base/secret.h"
 
 #define STEP_MS 10
@@ -257,8 +257,8 @@ void rig_init(struct rig *r)
         assert_int_equal(secret_init(), ERR_OK);
     has_secrets = true;
     *r = (struct rig){.how = ETCD_SPEAKS};
-    for (size_t i = 0; i < REGISTRY_COUNT; i++)
-        registry_forget((enum registry_id)i);
+    for (size_t i = 0; i < SERIES_COUNT; i++)
+        series_forget((enum series_id)i);
     r->calls_before = metric_get(METRIC_calls_total);
     kit_init(&r->outside);
     settings_init(r);
@@ -303,7 +303,7 @@ static unsigned calls_like(const char *labels)
     FILE *f = open_memstream(&text, &len);
 
     assert_non_null(f);
-    assert_int_equal(registry_write(f), ERR_OK);
+    assert_int_equal(series_write(f), ERR_OK);
     fclose(f);
     for (line = strtok_r(text, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest))
         if (strncmp(line, family, sizeof family - 1) == 0 && strstr(line, labels) != NULL)

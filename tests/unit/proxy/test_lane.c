@@ -2,7 +2,7 @@
 /* The rule of a lane: what goes out depends on the messages that came, and not on how they were cut
  * or when. Nothing overtakes a message that waits for a key, and what waits keeps nobody else from
  * going on. A side that does not read stops its own stream alone. What has no values passes byte
- * for byte. (Answers that are too large to be collected: test_lane_stream.c.) */
+ * for byte. (Answers that are too large to be collected: test_lane_large.c.) */
 #include "grpc/grpc.h"
 #include "rig.h"
 #include "pb/pb.h"
