@@ -22,6 +22,10 @@
 #define LIMIT_DEPTH 16u     /* nesting of a request or answer */
 #define LIMIT_TXN_OPS 4096u /* operations of one Txn, all levels; etcd's default is 128 */
 
+/* --- keys --- */
+#define LIMIT_KEYS_A_MESSAGE 64u     /* unknown DEKs of one message that are asked for at a time */
+#define LIMIT_KEYS_A_CONNECTION 128u /* and those of all messages of one client's connection */
+
 /* --- stored envelopes (KMS v2, kube-apiserver's own limits) --- */
 #define LIMIT_KEY_ID 1024u
 #define LIMIT_WRAPPED_DEK 1024u
