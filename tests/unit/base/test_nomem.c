@@ -43,26 +43,6 @@ static int teardown(void **state)
     return 0;
 }
 
-/* Runs once() with the first allocation failing, then with the second, until none fails. once()
- * returns ERR_NOMEM, and has left nothing behind, or ERR_OK. */
-static void fail_each(enum err (*once)(void))
-{
-    enum err e = ERR_NOMEM;
-    size_t n;
-
-    for (n = 1; e == ERR_NOMEM && n < TRIES_MAX; n++) {
-        bool has_failed;
-
-        alloc_fail_once(n);
-        e = once();
-        has_failed = alloc_recover();
-        assert_int_equal(has_failed, e == ERR_NOMEM);
-        assert_int_equal(pool.live_bytes, 0);
-    }
-    assert_int_equal(e, ERR_OK);
-    assert_true(n > 2); /* at least one has failed */
-}
-
 /* --- slabs and chains ------------------------------------------------------------------------- */
 
 static enum err slabs_once(void)
@@ -80,14 +60,13 @@ static enum err slabs_once(void)
         slab_drop(small);
     if (large != NULL)
         slab_drop(large);
-    slab_pool_settle(&pool);
     return e;
 }
 
 static void slabs(void **state)
 {
     (void)state;
-    fail_each(slabs_once);
+    alloc_fail_each(slabs_once, &pool);
 }
 
 /* Every second byte of a slab, so that no two pieces are joined. */
@@ -211,9 +190,9 @@ static enum err append_once(void)
 static void chains(void **state)
 {
     (void)state;
-    fail_each(move_once);
-    fail_each(share_once);
-    fail_each(append_once);
+    alloc_fail_each(move_once, &pool);
+    alloc_fail_each(share_once, &pool);
+    alloc_fail_each(append_once, &pool);
 }
 
 /* Over three slabs. */
@@ -234,14 +213,13 @@ static enum err copy_once(void)
         assert_int_equal(b, bytes[at]);
     }
     chain_fini(&c);
-    slab_pool_settle(&pool);
     return e;
 }
 
 static void copies(void **state)
 {
     (void)state;
-    fail_each(copy_once);
+    alloc_fail_each(copy_once, &pool);
 }
 
 /* The pool's open slab is full and no other is to be had: the next one gets memory again. */
@@ -288,7 +266,7 @@ static enum err objects_once(void)
 static void small_objects(void **state)
 {
     (void)state;
-    fail_each(objects_once);
+    alloc_fail_each(objects_once, NULL);
 }
 
 /* --- arena ------------------------------------------------------------------------------------ */
@@ -319,7 +297,7 @@ static enum err arena_once(void)
 static void arenas(void **state)
 {
     (void)state;
-    fail_each(arena_once);
+    alloc_fail_each(arena_once, NULL);
 }
 
 /* --- registry --------------------------------------------------------------------------------- */
