@@ -397,6 +397,27 @@ void rig_fini(struct rig *r)
     (void)rmdir(r->url.host);
 }
 
+int rig_setup(void **state)
+{
+    rig_init(*state);
+    return 0;
+}
+
+int rig_setup_with_client(void **state)
+{
+    struct rig *r = *state;
+
+    rig_init(r);
+    r->client = rig_client(r);
+    return 0;
+}
+
+int rig_teardown(void **state)
+{
+    rig_fini(*state);
+    return 0;
+}
+
 /* --- clients --------------------------------------------------------------------------------- */
 
 int rig_raw_client(struct rig *r)

@@ -66,8 +66,9 @@ struct rig {
     size_t etcd_count;
     int silent[RIG_ETCDS]; /* sockets of ETCD_SILENT */
     size_t silent_count;
-    size_t accepted;  /* of all kinds */
-    struct end *etcd; /* the newest; NULL: none yet */
+    size_t accepted;    /* of all kinds */
+    struct end *etcd;   /* the newest; NULL: none yet */
+    struct end *client; /* of rig_setup_with_client; NULL: none */
     struct end *clients[RIG_CLIENTS];
     size_t client_count;
     unsigned drained_count, closed_count, freed_count; /* reports of the worker */
@@ -80,6 +81,14 @@ struct rig {
 void rig_init(struct rig *r);
 /* Closes everything, and checks that nothing stays behind and that every call was counted once. */
 void rig_fini(struct rig *r);
+
+/* The same as setup and teardown of a test whose state is its rig: RIG_TEST(fn, &rig). */
+int rig_setup(void **state);
+int rig_setup_with_client(void **state);
+int rig_teardown(void **state);
+#define RIG_TEST(fn, rig) cmocka_unit_test_prestate_setup_teardown(fn, rig_setup, rig_teardown, rig)
+#define RIG_TEST_WITH_CLIENT(fn, rig)                                                              \
+    cmocka_unit_test_prestate_setup_teardown(fn, rig_setup_with_client, rig_teardown, rig)
 
 /* Other rules, once: secrets are sealed by the local key, and what the plugin sealed is read. */
 void rig_reload(struct rig *r);
@@ -125,12 +134,16 @@ void rig_etcd_lost(struct rig *r);
 struct buf rig_framed(struct buf *m);
 /* Sends bytes as they are. */
 void rig_send(struct rec *s, const void *p, size_t n, bool end);
+/* The same in two pieces: the first has arrived before the second is sent. */
+void rig_send_cut(struct rig *r, struct rec *s, const struct buf *b, size_t at, bool end);
 /* A call: headers alone; extra may be NULL, or one more field. */
 struct rec *rig_begin(struct end *client, const char *path, const struct h2_field *extra);
 /* Headers, one message (taken), end. */
 struct rec *rig_call(struct end *client, const char *path, struct buf *m);
 struct rec *rig_put(struct end *client, const char *key, const char *value);
 struct rec *rig_range(struct end *client, const char *key);
+/* Everything below /registry/. */
+struct rec *rig_range_all(struct end *client);
 struct buf put_request(const char *key, const void *value, size_t n);
 struct buf range_request(const char *key, const char *range_end);
 struct buf watch_create(const char *key, const char *range_end);
@@ -144,6 +157,8 @@ void rig_respond(struct rec *s);
 void rig_message(struct rec *s, struct buf *m, bool end);
 void rig_trailers(struct rec *s, const char *status);
 void rig_answer(struct rec *s, struct buf *m);
+/* Etcd's answer to its nth call, a put, and that the client has got it. */
+void rig_answer_put(struct rig *r, struct rec *c, unsigned n);
 /* No body: status and end in the headers. */
 void rig_trailers_only(struct rec *s, const char *status);
 
