@@ -49,7 +49,8 @@ struct codec_v1_answer {
     void *msg;
 };
 
-/* Errors: as above. */
+/* Errors: as above; an empty wrapped DEK is ERR_KMS_ERROR, for nobody could unwrap it again, and a
+ * value that was written with it would be lost. */
 MUST_CHECK enum err codec_v1_version_read(struct bytes body, struct codec_v1_answer *out);
 MUST_CHECK enum err codec_v1_wrapped_read(struct bytes body, struct codec_v1_answer *out);
 MUST_CHECK enum err codec_v1_secret_read(struct bytes body, struct codec_v1_answer *out);
