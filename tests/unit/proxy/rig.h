@@ -26,6 +26,7 @@
 
 #define RIG_ETCDS 64
 #define RIG_CLIENTS 16
+#define RIG_SERVERS 2
 
 #define PUT "/etcdserverpb.KV/Put"
 #define RANGE "/etcdserverpb.KV/Range"
@@ -45,12 +46,27 @@ enum rig_etcd_how {
     ETCD_LEAVES,     /* SETTINGS, and closes */
 };
 
+/* What a rig is made with. All zero: as described above. */
+struct rig_opts {
+    size_t etcd_servers; /* in --etcd-servers, all of them up; 0: one */
+    bool has_kms_v1;     /* secrets are sealed by KMS v1; the flag that allows it is given */
+    struct net_tls *etcd_tls, *worker_tls; /* etcd's side, the worker's; NULL: in clear. Borrowed */
+};
+
+struct rig_server {
+    struct rig *rig;
+    struct net_listener *listener; /* NULL: cannot be reached */
+    size_t accepted;
+};
+
 struct rig {
+    struct rig_opts opts;
     struct kit outside;
     struct worker *w;
     struct mailbox control;
     struct settings settings;
-    struct net_url url;
+    struct net_url urls[RIG_SERVERS];
+    struct rig_server servers[RIG_SERVERS];
     struct proxy_env env;
     struct ruleset *rules;
     struct kms_manager *manager;
@@ -60,12 +76,12 @@ struct rig {
     struct fake_plugin plugin;
     struct envelope_ctx *ctx; /* the test's own, for values as etcd has them stored */
     enum rig_etcd_how how;
-    struct h2_opts etcd_opts; /* of connections that come from now on */
-    struct net_listener *listener;
+    struct h2_opts etcd_opts;     /* of connections that come from now on */
     struct end *etcds[RIG_ETCDS]; /* every connection to etcd, oldest first */
     size_t etcd_count;
     int silent[RIG_ETCDS]; /* sockets of ETCD_SILENT */
     size_t silent_count;
+    size_t relay_count; /* of rig_tls.c */
     size_t accepted;    /* of all kinds */
     struct end *etcd;   /* the newest; NULL: none yet */
     struct end *client; /* of rig_setup_with_client; NULL: none */
@@ -79,6 +95,7 @@ struct rig {
 
 /* Everything up to the rule set in use and the plugin's write key. */
 void rig_init(struct rig *r);
+void rig_init_with(struct rig *r, const struct rig_opts *o);
 /* Closes everything, and checks that nothing stays behind and that every call was counted once. */
 void rig_fini(struct rig *r);
 
@@ -125,8 +142,15 @@ bool rig_is_closed(int fd);
 /* etcd cannot be reached any more; connections stay. */
 void rig_etcd_away(struct rig *r);
 void rig_etcd_back(struct rig *r);
+/* The same for one of several. */
+void rig_server_away(struct rig *r, size_t i);
+void rig_server_back(struct rig *r, size_t i);
 /* Ends a connection of etcd, without GOAWAY's grace. */
 void rig_etcd_lost(struct rig *r);
+
+/* Between rig.c and rig_tls.c: takes a socket of etcd's that speaks TLS; hands on one in clear. */
+void rig_accept_tls(struct rig *r, int fd);
+void rig_add_etcd(struct rig *r, int fd);
 
 /* --- messages --- */
 
