@@ -64,7 +64,8 @@ struct codec_request {
     bool is_secret; /* in secret memory */
 };
 
-/* Errors: ERR_NOMEM; codec_decrypt_write also ERR_KMS_ERROR for an id that cannot be said (NUL). */
+/* Errors: ERR_NOMEM; codec_decrypt_write also ERR_KMS_ERROR for an id with a NUL byte, which
+ * protobuf-c's strings cannot hold. */
 MUST_CHECK enum err codec_encrypt_write(struct bytes seed, const char *uid,
                                         struct codec_request *out);
 MUST_CHECK enum err codec_decrypt_write(const struct dek_id *id, const char *uid,

@@ -23,8 +23,8 @@
 #define RING_REFUSED_MAX 1024u
 #define PENDING_BUCKETS 256u
 #define EVICT_FOR_ROOM (RING_CACHE_MAX / 2)
-/* Answers of the manager and ends of waits fall together: what would end so soon isn't asked again.
- */
+/* The manager's "away" often comes in the moment in which the waits end by themselves: one with
+ * less time left than this is not asked for again. */
 #define REASK_MIN_MS 100u
 
 struct slot {
@@ -84,9 +84,9 @@ static uint8_t *put_bytes(uint8_t *at, struct bytes from, struct bytes *to)
     return at + from.n;
 }
 
-/* One block: the ask, then the annotations, then their bytes. */
-static struct dek_request *ask_new(struct keyring *r, uint32_t slot, const uint8_t *digest,
-                                   const struct dek_id *id)
+/* One block: the request, then the annotations, then their bytes. */
+static struct dek_request *request_new(struct keyring *r, uint32_t slot, const uint8_t *digest,
+                                       const struct dek_id *id)
 {
     size_t text_len = id->key_id.n + id->wrapped.n;
     struct dek_annotation *annotations;
@@ -115,7 +115,7 @@ static struct dek_request *ask_new(struct keyring *r, uint32_t slot, const uint8
     return a;
 }
 
-static void ask_send(struct keyring *r, struct dek_request *a, uint64_t deadline_ms)
+static void request_send(struct keyring *r, struct dek_request *a, uint64_t deadline_ms)
 {
     a->deadline_ms = deadline_ms;
     a->mail.deliver = kms__request_deliver;
@@ -241,7 +241,7 @@ static void take_answer(struct keyring *r, struct dek_request *a)
     last_ms = LIST_ENTRY(p->waits.prev, struct key_wait, node)->deadline_ms;
     if ((a->err == ERR_KMS_AWAY || a->err == ERR_NO_STATE) && !a->is_wrap &&
         last_ms > now + REASK_MIN_MS) {
-        ask_send(r, a, last_ms); /* the older waits are the timer's */
+        request_send(r, a, last_ms); /* the older waits end by the timer */
         return;
     }
     pending_finish(p, a->err, a->dek);
@@ -371,7 +371,8 @@ static struct slot *slot_of(struct keyring *r, const struct provider *provider)
     return &r->slots[provider->slot];
 }
 
-/* The wait is for later: into its pending entry, which is made and asked for if it is the first. */
+/* The DEK is not here: the wait joins its pending entry. The first wait makes the entry and sends
+ * the request. */
 static enum err wait_begin(struct keyring *r, uint32_t slot, const uint8_t *digest,
                            const struct dek_id *id, bool is_wrap, struct key_wait *w)
 {
@@ -381,7 +382,7 @@ static enum err wait_begin(struct keyring *r, uint32_t slot, const uint8_t *dige
     if (!loop_timer_is_active(&r->timer))
         TRY(loop_timer_start(r->loop, &r->timer, LIMIT_KEY_WAIT_MS));
     if (p == NULL) {
-        struct dek_request *a = ask_new(r, slot, digest, id);
+        struct dek_request *a = request_new(r, slot, digest, id);
 
         p = calloc(1, sizeof *p);
         if (a == NULL || p == NULL) {
@@ -395,7 +396,7 @@ static enum err wait_begin(struct keyring *r, uint32_t slot, const uint8_t *dige
         memcpy(p->digest, digest, sizeof p->digest);
         list_init(&p->waits);
         list_push(bucket_of(r, digest), &p->bucket);
-        ask_send(r, a, deadline_ms);
+        request_send(r, a, deadline_ms);
     }
     w->pending = p;
     w->deadline_ms = deadline_ms;

@@ -14,7 +14,7 @@
 
 struct keyring;
 
-/* One wanted DEK; embedded in the lane's plan. */
+/* A wait for one DEK; embedded in its owner (of a lane, in its work). */
 struct key_wait {
     struct list node;   /* in the ring's pending entry */
     struct list by_age; /* in the ring's list of all waits */

@@ -345,7 +345,8 @@ static bool answer_known(struct unwraps *u, struct dek_request *request)
     return true;
 }
 
-/* One request for each ring is enough: one that asks again has given up its first waits. */
+/* One request for each ring is enough: a ring that asks again has no use for its first answer,
+ * since the waits for it are over. */
 static void join(struct unwrap *w, struct dek_request *request)
 {
     if (request->deadline_ms > w->deadline_ms)

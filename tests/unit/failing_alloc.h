@@ -27,11 +27,11 @@ void alloc_pause(bool is_paused);
  * allocation; whether it is to fail. */
 bool alloc_fails(void);
 
-/* The rule of a function that reports ERR_NOMEM. Runs once() with the first allocation failing, then
- * with the second, ..., until none is left to fail; for each twice: that one alone fails, then it
- * and all behind it. once() has to return ERR_NOMEM where one has failed and ERR_OK where none has,
- * and to leave in pool (may be NULL; is emptied of free slabs here) what was there; more it checks itself. Returns
- * how many allocations have failed in turn: at least one, at most 10,000. */
+/* The rule of a function that reports ERR_NOMEM. Runs once() with the first allocation failing,
+ * then with the second, ..., until none is left to fail; for each twice: that one alone fails, then
+ * it and all behind it. once() has to return ERR_NOMEM where one has failed and ERR_OK where none
+ * has, and to leave in pool (may be NULL; is emptied of free slabs here) what was there; more it
+ * checks itself. Returns how many allocations have failed in turn: at least one, at most 10,000. */
 size_t alloc_fail_each(enum err (*once)(void), struct slab_pool *pool);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Each allocation of slabs, chains, objects, arenas and the registry fails in turn: NULL or
+/* Each allocation of slabs, chains, objects, arenas and metric series fails in turn: NULL or
  * ERR_NOMEM, nothing lost but what the contract says, nothing leaked, and all goes on afterwards.
  */
 #include <setjmp.h>
@@ -300,7 +300,7 @@ static void arenas(void **state)
     alloc_fail_each(arena_once, NULL);
 }
 
-/* --- registry --------------------------------------------------------------------------------- */
+/* --- metric series ---------------------------------------------------------------------------- */
 
 static char *text(void)
 {
@@ -329,7 +329,7 @@ static size_t count_lines(const char *with)
 #define BOUND "apiserver_encryption_config_controller_last_config_info{"
 
 /* What cannot be kept is not counted; a series that is there is counted always. */
-static void the_registry_does_without(void **state)
+static void series_do_without(void **state)
 {
     size_t n = 0;
     bool has_failed = true;
@@ -387,7 +387,7 @@ int main(void)
         TEST(a_pool_goes_on_after_it_had_no_slab),
         TEST(small_objects),
         TEST(arenas),
-        TEST(the_registry_does_without),
+        TEST(series_do_without),
         TEST(the_text_is_written_without_memory),
     };
 

@@ -97,8 +97,8 @@ static enum err answer_once(struct chain *msg, struct chain *out)
     return e;
 }
 
-static enum err stream_batch(struct etcd_large *st, struct chain *msg, struct chain *out,
-                             bool *is_over)
+static enum err large_batch(struct etcd_large *st, struct chain *msg, struct chain *out,
+                            bool *is_over)
 {
     struct etcd_plan p = {0};
     struct chain batch = {0};
@@ -117,7 +117,7 @@ static enum err stream_batch(struct etcd_large *st, struct chain *msg, struct ch
     return e;
 }
 
-static enum err stream_once(struct chain *msg, struct chain *out)
+static enum err large_once(struct chain *msg, struct chain *out)
 {
     struct etcd_range all = {.key = bytes_of("", 1), .end = bytes_of("", 1)};
     struct etcd_ask ask = {0};
@@ -128,7 +128,7 @@ static enum err stream_once(struct chain *msg, struct chain *out)
     if (e == ERR_OK)
         e = etcd_large_new(ETCD_RANGE, fix.rules, &ask, (uint32_t)msg->len, LIMIT_LANE_TURN, &st);
     while (e == ERR_OK && !is_over)
-        e = stream_batch(st, msg, out, &is_over);
+        e = large_batch(st, msg, out, &is_over);
     etcd_large_free(st);
     etcd_ask_fini(&ask);
     return e;
@@ -192,10 +192,10 @@ static void test_answer(void **state)
     fail_each(range_answer(), answer_once);
 }
 
-static void test_stream(void **state)
+static void test_large(void **state)
 {
     (void)state;
-    fail_each(range_answer(), stream_once);
+    fail_each(range_answer(), large_once);
 }
 
 static void test_members(void **state)
@@ -213,7 +213,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_request),
         cmocka_unit_test(test_answer),
-        cmocka_unit_test(test_stream),
+        cmocka_unit_test(test_large),
         cmocka_unit_test(test_members),
     };
 
