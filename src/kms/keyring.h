@@ -30,7 +30,7 @@ void key_asker_init(struct key_asker *a, struct loop *loop, uint64_t id);
 /* Every wait of it must be done or cancelled. */
 void key_asker_fini(struct key_asker *a);
 
-/* One wanted DEK; embedded in the lane's plan. */
+/* A wait for one DEK; embedded in its owner (of a lane, in its work). */
 struct key_wait {
     struct list node;   /* in the ring's pending entry, or in its asker's held */
     struct list by_age; /* in the ring's list of all waits */

@@ -19,8 +19,8 @@
 
 #include "kms/keyring_int.h"
 
-/* Answers of the manager and ends of waits fall together: what would end so soon isn't asked again.
- */
+/* The manager's "away" often comes in the moment in which the waits end by themselves: one with
+ * less time left than this is not asked for again. */
 #define REASK_MIN_MS 100u
 
 /* --- askers ----------------------------------------------------------------------------------- */
@@ -340,7 +340,7 @@ static void take_answer(struct keyring *r, struct dek_request *a)
     }
     if ((a->err == ERR_KMS_AWAY || a->err == ERR_NO_STATE) && !a->is_wrap &&
         p->deadline_ms > now + REASK_MIN_MS) {
-        request_send(r, a, p->deadline_ms); /* the older waits are the timer's */
+        request_send(r, a, p->deadline_ms); /* the older waits end by the timer */
         return;
     }
     pending_finish(p, a->err, a->dek);
