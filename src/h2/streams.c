@@ -288,6 +288,22 @@ void h2__stream_error(struct h2_stream *s, enum h2_code code)
     h2__stream_finish(s, code, H2_END_RESET);
 }
 
+/* Most names and values are short, and a call of memcpy costs more than what it does, two dozen
+ * times a request: two fixed copies that overlap. */
+static inline uint8_t *put_short(uint8_t *to, struct bytes b)
+{
+    if (b.n >= 8 && b.n <= 16) {
+        memcpy(to, b.p, 8);
+        memcpy(to + b.n - 8, b.p + b.n - 8, 8);
+    } else if (b.n >= 4 && b.n < 8) {
+        memcpy(to, b.p, 4);
+        memcpy(to + b.n - 4, b.p + b.n - 4, 4);
+    } else if (b.n > 0) {
+        memcpy(to, b.p, b.n);
+    }
+    return to + b.n;
+}
+
 /* One block: the array, then the bytes that it points to. */
 struct h2__fields_copy *h2__fields_copy(struct h2_conn *c, struct h2_fields f)
 {
@@ -306,12 +322,8 @@ struct h2__fields_copy *h2__fields_copy(struct h2_conn *c, struct h2_fields f)
         struct bytes name = f.v[i].name, value = f.v[i].value;
 
         copy->v[i] = (struct h2_field){bytes_of(p, name.n), bytes_of(p + name.n, value.n)};
-        if (name.n > 0)
-            memcpy(p, name.p, name.n);
-        p += name.n;
-        if (value.n > 0)
-            memcpy(p, value.p, value.n);
-        p += value.n;
+        p = put_short(p, name);
+        p = put_short(p, value);
     }
     return copy;
 }
