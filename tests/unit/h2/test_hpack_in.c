@@ -66,17 +66,24 @@ static bool is_known(const struct fix *f)
     return f->h != &f->in.headers;
 }
 
+static char *put(char *to, struct bytes b, const char *end)
+{
+    for (size_t i = 0; i < b.n; i++) /* so that the sanitizer sees each read */
+        *to++ = (char)b.p[i];
+    while (*end != '\0')
+        *to++ = *end++;
+    return to;
+}
+
 /* A list as text: a line "name: value" each. */
 static const char *text_of(const struct h2__headers *h)
 {
     static char text[2048];
-    size_t at = 0;
+    char *to = text;
 
-    text[0] = '\0';
     for (size_t i = 0; i < h->count; i++)
-        at += (size_t)snprintf(text + at, sizeof text - at, "%.*s: %.*s\n", (int)h->v[i].name.n,
-                               (const char *)h->v[i].name.p, (int)h->v[i].value.n,
-                               (const char *)h->v[i].value.p);
+        to = put(put(to, h->v[i].name, ": "), h->v[i].value, "\n");
+    *to = '\0';
     return text;
 }
 
@@ -359,6 +366,33 @@ static void test_long_strings(void **state)
     free(block);
 }
 
+/* Coded strings of the shortest code alone, which grow the most: as much as there is room for. */
+static void test_strings_that_grow(void **state)
+{
+    uint8_t block[1000];
+
+    (void)state;
+    for (size_t n = 0; n < 600; n += 5) {
+        size_t at = from_hex("0001787f", block);
+        struct fix f;
+
+        block[at - 1] = (uint8_t)(0x80 | (n < 127 ? n : 127));
+        if (n >= 127) {
+            block[at++] = (uint8_t)((n - 127) & 0x7f) | (n - 127 > 127 ? 0x80 : 0);
+            if (n - 127 > 127)
+                block[at++] = (uint8_t)((n - 127) >> 7);
+        }
+        memset(block + at, 0, n); /* '0' is 00000 */
+        setup(&f);
+        assert_int_equal(
+            h2__hpack_decode(&f.in, bytes_of(block, at + n), H2__REQUEST, NO_LIMITS, &f.h), ERR_OK);
+        assert_int_equal(f.h->v[0].value.n, n * 8 / 5);
+        for (size_t i = 0; i < f.h->v[0].value.n; i++)
+            assert_int_equal(f.h->v[0].value.p[i], '0');
+        teardown(&f);
+    }
+}
+
 /* A block of a few bytes a field that has 4 KiB inserted and evicted by each: what has gone does
  * not stay, whether the limit is passed or not, but for what the list points into. */
 static void test_evictions_do_not_pile_up(void **state)
@@ -451,10 +485,16 @@ static void test_pure_blocks_are_known(void **state)
     assert_true(f.h->is_over);
     know(&f, PURE "be");
     assert_true(is_known(&f));
+    /* A list of which something is gone is not one to remember. */
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(decode_as(&f, "828486", H2__REQUEST, (struct h2__hpack_limits){9999, 1}),
+                         ERR_OK);
+    assert_int_equal(decode_as(&f, "828486", H2__REQUEST, NO_LIMITS), ERR_OK);
+    assert_int_equal(f.h->count, 3);
     teardown(&f);
 }
 
-/* An insertion, a size update and a field that is too large change what indexes mean. */
+/* An insertion and a size update change what indexes mean. */
 static void test_a_changed_table_forgets(void **state)
 {
     static const char *const changes[] = {"4001630164", "3fe11f", "20", "4001630164be"};
@@ -479,6 +519,47 @@ static void test_a_changed_table_forgets(void **state)
         }
         teardown(&f);
     }
+}
+
+#define TEN_ZEROS "30303030303030303030"
+
+/* So does a field that is larger than the table: it is empty then. */
+static void test_a_field_that_is_too_large_forgets(void **state)
+{
+    struct fix f;
+
+    (void)state;
+    setup(&f);
+    assert_int_equal(decode(&f, "3f25"), ERR_OK); /* 68 bytes */
+    assert_int_equal(decode(&f, "4001650166"), ERR_OK);
+    assert_int_equal(decode(&f, "4001610162"), ERR_OK);
+    know(&f, "82bf");
+    assert_true(is_known(&f));
+    assert_int_equal(decode(&f, "40017828" TEN_ZEROS TEN_ZEROS TEN_ZEROS TEN_ZEROS), ERR_OK);
+    assert_int_equal(decode_as(&f, "82bf", H2__REQUEST, NO_LIMITS), ERR_CLOSED);
+    teardown(&f);
+}
+
+/* A credential that the peer has in the table is wiped there when it goes, and in text. */
+static void test_secrets_are_wiped(void **state)
+{
+    struct fix f;
+
+    (void)state;
+    setup(&f);
+    assert_int_equal(decode(&f, "4005746f6b656e06736563726574"), ERR_OK);
+    assert_string_equal(text_of(f.h), "token: secret\n");
+    h2__hpack_release(&f.in);
+    assert_null(memmem(f.in.text, f.in.text_cap, "secret", 6));
+#ifndef __SANITIZE_ADDRESS__ /* which takes freed objects away; else they stay where they are */
+    const uint8_t *data = h2__hpack_dynamic(&f.in.table, 0)->data;
+
+    assert_memory_equal(data, "tokensecret", 11);
+    assert_int_equal(decode(&f, "20"), ERR_OK);
+    for (size_t i = 0; i < 11; i++)
+        assert_int_equal(data[i], 0);
+#endif
+    teardown(&f);
 }
 
 /* Credentials, and what the peer says is never to be indexed, are not kept. */
@@ -543,10 +624,13 @@ int main(void)
         cmocka_unit_test(test_every_cut_and_every_byte),
         cmocka_unit_test(test_every_limit),
         cmocka_unit_test(test_long_strings),
+        cmocka_unit_test(test_strings_that_grow),
         cmocka_unit_test(test_evictions_do_not_pile_up),
         cmocka_unit_test(test_evicted_within_the_block),
         cmocka_unit_test(test_pure_blocks_are_known),
         cmocka_unit_test(test_a_changed_table_forgets),
+        cmocka_unit_test(test_a_field_that_is_too_large_forgets),
+        cmocka_unit_test(test_secrets_are_wiped),
         cmocka_unit_test(test_secrets_are_not_known),
         cmocka_unit_test(test_more_blocks_than_places),
     };
