@@ -63,7 +63,7 @@ struct etcd_watch_info {
     bool is_swallowed; /* the watch was in state SWALLOW when the message began, its canceled answer
                           included: the caller drops the message */
     size_t header_at, header_len; /* the body of header(1), in the scanned chain; a stream's header
-                                   * is etcd_stream_header */
+                                   * is etcd_large_header */
 };
 
 /* Reused for message after message of a lane. Zero-initialised is empty and valid. */

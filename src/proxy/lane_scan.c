@@ -13,7 +13,7 @@ void lane__message_over(struct lane *l)
     chain_clear(&l->out);
     sealed_msg_fini(&l->sealed);
     lane__work_give_back(l);
-    if (l->stream == NULL && l->keys != NULL) {
+    if (l->large == NULL && l->keys != NULL) {
         keyset_drop(l->keys);
         l->keys = NULL;
     }

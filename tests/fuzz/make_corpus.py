@@ -179,7 +179,7 @@ def etcd_seeds():
         yield "etcd_answer", "damaged-" + name, bytes([content, 0x41, 7, 8]) + damage + body
         yield "lane_oracle", "answer-" + name, bytes([2 * content + 1, 9, 10]) + body
         for option in (1, 5, 9, 0x43):
-            yield "etcd_stream", f"{name}-{option:02x}", bytes([content, option, 11, 12, i]) \
+            yield "etcd_large", f"{name}-{option:02x}", bytes([content, option, 11, 12, i]) \
                 + (damage if option & 0xc0 else b"") + body
 
 

@@ -5,7 +5,7 @@ variables, files and identifiers. A comment that says in which C file something 
 that does not exist.
 
 Where names come from: flags from the tables that parse them (C, argparse, case in shell), subcommands from src/main.c,
-presets from CMakePresets.json, metrics from src/base/metrics.h and registry.h, identifiers from everything that is no
+presets from CMakePresets.json, metrics from src/base/metrics.h and metric_series.h, identifiers from everything that is no
 comment. Where they are looked for: every .md but the golden vectors', everything in conf/, comments of all sources,
 string literals of src/."""
 import io
@@ -155,7 +155,7 @@ class Tree:
 
     def find_metrics(self):
         yield from ("etcd_envelope_" + n for n in re.findall(r"X\((\w+), (?:counter|gauge)", self.read("src/base/metrics.h")))
-        for name in ("src/base/registry.h", "src/base/registry.c"):
+        for name in ("src/base/metric_series.h", "src/base/metric_series.c"):
             yield from re.findall(r"(?:etcd_envelope|apiserver)_\w+", " ".join(
                 text for _, text in split_c(self.read(name))[1]))
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shared by stream.c (takes the message apart), stream_watch.c (the same for a Watch) and
- * stream_apply.c (puts it together). */
-#ifndef ETCD_STREAM_INT_H
-#define ETCD_STREAM_INT_H
+/* Shared by large.c (takes the message apart), large_watch.c (the same for a Watch) and
+ * large_apply.c (puts it together). */
+#ifndef ETCD_LARGE_INT_H
+#define ETCD_LARGE_INT_H
 
 #include "etcd/walk_int.h"
-#include "etcd/stream.h"
+#include "etcd/large.h"
 
-enum etcd__stream_mode { ETCD__STREAM_FILL, ETCD__STREAM_SPLIT_KV, ETCD__STREAM_SPLIT_REV };
+enum etcd__large_mode { ETCD__LARGE_FILL, ETCD__LARGE_SPLIT_KV, ETCD__LARGE_SPLIT_REV };
 
 /* A message that is open. All ends count from the start of the root. */
 struct etcd__level {
@@ -26,9 +26,9 @@ struct etcd__stand {
     size_t raw_left;
 };
 
-struct etcd_stream {
+struct etcd_large {
     enum etcd_content content;
-    enum etcd__stream_mode mode;
+    enum etcd__large_mode mode;
     const struct etcd_rules *rules;
     struct etcd_ask *ask;
     size_t announced;
@@ -69,12 +69,12 @@ struct etcd_stream {
 
 /* The next field of the innermost level, at pos. *is_stuck: it has not arrived; nothing is changed.
  */
-MUST_CHECK enum err etcd__stream_head(struct etcd_stream *st, const struct chain_pos *pos,
-                                      struct pb_field *f, bool *is_stuck);
+MUST_CHECK enum err etcd__large_head(struct etcd_large *st, const struct chain_pos *pos,
+                                     struct pb_field *f, bool *is_stuck);
 /* Takes the first n bytes of in for batch. */
-MUST_CHECK enum err etcd__stream_take(struct etcd_stream *st, struct chain *in, size_t n,
-                                      struct chain *batch);
-MUST_CHECK enum err etcd__stream_watch_next(struct etcd_stream *st, struct etcd__scan *s,
-                                            struct chain *in, struct chain *batch, bool *has_batch);
+MUST_CHECK enum err etcd__large_take(struct etcd_large *st, struct chain *in, size_t n,
+                                     struct chain *batch);
+MUST_CHECK enum err etcd__large_watch_next(struct etcd_large *st, struct etcd__scan *s,
+                                           struct chain *in, struct chain *batch, bool *has_batch);
 
 #endif

@@ -13,26 +13,26 @@
  *
  * The rules on doubled members and wire types hold across batches: levels remember what they saw.
  *
- * FILL must be able to complete the message at any time (etcd_stream_fill), and nothing completes
+ * FILL must be able to complete the message at any time (etcd_large_fill), and nothing completes
  * a message that lacks one byte. A rest of one byte can only stand in a malformed message: such a
  * field is refused before anything of it goes out. */
-#include "etcd/stream_int.h"
+#include "etcd/large_int.h"
 
 #include <stdlib.h>
 
-static enum etcd__stream_mode mode_of(enum etcd_content content)
+static enum etcd__large_mode mode_of(enum etcd_content content)
 {
     switch (content) {
     case ETCD_WATCH:
-        return ETCD__STREAM_SPLIT_REV;
+        return ETCD__LARGE_SPLIT_REV;
     case ETCD_RANGE_STREAM:
-        return ETCD__STREAM_SPLIT_KV;
+        return ETCD__LARGE_SPLIT_KV;
     default:
-        return ETCD__STREAM_FILL;
+        return ETCD__LARGE_FILL;
     }
 }
 
-static void stand_note(struct etcd_stream *st, struct etcd__stand *to)
+static void stand_note(struct etcd_large *st, struct etcd__stand *to)
 {
     to->count = st->depth;
     for (uint32_t i = 0; i < st->depth; i++)
@@ -40,8 +40,7 @@ static void stand_note(struct etcd_stream *st, struct etcd__stand *to)
     to->raw_left = st->raw_left;
 }
 
-static enum err enter(struct etcd_stream *st, const struct etcd__msg *m, uint32_t number,
-                      size_t end)
+static enum err enter(struct etcd_large *st, const struct etcd__msg *m, uint32_t number, size_t end)
 {
     /* As in the walk: one level more than requests may have, and that is the KeyValue's. */
     if (st->depth > LIMIT_DEPTH)
@@ -52,19 +51,19 @@ static enum err enter(struct etcd_stream *st, const struct etcd__msg *m, uint32_
     return ERR_OK;
 }
 
-static enum err leave(struct etcd_stream *st)
+static enum err leave(struct etcd_large *st)
 {
     const struct etcd__msg *m = st->levels[--st->depth].m;
 
     return m->on_leave == NULL ? ERR_OK : m->on_leave(&st->txn);
 }
 
-enum err etcd_stream_new(enum etcd_content content, const struct etcd_rules *rules,
-                         struct etcd_ask *ask, uint32_t announced, size_t batch_max,
-                         struct etcd_stream **out)
+enum err etcd_large_new(enum etcd_content content, const struct etcd_rules *rules,
+                        struct etcd_ask *ask, uint32_t announced, size_t batch_max,
+                        struct etcd_large **out)
 {
     const struct etcd__msg *root = etcd__answer_schema(content);
-    struct etcd_stream *st = calloc(1, sizeof *st);
+    struct etcd_large *st = calloc(1, sizeof *st);
     enum err e;
 
     *out = st;
@@ -89,7 +88,7 @@ enum err etcd_stream_new(enum etcd_content content, const struct etcd_rules *rul
     return ERR_OK;
 }
 
-void etcd_stream_free(struct etcd_stream *st)
+void etcd_large_free(struct etcd_large *st)
 {
     if (st == NULL)
         return;
@@ -101,12 +100,12 @@ void etcd_stream_free(struct etcd_stream *st)
     free(st);
 }
 
-struct bytes etcd_stream_header(const struct etcd_stream *st)
+struct bytes etcd_large_header(const struct etcd_large *st)
 {
     return bytes_of(st->header, st->header == NULL ? 0 : st->info.header_len);
 }
 
-size_t etcd_stream_left(const struct etcd_stream *st)
+size_t etcd_large_left(const struct etcd_large *st)
 {
     return st->announced - st->taken;
 }
@@ -114,13 +113,13 @@ size_t etcd_stream_left(const struct etcd_stream *st)
 /* A head is short, but for an unknown group, which is walked over up to its end. It is looked at
  * again when twice as much is there, or all: so it costs what its length says, in however small
  * pieces it arrives. */
-static bool is_worth_a_look(const struct etcd_stream *st, size_t here, size_t left)
+static bool is_worth_a_look(const struct etcd_large *st, size_t here, size_t left)
 {
     return here >= 2 * st->group_len || here >= left;
 }
 
-enum err etcd__stream_head(struct etcd_stream *st, const struct chain_pos *pos, struct pb_field *f,
-                           bool *is_stuck)
+enum err etcd__large_head(struct etcd_large *st, const struct chain_pos *pos, struct pb_field *f,
+                          bool *is_stuck)
 {
     const struct etcd__level *l = &st->levels[st->depth - 1];
     size_t end = l->end - st->taken, here = pos->chain->len - pos->at;
@@ -142,7 +141,7 @@ enum err etcd__stream_head(struct etcd_stream *st, const struct chain_pos *pos, 
     }
 }
 
-enum err etcd__stream_take(struct etcd_stream *st, struct chain *in, size_t n, struct chain *batch)
+enum err etcd__large_take(struct etcd_large *st, struct chain *in, size_t n, struct chain *batch)
 {
     st->taken += n;
     return chain_move(batch, in, n);
@@ -163,12 +162,12 @@ struct look {
     bool has_oneof;
 };
 
-static enum err look(struct etcd_stream *st, struct etcd__scan *s, const struct chain_pos *pos,
+static enum err look(struct etcd_large *st, struct etcd__scan *s, const struct chain_pos *pos,
                      struct look *k, bool *is_stuck)
 {
     const struct etcd__level *l = &st->levels[st->depth - 1];
 
-    TRY(etcd__stream_head(st, pos, &k->f, is_stuck));
+    TRY(etcd__large_head(st, pos, &k->f, is_stuck));
     if (*is_stuck)
         return ERR_OK;
     k->seen = l->seen;
@@ -185,7 +184,7 @@ static void note_look(struct etcd__level *l, const struct look *k)
 }
 
 /* A KeyValue: *is_stuck while it has not arrived. */
-static enum err take_unit(struct etcd_stream *st, struct etcd__scan *s, const struct etcd__msg *kv,
+static enum err take_unit(struct etcd_large *st, struct etcd__scan *s, const struct etcd__msg *kv,
                           const struct pb_field *f, struct chain_pos *pos, bool *is_stuck)
 {
     struct etcd__level *l = &st->levels[st->depth - 1];
@@ -209,7 +208,7 @@ static enum err take_unit(struct etcd_stream *st, struct etcd__scan *s, const st
 
 /* --- FILL ------------------------------------------------------------------------------------ */
 
-static enum err fill_leave(struct etcd_stream *st, struct etcd__scan *s, size_t at)
+static enum err fill_leave(struct etcd_large *st, struct etcd__scan *s, size_t at)
 {
     bool has_edits = st->levels[st->depth - 1].has_edits;
 
@@ -218,7 +217,7 @@ static enum err fill_leave(struct etcd_stream *st, struct etcd__scan *s, size_t 
 }
 
 /* A field that is no KeyValue. */
-static enum err fill_other(struct etcd_stream *st, const struct etcd__field *fd,
+static enum err fill_other(struct etcd_large *st, const struct etcd__field *fd,
                            const struct pb_field *f, struct chain_pos *pos, bool *is_stuck)
 {
     const struct etcd__msg *m = st->levels[st->depth - 1].m;
@@ -245,7 +244,7 @@ static enum err fill_other(struct etcd_stream *st, const struct etcd__field *fd,
     return ERR_OK;
 }
 
-static enum err fill_field(struct etcd_stream *st, struct etcd__scan *s, struct chain_pos *pos,
+static enum err fill_field(struct etcd_large *st, struct etcd__scan *s, struct chain_pos *pos,
                            bool *is_stuck)
 {
     struct etcd__level *l = &st->levels[st->depth - 1];
@@ -265,7 +264,7 @@ static enum err fill_field(struct etcd_stream *st, struct etcd__scan *s, struct 
     return ERR_OK;
 }
 
-static enum err fill_raw(struct etcd_stream *st, struct chain_pos *pos, bool *is_stuck)
+static enum err fill_raw(struct etcd_large *st, struct chain_pos *pos, bool *is_stuck)
 {
     size_t here = pos->chain->len - pos->at;
     size_t n = st->raw_left < here ? st->raw_left : here;
@@ -276,7 +275,7 @@ static enum err fill_raw(struct etcd_stream *st, struct chain_pos *pos, bool *is
     return ERR_OK;
 }
 
-static enum err fill_next(struct etcd_stream *st, struct etcd__scan *s, struct chain *in,
+static enum err fill_next(struct etcd_large *st, struct etcd__scan *s, struct chain *in,
                           struct chain *batch, bool *has_batch)
 {
     struct chain_pos pos = chain_begin(in);
@@ -293,7 +292,7 @@ static enum err fill_next(struct etcd_stream *st, struct etcd__scan *s, struct c
     TRY(etcd__keep_to(s, pos.at));
     /* A FILL alone, too: the batch before may have ended exactly where an open message does. */
     *has_batch = s->p->op_count > 0;
-    TRY(etcd__stream_take(st, in, pos.at, batch));
+    TRY(etcd__large_take(st, in, pos.at, batch));
     stand_note(st, &st->parsed);
     st->is_over = st->depth == 0;
     return ERR_OK;
@@ -302,7 +301,7 @@ static enum err fill_next(struct etcd_stream *st, struct etcd__scan *s, struct c
 /* --- SPLIT_KV -------------------------------------------------------------------------------- */
 
 /* A field that waits for the last piece. It stands at the begin of in. */
-static enum err split_hold(struct etcd_stream *st, const struct pb_field *f, struct chain *in,
+static enum err split_hold(struct etcd_large *st, const struct pb_field *f, struct chain *in,
                            bool *is_stuck)
 {
     struct chain *to = st->depth == 1 ? &st->outer : st->has_units ? &st->tail : &st->head;
@@ -318,7 +317,7 @@ static enum err split_hold(struct etcd_stream *st, const struct pb_field *f, str
     return chain_move(to, in, field_end(f));
 }
 
-static enum err split_enter(struct etcd_stream *st, const struct etcd__msg *m,
+static enum err split_enter(struct etcd_large *st, const struct etcd__msg *m,
                             const struct pb_field *f, struct chain *in)
 {
     size_t end = st->taken + field_end(f), head_len = f->value_at;
@@ -330,7 +329,7 @@ static enum err split_enter(struct etcd_stream *st, const struct etcd__msg *m,
 }
 
 /* What changes in stands at its begin: with units in the batch it waits for the next one. */
-static enum err split_field(struct etcd_stream *st, struct etcd__scan *s, struct chain *in,
+static enum err split_field(struct etcd_large *st, struct etcd__scan *s, struct chain *in,
                             struct chain_pos *pos, bool *is_stuck)
 {
     struct etcd__level *l = &st->levels[st->depth - 1];
@@ -355,7 +354,7 @@ static enum err split_field(struct etcd_stream *st, struct etcd__scan *s, struct
     return ERR_OK;
 }
 
-static enum err split_next(struct etcd_stream *st, struct etcd__scan *s, struct chain *in,
+static enum err split_next(struct etcd_large *st, struct etcd__scan *s, struct chain *in,
                            struct chain *batch, bool *has_batch)
 {
     struct chain_pos pos = chain_begin(in);
@@ -370,27 +369,27 @@ static enum err split_next(struct etcd_stream *st, struct etcd__scan *s, struct 
     TRY(etcd__keep_to(s, pos.at));
     st->is_over = st->taken + pos.at == st->announced;
     *has_batch = pos.at > 0 || st->is_over;
-    return etcd__stream_take(st, in, pos.at, batch);
+    return etcd__large_take(st, in, pos.at, batch);
 }
 
 /* --- */
 
-static enum err next(struct etcd_stream *st, struct etcd__scan *s, struct chain *in,
+static enum err next(struct etcd_large *st, struct etcd__scan *s, struct chain *in,
                      struct chain *batch, bool *has_batch)
 {
     switch (st->mode) {
-    case ETCD__STREAM_FILL:
+    case ETCD__LARGE_FILL:
         return fill_next(st, s, in, batch, has_batch);
-    case ETCD__STREAM_SPLIT_KV:
+    case ETCD__LARGE_SPLIT_KV:
         return split_next(st, s, in, batch, has_batch);
-    case ETCD__STREAM_SPLIT_REV:
-        return etcd__stream_watch_next(st, s, in, batch, has_batch);
+    case ETCD__LARGE_SPLIT_REV:
+        return etcd__large_watch_next(st, s, in, batch, has_batch);
     }
     return ERR_ANS_MALFORMED;
 }
 
-enum etcd_stream_step etcd_stream_next(struct etcd_stream *st, struct chain *in,
-                                       struct etcd_plan *p, struct chain *batch)
+enum etcd_large_step etcd_large_next(struct etcd_large *st, struct chain *in, struct etcd_plan *p,
+                                     struct chain *batch)
 {
     NOT_CLEARED struct etcd__scan s;
     bool has_batch = false;
@@ -398,13 +397,13 @@ enum etcd_stream_step etcd_stream_next(struct etcd_stream *st, struct chain *in,
     etcd_plan_reset(p);
     p->watch = st->info;
     if (st->is_over)
-        return ETCD_STREAM_DONE;
+        return ETCD_LARGE_DONE;
     etcd__scan_init(&s, p, st->content, st->rules, st->ask, &st->txn, true);
     p->err = next(st, &s, in, batch, &has_batch);
     p->watch = st->info;
     if (p->err != ERR_OK)
-        return ETCD_STREAM_BAD;
+        return ETCD_LARGE_BAD;
     if (has_batch)
-        return ETCD_STREAM_BATCH;
-    return st->is_over ? ETCD_STREAM_DONE : ETCD_STREAM_MORE;
+        return ETCD_LARGE_BATCH;
+    return st->is_over ? ETCD_LARGE_DONE : ETCD_LARGE_MORE;
 }

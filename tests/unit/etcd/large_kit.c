@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "stream_kit.h"
+#include "large_kit.h"
 
 #include <stdio.h>
 
@@ -114,7 +114,7 @@ void feed_init_batch(struct feed *f, enum etcd_content content, const struct buf
     memset(f, 0, sizeof *f);
     ask_like(&f->ask, content, bytes_of(like->p, like->n), &all, 7);
     assert_int_equal(
-        etcd_stream_new(content, fix.rules, &f->ask, (uint32_t)announced, batch_max, &f->stream),
+        etcd_large_new(content, fix.rules, &f->ask, (uint32_t)announced, batch_max, &f->large),
         ERR_OK);
 }
 
@@ -125,7 +125,7 @@ void feed_init(struct feed *f, enum etcd_content content, const struct buf *like
 
 void feed_fini(struct feed *f)
 {
-    etcd_stream_free(f->stream);
+    etcd_large_free(f->large);
     etcd_plan_fini(&f->plan);
     etcd_ask_fini(&f->ask);
     chain_fini(&f->in);
@@ -145,7 +145,7 @@ static void feed_apply(struct feed *f, struct chain *batch)
     enum err e;
 
     fix_resolve(&fix, &f->plan);
-    e = etcd_stream_apply(f->stream, &f->plan, fix.ctx, &fix.pool, batch, &f->out);
+    e = etcd_large_apply(f->large, &f->plan, fix.ctx, &fix.pool, batch, &f->out);
     assert_int_equal(batch->len, 0);
     if (e != ERR_OK)
         feed_note(f, e);
@@ -163,18 +163,18 @@ void feed_run(struct feed *f)
 {
     while (f->err == ERR_OK && !f->is_done) {
         struct chain batch = {0};
-        size_t left = etcd_stream_left(f->stream);
-        enum etcd_stream_step step = etcd_stream_next(f->stream, &f->in, &f->plan, &batch);
+        size_t left = etcd_large_left(f->large);
+        enum etcd_large_step step = etcd_large_next(f->large, &f->in, &f->plan, &batch);
 
-        if (step == ETCD_STREAM_BATCH)
+        if (step == ETCD_LARGE_BATCH)
             feed_apply(f, &batch);
-        if (step == ETCD_STREAM_BAD)
+        if (step == ETCD_LARGE_BAD)
             feed_note(f, f->plan.err);
-        if (step == ETCD_STREAM_DONE)
+        if (step == ETCD_LARGE_DONE)
             f->is_done = true;
-        assert_true(etcd_stream_left(f->stream) <= left);
+        assert_true(etcd_large_left(f->large) <= left);
         chain_fini(&batch);
-        if (step == ETCD_STREAM_MORE)
+        if (step == ETCD_LARGE_MORE)
             return;
     }
 }

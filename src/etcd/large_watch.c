@@ -12,12 +12,11 @@
  *
  * Failure modes: a known field behind an event is DATA_LOSS (the pieces before went out without
  * it); a revision of more than LIMIT_ANSWER_UNIT is too large for us. */
-#include "etcd/stream_int.h"
+#include "etcd/large_int.h"
 
 #include <stdlib.h>
 
-static enum err copy_header(struct etcd_stream *st, const struct pb_field *f,
-                            const struct chain *in)
+static enum err copy_header(struct etcd_large *st, const struct pb_field *f, const struct chain *in)
 {
     st->header = malloc(f->value_len + 1);
     if (st->header == NULL)
@@ -27,7 +26,7 @@ static enum err copy_header(struct etcd_stream *st, const struct pb_field *f,
 }
 
 /* A field before the first event, at the begin of in. */
-static enum err head_field(struct etcd_stream *st, struct etcd__scan *s, const struct pb_field *f,
+static enum err head_field(struct etcd_large *st, struct etcd__scan *s, const struct pb_field *f,
                            struct chain *in)
 {
     struct etcd__level *l = &st->levels[0];
@@ -39,7 +38,7 @@ static enum err head_field(struct etcd_stream *st, struct etcd__scan *s, const s
         etcd__watch_note(&st->info, f);
     if (fd != NULL && f->number == WATCH_HEADER_NUMBER)
         TRY(copy_header(st, f, in));
-    st->info.header_at = 0; /* not in a batch: see etcd_stream_header */
+    st->info.header_at = 0; /* not in a batch: see etcd_large_header */
     if (fd != NULL && (f->number == WATCH_HEADER_NUMBER || f->number == WATCH_ID_NUMBER))
         TRY(chain_share(&st->repeat, in, 0, n));
     st->taken += n;
@@ -47,7 +46,7 @@ static enum err head_field(struct etcd_stream *st, struct etcd__scan *s, const s
 }
 
 /* Everything before the events. has_begun at its end. */
-static enum err take_head(struct etcd_stream *st, struct etcd__scan *s, struct chain *in)
+static enum err take_head(struct etcd_large *st, struct etcd__scan *s, struct chain *in)
 {
     bool is_stuck = false;
     struct pb_field f;
@@ -55,7 +54,7 @@ static enum err take_head(struct etcd_stream *st, struct etcd__scan *s, struct c
     while (st->taken < st->announced) {
         struct chain_pos pos = chain_begin(in);
 
-        TRY(etcd__stream_head(st, &pos, &f, &is_stuck));
+        TRY(etcd__large_head(st, &pos, &f, &is_stuck));
         if (is_stuck)
             return ERR_OK;
         if (f.number == WATCH_EVENTS_NUMBER)
@@ -73,7 +72,7 @@ static enum err take_head(struct etcd_stream *st, struct etcd__scan *s, struct c
 }
 
 /* Looks at the field at peeked. *is_stuck: not there. */
-static enum err peek_field(struct etcd_stream *st, struct etcd__scan *s, const struct chain *in,
+static enum err peek_field(struct etcd_large *st, struct etcd__scan *s, const struct chain *in,
                            struct chain_pos *pos, bool *is_stuck)
 {
     struct etcd__level *l = &st->levels[0];
@@ -81,7 +80,7 @@ static enum err peek_field(struct etcd_stream *st, struct etcd__scan *s, const s
     struct pb_field f;
     int64_t revision;
 
-    TRY(etcd__stream_head(st, pos, &f, is_stuck));
+    TRY(etcd__large_head(st, pos, &f, is_stuck));
     if (*is_stuck)
         return ERR_OK;
     TRY(etcd__check_field(s, l->m, &l->seen, &l->has_oneof, &f, &fd));
@@ -104,14 +103,14 @@ static enum err peek_field(struct etcd_stream *st, struct etcd__scan *s, const s
 }
 
 /* Where to look on: found once for a batch, then kept while the chain grows. */
-static struct chain_pos peeked_pos(const struct etcd_stream *st, const struct chain *in)
+static struct chain_pos peeked_pos(const struct etcd_large *st, const struct chain *in)
 {
     if (st->peeked_pos.chain != in)
         return chain_seek(in, st->peeked);
     return chain_pos_resume(st->peeked_pos);
 }
 
-static enum err peek(struct etcd_stream *st, struct etcd__scan *s, const struct chain *in)
+static enum err peek(struct etcd_large *st, struct etcd__scan *s, const struct chain *in)
 {
     struct chain_pos pos = peeked_pos(st, in);
     bool is_stuck = false;
@@ -125,7 +124,7 @@ static enum err peek(struct etcd_stream *st, struct etcd__scan *s, const struct 
 }
 
 /* Plans the events in the first n bytes of in. */
-static enum err plan_events(struct etcd_stream *st, struct etcd__scan *s, const struct chain *in,
+static enum err plan_events(struct etcd_large *st, struct etcd__scan *s, const struct chain *in,
                             size_t n)
 {
     struct pb_reader r = pb_reader_range(in, 0, n);
@@ -140,7 +139,7 @@ static enum err plan_events(struct etcd_stream *st, struct etcd__scan *s, const 
 }
 
 /* The watch may have ended, or been ended by us, since the last batch. */
-static enum err find_watch(struct etcd_stream *st, struct etcd__scan *s, bool was_begun,
+static enum err find_watch(struct etcd_large *st, struct etcd__scan *s, bool was_begun,
                            bool *is_swallowed)
 {
     struct etcd_watch_info info = st->info;
@@ -151,8 +150,8 @@ static enum err find_watch(struct etcd_stream *st, struct etcd__scan *s, bool wa
     return ERR_OK;
 }
 
-enum err etcd__stream_watch_next(struct etcd_stream *st, struct etcd__scan *s, struct chain *in,
-                                 struct chain *batch, bool *has_batch)
+enum err etcd__large_watch_next(struct etcd_large *st, struct etcd__scan *s, struct chain *in,
+                                struct chain *batch, bool *has_batch)
 {
     bool was_begun = st->has_begun, is_swallowed;
     size_t n;
@@ -176,5 +175,5 @@ enum err etcd__stream_watch_next(struct etcd_stream *st, struct etcd__scan *s, s
     st->cut = 0;
     if (st->is_over)
         etcd__watch_end(st->ask, &st->info);
-    return etcd__stream_take(st, in, n, batch);
+    return etcd__large_take(st, in, n, batch);
 }

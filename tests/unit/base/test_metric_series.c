@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "base/registry.h"
+#include "base/metric_series.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,22 +21,22 @@ static const char *expose(void)
     text = NULL;
     f = open_memstream(&text, &len);
     assert_non_null(f);
-    assert_int_equal(registry_write(f), ERR_OK);
+    assert_int_equal(series_write(f), ERR_OK);
     fclose(f);
     return text;
 }
 
 static void forget_all(void)
 {
-    for (int id = 0; id < REGISTRY_COUNT; id++)
-        registry_forget((enum registry_id)id);
+    for (int id = 0; id < SERIES_COUNT; id++)
+        series_forget((enum series_id)id);
 }
 
 static int setup(void **state)
 {
     (void)state;
     forget_all();
-    registry_identity("sha256:ours");
+    series_identity("sha256:ours");
     return 0;
 }
 
@@ -149,18 +149,18 @@ static void check_buckets(const char *name, const char *want)
 
 static void one_of_each(void)
 {
-    static const char *const labels[REGISTRY_LABELS_MAX] = {"a", "b", "c", "d"};
+    static const char *const labels[SERIES_LABELS_MAX] = {"a", "b", "c", "d"};
 
-    for (int id = 0; id < REGISTRY_COUNT; id++) {
+    for (int id = 0; id < SERIES_COUNT; id++) {
         struct histogram h = {.counts = {1}};
-        bool is_histogram = id == REGISTRY_KMS_LATENCY || id == REGISTRY_V1_ARRIVAL ||
-                            id == REGISTRY_TRANSFORM_TIME || id == REGISTRY_KEY_TIME ||
-                            id == REGISTRY_ADDED_TIME;
+        bool is_histogram = id == SERIES_KMS_LATENCY || id == SERIES_V1_ARRIVAL ||
+                            id == SERIES_TRANSFORM_TIME || id == SERIES_KEY_TIME ||
+                            id == SERIES_ADDED_TIME;
 
         if (is_histogram)
-            registry_merge((enum registry_id)id, labels, &h);
+            series_merge((enum series_id)id, labels, &h);
         else
-            registry_set((enum registry_id)id, labels, 1);
+            series_set((enum series_id)id, labels, 1);
     }
 }
 
@@ -199,9 +199,9 @@ static void test_names_types_labels_buckets(void **state)
 static void test_counters_add_up(void **state)
 {
     (void)state;
-    registry_add(REGISTRY_TRANSFORM, LABELS("secrets", "OK", "to_storage", "p:"), 2);
-    registry_add(REGISTRY_TRANSFORM, LABELS("secrets", "OK", "to_storage", "p:"), 3);
-    registry_add(REGISTRY_TRANSFORM, LABELS("secrets", "OK", "from_storage", "p:"), 1);
+    series_add(SERIES_TRANSFORM, LABELS("secrets", "OK", "to_storage", "p:"), 2);
+    series_add(SERIES_TRANSFORM, LABELS("secrets", "OK", "to_storage", "p:"), 3);
+    series_add(SERIES_TRANSFORM, LABELS("secrets", "OK", "from_storage", "p:"), 1);
     assert_has(
         "apiserver_storage_transformation_operations_total{resource=\"secrets\",status=\"OK\","
         "transformation_type=\"to_storage\",transformer_prefix=\"p:\"} 5\n");
@@ -211,16 +211,16 @@ static void test_counters_add_up(void **state)
 static void test_labels_are_escaped(void **state)
 {
     (void)state;
-    registry_set(REGISTRY_DEK_SOURCES, LABELS("a\"b\\c\nd"), 1);
+    series_set(SERIES_DEK_SOURCES, LABELS("a\"b\\c\nd"), 1);
     assert_has("{provider_name=\"a\\\"b\\\\c\\nd\"} 1\n");
-    registry_set(REGISTRY_DEK_SOURCES, LABELS("\xc3\xa4\xff\xed\xa0\x80."), 2);
+    series_set(SERIES_DEK_SOURCES, LABELS("\xc3\xa4\xff\xed\xa0\x80."), 2);
     assert_has("{provider_name=\"\xc3\xa4????.\"} 2\n");
 }
 
 static void test_identity_comes_on_top(void **state)
 {
     (void)state;
-    registry_set(REGISTRY_KEY_ID_STATUS_TIME, LABELS("sha256:k", "p"), 1234567890);
+    series_set(SERIES_KEY_ID_STATUS_TIME, LABELS("sha256:k", "p"), 1234567890);
     assert_has("{apiserver_id_hash=\"sha256:ours\",key_id_hash=\"sha256:k\",provider_name=\"p\"} "
                "1.23456789e+09\n");
 }
@@ -232,8 +232,8 @@ static void test_key_ids_are_bounded(void **state)
     (void)state;
     for (int i = 0; i < 150; i++) {
         snprintf(hash, sizeof hash, "k%03d", i);
-        registry_add(REGISTRY_KEY_ID, LABELS(hash, "p", "to_storage"), 1);
-        registry_add(REGISTRY_KEY_ID, LABELS("often", "p", "to_storage"), 1);
+        series_add(SERIES_KEY_ID, LABELS(hash, "p", "to_storage"), 1);
+        series_add(SERIES_KEY_ID, LABELS("often", "p", "to_storage"), 1);
     }
     assert_has(
         "key_id_hash=\"often\",provider_name=\"p\",transformation_type=\"to_storage\"} 150\n");
@@ -247,11 +247,11 @@ static void test_histogram(void **state)
     struct histogram h = {0};
 
     (void)state;
-    histogram_observe(&h, REGISTRY_TRANSFORM_TIME, 5e-6, 3); /* a bound belongs to its bucket */
-    histogram_observe(&h, REGISTRY_TRANSFORM_TIME, 6e-6, 2);
-    histogram_observe(&h, REGISTRY_TRANSFORM_TIME, 1e6, 1);
-    registry_merge(REGISTRY_TRANSFORM_TIME, LABELS("to_storage", "p:"), &h);
-    registry_merge(REGISTRY_TRANSFORM_TIME, LABELS("to_storage", "p:"), &h);
+    histogram_observe(&h, SERIES_TRANSFORM_TIME, 5e-6, 3); /* a bound belongs to its bucket */
+    histogram_observe(&h, SERIES_TRANSFORM_TIME, 6e-6, 2);
+    histogram_observe(&h, SERIES_TRANSFORM_TIME, 1e6, 1);
+    series_merge(SERIES_TRANSFORM_TIME, LABELS("to_storage", "p:"), &h);
+    series_merge(SERIES_TRANSFORM_TIME, LABELS("to_storage", "p:"), &h);
     assert_has("transformer_prefix=\"p:\",le=\"5e-06\"} 6\n");
     assert_has("transformer_prefix=\"p:\",le=\"1e-05\"} 10\n");
     assert_has("transformer_prefix=\"p:\",le=\"83.88608\"} 10\n");
@@ -267,9 +267,9 @@ static void test_empty(void **state)
     assert_has("\napiserver_storage_data_key_generation_duration_seconds_count 0\n");
     assert_lacks("apiserver_storage_transformation_operations_total");
     assert_lacks("etcd_envelope_etcd_healthy");
-    registry_set(REGISTRY_ETCD_HEALTHY, NO_LABELS, 0);
+    series_set(SERIES_ETCD_HEALTHY, NO_LABELS, 0);
     assert_has("\netcd_envelope_etcd_healthy 0\n");
-    registry_forget(REGISTRY_ETCD_HEALTHY);
+    series_forget(SERIES_ETCD_HEALTHY);
     assert_lacks("etcd_envelope_etcd_healthy");
 }
 

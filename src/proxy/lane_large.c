@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A large answer: its bytes go through etcd_stream batch by batch, each with the same resolve and
+/* A large answer: its bytes go through etcd_large batch by batch, each with the same resolve and
  * apply as a whole message. One that keeps its announced length (FILL) is completed with filler
  * when the call fails, at once or, when much is missing, as etcd sends it; one that is split needs
  * nothing. */
@@ -7,12 +7,12 @@
 #include "grpc/grpc.h"
 #include "proxy/lane_int.h"
 
-void lane__stream_over(struct lane *l)
+void lane__large_over(struct lane *l)
 {
-    etcd_stream_free(l->stream);
-    l->stream = NULL;
-    l->stream_todo = 0;
-    chain_clear(&l->stream_in);
+    etcd_large_free(l->large);
+    l->large = NULL;
+    l->large_todo = 0;
+    chain_clear(&l->large_in);
     lane__message_over(l);
 }
 
@@ -40,21 +40,21 @@ static enum err send_prefix(struct lane *l, uint32_t length, bool *ok)
     return e;
 }
 
-enum lane_step lane__stream_begin(struct lane *l, uint32_t length)
+enum lane_step lane__large_begin(struct lane *l, uint32_t length)
 {
     struct call *c = l->call;
     enum err e = ERR_NOMEM;
     bool ok = true;
 
     if (lane__message_begin(l))
-        e = etcd_stream_new(c->method->content, l->keys->rules->rules, &c->ask, length,
-                            LIMIT_LANE_TURN, &l->stream);
+        e = etcd_large_new(c->method->content, l->keys->rules->rules, &c->ask, length,
+                           LIMIT_LANE_TURN, &l->large);
     if (e != ERR_OK)
         return lane__fails(l, e);
     metric_add(METRIC_messages_streamed_total, 1);
-    l->stream_todo = length;
+    l->large_todo = length;
     chain_consume(&l->in, GRPC_PREFIX_LEN);
-    lane__set_state(l, LANE_STREAM);
+    lane__set_state(l, LANE_LARGE);
     if (lane__is_fill(l))
         e = send_prefix(l, length, &ok);
     if (e != ERR_OK)
@@ -69,15 +69,15 @@ static bool client_is_behind(const struct lane *l)
 }
 
 /* Nothing can be done now. Is more to come? */
-static enum lane_step stream_waits(struct lane *l)
+static enum lane_step large_waits(struct lane *l)
 {
-    return l->has_ended && l->stream_todo > 0 ? lane__fails(l, ERR_ANS_CUT) : STEP_WAIT;
+    return l->has_ended && l->large_todo > 0 ? lane__fails(l, ERR_ANS_CUT) : STEP_WAIT;
 }
 
 static enum lane_step batch(struct lane *l)
 {
     if (l->call->method->content == ETCD_WATCH)
-        lane__remember_header(l, etcd_stream_header(l->stream));
+        lane__remember_header(l, etcd_large_header(l->large));
     if (lane__is_swallowed(l))
         lane__message_over(l);
     else
@@ -85,28 +85,28 @@ static enum lane_step batch(struct lane *l)
     return STEP_NEXT;
 }
 
-enum lane_step lane__stream(struct lane *l)
+enum lane_step lane__large(struct lane *l)
 {
-    size_t n = l->in.len < l->stream_todo ? l->in.len : l->stream_todo;
-    enum err e = chain_move(&l->stream_in, &l->in, n);
+    size_t n = l->in.len < l->large_todo ? l->in.len : l->large_todo;
+    enum err e = chain_move(&l->large_in, &l->in, n);
 
     if (e != ERR_OK || !lane__work_take(l))
         return lane__fails(l, ERR_NOMEM);
-    l->stream_todo -= n;
+    l->large_todo -= n;
     if (client_is_behind(l))
-        return stream_waits(l);
-    switch (etcd_stream_next(l->stream, &l->stream_in, &l->work->plan, &l->msg)) {
-    case ETCD_STREAM_BATCH:
+        return large_waits(l);
+    switch (etcd_large_next(l->large, &l->large_in, &l->work->plan, &l->msg)) {
+    case ETCD_LARGE_BATCH:
         lane__tally(l, 0);
         return batch(l);
-    case ETCD_STREAM_MORE:
+    case ETCD_LARGE_MORE:
         lane__work_give_back(l);
-        return stream_waits(l);
-    case ETCD_STREAM_DONE:
-        lane__stream_over(l);
+        return large_waits(l);
+    case ETCD_LARGE_DONE:
+        lane__large_over(l);
         lane__set_state(l, LANE_COLLECT);
         return STEP_NEXT;
-    case ETCD_STREAM_BAD:
+    case ETCD_LARGE_BAD:
         break;
     }
     lane__tally(l, 0);
@@ -119,31 +119,31 @@ static enum lane_fill fill(struct lane *l)
 {
     struct call *c = l->call;
     struct chain out = {0};
-    enum err e = etcd_stream_fill(l->stream, &c->worker->pool, l->stream_todo, &out);
+    enum err e = etcd_large_fill(l->large, &c->worker->pool, l->large_todo, &out);
 
     if (e == ERR_OK && out.len > 0)
         e = h2_stream_send(c->down, &out, false);
     chain_fini(&out);
     if (e != ERR_OK)
         return LANE_FILL_BROKEN;
-    if (etcd_stream_is_filled(l->stream))
+    if (etcd_large_is_filled(l->large))
         return LANE_FILLED;
     return l->has_ended ? LANE_FILL_BROKEN : LANE_FILL_MORE;
 }
 
 static void count_sent(struct lane *l, size_t n)
 {
-    l->stream_todo -= n < l->stream_todo ? n : l->stream_todo;
+    l->large_todo -= n < l->large_todo ? n : l->large_todo;
 }
 
 enum lane_fill lane_break_off(struct lane *l)
 {
-    if (l->stream == NULL || !lane__is_fill(l) || l->call->down == NULL)
+    if (l->large == NULL || !lane__is_fill(l) || l->call->down == NULL)
         return LANE_FILLED;
     lane__work_give_back(l); /* and what it waits for */
     count_sent(l, l->in.len);
     chain_clear(&l->in);
-    chain_clear(&l->stream_in);
+    chain_clear(&l->large_in);
     chain_clear(&l->msg);
     chain_clear(&l->out);
     loop_task_cancel(&l->turn);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the tests of etcd/stream share: answers of every kind with sealed or clear values, a feeder
+/* What the tests of etcd/large share: answers of every kind with sealed or clear values, a feeder
  * that runs the three steps on whatever arrives, and what a message says without its fillers. */
-#ifndef TESTS_UNIT_ETCD_STREAM_KIT_H
-#define TESTS_UNIT_ETCD_STREAM_KIT_H
+#ifndef TESTS_UNIT_ETCD_LARGE_KIT_H
+#define TESTS_UNIT_ETCD_LARGE_KIT_H
 
 #include "fixture.h"
 
 #include "etcd_rpc.pb-c.h"
-#include "etcd/stream.h"
+#include "etcd/large.h"
 
 #define SECRET "/registry/secrets/default/"
 
@@ -30,7 +30,7 @@ void kit_add_response(struct buf *b, uint32_t member, struct buf sub);
 struct buf kit_txn(unsigned depth, bool is_stored);
 
 struct feed {
-    struct etcd_stream *stream;
+    struct etcd_large *large;
     struct etcd_ask ask;
     struct etcd_plan plan;
     struct chain in, out;

@@ -6,12 +6,12 @@
  *   SPLIT_REV  repeat events, the last: head events
  *
  * If a value fails nothing of its batch goes out, but for a Watch: whole revisions before it do, as
- * a piece of their own. After a failure of FILL, etcd_stream_fill completes the message from where
+ * a piece of their own. After a failure of FILL, etcd_large_fill completes the message from where
  * the last good batch ended: every open message is filled to its announced length, the innermost
  * first. */
-#include "etcd/stream_int.h"
+#include "etcd/large_int.h"
 
-static enum err fill_apply(struct etcd_stream *st, struct etcd__apply *a, struct chain *out)
+static enum err fill_apply(struct etcd_large *st, struct etcd__apply *a, struct chain *out)
 {
     size_t len = out->len;
     enum err e;
@@ -30,7 +30,7 @@ static enum err fill_apply(struct etcd_stream *st, struct etcd__apply *a, struct
     return ERR_OK;
 }
 
-static enum err wrap_kvs(struct etcd_stream *st, struct slab_pool *pool, struct chain *units,
+static enum err wrap_kvs(struct etcd_large *st, struct slab_pool *pool, struct chain *units,
                          struct chain *out)
 {
     size_t len = units->len;
@@ -48,7 +48,7 @@ static enum err wrap_kvs(struct etcd_stream *st, struct slab_pool *pool, struct 
     return chain_append(out, &st->outer);
 }
 
-static enum err wrap_events(struct etcd_stream *st, bool is_last, struct chain *units,
+static enum err wrap_events(struct etcd_large *st, bool is_last, struct chain *units,
                             struct chain *out)
 {
     if (is_last)
@@ -58,11 +58,11 @@ static enum err wrap_events(struct etcd_stream *st, bool is_last, struct chain *
     return chain_append(out, units);
 }
 
-static enum err split_apply(struct etcd_stream *st, struct etcd__apply *a, struct chain *out)
+static enum err split_apply(struct etcd_large *st, struct etcd__apply *a, struct chain *out)
 {
     struct chain units = {0};
     size_t len = out->len;
-    bool is_watch = st->mode == ETCD__STREAM_SPLIT_REV;
+    bool is_watch = st->mode == ETCD__LARGE_SPLIT_REV;
     enum err e, wrapped = ERR_OK;
 
     a->out = &units;
@@ -78,17 +78,17 @@ static enum err split_apply(struct etcd_stream *st, struct etcd__apply *a, struc
     return wrapped;
 }
 
-enum err etcd_stream_apply(struct etcd_stream *st, struct etcd_plan *p, struct envelope_ctx *ctx,
-                           struct slab_pool *pool, struct chain *batch, struct chain *out)
+enum err etcd_large_apply(struct etcd_large *st, struct etcd_plan *p, struct envelope_ctx *ctx,
+                          struct slab_pool *pool, struct chain *batch, struct chain *out)
 {
     struct etcd__apply a = {.p = p, .ctx = ctx, .pool = pool, .msg = batch};
 
-    return st->mode == ETCD__STREAM_FILL ? fill_apply(st, &a, out) : split_apply(st, &a, out);
+    return st->mode == ETCD__LARGE_FILL ? fill_apply(st, &a, out) : split_apply(st, &a, out);
 }
 
 /* How far the message may have gone out when sent bytes of it have come from etcd: whole if that
  * takes no more filler than is allowed, else as far as etcd is. */
-static size_t fill_end(const struct etcd_stream *st, size_t sent)
+static size_t fill_end(const struct etcd_large *st, size_t sent)
 {
     size_t allowed = sent > LIMIT_FILLER ? sent : LIMIT_FILLER;
 
@@ -98,7 +98,7 @@ static size_t fill_end(const struct etcd_stream *st, size_t sent)
 }
 
 /* The next piece of filler, of at most about max bytes. */
-static enum err fill_piece(struct etcd_stream *st, struct slab_pool *pool, size_t max,
+static enum err fill_piece(struct etcd_large *st, struct slab_pool *pool, size_t max,
                            struct chain *out)
 {
     struct etcd__stand *stand = &st->applied;
@@ -125,12 +125,12 @@ static enum err fill_piece(struct etcd_stream *st, struct slab_pool *pool, size_
     return chain_push_copy(out, pool, head, n, 0);
 }
 
-enum err etcd_stream_fill(struct etcd_stream *st, struct slab_pool *pool, size_t todo,
-                          struct chain *out)
+enum err etcd_large_fill(struct etcd_large *st, struct slab_pool *pool, size_t todo,
+                         struct chain *out)
 {
     size_t end;
 
-    CHECK(st->mode == ETCD__STREAM_FILL);
+    CHECK(st->mode == ETCD__LARGE_FILL);
     if (!st->is_aborted)
         st->good = st->emitted;
     st->is_aborted = true;
@@ -140,7 +140,7 @@ enum err etcd_stream_fill(struct etcd_stream *st, struct slab_pool *pool, size_t
     return ERR_OK;
 }
 
-bool etcd_stream_is_filled(const struct etcd_stream *st)
+bool etcd_large_is_filled(const struct etcd_large *st)
 {
     return st->emitted == st->announced;
 }

@@ -8,21 +8,21 @@
  * of their own (proxy/tally.h) and hand them to the control thread now and then.
  *
  * A series that cannot be kept for want of memory is not counted: no metric is worth a failure. */
-#ifndef BASE_REGISTRY_H
-#define BASE_REGISTRY_H
+#ifndef BASE_METRIC_SERIES_H
+#define BASE_METRIC_SERIES_H
 
 #include <stdio.h>
 
 #include "base/err.h"
 
-enum registry_type { REGISTRY_COUNTER, REGISTRY_GAUGE, REGISTRY_HISTOGRAM };
+enum series_type { SERIES_COUNTER, SERIES_GAUGE, SERIES_HISTOGRAM };
 
 /* X(id, name, type, buckets, identity, bound, help, label names...)
- *   buckets    of a histogram: which buckets_... of registry.c
- *   identity   the label apiserver_id_hash is added; the registry knows its value
+ *   buckets    of a histogram: which buckets_... of metric_series.c
+ *   identity   the label apiserver_id_hash is added; its value is that of series_identity
  *   bound      how many series there may be: the one used longest ago makes room; 0: any number
  *   labels     in the order in which callers give their values */
-#define REGISTRY_TABLE(X)                                                                          \
+#define SERIES_TABLE(X)                                                                            \
     X(KMS_LATENCY, "apiserver_envelope_encryption_kms_operations_latency_seconds", HISTOGRAM, KMS, \
       false, 0, "Time that calls to KMS v2 plugins took, in seconds", "grpc_status_code",          \
       "method_name", "provider_name")                                                              \
@@ -90,44 +90,44 @@ enum registry_type { REGISTRY_COUNTER, REGISTRY_GAUGE, REGISTRY_HISTOGRAM };
     X(START, "process_start_time_seconds", GAUGE, NONE, false, 0,                                  \
       "When the process started, since 1970", NULL)
 
-enum registry_id {
-#define X(id, ...) REGISTRY_##id,
-    REGISTRY_TABLE(X)
+enum series_id {
+#define X(id, ...) SERIES_##id,
+    SERIES_TABLE(X)
 #undef X
-        REGISTRY_COUNT
+        SERIES_COUNT
 };
 
-#define REGISTRY_LABELS_MAX 4u
-#define REGISTRY_BUCKETS_MAX 25u
+#define SERIES_LABELS_MAX 4u
+#define SERIES_BUCKETS_MAX 25u
 /* The labels' values in the table's order; no NULL. */
-#define LABELS(...) ((const char *const[REGISTRY_LABELS_MAX]){__VA_ARGS__})
-#define NO_LABELS ((const char *const[REGISTRY_LABELS_MAX]){NULL})
+#define LABELS(...) ((const char *const[SERIES_LABELS_MAX]){__VA_ARGS__})
+#define NO_LABELS ((const char *const[SERIES_LABELS_MAX]){NULL})
 
 /* --- what happens --- */
 
-void registry_add(enum registry_id id, const char *const *labels, double n);
-void registry_set(enum registry_id id, const char *const *labels, double value);
-void registry_observe(enum registry_id id, const char *const *labels, double seconds);
+void series_add(enum series_id id, const char *const *labels, double n);
+void series_set(enum series_id id, const char *const *labels, double value);
+void series_observe(enum series_id id, const char *const *labels, double seconds);
 /* Takes all series of the family out of the exposition. */
-void registry_forget(enum registry_id id);
+void series_forget(enum series_id id);
 /* What stands for this server in the label apiserver_id_hash: "sha256:<hex>". "" before. */
-void registry_identity(const char *hash);
+void series_identity(const char *hash);
 
 /* --- histograms that are gathered elsewhere; any thread --- */
 
 struct histogram {
-    uint64_t counts[REGISTRY_BUCKETS_MAX + 1]; /* not cumulated; the last is +Inf */
+    uint64_t counts[SERIES_BUCKETS_MAX + 1]; /* not cumulated; the last is +Inf */
     double sum;
 };
 /* times observations of the same value, with the buckets of family id. */
-void histogram_observe(struct histogram *h, enum registry_id id, double seconds, uint64_t times);
-void registry_merge(enum registry_id id, const char *const *labels, const struct histogram *h);
+void histogram_observe(struct histogram *h, enum series_id id, double seconds, uint64_t times);
+void series_merge(enum series_id id, const char *const *labels, const struct histogram *h);
 
 /* --- the text --- */
 
 /* A family without series is left out, as Prometheus' own libraries do; one without labels is
  * always there. Errors: ERR_NOMEM (what f says). */
-MUST_CHECK enum err registry_write(FILE *f);
+MUST_CHECK enum err series_write(FILE *f);
 
 /* A reload of the encryption configuration: taken over, or refused and the old one kept. hash: of
  * the configuration in use from now on, "sha256:<hex>"; NULL when it did not change. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Targets: etcd_stream_next, etcd_stream_apply, etcd_stream_fill, etcd_stream_header,
- * etcd_stream_left.
+/* Targets: etcd_large_next, etcd_large_apply, etcd_large_fill, etcd_large_header,
+ * etcd_large_left.
  * A large answer that arrives in pieces of any size becomes what it would have become as a whole. A
  * message of which the length was announced has that length, also when it is given up anywhere, and
  * is well formed (unless etcd lied: a length of 1 holds no field). A value is let out only if it
@@ -12,7 +12,7 @@
 #include "ask_like.h"
 #include "oracle.h"
 
-#include "etcd/stream.h"
+#include "etcd/large.h"
 
 enum { SEALED = 1, LIE = 2, GIVE_UP = 4, SWALLOW = 8 };
 
@@ -22,7 +22,7 @@ static const enum etcd_content contents[] = {ETCD_RANGE,        ETCD_PUT,   ETCD
 struct run {
     struct kit *k;
     const ProtobufCMessageDescriptor *d;
-    struct etcd_stream *stream;
+    struct etcd_large *large;
     struct etcd_plan plan;
     struct chain in, out;
     struct oracle_kvs plain;
@@ -61,8 +61,8 @@ static void batch_apply(struct run *r, struct chain *batch)
     enum err e;
 
     kit_resolve(r->k, &r->plan);
-    e = etcd_stream_apply(r->stream, &r->plan, r->k->ctx, &r->k->pool, batch,
-                          r->plan.watch.is_swallowed ? &drop : &r->out);
+    e = etcd_large_apply(r->large, &r->plan, r->k->ctx, &r->k->pool, batch,
+                         r->plan.watch.is_swallowed ? &drop : &r->out);
     r->was_swallowed = r->was_swallowed || r->plan.watch.is_swallowed;
     CHECK(batch->len == 0);
     CHECK(e == ERR_OK || !r->is_fill || r->out.len == from);
@@ -76,18 +76,18 @@ static void run_what_is_there(struct run *r)
 {
     while (!r->is_over && !r->has_failed) {
         struct chain batch = {0};
-        size_t left = etcd_stream_left(r->stream);
-        enum etcd_stream_step step = etcd_stream_next(r->stream, &r->in, &r->plan, &batch);
+        size_t left = etcd_large_left(r->large);
+        enum etcd_large_step step = etcd_large_next(r->large, &r->in, &r->plan, &batch);
 
-        CHECK(etcd_stream_left(r->stream) <= left);
-        if (step == ETCD_STREAM_BATCH)
+        CHECK(etcd_large_left(r->large) <= left);
+        if (step == ETCD_LARGE_BATCH)
             batch_apply(r, &batch);
         CHECK(batch.len == 0);
         chain_fini(&batch);
-        r->is_over = step == ETCD_STREAM_DONE;
-        r->has_failed = r->has_failed || step == ETCD_STREAM_BAD;
-        CHECK(step != ETCD_STREAM_BAD || r->plan.err != ERR_OK);
-        if (step == ETCD_STREAM_MORE)
+        r->is_over = step == ETCD_LARGE_DONE;
+        r->has_failed = r->has_failed || step == ETCD_LARGE_BAD;
+        CHECK(step != ETCD_LARGE_BAD || r->plan.err != ERR_OK);
+        if (step == ETCD_LARGE_MORE)
             return;
     }
 }
@@ -111,13 +111,13 @@ static void feed(struct run *r, struct bytes in, uint32_t piece_max, size_t unti
 /* Completes the message, in any number of steps. */
 static enum err fill(struct run *r)
 {
-    size_t todo = etcd_stream_left(r->stream);
+    size_t todo = etcd_large_left(r->large);
     enum err e;
 
     do {
         todo -= kit_random(r->k, (uint32_t)todo + 1);
-        e = etcd_stream_fill(r->stream, &r->k->pool, todo, &r->out);
-    } while (e == ERR_OK && !etcd_stream_is_filled(r->stream));
+        e = etcd_large_fill(r->large, &r->k->pool, todo, &r->out);
+    } while (e == ERR_OK && !etcd_large_is_filled(r->large));
     return e;
 }
 
@@ -193,11 +193,11 @@ static void run(struct run *r, enum etcd_content content, uint8_t options, uint3
         until = kit_random(r->k, (uint32_t)until + 1);
     ask_all(&ask, content, buf_bytes(answer), options);
     batch_max = 1 + kit_random(r->k, (uint32_t)answer->n + 1);
-    CHECK(etcd_stream_new(content, r->k->rules, &ask, (uint32_t)announced, batch_max, &r->stream) ==
+    CHECK(etcd_large_new(content, r->k->rules, &ask, (uint32_t)announced, batch_max, &r->large) ==
           ERR_OK);
     feed(r, buf_bytes(answer), piece_max, until);
     check_end(r, announced, clear);
-    etcd_stream_free(r->stream);
+    etcd_large_free(r->large);
     etcd_ask_fini(&ask);
 }
 

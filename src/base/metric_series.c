@@ -3,7 +3,7 @@
  * texts, for there are few, and none is looked up for each single value. The last one used moves to
  * the end, so that the first is the one to drop where a bound is set.
  * Failure modes: no memory for a series: what it should count is lost. */
-#include "base/registry.h"
+#include "base/metric_series.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -27,34 +27,34 @@ static const struct buckets buckets_ADDED = {5e-6, 2, 22}; /* to 10 s, the longe
 
 struct family_desc {
     const char *name;
-    enum registry_type type;
+    enum series_type type;
     const struct buckets *buckets;
     bool has_identity;
     unsigned bound;
     const char *help;
-    const char *labels[REGISTRY_LABELS_MAX + 1]; /* up to NULL */
+    const char *labels[SERIES_LABELS_MAX + 1]; /* up to NULL */
 };
 
 static const struct family_desc descs[] = {
 #define X(id, name, type, buckets, identity, bound, help, ...)                                     \
-    {name, REGISTRY_##type, &buckets_##buckets, identity, bound, help, {__VA_ARGS__}},
-    REGISTRY_TABLE(X)
+    {name, SERIES_##type, &buckets_##buckets, identity, bound, help, {__VA_ARGS__}},
+    SERIES_TABLE(X)
 #undef X
 };
 
 struct series {
     struct list node;
-    char *labels[REGISTRY_LABELS_MAX];
+    char *labels[SERIES_LABELS_MAX];
     double value;
     struct histogram *histogram; /* of that type only */
 };
 
 static struct {
-    struct list series[REGISTRY_COUNT]; /* oldest use first */
-    unsigned counts[REGISTRY_COUNT];
+    struct list series[SERIES_COUNT]; /* oldest use first */
+    unsigned counts[SERIES_COUNT];
     char identity[80];
     bool is_ready;
-} registry;
+} kept;
 
 /* --- series ---------------------------------------------------------------------------------- */
 
@@ -69,24 +69,24 @@ static unsigned label_count(const struct family_desc *d)
 
 static void prepare(void)
 {
-    if (registry.is_ready)
+    if (kept.is_ready)
         return;
-    for (size_t i = 0; i < REGISTRY_COUNT; i++)
-        list_init(&registry.series[i]);
-    registry.is_ready = true;
+    for (size_t i = 0; i < SERIES_COUNT; i++)
+        list_init(&kept.series[i]);
+    kept.is_ready = true;
 }
 
-static void series_free(struct series *s, enum registry_id id)
+static void series_free(struct series *s, enum series_id id)
 {
     list_remove(&s->node);
-    registry.counts[id]--;
-    for (size_t i = 0; i < REGISTRY_LABELS_MAX; i++)
+    kept.counts[id]--;
+    for (size_t i = 0; i < SERIES_LABELS_MAX; i++)
         free(s->labels[i]);
     free(s->histogram);
     free(s);
 }
 
-static struct series *series_new(enum registry_id id, const char *const *labels)
+static struct series *series_new(enum series_id id, const char *const *labels)
 {
     const struct family_desc *d = &descs[id];
     struct series *s = calloc(1, sizeof *s);
@@ -99,27 +99,27 @@ static struct series *series_new(enum registry_id id, const char *const *labels)
         s->labels[i] = strdup(labels[i]);
         ok &= s->labels[i] != NULL;
     }
-    if (d->type == REGISTRY_HISTOGRAM) {
+    if (d->type == SERIES_HISTOGRAM) {
         s->histogram = calloc(1, sizeof *s->histogram);
         ok &= s->histogram != NULL;
     }
-    list_push(&registry.series[id], &s->node);
-    registry.counts[id]++;
+    list_push(&kept.series[id], &s->node);
+    kept.counts[id]++;
     if (!ok) {
         series_free(s, id);
         return NULL;
     }
-    if (d->bound > 0 && registry.counts[id] > d->bound)
-        series_free(LIST_FIRST(&registry.series[id], struct series, node), id);
+    if (d->bound > 0 && kept.counts[id] > d->bound)
+        series_free(LIST_FIRST(&kept.series[id], struct series, node), id);
     return s;
 }
 
-static struct series *find(enum registry_id id, const char *const *labels)
+static struct series *find(enum series_id id, const char *const *labels)
 {
     unsigned n = label_count(&descs[id]);
 
     prepare();
-    LIST_FOREACH(it, &registry.series[id]) {
+    LIST_FOREACH(it, &kept.series[id]) {
         struct series *s = LIST_ENTRY(it, struct series, node);
         unsigned same = 0;
 
@@ -132,18 +132,18 @@ static struct series *find(enum registry_id id, const char *const *labels)
 }
 
 /* NULL: no memory. */
-static struct series *get(enum registry_id id, const char *const *labels)
+static struct series *get(enum series_id id, const char *const *labels)
 {
     struct series *s = find(id, labels);
 
     if (s == NULL)
         return series_new(id, labels);
     list_remove(&s->node);
-    list_push(&registry.series[id], &s->node);
+    list_push(&kept.series[id], &s->node);
     return s;
 }
 
-void registry_add(enum registry_id id, const char *const *labels, double n)
+void series_add(enum series_id id, const char *const *labels, double n)
 {
     struct series *s = get(id, labels);
 
@@ -151,7 +151,7 @@ void registry_add(enum registry_id id, const char *const *labels, double n)
         s->value += n;
 }
 
-void registry_set(enum registry_id id, const char *const *labels, double value)
+void series_set(enum series_id id, const char *const *labels, double value)
 {
     struct series *s = get(id, labels);
 
@@ -159,21 +159,21 @@ void registry_set(enum registry_id id, const char *const *labels, double value)
         s->value = value;
 }
 
-void registry_forget(enum registry_id id)
+void series_forget(enum series_id id)
 {
     prepare();
-    while (!list_is_empty(&registry.series[id]))
-        series_free(LIST_FIRST(&registry.series[id], struct series, node), id);
+    while (!list_is_empty(&kept.series[id]))
+        series_free(LIST_FIRST(&kept.series[id], struct series, node), id);
 }
 
-void registry_identity(const char *hash)
+void series_identity(const char *hash)
 {
-    snprintf(registry.identity, sizeof registry.identity, "%s", hash);
+    snprintf(kept.identity, sizeof kept.identity, "%s", hash);
 }
 
 /* --- histograms ------------------------------------------------------------------------------ */
 
-void histogram_observe(struct histogram *h, enum registry_id id, double seconds, uint64_t times)
+void histogram_observe(struct histogram *h, enum series_id id, double seconds, uint64_t times)
 {
     const struct buckets *b = descs[id].buckets;
     double limit = b->first;
@@ -187,7 +187,7 @@ void histogram_observe(struct histogram *h, enum registry_id id, double seconds,
     h->sum += seconds * (double)times;
 }
 
-void registry_observe(enum registry_id id, const char *const *labels, double seconds)
+void series_observe(enum series_id id, const char *const *labels, double seconds)
 {
     struct series *s = get(id, labels);
 
@@ -195,7 +195,7 @@ void registry_observe(enum registry_id id, const char *const *labels, double sec
         histogram_observe(s->histogram, id, seconds, 1);
 }
 
-void registry_merge(enum registry_id id, const char *const *labels, const struct histogram *h)
+void series_merge(enum series_id id, const char *const *labels, const struct histogram *h)
 {
     struct series *s = get(id, labels);
 
@@ -264,7 +264,7 @@ static void write_labels(FILE *f, const struct family_desc *d, const struct seri
 
     if (d->has_identity) {
         fprintf(f, "%capiserver_id_hash=\"", sep);
-        write_escaped(f, registry.identity);
+        write_escaped(f, kept.identity);
         fputc('"', f);
         sep = ',';
     }
@@ -314,7 +314,7 @@ static void write_head(FILE *f, const char *name, const char *type, const char *
     fprintf(f, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
-static void write_family(FILE *f, enum registry_id id)
+static void write_family(FILE *f, enum series_id id)
 {
     static const char *const types[] = {"counter", "gauge", "histogram"};
     const struct family_desc *d = &descs[id];
@@ -323,13 +323,13 @@ static void write_family(FILE *f, enum registry_id id)
      * with a bound is shown only once its value is known. */
     if (d->labels[0] == NULL && d->bound == 0)
         (void)get(id, NO_LABELS);
-    if (registry.counts[id] == 0)
+    if (kept.counts[id] == 0)
         return;
     write_head(f, d->name, types[d->type], d->help);
-    LIST_FOREACH(it, &registry.series[id]) {
+    LIST_FOREACH(it, &kept.series[id]) {
         const struct series *s = LIST_ENTRY(it, struct series, node);
 
-        if (d->type == REGISTRY_HISTOGRAM) {
+        if (d->type == SERIES_HISTOGRAM) {
             write_histogram(f, d, s);
             continue;
         }
@@ -359,11 +359,11 @@ static void write_refused(FILE *f)
                 (unsigned long long)metric_refused_get((enum err)e));
 }
 
-enum err registry_write(FILE *f)
+enum err series_write(FILE *f)
 {
     prepare();
-    for (size_t i = 0; i < REGISTRY_COUNT; i++)
-        write_family(f, (enum registry_id)i);
+    for (size_t i = 0; i < SERIES_COUNT; i++)
+        write_family(f, (enum series_id)i);
     write_plain(f);
     write_refused(f);
     return fflush(f) == 0 && ferror(f) == 0 ? ERR_OK : ERR_NOMEM;
@@ -373,8 +373,8 @@ enum err registry_write(FILE *f)
 
 void metric_config(const char *hash)
 {
-    registry_set(REGISTRY_CONFIG, LABELS(hash), 1);
-    registry_set(REGISTRY_CONFIG_INFO, LABELS(hash), 1);
+    series_set(SERIES_CONFIG, LABELS(hash), 1);
+    series_set(SERIES_CONFIG_INFO, LABELS(hash), 1);
 }
 
 void metric_reload(bool ok, const char *hash)
@@ -383,8 +383,8 @@ void metric_reload(bool ok, const char *hash)
     struct timespec now;
 
     clock_gettime(CLOCK_REALTIME, &now);
-    registry_add(REGISTRY_RELOADS, LABELS(status), 1);
-    registry_set(REGISTRY_RELOAD_TIME, LABELS(status), (double)now.tv_sec);
+    series_add(SERIES_RELOADS, LABELS(status), 1);
+    series_set(SERIES_RELOAD_TIME, LABELS(status), (double)now.tv_sec);
     if (hash != NULL)
         metric_config(hash);
 }

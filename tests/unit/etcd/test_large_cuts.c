@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A large answer says the same, in as many bytes as were announced, wherever its input is cut and
  * wherever a batch ends: every method, every level, every boundary. */
-#include "stream_kit.h"
+#include "large_kit.h"
 
 struct answer {
     enum etcd_content content;

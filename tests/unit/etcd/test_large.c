@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Large answers: fed in every way, the result is what a small answer would have become; aborted
  * anywhere, the message still parses and has the announced length. */
-#include "stream_kit.h"
+#include "large_kit.h"
 
 #include "pb/pb.h"
 
@@ -17,7 +17,7 @@ static void fill_once(enum etcd_content content, const struct buf *in, const str
     feed_all(&f, in, in->n, max);
     assert_int_equal(f.err, ERR_OK);
     assert_true(f.is_done);
-    assert_int_equal(etcd_stream_left(f.stream), 0);
+    assert_int_equal(etcd_large_left(f.large), 0);
     assert_int_equal(f.in.len, 0);
     out = buf_chain(&f.out);
     assert_int_equal(out.n, in->n);
@@ -132,8 +132,8 @@ static void abort_and_check(struct feed *f, enum etcd_content content, size_t an
 {
     struct buf out, got;
 
-    assert_int_equal(etcd_stream_fill(f->stream, &fix.pool, announced - f->fed, &f->out), ERR_OK);
-    assert_true(etcd_stream_is_filled(f->stream));
+    assert_int_equal(etcd_large_fill(f->large, &fix.pool, announced - f->fed, &f->out), ERR_OK);
+    assert_true(etcd_large_is_filled(f->large));
     out = buf_chain(&f->out);
     assert_int_equal(out.n, announced);
     got = kit_canonical(content, &out); /* parses, and holds nothing unknown but fillers */
@@ -219,8 +219,8 @@ static void fill_in_steps(size_t announced, size_t step)
     for (;;) {
         size_t allowed = here > LIMIT_FILLER ? here : LIMIT_FILLER;
 
-        assert_int_equal(etcd_stream_fill(f.stream, &fix.pool, announced - here, &f.out), ERR_OK);
-        assert_int_equal(etcd_stream_is_filled(f.stream), f.out.len == announced);
+        assert_int_equal(etcd_large_fill(f.large, &fix.pool, announced - here, &f.out), ERR_OK);
+        assert_int_equal(etcd_large_is_filled(f.large), f.out.len == announced);
         assert_true(f.out.len - good <= allowed);
         if (announced - good <= allowed)
             break;
@@ -228,7 +228,7 @@ static void fill_in_steps(size_t announced, size_t step)
         assert_true(f.out.len >= here);
         here = here + step < announced ? here + step : announced;
     }
-    assert_true(etcd_stream_is_filled(f.stream));
+    assert_true(etcd_large_is_filled(f.large));
     buf_free(&in);
     feed_fini(&f);
 }
@@ -297,7 +297,7 @@ static void test_mutations(void **state)
         feed_all(&f, &in, in.n, 1 + fix_random(&fix, 300));
         if (f.err != ERR_OK) {
             refused++;
-            assert_int_equal(etcd_stream_fill(f.stream, &fix.pool, 0, &f.out), ERR_OK);
+            assert_int_equal(etcd_large_fill(f.large, &fix.pool, 0, &f.out), ERR_OK);
         } else {
             assert_true(f.is_done);
         }
@@ -570,7 +570,7 @@ static void test_split_rev(void **state)
         assert_int_equal(f.err, ERR_OK);
         assert_true(f.is_done);
         assert_int_equal(f.plan.watch.watch_id, 7);
-        assert_int_equal(etcd_stream_header(f.stream).n, 4);
+        assert_int_equal(etcd_large_header(f.large).n, 4);
         assert_int_equal(p.fragments, is_fragment ? 1 : 0);
         assert_int_equal(p.reasons, 1);
         assert_true(round >= 6 || p.count == 5); /* the last two become known at once */
