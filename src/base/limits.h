@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Receives: nothing. Gives: every built-in limit, each with its reason. Thread: any. */
+/* Receives: nothing. Gives: the built-in limits that users meet or several modules share, each with
+ * its reason; those of one module stand on top of its files. Thread: any. */
 #ifndef BASE_LIMITS_H
 #define BASE_LIMITS_H
 

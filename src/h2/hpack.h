@@ -78,8 +78,8 @@ void h2__hpack_in_fini(struct h2__hpack_in *in);
 MUST_CHECK enum err h2__hpack_decode(struct h2__hpack_in *in, struct bytes block,
                                      enum h2__block kind, struct h2__hpack_limits limits,
                                      const struct h2__headers **out);
-/* The last list is not needed any more, and not valid: gives back what a large one took, and wipes credentials.
- * Otherwise the next call of h2__hpack_decode does so. */
+/* The last list is not needed any more, and not valid: gives back what a large one took, and wipes
+ * credentials. Otherwise the next call of h2__hpack_decode does so. */
 void h2__hpack_release(struct h2__hpack_in *in);
 
 /* ---------------------------------------------------------------- out */

@@ -1,84 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Decoding header blocks: the examples of RFC 7541 appendix C, every bound, what is remembered and
- * what must not be. Random blocks beside nghttp2's: test_hpack_like.c. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
-
-#include "h2/hpack_int.h"
+/* Decoding header blocks: the examples of RFC 7541 appendix C and every bound. What is remembered:
+ * test_hpack_memo.c; random blocks beside nghttp2's: test_hpack_like.c. */
+#include "hpack_kit.h"
 #include "hpack_like.h"
-
-#define NO_LIMITS ((struct h2__hpack_limits){SIZE_MAX, SIZE_MAX})
-#define BLOCK_MAX 4096u
-
-struct fix {
-    struct objects mem;
-    struct h2__hpack_in in;
-    const struct h2__headers *h;
-};
-
-static void setup(struct fix *f)
-{
-    *f = (struct fix){0};
-    assert_int_equal(h2__hpack_in_init(&f->in, &f->mem), ERR_OK);
-}
-
-static void teardown(struct fix *f)
-{
-    h2__hpack_in_fini(&f->in);
-    h2__hpack_in_fini(&f->in); /* of nothing */
-    objects_fini(&f->mem);
-}
-
-static uint8_t nibble(char c)
-{
-    return (uint8_t)(c <= '9' ? c - '0' : c - 'a' + 10);
-}
-
-static size_t from_hex(const char *hex, uint8_t *out)
-{
-    size_t n = 0;
-
-    for (; *hex != '\0'; hex += 2, n++)
-        out[n] = (uint8_t)(nibble(hex[0]) << 4 | nibble(hex[1]));
-    return n;
-}
-
-static enum err decode_as(struct fix *f, const char *hex, enum h2__block kind,
-                          struct h2__hpack_limits limits)
-{
-    uint8_t block[BLOCK_MAX];
-
-    return h2__hpack_decode(&f->in, bytes_of(block, from_hex(hex, block)), kind, limits, &f->h);
-}
-
-static enum err decode(struct fix *f, const char *hex)
-{
-    return decode_as(f, hex, H2__ANSWER, NO_LIMITS);
-}
-
-/* Was the last list remembered? */
-static bool is_known(const struct fix *f)
-{
-    return f->h != &f->in.headers;
-}
-
-/* A list as text: a line "name: value" each. */
-static const char *text_of(const struct h2__headers *h)
-{
-    static char text[2048];
-    size_t at = 0;
-
-    text[0] = '\0';
-    for (size_t i = 0; i < h->count; i++)
-        at += (size_t)snprintf(text + at, sizeof text - at, "%.*s: %.*s\n", (int)h->v[i].name.n,
-                               (const char *)h->v[i].name.p, (int)h->v[i].value.n,
-                               (const char *)h->v[i].value.p);
-    return text;
-}
 
 /* --- appendix C ------------------------------------------------------------------------------- */
 
@@ -359,6 +283,33 @@ static void test_long_strings(void **state)
     free(block);
 }
 
+/* Coded strings of the shortest code alone, which grow the most: as much as there is room for. */
+static void test_strings_that_grow(void **state)
+{
+    uint8_t block[1000];
+
+    (void)state;
+    for (size_t n = 0; n < 600; n += 5) {
+        size_t at = from_hex("0001787f", block);
+        struct fix f;
+
+        block[at - 1] = (uint8_t)(0x80 | (n < 127 ? n : 127));
+        if (n >= 127) {
+            block[at++] = (uint8_t)((n - 127) & 0x7f) | (n - 127 > 127 ? 0x80 : 0);
+            if (n - 127 > 127)
+                block[at++] = (uint8_t)((n - 127) >> 7);
+        }
+        memset(block + at, 0, n); /* '0' is 00000 */
+        setup(&f);
+        assert_int_equal(
+            h2__hpack_decode(&f.in, bytes_of(block, at + n), H2__REQUEST, NO_LIMITS, &f.h), ERR_OK);
+        assert_int_equal(f.h->v[0].value.n, n * 8 / 5);
+        for (size_t i = 0; i < f.h->v[0].value.n; i++)
+            assert_int_equal(f.h->v[0].value.p[i], '0');
+        teardown(&f);
+    }
+}
+
 /* A block of a few bytes a field that has 4 KiB inserted and evicted by each: what has gone does
  * not stay, whether the limit is passed or not, but for what the list points into. */
 static void test_evictions_do_not_pile_up(void **state)
@@ -412,126 +363,6 @@ static void test_evicted_within_the_block(void **state)
     teardown(&f);
 }
 
-/* --- what is remembered ----------------------------------------------------------------------- */
-
-#define PURE "828604036162630f0d0378797a" /* static fields and literals without indexing */
-
-static void know(struct fix *f, const char *hex)
-{
-    for (int i = 0; i < 3; i++)
-        assert_int_equal(decode_as(f, hex, H2__REQUEST, NO_LIMITS), ERR_OK);
-}
-
-static void test_pure_blocks_are_known(void **state)
-{
-    struct fix f;
-    char first[2048];
-
-    (void)state;
-    setup(&f);
-    assert_int_equal(decode_as(&f, "4001610162", H2__REQUEST, NO_LIMITS), ERR_OK);
-    assert_int_equal(decode_as(&f, PURE "be", H2__REQUEST, NO_LIMITS), ERR_OK);
-    assert_false(is_known(&f));
-    (void)snprintf(first, sizeof first, "%s", text_of(f.h));
-    know(&f, PURE "be");
-    assert_true(is_known(&f));
-    assert_string_equal(text_of(f.h), first);
-    assert_false(f.h->is_malformed);
-
-    /* Another kind: another verdict. */
-    assert_int_equal(decode_as(&f, PURE "be", H2__ANSWER, NO_LIMITS), ERR_OK);
-    assert_false(is_known(&f));
-    assert_true(f.h->is_malformed);
-    /* Other limits. */
-    assert_int_equal(decode_as(&f, PURE "be", H2__REQUEST, (struct h2__hpack_limits){9999, 4}),
-                     ERR_OK);
-    assert_true(f.h->is_over && f.h->count == 4);
-    assert_int_equal(decode_as(&f, PURE "be", H2__REQUEST, (struct h2__hpack_limits){100, 9}),
-                     ERR_OK);
-    assert_true(f.h->is_over);
-    know(&f, PURE "be");
-    assert_true(is_known(&f));
-    teardown(&f);
-}
-
-/* An insertion, a size update and a field that is too large change what indexes mean. */
-static void test_a_changed_table_forgets(void **state)
-{
-    static const char *const changes[] = {"4001630164", "3fe11f", "20", "4001630164be"};
-
-    (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(changes); i++) {
-        struct fix f;
-
-        setup(&f);
-        assert_int_equal(decode(&f, "4001650166"), ERR_OK);
-        assert_int_equal(decode(&f, "4001610162"), ERR_OK);
-        know(&f, "82bf");
-        assert_true(is_known(&f));
-        assert_string_equal(text_of(f.h), ":method: GET\ne: f\n");
-        assert_int_equal(decode(&f, changes[i]), ERR_OK);
-        assert_int_equal(decode_as(&f, "82bf", H2__REQUEST, NO_LIMITS),
-                         i == 2 ? ERR_CLOSED : ERR_OK);
-        if (i != 2) {
-            assert_false(is_known(&f));
-            assert_string_equal(text_of(f.h),
-                                i == 1 ? ":method: GET\ne: f\n" : ":method: GET\na: b\n");
-        }
-        teardown(&f);
-    }
-}
-
-/* Credentials, and what the peer says is never to be indexed, are not kept. */
-static void test_secrets_are_not_known(void **state)
-{
-    static const char *const blocks[] = {
-        "820005746f6b656e06736563726574",                 /* token, as a name */
-        "820f0806736563726574",                           /* authorization, by index */
-        "82000d617574686f72697a6174696f6e06736563726574", /* as a name */
-        "8210017006736563726574",                         /* another that is never indexed */
-    };
-
-    (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(blocks); i++) {
-        struct fix f;
-
-        setup(&f);
-        for (int k = 0; k < 4; k++) {
-            know(&f, blocks[i]);
-            assert_false(is_known(&f));
-            assert_int_equal(f.h->count, 2);
-            assert_memory_equal(f.h->v[1].value.p, "secret", 6);
-        }
-        for (size_t k = 0; k < H2__HPACK_MEMOS; k++)
-            assert_null(f.in.memos[k]);
-        if (i < 3) { /* and what decoding them took is wiped */
-            assert_non_null(memmem(f.in.text, f.in.text_cap, "secret", 6));
-            h2__hpack_release(&f.in);
-            assert_null(memmem(f.in.text, f.in.text_cap, "secret", 6));
-        }
-        teardown(&f);
-    }
-}
-
-/* More blocks than there are places, in turn: each is right, and the places are not outgrown. */
-static void test_more_blocks_than_places(void **state)
-{
-    struct fix f;
-
-    (void)state;
-    setup(&f);
-    for (unsigned round = 0; round < 200; round++) {
-        uint8_t block[] = {0x82, 0x04, 0x01, (uint8_t)('a' + round % 7 * (round / 60))};
-
-        assert_int_equal(
-            h2__hpack_decode(&f.in, bytes_of(block, sizeof block), H2__REQUEST, NO_LIMITS, &f.h),
-            ERR_OK);
-        assert_int_equal(f.h->count, 2);
-        assert_int_equal(f.h->v[1].value.p[0], block[3]);
-    }
-    teardown(&f);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -543,12 +374,9 @@ int main(void)
         cmocka_unit_test(test_every_cut_and_every_byte),
         cmocka_unit_test(test_every_limit),
         cmocka_unit_test(test_long_strings),
+        cmocka_unit_test(test_strings_that_grow),
         cmocka_unit_test(test_evictions_do_not_pile_up),
         cmocka_unit_test(test_evicted_within_the_block),
-        cmocka_unit_test(test_pure_blocks_are_known),
-        cmocka_unit_test(test_a_changed_table_forgets),
-        cmocka_unit_test(test_secrets_are_not_known),
-        cmocka_unit_test(test_more_blocks_than_places),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
