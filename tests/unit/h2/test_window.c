@@ -422,10 +422,14 @@ static void test_zero_increment(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_what_we_send),        cmocka_unit_test(test_ends_need_no_window),
-        cmocka_unit_test(test_what_the_peer_sends), cmocka_unit_test(test_one_byte_too_many),
-        cmocka_unit_test(test_connection_overrun),  cmocka_unit_test(test_overflow),
+        cmocka_unit_test(test_what_we_send),
+        cmocka_unit_test(test_ends_need_no_window),
+        cmocka_unit_test(test_what_the_peer_sends),
+        cmocka_unit_test(test_one_byte_too_many),
+        cmocka_unit_test(test_connection_overrun),
+        cmocka_unit_test(test_overflow),
         cmocka_unit_test(test_zero_increment),
+        cmocka_unit_test(test_default_window_before_the_ack),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
