@@ -457,7 +457,8 @@ void h2__send_unstall(struct h2_conn *c);
 
 /* ---------------------------------------------------------------- goaway.c, keepalive.c */
 
-void h2__put_goaway(struct h2_conn *c, uint32_t last_id, uint32_t code);
+/* The last one of the connection, with the highest id that was taken. */
+void h2__put_goaway(struct h2_conn *c, uint32_t code);
 void h2__got_goaway(struct h2_conn *c, const struct h2__frame *f);
 void h2__got_ping(struct h2_conn *c, const struct h2__frame *f);
 void h2__on_drain_timer(struct loop_timer *t);
