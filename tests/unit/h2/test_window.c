@@ -40,7 +40,7 @@ struct books {
     int64_t conn, stream[STREAMS];
     size_t want[STREAMS], got[STREAMS];
     bool is_over[STREAMS];
-    uint32_t initials[INITIALS_MAX]; /* the sizes sent; first the default, and that of hello */
+    uint32_t initials[INITIALS_MAX]; /* the sizes sent, the default first */
     unsigned sent, acked;
     size_t frames;
 };
@@ -151,7 +151,7 @@ static void run_sending(uint32_t seed)
     static struct books b;
 
     random_seed = seed;
-    b = (struct books){.conn = 65535, .initials = {65535, 65535}, .sent = 1};
+    b = (struct books){.conn = 65535, .initials = {65535}};
     duo_server(&b.d, NULL);
     change_initial(&b, 65535);
     books_open(&b);
