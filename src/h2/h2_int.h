@@ -338,6 +338,9 @@ void h2__frames_in_fini(struct h2_conn *c);
 
 /* ---------------------------------------------------------------- message_in.c */
 
+/* A HEADERS frame came, maybe with only a part of its block. False: none may, the connection was
+ * cut. */
+MUST_CHECK bool h2__headers_begin(struct h2_conn *c, uint32_t id);
 /* A whole header block, of a HEADERS frame with these flags. */
 void h2__got_headers(struct h2_conn *c, uint32_t id, uint8_t flags, struct bytes block);
 /* The head of a DATA frame came. False: no stream takes its payload. */
