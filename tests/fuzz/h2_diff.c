@@ -63,7 +63,7 @@ static bool is_starved(struct run *r, const struct recent *recent)
 
 static bool is_late_frame(struct run *r, const struct recent *recent)
 {
-    if (!recent->is_late || (is_dead(&r->theirs) && !says(&r->theirs, NGHTTP2_COMPRESSION_ERROR)))
+    if (!recent->is_late || is_dead(&r->theirs))
         return false;
     return says(&r->ours, NGHTTP2_STREAM_CLOSED) || says(&r->ours, NGHTTP2_PROTOCOL_ERROR) ||
            resets(&r->ours, recent->f.id, NGHTTP2_STREAM_CLOSED);
@@ -71,8 +71,9 @@ static bool is_late_frame(struct run *r, const struct recent *recent)
 
 static bool is_self_dependent(struct run *r, const struct recent *recent)
 {
-    return recent->is_self && (says(&r->theirs, NGHTTP2_PROTOCOL_ERROR) ||
-                               resets(&r->theirs, recent->f.id, NGHTTP2_PROTOCOL_ERROR));
+    return recent->is_self && !is_dead(&r->ours) &&
+           (says(&r->theirs, NGHTTP2_PROTOCOL_ERROR) ||
+            resets(&r->theirs, recent->f.id, NGHTTP2_PROTOCOL_ERROR));
 }
 
 static bool is_settings_overflow(struct run *r, const struct recent *recent)
@@ -83,10 +84,10 @@ static bool is_settings_overflow(struct run *r, const struct recent *recent)
 
 static bool is_other_extent(struct run *r, const struct recent *recent)
 {
-    struct diff_side *a = &r->ours, *b = &r->theirs;
-
-    return recent->f.id != 0 && ((is_dead(a) && resets(b, recent->f.id, a->judge.goaway_code)) ||
-                                 (is_dead(b) && resets(a, recent->f.id, b->judge.goaway_code)));
+    if (recent->f.id == 0 || is_dead(&r->ours) == is_dead(&r->theirs))
+        return false;
+    return is_dead(&r->ours) ? resets(&r->theirs, recent->f.id, r->ours.judge.goaway_code)
+                             : resets(&r->ours, recent->f.id, r->theirs.judge.goaway_code);
 }
 
 static bool is_wrong_twice(struct run *r, const struct recent *recent)
@@ -107,27 +108,22 @@ static bool is_odd_goaway(struct run *r, const struct recent *recent)
 static bool is_unasked_ack(struct run *r, const struct recent *recent)
 {
     return recent->f.type == T_SETTINGS && (recent->f.flags & NGHTTP2_FLAG_ACK) != 0 &&
-           says(&r->theirs, NGHTTP2_PROTOCOL_ERROR);
+           says(&r->theirs, NGHTTP2_PROTOCOL_ERROR) && !is_dead(&r->ours);
 }
 
-static bool is_behind_goaway(struct run *r, const struct recent *recent)
+static bool is_deaf(struct run *r, const struct recent *recent)
 {
     (void)recent;
-    return r->ours.text.n > 0;
+    for (unsigned i = 0; i < r->theirs.count; i++)
+        if (!r->theirs.calls[i].is_closed)
+            return false;
+    return r->theirs.text.n > 0 && !is_dead(&r->theirs); /* a GOAWAY was heard */
 }
 
-static bool is_behind_reset(struct run *r, const struct recent *recent)
+static bool is_discarded(struct run *r, const struct recent *recent)
 {
-    return recent->f.id != 0 && !is_dead(&r->ours) && is_dead(&r->theirs) &&
-           !says(&r->theirs, NGHTTP2_COMPRESSION_ERROR) &&
+    return says(&r->theirs, NGHTTP2_STREAM_CLOSED) && !is_dead(&r->ours) &&
            judge_stream(&r->ours.judge, recent->f.id)->is_reset;
-}
-
-static bool is_counted_longer(struct run *r, const struct recent *recent)
-{
-    return recent->f.type == T_HEADERS && recent->f.id != 0 &&
-           resets(&r->theirs, recent->f.id, NGHTTP2_REFUSED_STREAM) &&
-           !resets(&r->ours, recent->f.id, NGHTTP2_REFUSED_STREAM);
 }
 
 static bool is_late_code(struct run *r, const struct recent *recent)
@@ -178,12 +174,9 @@ static const struct {
     {is_odd_goaway, "nghttp2 insists that a GOAWAY's last id does not rise, and is ours"},
     {is_unasked_ack,
      "nghttp2 takes SETTINGS with ACK that nobody asked for as an error; no RFC does"},
-    {is_behind_goaway,
-     "behind a peer's GOAWAY nghttp2 hears of no new requests, and of nothing when "
-     "no stream is left"},
-    {is_behind_reset, "what comes behind our RST_STREAM is ignored; nghttp2 judges it by what the "
-                      "peer had ended before"},
-    {is_counted_longer, "nghttp2 counts a stream until its RST_STREAM leaves"},
+    {is_deaf, "behind the peer's GOAWAY nghttp2 reads nothing once no stream is left"},
+    {is_discarded, "what comes on a stream that we reset is discarded (RFC 9113 section 5.1); "
+                   "nghttp2 remembers that it was half-closed"},
     {is_late_code,
      "a message found malformed by the frame that ends it: nghttp2 resets the stream, "
      "but tells its owner NO_ERROR"},
