@@ -405,6 +405,45 @@ static enum err wait_begin(struct keyring *r, uint32_t slot, const uint8_t *dige
     return ERR_AGAIN;
 }
 
+static void wait_init(struct key_wait *w)
+{
+    w->is_pending = false;
+    w->err = ERR_OK;
+    w->dek = NULL;
+}
+
+/* The write key, or one of those that were used last: without the cost of a digest. */
+static struct dek *near_by(const struct slot *s, const struct dek_id *id, uint64_t now)
+{
+    if (s->write_dek != NULL && dek_id_eq(&s->write_dek->id, id))
+        return s->write_dek;
+    return dek_cache_recent(&s->cache, id, now);
+}
+
+struct dek *keyring_find_tail(struct keyring *r, const struct provider *provider, struct bytes tail)
+{
+    struct slot *s = slot_of(r, provider);
+
+    if (s->write_dek != NULL && bytes_eq(s->write_dek->tail, tail))
+        return s->write_dek;
+    return dek_cache_recent_tail(&s->cache, tail, loop_now_ms(r->loop));
+}
+
+struct dek *keyring_find(struct keyring *r, const struct provider *provider,
+                         const struct dek_id *id)
+{
+    struct slot *s = slot_of(r, provider);
+    uint64_t now = loop_now_ms(r->loop);
+    struct dek *dek = near_by(s, id, now);
+    const struct dek_cache_entry *e;
+    uint8_t digest[DEK_DIGEST_LEN];
+
+    if (dek != NULL || dek_id_digest(id, digest) != ERR_OK)
+        return dek;
+    e = dek_cache_find(&s->cache, digest, now);
+    return e == NULL ? NULL : e->dek;
+}
+
 enum err keyring_get(struct keyring *r, const struct provider *provider, const struct dek_id *id,
                      struct key_wait *w)
 {
@@ -412,14 +451,9 @@ enum err keyring_get(struct keyring *r, const struct provider *provider, const s
     uint64_t now = loop_now_ms(r->loop);
     uint8_t digest[DEK_DIGEST_LEN];
     const struct dek_cache_entry *e;
-    struct dek *dek;
+    struct dek *dek = near_by(s, id, now);
 
-    w->is_pending = false;
-    w->err = ERR_OK;
-    w->dek = NULL;
-    dek = s->write_dek != NULL && dek_id_eq(&s->write_dek->id, id)
-              ? s->write_dek
-              : dek_cache_recent(&s->cache, id, now);
+    wait_init(w);
     if (dek != NULL) {
         w->dek = dek_ref(dek);
         return ERR_OK;
@@ -442,9 +476,7 @@ enum err keyring_wrap(struct keyring *r, const struct provider *provider, struct
     uint64_t number = ++r->wrap_count;
 
     CHECK(provider_traits(provider)->has_dek_per_value && provider->slot < r->slot_count);
-    w->is_pending = false;
-    w->err = ERR_OK;
-    w->dek = NULL;
+    wait_init(w);
     memcpy(digest, &number, sizeof number);
     return wait_begin(r, provider->slot, digest, &id, true, w);
 }

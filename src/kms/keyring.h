@@ -45,6 +45,13 @@ void keyring_free(struct keyring *r);
 MUST_CHECK enum err keyring_get(struct keyring *r, const struct provider *provider,
                                 const struct dek_id *id, struct key_wait *w);
 void keyring_cancel(struct key_wait *w);
+/* The same without a wait: the DEK if it is at hand, borrowed until the loop's next turn, else NULL;
+ * then nothing has changed and nobody is asked. By its id, or by its tail (struct dek). The tail
+ * finds only those that were used last. */
+struct dek *keyring_find(struct keyring *r, const struct provider *provider,
+                         const struct dek_id *id);
+struct dek *keyring_find_tail(struct keyring *r, const struct provider *provider,
+                              struct bytes tail);
 /* A value was opened and authenticated with dek: keep it. */
 void keyring_confirm(struct keyring *r, const struct provider *provider, struct dek *dek);
 /* The DEK for writing now, borrowed until the loop's next turn. Errors: ERR_NO_WRITE_KEY (never

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shared by direct_kv.c (one KeyValue), direct.c (whole answers) and direct_large.c. */
+#ifndef ETCD_DIRECT_INT_H
+#define ETCD_DIRECT_INT_H
+
+#include "etcd/direct.h"
+#include "etcd/walk_int.h"
+
+/* What comes before the value of a KeyValue, and the begin of the value: looked at in one piece. */
+#define ETCD__BEGIN_MAX (2 * LIMIT_SMALL_COPY)
+
+struct etcd__direct {
+    const struct etcd_direct *with;
+    struct etcd_plan *p;
+    const struct etcd_rules *rules;
+    const struct etcd_range *range; /* that the KeyValues have to lie in */
+    struct chain *out;
+    bool may_come_again; /* other watchers are told the same */
+    const struct etcd_rule *rule;
+    /* Values of this list that are alike, their DEK and how many were opened with it; list NULL:
+     * none were met yet. */
+    const struct provider_list *list;
+    struct envelope_alike alike;
+    struct dek *dek; /* the plan's need has the reference */
+    uint32_t need;
+    size_t opened;
+    size_t copied;
+};
+
+/* A KeyValue before it is opened:
+ *   key .. version | tag length | prefix .. data .. tail | lease
+ *   `--- kept ----'               `------ value -------'  `rest' */
+struct etcd__direct_kv {
+    struct bytes kept;      /* where it lies, or in begin_buf */
+    struct bytes key;       /* within kept */
+    struct bytes begin;     /* of the value: what was looked at of it */
+    struct chain_pos value; /* where it begins */
+    size_t value_len;       /* 0: there is none */
+    size_t rest_len;
+    struct envelope_value v;
+    size_t new_len; /* of the KeyValue's body when it is opened */
+    uint8_t begin_buf[ETCD__BEGIN_MAX];
+};
+
+void etcd__direct_init(struct etcd__direct *d, const struct etcd_direct *with, struct etcd_plan *p,
+                       const struct etcd_rules *rules, const struct etcd_range *range,
+                       struct chain *out);
+/* Reads the body of len bytes at pos. False: it is not of the usual form. */
+MUST_CHECK bool etcd__direct_read(struct chain_pos pos, size_t len, struct etcd__direct_kv *kv);
+/* Its key was asked for and is protected, and the DEK of its value is at hand. Fills v and new_len.
+ */
+MUST_CHECK bool etcd__direct_judge(struct etcd__direct *d, struct etcd__direct_kv *kv);
+/* Appends it as field number: all of it or, on false, nothing. */
+MUST_CHECK bool etcd__direct_write(struct etcd__direct *d, const struct etcd__direct_kv *kv,
+                                   uint32_t number);
+/* Copies the n bytes at pos (at most LIMIT_SMALL_COPY). False: no memory. */
+MUST_CHECK bool etcd__direct_copy(struct etcd__direct *d, struct chain_pos pos, size_t n);
+/* The values opened so far go to the plan's counts. */
+void etcd__direct_count(struct etcd__direct *d);
+/* The range that op asked for with values, or NULL. */
+const struct etcd_range *etcd__direct_range(const struct etcd_ask *ask, uint32_t op);
+
+#endif

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One KeyValue of the usual form: read, judged, written.
+ *
+ * In the order in which etcd writes its fields: key, create_revision, mod_revision, version, value,
+ * lease; those that are zero are absent. The value is one that exactly one provider may open, whose
+ * plaintext's length is known before, and whose DEK is at hand. The first of a kind is identified as
+ * the scan does it; those that are alike (envelope_is_alike) are compared with it.
+ *
+ * Nothing is released here that is not verified: etcd__direct_write cuts off what it wrote when the
+ * tag is wrong, and everything that may fail for want of memory comes before the value is opened. */
+#include "etcd/direct_int.h"
+
+#define NEEDS_MAX 64u /* more DEKs than this in one answer are left to the plan */
+
+enum {
+    TAG_KEY = 0x0a,
+    TAG_CREATE_REVISION = 0x10,
+    TAG_MOD_REVISION = 0x18,
+    TAG_VERSION = 0x20,
+    TAG_VALUE = 0x2a,
+    TAG_LEASE = 0x30
+};
+
+void etcd__direct_init(struct etcd__direct *d, const struct etcd_direct *with, struct etcd_plan *p,
+                       const struct etcd_rules *rules, const struct etcd_range *range,
+                       struct chain *out)
+{
+    *d = (struct etcd__direct){
+        .with = with, .p = p, .rules = rules, .range = range, .out = out, .need = ETCD__NONE};
+}
+
+const struct etcd_range *etcd__direct_range(const struct etcd_ask *ask, uint32_t op)
+{
+    const struct etcd_asked_op *o = op < ask->op_count ? &ask->ops[op] : NULL;
+
+    if (o == NULL || o->kind == ETCD_ASKED_NOTHING || o->kind == ETCD_ASKED_TXN ||
+        o->range.keys_only)
+        return NULL;
+    return &o->range;
+}
+
+/* --- read ------------------------------------------------------------------------------------ */
+
+/* Behind the varint at p, or NULL: it is not over at end, or longer than any that etcd writes. */
+static inline const uint8_t *varint(const uint8_t *p, const uint8_t *end, uint64_t *v)
+{
+    uint64_t value = 0;
+
+    for (uint32_t i = 0; i < PB_VARINT_MAX - 1 && p + i < end; i++) {
+        value |= (uint64_t)(p[i] & 0x7f) << (7 * i);
+        if (p[i] < 0x80) {
+            *v = value;
+            return p + i + 1;
+        }
+    }
+    return NULL;
+}
+
+/* Behind a number with this tag, or p when it is absent. NULL: malformed. */
+static inline const uint8_t *number(const uint8_t *p, const uint8_t *end, uint8_t tag)
+{
+    uint64_t v;
+
+    if (p == end || *p != tag)
+        return p;
+    return varint(p + 1, end, &v);
+}
+
+/* key .. version, and the head of the value. Returns the value's offset in the body of len bytes, of
+ * which b has the first; 0: not of the usual form, or b is too short. */
+static size_t read_begin(struct bytes b, size_t len, struct etcd__direct_kv *kv)
+{
+    const uint8_t *p = b.p, *end = b.p + b.n;
+    uint64_t n;
+
+    if (b.n < 2 || *p != TAG_KEY || (p = varint(p + 1, end, &n)) == NULL || n == 0 ||
+        n > (size_t)(end - p))
+        return 0;
+    kv->key = bytes_of(p, (size_t)n);
+    p += n;
+    if ((p = number(p, end, TAG_CREATE_REVISION)) == NULL ||
+        (p = number(p, end, TAG_MOD_REVISION)) == NULL || (p = number(p, end, TAG_VERSION)) == NULL)
+        return 0;
+    kv->kept = bytes_of(b.p, (size_t)(p - b.p));
+    kv->value_len = 0;
+    if (p == end)
+        return b.n == len ? len : 0;
+    if (*p != TAG_VALUE || (p = varint(p + 1, end, &n)) == NULL || n == 0 ||
+        n > len - (size_t)(p - b.p))
+        return 0;
+    kv->value_len = (size_t)n;
+    return (size_t)(p - b.p);
+}
+
+/* What stands behind the value is a lease or nothing. */
+static bool read_rest(struct chain_pos pos, size_t n)
+{
+    uint8_t buf[1 + PB_VARINT_MAX];
+
+    if (n == 0)
+        return true;
+    if (n > sizeof buf)
+        return false;
+    chain_take(&pos, buf, n);
+    return number(buf, buf + n, TAG_LEASE) == buf + n;
+}
+
+bool etcd__direct_read(struct chain_pos pos, size_t len, struct etcd__direct_kv *kv)
+{
+    size_t most = len < ETCD__BEGIN_MAX ? len : ETCD__BEGIN_MAX, at;
+    struct bytes b = chain_peek(&pos, most);
+
+    if (b.n < most) { /* it lies across slices */
+        struct chain_pos from = pos;
+
+        chain_take(&from, kv->begin_buf, most);
+        b = bytes_of(kv->begin_buf, most);
+    }
+    at = read_begin(b, len, kv);
+    if (at == 0 || kv->kept.n > LIMIT_SMALL_COPY)
+        return false;
+    kv->begin = bytes_of(b.p + at, b.n - at < kv->value_len ? b.n - at : kv->value_len);
+    kv->value = pos;
+    chain_skip(&kv->value, at);
+    kv->rest_len = len - at - kv->value_len;
+    if (kv->rest_len == 0)
+        return true;
+    pos = kv->value;
+    chain_skip(&pos, kv->value_len);
+    return read_rest(pos, kv->rest_len);
+}
+
+/* --- judge ----------------------------------------------------------------------------------- */
+
+/* The plan's need for a DEK that is there. False: too many, or no memory. */
+static bool take_need(struct etcd__direct *d, struct dek *dek)
+{
+    struct etcd_plan *p = d->p;
+
+    for (uint32_t i = 0; i < p->need_count; i++) {
+        if (p->needs[i].dek == dek) {
+            d->need = i;
+            d->dek = dek;
+            return true;
+        }
+    }
+    if (p->need_count >= NEEDS_MAX ||
+        etcd__plan_need_has(p, d->alike.provider, dek, &d->need) != ERR_OK)
+        return false;
+    d->dek = dek;
+    return true;
+}
+
+/* Values like this one: what they have in common, and their DEK. */
+NEVER_INLINE static bool meet(struct etcd__direct *d, const struct provider_list *list,
+                              const struct etcd__direct_kv *kv)
+{
+    NOT_CLEARED struct envelope_value v;
+    struct envelope_alike *a = &d->alike;
+    struct dek *dek;
+
+    etcd__direct_count(d);
+    d->list = NULL;
+    if (!envelope_alike_find(a, list, kv->value, kv->value_len, &d->p->arena))
+        return false;
+    dek = d->with->find(d->with->user, a->provider, NULL, a->tail);
+    if (dek == NULL) { /* other bytes may name it, too */
+        if (envelope_identify(list, kv->value, kv->value_len, &d->p->arena, NULL, &v) != ERR_OK ||
+            v.form != ENVELOPE_IN_PLACE || v.provider != a->provider)
+            return false;
+        dek = d->with->find(d->with->user, a->provider, &v.id, bytes_of(NULL, 0));
+    }
+    if (dek == NULL || !take_need(d, dek))
+        return false;
+    envelope_alike_set(a, &dek->id);
+    d->list = list;
+    return true;
+}
+
+bool etcd__direct_judge(struct etcd__direct *d, struct etcd__direct_kv *kv)
+{
+    const struct provider_list *list;
+
+    if (!etcd_range_holds(d->range, kv->key))
+        return false;
+    list = etcd_rules_find_near(d->rules, kv->key, &d->rule);
+    if (list == NULL || kv->value_len == 0)
+        return false;
+    if (list != d->list ||
+        !envelope_is_alike(&d->alike, kv->begin, kv->value, kv->value_len, &kv->v)) {
+        if (!meet(d, list, kv) ||
+            !envelope_is_alike(&d->alike, kv->begin, kv->value, kv->value_len, &kv->v))
+            return false;
+    }
+    kv->new_len = kv->kept.n + etcd__head_len(5, kv->v.plain_len) + kv->v.plain_len + kv->rest_len;
+    return true;
+}
+
+/* --- write ----------------------------------------------------------------------------------- */
+
+bool etcd__direct_copy(struct etcd__direct *d, struct chain_pos pos, size_t n)
+{
+    uint8_t *to;
+
+    if (n == 0)
+        return true;
+    to = etcd__room(d->out, d->with->pool, false, n);
+    if (to == NULL)
+        return false;
+    chain_take(&pos, to, n);
+    d->copied += n;
+    return true;
+}
+
+/* Head, kept bytes and the value's head. */
+static uint8_t *put_begin(uint8_t *to, const struct etcd__direct_kv *kv, uint32_t number)
+{
+    to += etcd__put_head(to, number, kv->new_len);
+    memcpy(to, kv->kept.p, kv->kept.n);
+    to += kv->kept.n;
+    return to + etcd__put_head(to, 5, kv->v.plain_len);
+}
+
+static enum err open_to(const struct etcd__direct *d, const struct etcd__direct_kv *kv, uint8_t *to)
+{
+    struct chain_pos data = kv->value;
+
+    chain_skip(&data, kv->v.data_at);
+    if (to != NULL && d->may_come_again)
+        return envelope_open_again(d->with->ctx, &kv->v, d->dek, kv->key, data, to);
+    return envelope_open(d->with->ctx, &kv->v, d->dek, kv->key, data, to);
+}
+
+/* Into the slab where output gathers. */
+static bool write_here(struct etcd__direct *d, const struct etcd__direct_kv *kv, uint32_t number)
+{
+    uint8_t *to =
+        etcd__room(d->out, d->with->pool, false, etcd__head_len(number, kv->new_len) + kv->new_len);
+    struct chain_pos rest = kv->value;
+
+    if (to == NULL)
+        return false;
+    to = put_begin(to, kv, number);
+    if (open_to(d, kv, to) != ERR_OK)
+        return false;
+    if (kv->rest_len > 0) {
+        chain_skip(&rest, kv->value_len);
+        chain_take(&rest, to + kv->v.plain_len, kv->rest_len);
+    }
+    d->copied += kv->kept.n + kv->rest_len;
+    return true;
+}
+
+/* A large value stays where it lies. It is opened last: what has become plaintext can't be opened
+ * again. */
+static bool write_there(struct etcd__direct *d, const struct etcd__direct_kv *kv, uint32_t number)
+{
+    struct chain_pos plain = kv->value, rest = kv->value;
+    size_t n = etcd__head_len(number, kv->new_len) + kv->new_len - kv->v.plain_len - kv->rest_len;
+    uint8_t *to = etcd__room(d->out, d->with->pool, false, n);
+
+    if (to == NULL)
+        return false;
+    put_begin(to, kv, number);
+    d->copied += kv->kept.n;
+    chain_skip(&plain, kv->v.data_at + kv->v.plain_at);
+    chain_skip(&rest, kv->value_len);
+    return etcd__share_at(d->out, &plain, kv->v.plain_len) == ERR_OK &&
+           etcd__direct_copy(d, rest, kv->rest_len) && open_to(d, kv, NULL) == ERR_OK;
+}
+
+bool etcd__direct_write(struct etcd__direct *d, const struct etcd__direct_kv *kv, uint32_t number)
+{
+    size_t len = d->out->len, copied = d->copied;
+    bool ok = kv->v.plain_len > ETCD__OUT_VALUE_MAX ? write_there(d, kv, number)
+                                                    : write_here(d, kv, number);
+
+    if (ok) {
+        d->opened++;
+        return true;
+    }
+    etcd__chain_cut(d->out, len);
+    d->copied = copied;
+    return false;
+}
+
+void etcd__direct_count(struct etcd__direct *d)
+{
+    if (d->opened == 0)
+        return;
+    d->p->needs[d->need].was_used = true;
+    d->p->opened += d->opened;
+    etcd__plan_count(
+        d->p, &(struct etcd_count){.list = d->list, .provider = d->alike.provider, .need = d->need},
+        d->opened);
+    d->opened = 0;
+}
