@@ -32,18 +32,16 @@ static bool range_kv(struct etcd__direct *d, const struct pb_field *f)
 static bool range_field(struct etcd__direct *d, const struct chain_pos *pos,
                         const struct pb_field *f, size_t end, uint32_t *seen)
 {
-    uint32_t bit = 1u << (f->number - 1);
+    bool is_number = f->number == RANGE_MORE || f->number == RANGE_COUNT;
 
-    if (f->number == RANGE_KVS && f->wire == PB_LEN) {
-        *seen |= bit;
+    if (f->number == RANGE_KVS && f->wire == PB_LEN)
         return range_kv(d, f);
-    }
-    if (f->number != RANGE_HEADER && f->number != RANGE_MORE && f->number != RANGE_COUNT)
+    if ((!is_number && f->number != RANGE_HEADER) || f->wire != (is_number ? PB_VARINT : PB_LEN))
         return false;
-    if (f->wire != (f->number == RANGE_HEADER ? PB_LEN : PB_VARINT) || (*seen & bit) != 0 ||
-        end - f->at > LIMIT_SMALL_COPY || !etcd__direct_copy(d, *pos, end - f->at))
+    if ((*seen & 1u << (f->number - 1)) != 0 || end - f->at > LIMIT_SMALL_COPY ||
+        !etcd__direct_copy(d, *pos, end - f->at))
         return false;
-    *seen |= bit;
+    *seen |= 1u << (f->number - 1);
     return true;
 }
 

@@ -9,6 +9,17 @@
 /* What comes before the value of a KeyValue, and the begin of the value: looked at in one piece. */
 #define ETCD__BEGIN_MAX (2 * LIMIT_SMALL_COPY)
 
+/* Values of a list that are alike, and their DEK. */
+struct etcd__direct_kin {
+    const struct provider_list *list; /* NULL: none were met yet */
+    struct envelope_alike alike;
+    struct dek *dek; /* the plan's need has the reference */
+    uint32_t need;
+};
+
+/* Two: the prev_kv of an event may be older than the key that is written with now. */
+#define ETCD__KINS 2u
+
 struct etcd__direct {
     const struct etcd_direct *with;
     struct etcd_plan *p;
@@ -17,13 +28,9 @@ struct etcd__direct {
     struct chain *out;
     bool may_come_again; /* other watchers are told the same */
     const struct etcd_rule *rule;
-    /* Values of this list that are alike, their DEK and how many were opened with it; list NULL:
-     * none were met yet. */
-    const struct provider_list *list;
-    struct envelope_alike alike;
-    struct dek *dek; /* the plan's need has the reference */
-    uint32_t need;
-    size_t opened;
+    uint32_t kin; /* that the last value was of */
+    struct etcd__direct_kin kins[ETCD__KINS];
+    struct etcd_count count; /* values opened that are not in the plan's counts yet */
     size_t copied;
 };
 
@@ -37,6 +44,9 @@ struct etcd__direct_kv {
     struct chain_pos value; /* where it begins */
     size_t value_len;       /* 0: there is none */
     size_t rest_len;
+    const struct provider_list *list;
+    struct dek *dek;
+    uint32_t need;
     struct envelope_value v;
     size_t new_len; /* of the KeyValue's body when it is opened */
     uint8_t begin_buf[ETCD__BEGIN_MAX];
@@ -47,8 +57,7 @@ void etcd__direct_init(struct etcd__direct *d, const struct etcd_direct *with, s
                        struct chain *out);
 /* Reads the body of len bytes at pos. False: it is not of the usual form. */
 MUST_CHECK bool etcd__direct_read(struct chain_pos pos, size_t len, struct etcd__direct_kv *kv);
-/* Its key was asked for and is protected, and the DEK of its value is at hand. Fills v and new_len.
- */
+/* Its key was asked for and is protected, and the DEK of its value is at hand. Fills the rest. */
 MUST_CHECK bool etcd__direct_judge(struct etcd__direct *d, struct etcd__direct_kv *kv);
 /* Appends it as field number: all of it or, on false, nothing. */
 MUST_CHECK bool etcd__direct_write(struct etcd__direct *d, const struct etcd__direct_kv *kv,

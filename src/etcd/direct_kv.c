@@ -25,8 +25,18 @@ void etcd__direct_init(struct etcd__direct *d, const struct etcd_direct *with, s
                        const struct etcd_rules *rules, const struct etcd_range *range,
                        struct chain *out)
 {
-    *d = (struct etcd__direct){
-        .with = with, .p = p, .rules = rules, .range = range, .out = out, .need = ETCD__NONE};
+    d->with = with;
+    d->p = p;
+    d->rules = rules;
+    d->range = range;
+    d->out = out;
+    d->may_come_again = false;
+    d->rule = NULL;
+    d->kin = 0;
+    for (uint32_t i = 0; i < ETCD__KINS; i++)
+        d->kins[i].list = NULL;
+    d->count = (struct etcd_count){.need = ETCD__NONE};
+    d->copied = 0;
 }
 
 const struct etcd_range *etcd__direct_range(const struct etcd_ask *ask, uint32_t op)
@@ -133,22 +143,16 @@ bool etcd__direct_read(struct chain_pos pos, size_t len, struct etcd__direct_kv 
 /* --- judge ----------------------------------------------------------------------------------- */
 
 /* The plan's need for a DEK that is there. False: too many, or no memory. */
-static bool take_need(struct etcd__direct *d, struct dek *dek)
+static bool take_need(struct etcd_plan *p, struct etcd__direct_kin *k)
 {
-    struct etcd_plan *p = d->p;
-
     for (uint32_t i = 0; i < p->need_count; i++) {
-        if (p->needs[i].dek == dek) {
-            d->need = i;
-            d->dek = dek;
+        if (p->needs[i].dek == k->dek) {
+            k->need = i;
             return true;
         }
     }
-    if (p->need_count >= NEEDS_MAX ||
-        etcd__plan_need_has(p, d->alike.provider, dek, &d->need) != ERR_OK)
-        return false;
-    d->dek = dek;
-    return true;
+    return p->need_count < NEEDS_MAX &&
+           etcd__plan_need_has(p, k->alike.provider, k->dek, &k->need) == ERR_OK;
 }
 
 /* Values like this one: what they have in common, and their DEK. */
@@ -156,42 +160,61 @@ NEVER_INLINE static bool meet(struct etcd__direct *d, const struct provider_list
                               const struct etcd__direct_kv *kv)
 {
     NOT_CLEARED struct envelope_value v;
-    struct envelope_alike *a = &d->alike;
-    struct dek *dek;
+    struct etcd__direct_kin *k;
+    struct envelope_alike *a;
 
-    etcd__direct_count(d);
-    d->list = NULL;
+    d->kin = (d->kin + 1) % ETCD__KINS;
+    k = &d->kins[d->kin];
+    a = &k->alike;
+    k->list = NULL;
     if (!envelope_alike_find(a, list, kv->value, kv->value_len, &d->p->arena))
         return false;
-    dek = d->with->find(d->with->user, a->provider, NULL, a->tail);
-    if (dek == NULL) { /* other bytes may name it, too */
+    k->dek = d->with->find(d->with->user, a->provider, NULL, a->tail);
+    if (k->dek == NULL) { /* other bytes may name it, too */
         if (envelope_identify(list, kv->value, kv->value_len, &d->p->arena, NULL, &v) != ERR_OK ||
             v.form != ENVELOPE_IN_PLACE || v.provider != a->provider)
             return false;
-        dek = d->with->find(d->with->user, a->provider, &v.id, bytes_of(NULL, 0));
+        k->dek = d->with->find(d->with->user, a->provider, &v.id, bytes_of(NULL, 0));
     }
-    if (dek == NULL || !take_need(d, dek))
+    if (k->dek == NULL || !take_need(d->p, k))
         return false;
-    envelope_alike_set(a, &dek->id);
-    d->list = list;
+    envelope_alike_set(a, &k->dek->id);
+    k->list = list;
     return true;
+}
+
+static inline bool is_kin(const struct etcd__direct_kin *k, const struct provider_list *list,
+                          struct etcd__direct_kv *kv)
+{
+    if (k->list != list ||
+        !envelope_is_alike(&k->alike, kv->begin, kv->value, kv->value_len, &kv->v))
+        return false;
+    kv->list = list;
+    kv->dek = k->dek;
+    kv->need = k->need;
+    return true;
+}
+
+static bool find_kin(struct etcd__direct *d, const struct provider_list *list,
+                     struct etcd__direct_kv *kv)
+{
+    for (uint32_t i = 0; i < ETCD__KINS; i++) {
+        if (is_kin(&d->kins[d->kin], list, kv))
+            return true;
+        d->kin = (d->kin + 1) % ETCD__KINS;
+    }
+    return meet(d, list, kv) && is_kin(&d->kins[d->kin], list, kv);
 }
 
 bool etcd__direct_judge(struct etcd__direct *d, struct etcd__direct_kv *kv)
 {
     const struct provider_list *list;
 
-    if (!etcd_range_holds(d->range, kv->key))
+    if (kv->value_len == 0 || !etcd_range_holds(d->range, kv->key))
         return false;
     list = etcd_rules_find_near(d->rules, kv->key, &d->rule);
-    if (list == NULL || kv->value_len == 0)
+    if (list == NULL || !find_kin(d, list, kv))
         return false;
-    if (list != d->list ||
-        !envelope_is_alike(&d->alike, kv->begin, kv->value, kv->value_len, &kv->v)) {
-        if (!meet(d, list, kv) ||
-            !envelope_is_alike(&d->alike, kv->begin, kv->value, kv->value_len, &kv->v))
-            return false;
-    }
     kv->new_len = kv->kept.n + etcd__head_len(5, kv->v.plain_len) + kv->v.plain_len + kv->rest_len;
     return true;
 }
@@ -227,8 +250,8 @@ static enum err open_to(const struct etcd__direct *d, const struct etcd__direct_
 
     chain_skip(&data, kv->v.data_at);
     if (to != NULL && d->may_come_again)
-        return envelope_open_again(d->with->ctx, &kv->v, d->dek, kv->key, data, to);
-    return envelope_open(d->with->ctx, &kv->v, d->dek, kv->key, data, to);
+        return envelope_open_again(d->with->ctx, &kv->v, kv->dek, kv->key, data, to);
+    return envelope_open(d->with->ctx, &kv->v, kv->dek, kv->key, data, to);
 }
 
 /* Into the slab where output gathers. */
@@ -276,7 +299,11 @@ bool etcd__direct_write(struct etcd__direct *d, const struct etcd__direct_kv *kv
                                                     : write_here(d, kv, number);
 
     if (ok) {
-        d->opened++;
+        if (d->count.need != kv->need || d->count.list != kv->list)
+            etcd__direct_count(d);
+        d->count.list = kv->list;
+        d->count.need = kv->need;
+        d->count.n++;
         return true;
     }
     etcd__chain_cut(d->out, len);
@@ -286,12 +313,16 @@ bool etcd__direct_write(struct etcd__direct *d, const struct etcd__direct_kv *kv
 
 void etcd__direct_count(struct etcd__direct *d)
 {
-    if (d->opened == 0)
+    struct etcd_count *c = &d->count;
+    struct etcd_need *need;
+
+    if (c->n == 0)
         return;
-    d->p->needs[d->need].was_used = true;
-    d->p->opened += d->opened;
+    need = &d->p->needs[c->need];
+    need->was_used = true;
+    d->p->opened += c->n;
     etcd__plan_count(
-        d->p, &(struct etcd_count){.list = d->list, .provider = d->alike.provider, .need = d->need},
-        d->opened);
-    d->opened = 0;
+        d->p, &(struct etcd_count){.list = c->list, .provider = need->provider, .need = c->need},
+        c->n);
+    c->n = 0;
 }

@@ -1,23 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Large answers in one pass: the KeyValues that stand at the begin of what has arrived.
  *
- * The messages that hold them, and all that is no KeyValue, are left to etcd_large_next, which is
- * asked again wherever this stops; so a large answer is opened here and there in turns. FILL: what
- * was saved is noted as by a batch. SPLIT_KV: the KeyValues are a piece of their own. A large
- * WatchResponse is rare, and its plan says more. */
+ * The messages that hold them are left to etcd_large_next, which is asked again wherever this stops;
+ * so a large answer is opened here and there in turns. FILL: the small fields beside them go out,
+ * too, and what was saved is noted as by a batch. SPLIT_KV: the KeyValues are a piece of their own. A
+ * large WatchResponse is rare, and its plan knows where it may be cut. */
 #include "etcd/direct_int.h"
 #include "etcd/large_int.h"
 
 #include "base/metrics.h"
 
-/* The number of the KeyValues in the innermost message, if they stand in it directly. */
-static uint32_t kvs_number(const struct etcd_large *st, uint32_t *bit)
+/* The number of the KeyValues of a message, if it holds a list of them; then they are seen. */
+static uint32_t kvs_number(const struct etcd__msg *m, uint32_t *seen)
 {
-    const struct etcd__msg *m = st->levels[st->depth - 1].m;
-
     for (uint32_t i = 0; m->holds_kvs && i < m->count; i++) {
         if (m->fields[i].kind == ETCD__MSGS && m->fields[i].sub->is_kv) {
-            *bit = 1u << i;
+            *seen |= 1u << i;
             return m->fields[i].number;
         }
     }
@@ -30,26 +28,49 @@ static bool leaves_one(const struct etcd_large *st, size_t at)
     return st->mode == ETCD__LARGE_FILL && st->levels[st->depth - 1].end - st->taken - at == 1;
 }
 
-/* Opens KeyValues from the begin of in; returns behind the last. */
+/* A small field of a message that keeps its length, neither KeyValue nor message: header, more,
+ * count. SPLIT has other places for them. */
+static bool other_field(const struct etcd_large *st, struct etcd__direct *d,
+                        const struct pb_field *f, struct chain_pos pos, size_t end, uint32_t *seen)
+{
+    const struct etcd__msg *m = st->levels[st->depth - 1].m;
+    uint32_t i = 0;
+
+    while (i < m->count && m->fields[i].number != f->number)
+        i++;
+    if (st->mode != ETCD__LARGE_FILL || i == m->count || m->fields[i].sub != NULL ||
+        m->fields[i].wire != f->wire || (*seen >> i & 1) != 0 || end - f->at > LIMIT_SMALL_COPY ||
+        !etcd__direct_copy(d, pos, end - f->at))
+        return false;
+    *seen |= 1u << i;
+    return true;
+}
+
+static bool unit(struct etcd__direct *d, const struct pb_field *f)
+{
+    NOT_CLEARED struct etcd__direct_kv kv;
+
+    return f->value_len <= LIMIT_ANSWER_UNIT && etcd__direct_read(f->value, f->value_len, &kv) &&
+           etcd__direct_judge(d, &kv) && etcd__direct_write(d, &kv, f->number);
+}
+
+/* Opens what stands at the begin of in; returns where it stops. */
 static size_t walk(const struct etcd_large *st, struct etcd__direct *d, const struct chain *in,
-                   uint32_t number)
+                   uint32_t number, uint32_t *seen)
 {
     struct pb_reader r = {chain_begin(in), st->levels[st->depth - 1].end - st->taken};
-    NOT_CLEARED struct etcd__direct_kv kv;
+    struct chain_pos pos = r.pos;
     struct pb_field f;
-    size_t at = 0;
 
-    while (at < st->batch_max && pb_next(&r, &f) == PB_FIELD) {
-        if (f.number != number || f.wire != PB_LEN || f.value_len > LIMIT_ANSWER_UNIT ||
-            leaves_one(st, r.pos.at))
+    while (pos.at < st->batch_max && pb_next(&r, &f) == PB_FIELD) {
+        if (leaves_one(st, r.pos.at) ||
+            !(f.number == number && f.wire == PB_LEN ? unit(d, &f)
+                                                     : other_field(st, d, &f, pos, r.pos.at, seen)))
             break;
-        if (!etcd__direct_read(f.value, f.value_len, &kv) || !etcd__direct_judge(d, &kv) ||
-            !etcd__direct_write(d, &kv, number))
-            break;
-        at = r.pos.at;
+        pos = r.pos;
     }
     etcd__direct_count(d);
-    return at;
+    return pos.at;
 }
 
 static void note(struct etcd_large *st, size_t taken, size_t written)
@@ -82,29 +103,33 @@ enum etcd_large_step etcd_large_direct(struct etcd_large *st, struct chain *in, 
                                        const struct etcd_direct *with, struct chain *out)
 {
     const struct etcd_range *range = etcd__direct_range(st->ask, st->txn.op);
+    struct etcd__level *l = st->depth == 0 ? NULL : &st->levels[st->depth - 1];
     NOT_CLEARED struct etcd__direct d;
-    uint32_t number = 0, bit = 0;
     struct chain units = {0};
+    uint32_t number, seen;
     size_t n, written;
 
     etcd_plan_reset(p);
-    if (st->depth > 0 && st->raw_left == 0 && st->mode != ETCD__LARGE_SPLIT_REV && range != NULL)
-        number = kvs_number(st, &bit);
-    if (number == 0 || in->len == 0)
+    if (l == NULL || st->raw_left > 0 || range == NULL || in->len == 0)
+        return ETCD_LARGE_MORE;
+    seen = l->seen;
+    number = kvs_number(l->m, &seen);
+    if (number == 0)
         return ETCD_LARGE_MORE;
     etcd__direct_init(&d, with, p, st->rules, range, &units);
-    n = walk(st, &d, in, number);
-    if (n == 0)
-        return ETCD_LARGE_MORE;
+    n = walk(st, &d, in, number, &seen);
     written = units.len;
-    p->err =
-        st->mode == ETCD__LARGE_FILL ? chain_append(out, &units) : wrap(with->pool, &units, out);
+    if (p->opened > 0)
+        p->err = st->mode == ETCD__LARGE_FILL ? chain_append(out, &units)
+                                              : wrap(with->pool, &units, out);
     chain_fini(&units);
+    if (p->opened == 0)
+        return ETCD_LARGE_MORE;
     if (p->err != ERR_OK)
         return ETCD_LARGE_BAD;
     metric_add(METRIC_bytes_copied_total, d.copied);
-    st->levels[st->depth - 1].seen |= bit;
-    st->levels[st->depth - 1].has_edits = true;
+    l->seen = seen;
+    l->has_edits = true;
     note(st, n, written);
     chain_consume(in, n);
     return ETCD_LARGE_BATCH;

@@ -15,9 +15,9 @@
 
 enum { ALL_KEYS = 1, LARGE = 2, SWALLOW = 4, CLEAR = 8, KEYS_ONLY = 16 };
 
-static const enum etcd_content contents[] = {
-    ETCD_RANGE, ETCD_WATCH,       ETCD_RANGE,       ETCD_WATCH,
-    ETCD_TXN,   ETCD_RANGE_STREAM, ETCD_DELETE_RANGE, ETCD_PUT};
+static const enum etcd_content contents[] = {ETCD_RANGE,        ETCD_WATCH, ETCD_RANGE,
+                                             ETCD_WATCH,        ETCD_TXN,   ETCD_RANGE_STREAM,
+                                             ETCD_DELETE_RANGE, ETCD_PUT};
 
 struct way {
     struct kit *k;
@@ -85,8 +85,8 @@ static void run_whole(struct way *w, struct bytes answer, bool is_direct)
 
     kit_chain(w->k, answer, 1 + kit_random(w->k, 12), &msg);
     if (is_direct)
-        verdict = etcd_direct_answer(&w->plan, w->content, w->k->rules, &msg, &w->ask, &with,
-                                     &w->out);
+        verdict =
+            etcd_direct_answer(&w->plan, w->content, w->k->rules, &msg, &w->ask, &with, &w->out);
     else
         verdict = etcd_scan_answer(&w->plan, w->content, w->k->rules, &msg, &w->ask);
     w->was_opened = verdict == ETCD_OPENED || (is_direct && w->plan.part.opened > 0);
@@ -186,14 +186,15 @@ static void run_large(struct way *w, struct bytes answer, bool is_direct)
     chain_fini(&in);
 }
 
-/* Pieces of a split answer are cut elsewhere, so it counts what they say together. */
+/* Pieces of a split answer are cut elsewhere, so it counts what they say together. Batches end
+ * elsewhere, too: which of several errors is met first is not told. */
 static void compare_large(const struct way *a, const struct way *b)
 {
     const ProtobufCMessageDescriptor *d = oracle_answer(a->content);
     bool is_fill = a->content != ETCD_RANGE_STREAM && a->content != ETCD_WATCH;
     struct buf x = buf_chain(&a->out), y = buf_chain(&b->out), cx, cy;
 
-    CHECK(a->err == b->err);
+    CHECK((a->err == ERR_OK) == (b->err == ERR_OK));
     if (a->err == ERR_OK && is_fill)
         CHECK(bytes_eq(buf_bytes(&x), buf_bytes(&y)));
     if (a->err == ERR_OK) {
