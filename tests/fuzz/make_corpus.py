@@ -178,7 +178,7 @@ def etcd_seeds():
         damage = DAMAGE[1 + i % 3]
         yield "etcd_answer", "damaged-" + name, bytes([content, 0x41, 7, 8]) + damage + body
         yield "lane_oracle", "answer-" + name, bytes([2 * content + 1, 9, 10]) + body
-        for option in (1, 5, 9, 0x43):
+        for option in (1, 5, 9, 0x43, 17, 21):
             yield "etcd_large", f"{name}-{option:02x}", bytes([content, option, 11, 12, i]) \
                 + (damage if option & 0xc0 else b"") + body
 
