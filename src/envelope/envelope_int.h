@@ -50,14 +50,16 @@ struct envelope_ctx {
     struct envelope__memo *memo; /* NULL until a value may come again */
 };
 
-/* Contexts ready for EncryptUpdate or DecryptUpdate under key and nonce, with the AAD taken.
- * key_len is 16, 24 or 32. Borrowed until the next call. Errors: ERR_CRYPTO. */
+/* Contexts ready for EncryptUpdate or DecryptUpdate under key and nonce, with the AAD (and, to open,
+ * the tag) taken. key_len is 16, 24 or 32. Borrowed until the next call. Errors: ERR_CRYPTO. */
 MUST_CHECK enum err envelope__gcm_seal_start(struct envelope_ctx *ctx, struct bytes key,
                                              const uint8_t nonce[static ENVELOPE__NONCE_LEN],
                                              struct bytes aad, EVP_CIPHER_CTX **out);
 MUST_CHECK enum err envelope__gcm_open_start(struct envelope_ctx *ctx, struct bytes key,
                                              const uint8_t nonce[static ENVELOPE__NONCE_LEN],
-                                             struct bytes aad, EVP_CIPHER_CTX **out);
+                                             struct bytes aad,
+                                             uint8_t tag[static ENVELOPE__TAG_LEN],
+                                             EVP_CIPHER_CTX **out);
 /* The same for AES-CBC; sealing pads, opening leaves the padding to the caller. */
 MUST_CHECK enum err envelope__cbc_seal_start(struct envelope_ctx *ctx, struct bytes key,
                                              const uint8_t iv[static ENVELOPE__BLOCK_LEN],

@@ -80,11 +80,14 @@ static inline const uint8_t *number(const uint8_t *p, const uint8_t *end, uint8_
  * which b has the first; 0: not of the usual form, or b is too short. */
 static size_t read_begin(struct bytes b, size_t len, struct etcd__direct_kv *kv)
 {
-    const uint8_t *p = b.p, *end = b.p + b.n;
+    const uint8_t *p = b.p, *end;
     uint64_t n;
 
-    if (b.n < 2 || *p != TAG_KEY || (p = varint(p + 1, end, &n)) == NULL || n == 0 ||
-        n > (size_t)(end - p))
+    if (b.n < 2 || *p != TAG_KEY)
+        return 0;
+    end = b.p + b.n;
+    p = varint(p + 1, end, &n);
+    if (p == NULL || n == 0 || n > (size_t)(end - p))
         return 0;
     kv->key = bytes_of(p, (size_t)n);
     p += n;
@@ -95,8 +98,10 @@ static size_t read_begin(struct bytes b, size_t len, struct etcd__direct_kv *kv)
     kv->value_len = 0;
     if (p == end)
         return b.n == len ? len : 0;
-    if (*p != TAG_VALUE || (p = varint(p + 1, end, &n)) == NULL || n == 0 ||
-        n > len - (size_t)(p - b.p))
+    if (*p != TAG_VALUE)
+        return 0;
+    p = varint(p + 1, end, &n);
+    if (p == NULL || n == 0 || n > len - (size_t)(p - b.p))
         return 0;
     kv->value_len = (size_t)n;
     return (size_t)(p - b.p);
