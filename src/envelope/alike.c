@@ -106,22 +106,17 @@ static bool is_at(struct chain_pos pos, struct bytes want)
 }
 
 bool envelope_is_alike(const struct envelope_alike *a, struct bytes begin, struct chain_pos pos,
-                       size_t len, struct envelope_value *out)
+                       size_t len, size_t *data_at, size_t *data_len)
 {
-    size_t prefix = a->provider->prefix.n, used, data_len, rest;
+    size_t prefix = a->provider->prefix.n, used, rest;
 
     if (!bytes_has_prefix(begin, a->provider->prefix))
         return false;
-    used = data_head(begin.p + prefix, begin.p + begin.n, &data_len);
+    used = data_head(begin.p + prefix, begin.p + begin.n, data_len);
     rest = len - prefix - used;
-    if (used == 0 || data_len <= a->overhead || data_len >= rest || rest - data_len != a->tail.n)
+    if (used == 0 || *data_len <= a->overhead || *data_len >= rest || rest - *data_len != a->tail.n)
         return false;
     chain_skip(&pos, len - a->tail.n);
-    if (!is_at(pos, a->tail))
-        return false;
-    *out = a->value;
-    out->data_at = prefix + used;
-    out->data_len = data_len;
-    out->plain_len = data_len - a->overhead;
-    return true;
+    *data_at = prefix + used;
+    return is_at(pos, a->tail);
 }

@@ -147,12 +147,12 @@ enum err envelope__gcm_seal_start(struct envelope_ctx *ctx, struct bytes key,
 /* The tag comes with the rest: a call of its own for it costs as much as the AAD's. */
 enum err envelope__gcm_open_start(struct envelope_ctx *ctx, struct bytes key,
                                   const uint8_t nonce[static ENVELOPE__NONCE_LEN], struct bytes aad,
-                                  uint8_t tag[static ENVELOPE__TAG_LEN], EVP_CIPHER_CTX **out)
+                                  const uint8_t tag[static ENVELOPE__TAG_LEN], EVP_CIPHER_CTX **out)
 {
     struct envelope__cipher *c = cipher_for(ctx, ENVELOPE__GCM, key.n);
-    const OSSL_PARAM params[] = {
-        OSSL_PARAM_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, tag, ENVELOPE__TAG_LEN),
-        OSSL_PARAM_END};
+    const OSSL_PARAM params[] = {OSSL_PARAM_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG,
+                                                         (void *)(uintptr_t)tag, ENVELOPE__TAG_LEN),
+                                 OSSL_PARAM_END};
     int n;
 
     if (aad.n > INT_MAX)

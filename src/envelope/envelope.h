@@ -169,25 +169,34 @@ MUST_CHECK enum err envelope_identify(const struct provider_list *list, struct c
 /* Values that have their provider and the bytes behind their data in common, as most of a list do
  * (kms v2). */
 struct envelope_alike {
-    const struct provider *provider; /* NULL: there are none */
+    const struct provider *provider;
     uint32_t provider_index;
     struct bytes tail; /* behind the data; borrowed from the arena, a chain or a DEK */
     size_t overhead;
-    struct envelope_value value; /* what is said of all of them */
+    struct envelope_value value; /* what envelope_identify would say of them, lengths aside */
 };
 
 /* Finds what values like the one of len bytes at pos have in common. The tail is not parsed: ask for
- * the DEK whose tail it is, or envelope_identify. Then envelope_alike_set says which id it is. False:
- * the value is not of the usual form, or others of the list may fit. */
+ * the DEK whose tail it is, or envelope_identify. Then envelope_alike_set says which id it is.
+ * False: the value is not of the usual form, or others of the list may fit. */
 MUST_CHECK bool envelope_alike_find(struct envelope_alike *a, const struct provider_list *list,
                                     struct chain_pos pos, size_t len, struct arena *arena);
 /* id is what the tail says, validated; borrowed. */
 void envelope_alike_set(struct envelope_alike *a, const struct dek_id *id);
-/* Is the value of len bytes at pos alike, and longer than no plaintext? Then *out is what
- * envelope_identify would say of it, data_at counted from its begin. begin: its first bytes; with
- * too few of them the answer is no. */
+/* Is the value of len bytes at pos alike, and longer than no plaintext? Then its data are *data_len
+ * bytes from *data_at of it on. begin: its first bytes; with too few of them the answer is no. */
 MUST_CHECK bool envelope_is_alike(const struct envelope_alike *a, struct bytes begin,
-                                  struct chain_pos pos, size_t len, struct envelope_value *out);
+                                  struct chain_pos pos, size_t len, size_t *data_at,
+                                  size_t *data_len);
+/* What a value that is alike is opened with; valid until the next call. */
+static inline const struct envelope_value *envelope_alike_value(struct envelope_alike *a,
+                                                                size_t data_at, size_t data_len)
+{
+    a->value.data_at = data_at;
+    a->value.data_len = data_len;
+    a->value.plain_len = data_len - a->overhead;
+    return &a->value;
+}
 
 /* ENVELOPE_IN_PLACE, which all authenticate: decrypts and verifies the tag. data: the position of
  * v->data_at. out: room for v->plain_len bytes that overlaps with nothing of the value; or NULL, to

@@ -58,7 +58,7 @@ MUST_CHECK enum err envelope__gcm_seal_start(struct envelope_ctx *ctx, struct by
 MUST_CHECK enum err envelope__gcm_open_start(struct envelope_ctx *ctx, struct bytes key,
                                              const uint8_t nonce[static ENVELOPE__NONCE_LEN],
                                              struct bytes aad,
-                                             uint8_t tag[static ENVELOPE__TAG_LEN],
+                                             const uint8_t tag[static ENVELOPE__TAG_LEN],
                                              EVP_CIPHER_CTX **out);
 /* The same for AES-CBC; sealing pads, opening leaves the padding to the caller. */
 MUST_CHECK enum err envelope__cbc_seal_start(struct envelope_ctx *ctx, struct bytes key,

@@ -56,20 +56,32 @@ static enum err open_pieces(EVP_CIPHER_CTX *c, struct chain_pos *in, size_t len,
     return ERR_OK;
 }
 
+/* The next n bytes: where they lie, or a copy in buf. Moves behind them. */
+static const uint8_t *take(struct chain_pos *pos, size_t n, uint8_t *buf)
+{
+    struct bytes b = chain_peek(pos, n);
+
+    if (b.n == n) {
+        chain_skip(pos, n);
+        return b.p;
+    }
+    chain_take(pos, buf, n);
+    return buf;
+}
+
 enum err envelope__gcm_open(struct envelope_ctx *ctx, struct bytes key,
                             const uint8_t nonce[static ENVELOPE__NONCE_LEN], struct bytes aad,
                             struct chain_pos data, size_t len, uint8_t *out)
 {
-    uint8_t tag[ENVELOPE__TAG_LEN], none[ENVELOPE__TAG_LEN];
-    struct chain_pos tag_pos = data;
+    NOT_CLEARED uint8_t buf[ENVELOPE__TAG_LEN], none[ENVELOPE__TAG_LEN];
+    struct chain_pos tag = data;
     EVP_CIPHER_CTX *c;
     int n;
 
     if (len < ENVELOPE__TAG_LEN) /* the error that Go's AEAD returns for it */
         return ERR_AUTH_FAILED;
-    chain_skip(&tag_pos, len - ENVELOPE__TAG_LEN);
-    chain_take(&tag_pos, tag, sizeof tag);
-    TRY(envelope__gcm_open_start(ctx, key, nonce, aad, tag, &c));
+    chain_skip(&tag, len - ENVELOPE__TAG_LEN);
+    TRY(envelope__gcm_open_start(ctx, key, nonce, aad, take(&tag, ENVELOPE__TAG_LEN, buf), &c));
     TRY(open_pieces(c, &data, len - ENVELOPE__TAG_LEN, out));
     return EVP_DecryptFinal_ex(c, none, &n) == 1 ? ERR_OK
                                                  : envelope__crypto_failed(ERR_AUTH_FAILED);

@@ -34,13 +34,20 @@ MUST_CHECK enum etcd_verdict etcd_direct_answer(struct etcd_plan *p, enum etcd_c
                                                 struct etcd_ask *ask,
                                                 const struct etcd_direct *with, struct chain *out);
 
+enum etcd_direct_step {
+    ETCD_DIRECT_BAD = 0, /* ERR_NOMEM, in plan.err */
+    ETCD_DIRECT_BATCH,   /* something was opened */
+    ETCD_DIRECT_MORE,    /* a KeyValue is next that has not arrived: no more is to be had now */
+    ETCD_DIRECT_NONE,    /* what is next is not of the usual form: etcd_large_next */
+};
+
 /* A large answer: before etcd_large_next, opens what has arrived at the begin of in. p is reset
- * first. ETCD_LARGE_BATCH: it was taken from in, and appended to out as etcd_large_apply appends a
- * batch. ETCD_LARGE_MORE: there is nothing of the kind, nothing has changed. ETCD_LARGE_BAD:
- * ERR_NOMEM in p->err; out is as it was. */
-MUST_CHECK enum etcd_large_step etcd_large_direct(struct etcd_large *st, struct chain *in,
-                                                  struct etcd_plan *p,
-                                                  const struct etcd_direct *with,
-                                                  struct chain *out);
+ * first. On ETCD_DIRECT_BATCH it was taken from in, and appended to out as etcd_large_apply appends a
+ * batch; else both are as they were, but that a value which does not open may have been opened where
+ * it lies. */
+MUST_CHECK enum etcd_direct_step etcd_large_direct(struct etcd_large *st, struct chain *in,
+                                                   struct etcd_plan *p,
+                                                   const struct etcd_direct *with,
+                                                   struct chain *out);
 
 #endif

@@ -44,10 +44,9 @@ struct etcd__direct_kv {
     struct chain_pos value; /* where it begins */
     size_t value_len;       /* 0: there is none */
     size_t rest_len;
-    const struct provider_list *list;
-    struct dek *dek;
-    uint32_t need;
-    struct envelope_value v;
+    struct etcd__direct_kin *kin; /* that its value is of */
+    size_t data_at, data_len;     /* in the value */
+    size_t plain_len;
     size_t new_len; /* of the KeyValue's body when it is opened */
     uint8_t begin_buf[ETCD__BEGIN_MAX];
 };

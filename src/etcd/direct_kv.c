@@ -188,15 +188,14 @@ NEVER_INLINE static bool meet(struct etcd__direct *d, const struct provider_list
     return true;
 }
 
-static inline bool is_kin(const struct etcd__direct_kin *k, const struct provider_list *list,
+static inline bool is_kin(struct etcd__direct_kin *k, const struct provider_list *list,
                           struct etcd__direct_kv *kv)
 {
-    if (k->list != list ||
-        !envelope_is_alike(&k->alike, kv->begin, kv->value, kv->value_len, &kv->v))
+    if (k->list != list || !envelope_is_alike(&k->alike, kv->begin, kv->value, kv->value_len,
+                                              &kv->data_at, &kv->data_len))
         return false;
-    kv->list = list;
-    kv->dek = k->dek;
-    kv->need = k->need;
+    kv->kin = k;
+    kv->plain_len = kv->data_len - k->alike.overhead;
     return true;
 }
 
@@ -220,7 +219,7 @@ bool etcd__direct_judge(struct etcd__direct *d, struct etcd__direct_kv *kv)
     list = etcd_rules_find_near(d->rules, kv->key, &d->rule);
     if (list == NULL || !find_kin(d, list, kv))
         return false;
-    kv->new_len = kv->kept.n + etcd__head_len(5, kv->v.plain_len) + kv->v.plain_len + kv->rest_len;
+    kv->new_len = kv->kept.n + etcd__head_len(5, kv->plain_len) + kv->plain_len + kv->rest_len;
     return true;
 }
 
@@ -246,17 +245,19 @@ static uint8_t *put_begin(uint8_t *to, const struct etcd__direct_kv *kv, uint32_
     to += etcd__put_head(to, number, kv->new_len);
     memcpy(to, kv->kept.p, kv->kept.n);
     to += kv->kept.n;
-    return to + etcd__put_head(to, 5, kv->v.plain_len);
+    return to + etcd__put_head(to, 5, kv->plain_len);
 }
 
 static enum err open_to(const struct etcd__direct *d, const struct etcd__direct_kv *kv, uint8_t *to)
 {
+    const struct envelope_value *v =
+        envelope_alike_value(&kv->kin->alike, kv->data_at, kv->data_len);
     struct chain_pos data = kv->value;
 
-    chain_skip(&data, kv->v.data_at);
+    chain_skip(&data, kv->data_at);
     if (to != NULL && d->may_come_again)
-        return envelope_open_again(d->with->ctx, &kv->v, kv->dek, kv->key, data, to);
-    return envelope_open(d->with->ctx, &kv->v, kv->dek, kv->key, data, to);
+        return envelope_open_again(d->with->ctx, v, kv->kin->dek, kv->key, data, to);
+    return envelope_open(d->with->ctx, v, kv->kin->dek, kv->key, data, to);
 }
 
 /* Into the slab where output gathers. */
@@ -273,7 +274,7 @@ static bool write_here(struct etcd__direct *d, const struct etcd__direct_kv *kv,
         return false;
     if (kv->rest_len > 0) {
         chain_skip(&rest, kv->value_len);
-        chain_take(&rest, to + kv->v.plain_len, kv->rest_len);
+        chain_take(&rest, to + kv->plain_len, kv->rest_len);
     }
     d->copied += kv->kept.n + kv->rest_len;
     return true;
@@ -284,30 +285,30 @@ static bool write_here(struct etcd__direct *d, const struct etcd__direct_kv *kv,
 static bool write_there(struct etcd__direct *d, const struct etcd__direct_kv *kv, uint32_t number)
 {
     struct chain_pos plain = kv->value, rest = kv->value;
-    size_t n = etcd__head_len(number, kv->new_len) + kv->new_len - kv->v.plain_len - kv->rest_len;
+    size_t n = etcd__head_len(number, kv->new_len) + kv->new_len - kv->plain_len - kv->rest_len;
     uint8_t *to = etcd__room(d->out, d->with->pool, false, n);
 
     if (to == NULL)
         return false;
     put_begin(to, kv, number);
     d->copied += kv->kept.n;
-    chain_skip(&plain, kv->v.data_at + kv->v.plain_at);
+    chain_skip(&plain, kv->data_at + kv->kin->alike.value.plain_at);
     chain_skip(&rest, kv->value_len);
-    return etcd__share_at(d->out, &plain, kv->v.plain_len) == ERR_OK &&
+    return etcd__share_at(d->out, &plain, kv->plain_len) == ERR_OK &&
            etcd__direct_copy(d, rest, kv->rest_len) && open_to(d, kv, NULL) == ERR_OK;
 }
 
 bool etcd__direct_write(struct etcd__direct *d, const struct etcd__direct_kv *kv, uint32_t number)
 {
     size_t len = d->out->len, copied = d->copied;
-    bool ok = kv->v.plain_len > ETCD__OUT_VALUE_MAX ? write_there(d, kv, number)
-                                                    : write_here(d, kv, number);
+    bool ok = kv->plain_len > ETCD__OUT_VALUE_MAX ? write_there(d, kv, number)
+                                                  : write_here(d, kv, number);
 
     if (ok) {
-        if (d->count.need != kv->need || d->count.list != kv->list)
+        if (d->count.need != kv->kin->need || d->count.list != kv->kin->list)
             etcd__direct_count(d);
-        d->count.list = kv->list;
-        d->count.need = kv->need;
+        d->count.list = kv->kin->list;
+        d->count.need = kv->kin->need;
         d->count.n++;
         return true;
     }

@@ -99,38 +99,64 @@ static enum err wrap(struct slab_pool *pool, struct chain *units, struct chain *
     return e;
 }
 
-enum etcd_large_step etcd_large_direct(struct etcd_large *st, struct chain *in, struct etcd_plan *p,
-                                       const struct etcd_direct *with, struct chain *out)
+/* Is a KeyValue next of which the end has not arrived? */
+static bool is_cut(const struct etcd_large *st, const struct chain *in, uint32_t number)
+{
+    struct pb_reader r = {chain_begin(in), st->levels[st->depth - 1].end - st->taken};
+    struct pb_field f;
+
+    return pb_next_head(&r, &f) == PB_FIELD && f.number == number && f.wire == PB_LEN &&
+           f.value_at + f.value_len > in->len && f.value_len <= LIMIT_ANSWER_UNIT &&
+           !leaves_one(st, f.value_at + f.value_len);
+}
+
+/* What was opened goes out. */
+static enum etcd_direct_step give(struct etcd_large *st, const struct etcd__direct *d,
+                                  struct chain *in, size_t n, struct chain *out)
+{
+    struct etcd_plan *p = d->p;
+    size_t written = d->out->len;
+
+    p->err =
+        st->mode == ETCD__LARGE_FILL ? chain_append(out, d->out) : wrap(d->with->pool, d->out, out);
+    if (p->err != ERR_OK)
+        return ETCD_DIRECT_BAD;
+    metric_add(METRIC_bytes_copied_total, d->copied);
+    st->rule = d->rule;
+    st->levels[st->depth - 1].has_edits = true;
+    note(st, n, written);
+    chain_consume(in, n);
+    return ETCD_DIRECT_BATCH;
+}
+
+enum etcd_direct_step etcd_large_direct(struct etcd_large *st, struct chain *in,
+                                        struct etcd_plan *p, const struct etcd_direct *with,
+                                        struct chain *out)
 {
     const struct etcd_range *range = etcd__direct_range(st->ask, st->txn.op);
     struct etcd__level *l = st->depth == 0 ? NULL : &st->levels[st->depth - 1];
     NOT_CLEARED struct etcd__direct d;
+    enum etcd_direct_step step;
     struct chain units = {0};
     uint32_t number, seen;
-    size_t n, written;
+    size_t n;
 
     etcd_plan_reset(p);
     if (l == NULL || st->raw_left > 0 || range == NULL || in->len == 0)
-        return ETCD_LARGE_MORE;
+        return ETCD_DIRECT_NONE;
     seen = l->seen;
     number = kvs_number(l->m, &seen);
     if (number == 0)
-        return ETCD_LARGE_MORE;
+        return ETCD_DIRECT_NONE;
     etcd__direct_init(&d, with, p, st->rules, range, &units);
+    d.rule = st->rule;
     n = walk(st, &d, in, number, &seen);
-    written = units.len;
-    if (p->opened > 0)
-        p->err = st->mode == ETCD__LARGE_FILL ? chain_append(out, &units)
-                                              : wrap(with->pool, &units, out);
+    if (p->opened == 0) {
+        step = n == 0 && is_cut(st, in, number) ? ETCD_DIRECT_MORE : ETCD_DIRECT_NONE;
+    } else {
+        l->seen = seen;
+        step = give(st, &d, in, n, out);
+    }
     chain_fini(&units);
-    if (p->opened == 0)
-        return ETCD_LARGE_MORE;
-    if (p->err != ERR_OK)
-        return ETCD_LARGE_BAD;
-    metric_add(METRIC_bytes_copied_total, d.copied);
-    l->seen = seen;
-    l->has_edits = true;
-    note(st, n, written);
-    chain_consume(in, n);
-    return ETCD_LARGE_BATCH;
+    return step;
 }

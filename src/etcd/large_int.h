@@ -35,6 +35,7 @@ struct etcd_large {
     size_t batch_max;
     size_t taken; /* bytes of the message that were taken from the caller's chain */
 
+    const struct etcd_rule *rule; /* that the last KeyValue opened without a plan matched */
     struct etcd__txn txn;
     struct etcd__level levels[ETCD__DEPTH_MAX];
     size_t

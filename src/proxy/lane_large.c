@@ -106,30 +106,30 @@ static enum lane_step plan_batch(struct lane *l)
     return lane__fails(l, l->work->plan.err);
 }
 
-/* KeyValues of the usual form, whose keys are at hand, need no plan. ETCD_LARGE_MORE: none of them
- * is next. */
-static enum etcd_large_step open_batch(struct lane *l)
+/* KeyValues of the usual form, whose keys are at hand, need no plan. */
+static enum etcd_direct_step open_batch(struct lane *l)
 {
     uint64_t began_ns = loop_hrtime_ns();
     uint8_t *prefix = NULL;
-    enum etcd_large_step step;
+    enum etcd_direct_step step;
     struct etcd_direct with;
 
     if (!lane__is_fill(l)) {
         prefix = lane__prefix_reserve(l, &l->out);
         if (prefix == NULL) {
             l->work->plan.err = ERR_NOMEM;
-            return ETCD_LARGE_BAD;
+            return ETCD_DIRECT_BAD;
         }
     }
     lane__direct_init(l, &with);
     step = etcd_large_direct(l->large, &l->large_in, &l->work->plan, &with, &l->out);
-    if (step != ETCD_LARGE_BATCH)
+    if (step != ETCD_DIRECT_BATCH) {
         chain_clear(&l->out);
-    else if (prefix != NULL)
+        return step;
+    }
+    if (prefix != NULL)
         lane__prefix_fill(prefix, l->out.len - GRPC_PREFIX_LEN);
-    if (step == ETCD_LARGE_BATCH)
-        lane__tally(l, loop_hrtime_ns() - began_ns);
+    lane__tally(l, loop_hrtime_ns() - began_ns);
     return step;
 }
 
@@ -144,14 +144,18 @@ enum lane_step lane__large(struct lane *l)
     if (client_is_behind(l))
         return large_waits(l);
     switch (open_batch(l)) {
-    case ETCD_LARGE_BATCH:
+    case ETCD_DIRECT_BATCH:
         lane__set_state(l, LANE_SEND);
         return STEP_NEXT;
-    case ETCD_LARGE_BAD:
-        return lane__fails(l, l->work->plan.err);
-    default:
+    case ETCD_DIRECT_MORE:
+        lane__work_give_back(l);
+        return large_waits(l);
+    case ETCD_DIRECT_NONE:
         return plan_batch(l);
+    case ETCD_DIRECT_BAD:
+        break;
     }
+    return lane__fails(l, l->work->plan.err);
 }
 
 /* --- broken off ------------------------------------------------------------------------------ */

@@ -137,20 +137,22 @@ static void compare_watch(const struct way *a, const struct way *b)
 static bool step_large(struct way *w, struct etcd_large *st, struct chain *in, bool is_direct)
 {
     const struct etcd_direct with = {w->k->ctx, &w->k->pool, find, w};
-    enum etcd_large_step step = ETCD_LARGE_MORE;
+    enum etcd_direct_step said = ETCD_DIRECT_NONE;
+    enum etcd_large_step step;
     struct chain batch = {0}, drop = {0};
     size_t before = w->out.len;
 
     if (is_direct)
-        step = etcd_large_direct(st, in, &w->plan, &with, &w->out);
-    CHECK(step != ETCD_LARGE_BAD);
-    CHECK((step == ETCD_LARGE_BATCH) == (w->out.len > before));
-    if (step == ETCD_LARGE_BATCH) {
+        said = etcd_large_direct(st, in, &w->plan, &with, &w->out);
+    CHECK(said != ETCD_DIRECT_BAD);
+    CHECK((said == ETCD_DIRECT_BATCH) == (w->out.len > before));
+    if (said == ETCD_DIRECT_BATCH) {
         w->was_opened = true;
         note(w, ERR_OK);
         return true;
     }
     step = etcd_large_next(st, in, &w->plan, &batch);
+    CHECK(said == ETCD_DIRECT_NONE || step == ETCD_LARGE_MORE);
     if (step == ETCD_LARGE_BATCH) {
         kit_resolve(w->k, &w->plan);
         w->err = etcd_large_apply(st, &w->plan, w->k->ctx, &w->k->pool, &batch,

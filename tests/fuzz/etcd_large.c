@@ -89,15 +89,16 @@ static bool open_batch(struct run *r)
 {
     const struct etcd_direct with = {r->k->ctx, &r->k->pool, find, r->k};
     size_t from = r->out.len;
-    enum etcd_large_step step;
+    enum etcd_direct_step step;
 
     if (!r->is_direct)
         return false;
     step = etcd_large_direct(r->large, &r->in, &r->plan, &with, &r->out);
-    CHECK(step == (r->out.len > from ? ETCD_LARGE_BATCH : ETCD_LARGE_MORE));
-    if (step == ETCD_LARGE_BATCH && !r->is_fill)
+    CHECK(step != ETCD_DIRECT_BAD);
+    CHECK((step == ETCD_DIRECT_BATCH) == (r->out.len > from));
+    if (step == ETCD_DIRECT_BATCH && !r->is_fill)
         check_piece(r, from);
-    return step == ETCD_LARGE_BATCH;
+    return step == ETCD_DIRECT_BATCH;
 }
 
 static void run_what_is_there(struct run *r)

@@ -324,6 +324,7 @@ static size_t run_large(struct way *w, enum etcd_content content, const struct b
 {
     const struct etcd_direct with = {fix.ctx, &fix.pool, find, NULL};
     struct chain arrived = {0}, out = {0}, batch = {0}, piece;
+    enum etcd_direct_step said = ETCD_DIRECT_NONE;
     enum etcd_large_step step = ETCD_LARGE_MORE;
     struct etcd_large *st;
     size_t fed = 0, opened = 0;
@@ -341,14 +342,17 @@ static size_t run_large(struct way *w, enum etcd_content content, const struct b
             chain_fini(&piece);
             fed += n;
         }
-        if (is_direct &&
-            etcd_large_direct(st, &arrived, &w->plan, &with, &out) == ETCD_LARGE_BATCH) {
+        if (is_direct)
+            said = etcd_large_direct(st, &arrived, &w->plan, &with, &out);
+        assert_int_not_equal(said, ETCD_DIRECT_BAD);
+        if (said == ETCD_DIRECT_BATCH) {
             step = ETCD_LARGE_BATCH;
             opened++;
             note(w, ERR_OK);
             continue;
         }
         step = etcd_large_next(st, &arrived, &w->plan, &batch);
+        assert_true(said == ETCD_DIRECT_NONE || step == ETCD_LARGE_MORE);
         if (step == ETCD_LARGE_BATCH) {
             fix_resolve(&fix, &w->plan);
             w->err = etcd_large_apply(st, &w->plan, fix.ctx, &fix.pool, &batch, &out);
