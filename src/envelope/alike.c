@@ -95,18 +95,22 @@ void envelope_alike_set(struct envelope_alike *a, const struct dek_id *id)
                                        .tail = a->tail};
 }
 
-/* Are the bytes at pos, of which there are enough, those of want? */
-static bool is_at(struct chain_pos pos, struct bytes want)
+/* Does the value end with the tail? */
+static bool has_tail(const struct envelope_alike *a, struct bytes begin,
+                     const struct chain_pos *pos, size_t at, size_t len)
 {
-    struct bytes b = chain_peek(&pos, want.n);
+    struct chain_pos tail;
 
-    if (b.n == want.n)
-        return memcmp(b.p, want.p, want.n) == 0;
-    return envelope__begins_with(pos, want.n, want);
+    if (begin.n == len)
+        return memcmp(begin.p + len - a->tail.n, a->tail.p, a->tail.n) == 0;
+    tail = *pos;
+    chain_skip(&tail, at + len - a->tail.n);
+    return envelope__begins_with(tail, a->tail.n, a->tail);
 }
 
-bool envelope_is_alike(const struct envelope_alike *a, struct bytes begin, struct chain_pos pos,
-                       size_t len, size_t *data_at, size_t *data_len)
+bool envelope_is_alike(const struct envelope_alike *a, struct bytes begin,
+                       const struct chain_pos *pos, size_t at, size_t len, size_t *data_at,
+                       size_t *data_len)
 {
     size_t prefix = a->provider->prefix.n, used, rest;
 
@@ -116,7 +120,6 @@ bool envelope_is_alike(const struct envelope_alike *a, struct bytes begin, struc
     rest = len - prefix - used;
     if (used == 0 || *data_len <= a->overhead || *data_len >= rest || rest - *data_len != a->tail.n)
         return false;
-    chain_skip(&pos, len - a->tail.n);
     *data_at = prefix + used;
-    return is_at(pos, a->tail);
+    return has_tail(a, begin, pos, at, len);
 }

@@ -183,11 +183,12 @@ MUST_CHECK bool envelope_alike_find(struct envelope_alike *a, const struct provi
                                     struct chain_pos pos, size_t len, struct arena *arena);
 /* id is what the tail says, validated; borrowed. */
 void envelope_alike_set(struct envelope_alike *a, const struct dek_id *id);
-/* Is the value of len bytes at pos alike, and longer than no plaintext? Then its data are *data_len
- * bytes from *data_at of it on. begin: its first bytes; with too few of them the answer is no. */
+/* Is the value of len bytes alike, and longer than no plaintext? Then its data are *data_len bytes
+ * from *data_at of it on. It begins at byte at from pos on; begin: its first bytes, or all; with too
+ * few of them the answer is no. */
 MUST_CHECK bool envelope_is_alike(const struct envelope_alike *a, struct bytes begin,
-                                  struct chain_pos pos, size_t len, size_t *data_at,
-                                  size_t *data_len);
+                                  const struct chain_pos *pos, size_t at, size_t len,
+                                  size_t *data_at, size_t *data_len);
 /* What a value that is alike is opened with; valid until the next call. */
 static inline const struct envelope_value *envelope_alike_value(struct envelope_alike *a,
                                                                 size_t data_at, size_t data_len)

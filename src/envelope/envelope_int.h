@@ -189,6 +189,11 @@ MUST_CHECK enum err envelope__gcm_open(struct envelope_ctx *ctx, struct bytes ke
                                        struct bytes aad, struct chain_pos data, size_t len,
                                        uint8_t *out);
 
+/* The same for what lies in one piece, at most 1 GiB (a slab); out does not overlap with it. */
+MUST_CHECK enum err envelope__gcm_open_flat(struct envelope_ctx *ctx, struct bytes key,
+                                            const uint8_t nonce[static ENVELOPE__NONCE_LEN],
+                                            struct bytes aad, struct bytes in, uint8_t *out);
+
 /* nonce(12) ciphertext tag(16), as aesgcm, kms v1 and kms v2's type 0 have it. */
 #define ENVELOPE__GCM_OVERHEAD (ENVELOPE__NONCE_LEN + ENVELOPE__TAG_LEN)
 MUST_CHECK enum err envelope__gcm_seal_nonce(struct envelope_ctx *ctx, struct bytes key,

@@ -87,6 +87,24 @@ enum err envelope__gcm_open(struct envelope_ctx *ctx, struct bytes key,
                                                  : envelope__crypto_failed(ERR_AUTH_FAILED);
 }
 
+enum err envelope__gcm_open_flat(struct envelope_ctx *ctx, struct bytes key,
+                                 const uint8_t nonce[static ENVELOPE__NONCE_LEN], struct bytes aad,
+                                 struct bytes in, uint8_t *out)
+{
+    NOT_CLEARED uint8_t none[ENVELOPE__TAG_LEN];
+    size_t len = in.n - ENVELOPE__TAG_LEN;
+    EVP_CIPHER_CTX *c;
+    int n;
+
+    if (in.n < ENVELOPE__TAG_LEN)
+        return ERR_AUTH_FAILED;
+    TRY(envelope__gcm_open_start(ctx, key, nonce, aad, in.p + len, &c));
+    if (len > 0 && (EVP_DecryptUpdate(c, out, &n, in.p, (int)len) != 1 || (size_t)n != len))
+        return envelope__crypto_failed(ERR_CRYPTO);
+    return EVP_DecryptFinal_ex(c, none, &n) == 1 ? ERR_OK
+                                                 : envelope__crypto_failed(ERR_AUTH_FAILED);
+}
+
 enum err envelope__gcm_seal_nonce(struct envelope_ctx *ctx, struct bytes key, struct bytes aad,
                                   struct chain_pos in, size_t len, uint8_t *out)
 {

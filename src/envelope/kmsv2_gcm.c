@@ -47,22 +47,23 @@ enum err envelope__kmsv2_gcm_open(struct envelope_ctx *ctx, const struct dek *de
                                   struct chain_pos data, size_t len, uint8_t *out)
 {
     size_t n = head_len(dek->id.type);
-    NOT_CLEARED uint8_t in[HEAD_MAX], buf[ENVELOPE__KEY_MAX];
-    const uint8_t *head = in;
-    struct bytes key, b;
+    NOT_CLEARED uint8_t copy[HEAD_MAX], buf[ENVELOPE__KEY_MAX];
+    struct bytes key, b = chain_peek(&data, len);
+    const uint8_t *head = b.n < n ? copy : b.p;
     enum err e;
 
     if (len < n)
         return ERR_TOO_SHORT;
-    b = chain_peek(&data, n);
-    if (b.n == n) {
-        head = b.p;
-        chain_skip(&data, n);
-    } else {
-        chain_take(&data, in, n);
-    }
+    if (b.n < n)
+        chain_take(&(struct chain_pos){data.chain, data.index, data.off, data.at}, copy, n);
     key = value_key(dek, head, buf);
-    e = envelope__gcm_open(ctx, key, head + n - ENVELOPE__NONCE_LEN, aad, data, len - n, out);
+    if (b.n == len && out != NULL) {
+        e = envelope__gcm_open_flat(ctx, key, head + n - ENVELOPE__NONCE_LEN, aad,
+                                    bytes_of(b.p + n, len - n), out);
+    } else {
+        chain_skip(&data, n);
+        e = envelope__gcm_open(ctx, key, head + n - ENVELOPE__NONCE_LEN, aad, data, len - n, out);
+    }
     if (key.p == buf)
         secret_wipe(buf, sizeof buf);
     return e;

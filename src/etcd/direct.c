@@ -20,14 +20,6 @@ enum { TYPE_NUMBER = 1, KV_NUMBER = 2, PREV_KV_NUMBER = 3 };
 
 /* --- Range ----------------------------------------------------------------------------------- */
 
-static bool range_kv(struct etcd__direct *d, const struct pb_field *f)
-{
-    NOT_CLEARED struct etcd__direct_kv kv;
-
-    return etcd__direct_read(f->value, f->value_len, &kv) && etcd__direct_judge(d, &kv) &&
-           etcd__direct_write(d, &kv, RANGE_KVS);
-}
-
 /* A field at pos, which ends at end. */
 static bool range_field(struct etcd__direct *d, const struct chain_pos *pos,
                         const struct pb_field *f, size_t end, uint32_t *seen)
@@ -35,7 +27,7 @@ static bool range_field(struct etcd__direct *d, const struct chain_pos *pos,
     bool is_number = f->number == RANGE_MORE || f->number == RANGE_COUNT;
 
     if (f->number == RANGE_KVS && f->wire == PB_LEN)
-        return range_kv(d, f);
+        return etcd__direct_kv(d, &f->value, f->value_len, RANGE_KVS);
     if ((!is_number && f->number != RANGE_HEADER) || f->wire != (is_number ? PB_VARINT : PB_LEN))
         return false;
     if ((*seen & 1u << (f->number - 1)) != 0 || end - f->at > LIMIT_SMALL_COPY ||
@@ -49,15 +41,21 @@ static bool range_field(struct etcd__direct *d, const struct chain_pos *pos,
 static size_t range_walk(struct etcd__direct *d, const struct chain *msg, uint32_t *seen)
 {
     struct pb_reader r = pb_reader_all(msg);
-    struct chain_pos pos = r.pos;
-    struct pb_field f;
+    NOT_CLEARED struct chain_pos pos;
+    NOT_CLEARED struct pb_field f;
+    size_t at, len;
+    bool ok;
 
-    while (pb_next(&r, &f) == PB_FIELD) {
-        if (!range_field(d, &pos, &f, r.pos.at, seen))
-            return f.at;
-        pos = r.pos;
-    }
-    return r.pos.at;
+    do {
+        at = r.pos.at;
+        if (etcd__direct_next(&r, RANGE_KVS, &pos, &len)) {
+            ok = etcd__direct_kv(d, &pos, len, RANGE_KVS);
+        } else {
+            pos = r.pos;
+            ok = pb_next(&r, &f) == PB_FIELD && range_field(d, &pos, &f, r.pos.at, seen);
+        }
+    } while (ok);
+    return at;
 }
 
 static enum etcd_verdict range_answer(struct etcd__direct *d, const struct chain *msg,
@@ -163,7 +161,7 @@ static bool event_kv(struct etcd__direct *d, const struct pb_field *f, bool is_d
                      struct etcd__direct_kv *kv, bool *is_bare)
 {
     *is_bare = false;
-    if (!etcd__direct_read(f->value, f->value_len, kv))
+    if (!etcd__direct_read(&f->value, f->value_len, kv))
         return false;
     if (!is_delete || kv->value_len > 0)
         return etcd__direct_judge(d, kv);

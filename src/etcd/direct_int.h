@@ -38,24 +38,62 @@ struct etcd__direct {
  *   key .. version | tag length | prefix .. data .. tail | lease
  *   `--- kept ----'               `------ value -------'  `rest' */
 struct etcd__direct_kv {
-    struct bytes kept;      /* where it lies, or in begin_buf */
-    struct bytes key;       /* within kept */
-    struct bytes begin;     /* of the value: what was looked at of it */
-    struct chain_pos value; /* where it begins */
-    size_t value_len;       /* 0: there is none */
-    size_t rest_len;
+    struct bytes kept;            /* where it lies, or in begin_buf */
+    struct bytes key;             /* within kept */
+    struct bytes begin;           /* of the value: what was looked at of it */
+    struct bytes rest;            /* where it lies, or in rest_buf */
+    struct chain_pos body;        /* where the KeyValue's body begins */
+    size_t value_at;              /* from there */
+    size_t value_len;             /* 0: there is none */
     struct etcd__direct_kin *kin; /* that its value is of */
     size_t data_at, data_len;     /* in the value */
     size_t plain_len;
     size_t new_len; /* of the KeyValue's body when it is opened */
+    uint8_t rest_buf[1 + PB_VARINT_MAX];
     uint8_t begin_buf[ETCD__BEGIN_MAX];
 };
 
 void etcd__direct_init(struct etcd__direct *d, const struct etcd_direct *with, struct etcd_plan *p,
                        const struct etcd_rules *rules, const struct etcd_range *range,
                        struct chain *out);
+/* The common case of pb_next: is a KeyValue next, with this number, whole and in one slice? Then its
+ * body, and the reader stands behind it; else nothing has changed. */
+static inline bool etcd__direct_next(struct pb_reader *r, uint32_t number, struct chain_pos *body,
+                                     size_t *len)
+{
+    struct bytes b = chain_peek(&r->pos, r->end - r->pos.at);
+    size_t n, head = 2;
+
+    if (b.n < 4 || b.p[0] != (number << 3 | PB_LEN))
+        return false;
+    n = b.p[1] & 0x7f;
+    if (b.p[1] >= 0x80) {
+        n |= (size_t)(b.p[2] & 0x7f) << 7;
+        head = 3;
+        if (b.p[2] >= 0x80) {
+            n |= (size_t)b.p[3] << 14;
+            head = 4;
+            if (b.p[3] >= 0x80)
+                return false;
+        }
+    }
+    if (n >= b.n - head) /* it ends where the slice does, or later */
+        return false;
+    body->chain = r->pos.chain;
+    body->index = r->pos.index;
+    body->off = r->pos.off + (uint32_t)head;
+    body->at = r->pos.at + head;
+    r->pos.off += (uint32_t)(head + n);
+    r->pos.at += head + n;
+    *len = n;
+    return true;
+}
+/* All of it: reads, judges and writes the KeyValue whose body of len bytes is at pos. */
+MUST_CHECK bool etcd__direct_kv(struct etcd__direct *d, const struct chain_pos *pos, size_t len,
+                                uint32_t number);
 /* Reads the body of len bytes at pos. False: it is not of the usual form. */
-MUST_CHECK bool etcd__direct_read(struct chain_pos pos, size_t len, struct etcd__direct_kv *kv);
+MUST_CHECK bool etcd__direct_read(const struct chain_pos *pos, size_t len,
+                                  struct etcd__direct_kv *kv);
 /* Its key was asked for and is protected, and the DEK of its value is at hand. Fills the rest. */
 MUST_CHECK bool etcd__direct_judge(struct etcd__direct *d, struct etcd__direct_kv *kv);
 /* Appends it as field number: all of it or, on false, nothing. */

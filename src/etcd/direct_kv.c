@@ -69,11 +69,15 @@ static inline const uint8_t *varint(const uint8_t *p, const uint8_t *end, uint64
 /* Behind a number with this tag, or p when it is absent. NULL: malformed. */
 static inline const uint8_t *number(const uint8_t *p, const uint8_t *end, uint8_t tag)
 {
-    uint64_t v;
+    const uint8_t *most;
 
     if (p == end || *p != tag)
         return p;
-    return varint(p + 1, end, &v);
+    p++;
+    most = end - p > PB_VARINT_MAX - 1 ? p + PB_VARINT_MAX - 1 : end;
+    while (p < most && *p >= 0x80)
+        p++;
+    return p < most ? p + 1 : NULL;
 }
 
 /* key .. version, and the head of the value. Returns the value's offset in the body of len bytes, of
@@ -107,26 +111,33 @@ static size_t read_begin(struct bytes b, size_t len, struct etcd__direct_kv *kv)
     return (size_t)(p - b.p);
 }
 
-/* What stands behind the value is a lease or nothing. */
-static bool read_rest(struct chain_pos pos, size_t n)
+/* What stands behind the value, of which b may have all, is a lease or nothing. */
+static bool read_rest(struct bytes b, size_t at, size_t len, struct etcd__direct_kv *kv)
 {
-    uint8_t buf[1 + PB_VARINT_MAX];
+    size_t n = len - at;
 
+    kv->rest = bytes_of(b.p + at, n);
     if (n == 0)
         return true;
-    if (n > sizeof buf)
+    if (n > sizeof kv->rest_buf)
         return false;
-    chain_take(&pos, buf, n);
-    return number(buf, buf + n, TAG_LEASE) == buf + n;
+    if (b.n < len) {
+        struct chain_pos pos = kv->body;
+
+        chain_skip(&pos, at);
+        chain_take(&pos, kv->rest_buf, n);
+        kv->rest.p = kv->rest_buf;
+    }
+    return number(kv->rest.p, kv->rest.p + n, TAG_LEASE) == kv->rest.p + n;
 }
 
-bool etcd__direct_read(struct chain_pos pos, size_t len, struct etcd__direct_kv *kv)
+bool etcd__direct_read(const struct chain_pos *pos, size_t len, struct etcd__direct_kv *kv)
 {
     size_t most = len < ETCD__BEGIN_MAX ? len : ETCD__BEGIN_MAX, at;
-    struct bytes b = chain_peek(&pos, most);
+    struct bytes b = chain_peek(pos, len);
 
     if (b.n < most) { /* it lies across slices */
-        struct chain_pos from = pos;
+        struct chain_pos from = *pos;
 
         chain_take(&from, kv->begin_buf, most);
         b = bytes_of(kv->begin_buf, most);
@@ -135,14 +146,9 @@ bool etcd__direct_read(struct chain_pos pos, size_t len, struct etcd__direct_kv 
     if (at == 0 || kv->kept.n > LIMIT_SMALL_COPY)
         return false;
     kv->begin = bytes_of(b.p + at, b.n - at < kv->value_len ? b.n - at : kv->value_len);
-    kv->value = pos;
-    chain_skip(&kv->value, at);
-    kv->rest_len = len - at - kv->value_len;
-    if (kv->rest_len == 0)
-        return true;
-    pos = kv->value;
-    chain_skip(&pos, kv->value_len);
-    return read_rest(pos, kv->rest_len);
+    kv->body = *pos;
+    kv->value_at = at;
+    return read_rest(b, at + kv->value_len, len, kv);
 }
 
 /* --- judge ----------------------------------------------------------------------------------- */
@@ -165,18 +171,20 @@ NEVER_INLINE static bool meet(struct etcd__direct *d, const struct provider_list
                               const struct etcd__direct_kv *kv)
 {
     NOT_CLEARED struct envelope_value v;
+    struct chain_pos value = kv->body;
     struct etcd__direct_kin *k;
     struct envelope_alike *a;
 
+    chain_skip(&value, kv->value_at);
     d->kin = (d->kin + 1) % ETCD__KINS;
     k = &d->kins[d->kin];
     a = &k->alike;
     k->list = NULL;
-    if (!envelope_alike_find(a, list, kv->value, kv->value_len, &d->p->arena))
+    if (!envelope_alike_find(a, list, value, kv->value_len, &d->p->arena))
         return false;
     k->dek = d->with->find(d->with->user, a->provider, NULL, a->tail);
     if (k->dek == NULL) { /* other bytes may name it, too */
-        if (envelope_identify(list, kv->value, kv->value_len, &d->p->arena, NULL, &v) != ERR_OK ||
+        if (envelope_identify(list, value, kv->value_len, &d->p->arena, NULL, &v) != ERR_OK ||
             v.form != ENVELOPE_IN_PLACE || v.provider != a->provider)
             return false;
         k->dek = d->with->find(d->with->user, a->provider, &v.id, bytes_of(NULL, 0));
@@ -191,8 +199,8 @@ NEVER_INLINE static bool meet(struct etcd__direct *d, const struct provider_list
 static inline bool is_kin(struct etcd__direct_kin *k, const struct provider_list *list,
                           struct etcd__direct_kv *kv)
 {
-    if (k->list != list || !envelope_is_alike(&k->alike, kv->begin, kv->value, kv->value_len,
-                                              &kv->data_at, &kv->data_len))
+    if (k->list != list || !envelope_is_alike(&k->alike, kv->begin, &kv->body, kv->value_at,
+                                              kv->value_len, &kv->data_at, &kv->data_len))
         return false;
     kv->kin = k;
     kv->plain_len = kv->data_len - k->alike.overhead;
@@ -219,7 +227,7 @@ bool etcd__direct_judge(struct etcd__direct *d, struct etcd__direct_kv *kv)
     list = etcd_rules_find_near(d->rules, kv->key, &d->rule);
     if (list == NULL || !find_kin(d, list, kv))
         return false;
-    kv->new_len = kv->kept.n + etcd__head_len(5, kv->plain_len) + kv->plain_len + kv->rest_len;
+    kv->new_len = kv->kept.n + etcd__head_len(5, kv->plain_len) + kv->plain_len + kv->rest.n;
     return true;
 }
 
@@ -252,9 +260,9 @@ static enum err open_to(const struct etcd__direct *d, const struct etcd__direct_
 {
     const struct envelope_value *v =
         envelope_alike_value(&kv->kin->alike, kv->data_at, kv->data_len);
-    struct chain_pos data = kv->value;
+    struct chain_pos data = kv->body;
 
-    chain_skip(&data, kv->data_at);
+    chain_skip(&data, kv->value_at + kv->data_at);
     if (to != NULL && d->may_come_again)
         return envelope_open_again(d->with->ctx, v, kv->kin->dek, kv->key, data, to);
     return envelope_open(d->with->ctx, v, kv->kin->dek, kv->key, data, to);
@@ -265,18 +273,15 @@ static bool write_here(struct etcd__direct *d, const struct etcd__direct_kv *kv,
 {
     uint8_t *to =
         etcd__room(d->out, d->with->pool, false, etcd__head_len(number, kv->new_len) + kv->new_len);
-    struct chain_pos rest = kv->value;
 
     if (to == NULL)
         return false;
     to = put_begin(to, kv, number);
     if (open_to(d, kv, to) != ERR_OK)
         return false;
-    if (kv->rest_len > 0) {
-        chain_skip(&rest, kv->value_len);
-        chain_take(&rest, to + kv->plain_len, kv->rest_len);
-    }
-    d->copied += kv->kept.n + kv->rest_len;
+    if (kv->rest.n > 0)
+        memcpy(to + kv->plain_len, kv->rest.p, kv->rest.n);
+    d->copied += kv->kept.n + kv->rest.n;
     return true;
 }
 
@@ -284,18 +289,24 @@ static bool write_here(struct etcd__direct *d, const struct etcd__direct_kv *kv,
  * again. */
 static bool write_there(struct etcd__direct *d, const struct etcd__direct_kv *kv, uint32_t number)
 {
-    struct chain_pos plain = kv->value, rest = kv->value;
-    size_t n = etcd__head_len(number, kv->new_len) + kv->new_len - kv->plain_len - kv->rest_len;
+    struct chain_pos plain = kv->body;
+    size_t n = etcd__head_len(number, kv->new_len) + kv->new_len - kv->plain_len - kv->rest.n;
     uint8_t *to = etcd__room(d->out, d->with->pool, false, n);
 
     if (to == NULL)
         return false;
     put_begin(to, kv, number);
-    d->copied += kv->kept.n;
-    chain_skip(&plain, kv->data_at + kv->kin->alike.value.plain_at);
-    chain_skip(&rest, kv->value_len);
-    return etcd__share_at(d->out, &plain, kv->plain_len) == ERR_OK &&
-           etcd__direct_copy(d, rest, kv->rest_len) && open_to(d, kv, NULL) == ERR_OK;
+    chain_skip(&plain, kv->value_at + kv->data_at + kv->kin->alike.value.plain_at);
+    if (etcd__share_at(d->out, &plain, kv->plain_len) != ERR_OK)
+        return false;
+    if (kv->rest.n > 0) {
+        to = etcd__room(d->out, d->with->pool, false, kv->rest.n);
+        if (to == NULL)
+            return false;
+        memcpy(to, kv->rest.p, kv->rest.n);
+    }
+    d->copied += kv->kept.n + kv->rest.n;
+    return open_to(d, kv, NULL) == ERR_OK;
 }
 
 bool etcd__direct_write(struct etcd__direct *d, const struct etcd__direct_kv *kv, uint32_t number)
@@ -331,4 +342,13 @@ void etcd__direct_count(struct etcd__direct *d)
         d->p, &(struct etcd_count){.list = c->list, .provider = need->provider, .need = c->need},
         c->n);
     c->n = 0;
+}
+
+bool etcd__direct_kv(struct etcd__direct *d, const struct chain_pos *pos, size_t len,
+                     uint32_t number)
+{
+    NOT_CLEARED struct etcd__direct_kv kv;
+
+    return etcd__direct_read(pos, len, &kv) && etcd__direct_judge(d, &kv) &&
+           etcd__direct_write(d, &kv, number);
 }

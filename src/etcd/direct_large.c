@@ -46,12 +46,23 @@ static bool other_field(const struct etcd_large *st, struct etcd__direct *d,
     return true;
 }
 
-static bool unit(struct etcd__direct *d, const struct pb_field *f)
+/* What is next: a KeyValue, or a field beside it. */
+static bool next(const struct etcd_large *st, struct etcd__direct *d, struct pb_reader *r,
+                 uint32_t number, uint32_t *seen)
 {
-    NOT_CLEARED struct etcd__direct_kv kv;
+    NOT_CLEARED struct chain_pos pos;
+    NOT_CLEARED struct pb_field f;
+    size_t len;
 
-    return f->value_len <= LIMIT_ANSWER_UNIT && etcd__direct_read(f->value, f->value_len, &kv) &&
-           etcd__direct_judge(d, &kv) && etcd__direct_write(d, &kv, f->number);
+    if (etcd__direct_next(r, number, &pos, &len))
+        return !leaves_one(st, r->pos.at) && etcd__direct_kv(d, &pos, len, number);
+    pos = r->pos;
+    if (pb_next(r, &f) != PB_FIELD || leaves_one(st, r->pos.at))
+        return false;
+    if (f.number == number && f.wire == PB_LEN)
+        return f.value_len <= LIMIT_ANSWER_UNIT &&
+               etcd__direct_kv(d, &f.value, f.value_len, number);
+    return other_field(st, d, &f, pos, r->pos.at, seen);
 }
 
 /* Opens what stands at the begin of in; returns where it stops. */
@@ -59,18 +70,12 @@ static size_t walk(const struct etcd_large *st, struct etcd__direct *d, const st
                    uint32_t number, uint32_t *seen)
 {
     struct pb_reader r = {chain_begin(in), st->levels[st->depth - 1].end - st->taken};
-    struct chain_pos pos = r.pos;
-    struct pb_field f;
+    size_t at = 0;
 
-    while (pos.at < st->batch_max && pb_next(&r, &f) == PB_FIELD) {
-        if (leaves_one(st, r.pos.at) ||
-            !(f.number == number && f.wire == PB_LEN ? unit(d, &f)
-                                                     : other_field(st, d, &f, pos, r.pos.at, seen)))
-            break;
-        pos = r.pos;
-    }
+    while (at < st->batch_max && next(st, d, &r, number, seen))
+        at = r.pos.at;
     etcd__direct_count(d);
-    return pos.at;
+    return at;
 }
 
 static void note(struct etcd_large *st, size_t taken, size_t written)
