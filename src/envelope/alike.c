@@ -95,31 +95,17 @@ void envelope_alike_set(struct envelope_alike *a, const struct dek_id *id)
                                        .tail = a->tail};
 }
 
-/* Does the value end with the tail? */
-static bool has_tail(const struct envelope_alike *a, struct bytes begin,
-                     const struct chain_pos *pos, size_t at, size_t len)
+size_t envelope_alike_data(const struct envelope_alike *a, struct bytes begin, size_t len,
+                           size_t *data_at)
 {
-    struct chain_pos tail;
-
-    if (begin.n == len)
-        return memcmp(begin.p + len - a->tail.n, a->tail.p, a->tail.n) == 0;
-    tail = *pos;
-    chain_skip(&tail, at + len - a->tail.n);
-    return envelope__begins_with(tail, a->tail.n, a->tail);
-}
-
-bool envelope_is_alike(const struct envelope_alike *a, struct bytes begin,
-                       const struct chain_pos *pos, size_t at, size_t len, size_t *data_at,
-                       size_t *data_len)
-{
-    size_t prefix = a->provider->prefix.n, used, rest;
+    size_t prefix = a->provider->prefix.n, used, data_len;
 
     if (!bytes_has_prefix(begin, a->provider->prefix))
-        return false;
-    used = data_head(begin.p + prefix, begin.p + begin.n, data_len);
-    rest = len - prefix - used;
-    if (used == 0 || *data_len <= a->overhead || *data_len >= rest || rest - *data_len != a->tail.n)
-        return false;
+        return 0;
+    used = data_head(begin.p + prefix, begin.p + begin.n, &data_len);
+    if (used == 0 || data_len <= a->overhead || data_len >= len ||
+        len - data_len != prefix + used + a->tail.n)
+        return 0;
     *data_at = prefix + used;
-    return has_tail(a, begin, pos, at, len);
+    return data_len;
 }

@@ -183,12 +183,11 @@ MUST_CHECK bool envelope_alike_find(struct envelope_alike *a, const struct provi
                                     struct chain_pos pos, size_t len, struct arena *arena);
 /* id is what the tail says, validated; borrowed. */
 void envelope_alike_set(struct envelope_alike *a, const struct dek_id *id);
-/* Is the value of len bytes alike, and longer than no plaintext? Then its data are *data_len bytes
- * from *data_at of it on. It begins at byte at from pos on; begin: its first bytes, or all; with too
- * few of them the answer is no. */
-MUST_CHECK bool envelope_is_alike(const struct envelope_alike *a, struct bytes begin,
-                                  const struct chain_pos *pos, size_t at, size_t len,
-                                  size_t *data_at, size_t *data_len);
+/* Does a value of len bytes that begins like this look alike, and is it longer than no plaintext?
+ * Then it is if its last bytes are a->tail. Returns the length of its data, which begin at *data_at;
+ * 0: no, or begin is too short to say. */
+MUST_CHECK size_t envelope_alike_data(const struct envelope_alike *a, struct bytes begin,
+                                      size_t len, size_t *data_at);
 /* What a value that is alike is opened with; valid until the next call. */
 static inline const struct envelope_value *envelope_alike_value(struct envelope_alike *a,
                                                                 size_t data_at, size_t data_len)

@@ -4,7 +4,7 @@
  * In the order in which etcd writes its fields: key, create_revision, mod_revision, version, value,
  * lease; those that are zero are absent. The value is one that exactly one provider may open, whose
  * plaintext's length is known before, and whose DEK is at hand. The first of a kind is identified as
- * the scan does it; those that are alike (envelope_is_alike) are compared with it.
+ * the scan does it; those that are alike (envelope_alike_data) are compared with it.
  *
  * Nothing is released here that is not verified: etcd__direct_write cuts off what it wrote when the
  * tag is wrong, and everything that may fail for want of memory comes before the value is opened. */
@@ -69,15 +69,14 @@ static inline const uint8_t *varint(const uint8_t *p, const uint8_t *end, uint64
 /* Behind a number with this tag, or p when it is absent. NULL: malformed. */
 static inline const uint8_t *number(const uint8_t *p, const uint8_t *end, uint8_t tag)
 {
-    const uint8_t *most;
+    const uint8_t *from = p;
 
     if (p == end || *p != tag)
         return p;
-    p++;
-    most = end - p > PB_VARINT_MAX - 1 ? p + PB_VARINT_MAX - 1 : end;
-    while (p < most && *p >= 0x80)
+    do
         p++;
-    return p < most ? p + 1 : NULL;
+    while (p < end && *p >= 0x80);
+    return p < end && p - from < PB_VARINT_MAX ? p + 1 : NULL;
 }
 
 /* key .. version, and the head of the value. Returns the value's offset in the body of len bytes, of
@@ -196,11 +195,33 @@ NEVER_INLINE static bool meet(struct etcd__direct *d, const struct provider_list
     return true;
 }
 
+/* Does the value end with these bytes? */
+static bool ends_with(const struct etcd__direct_kv *kv, struct bytes tail)
+{
+    size_t at = kv->value_len - tail.n;
+    struct chain_pos pos;
+
+    if (kv->begin.n == kv->value_len) /* all of it was looked at */
+        return memcmp(kv->begin.p + at, tail.p, tail.n) == 0;
+    pos = kv->body;
+    for (chain_skip(&pos, kv->value_at + at); tail.n > 0;) {
+        struct bytes b = chain_peek(&pos, tail.n);
+
+        if (memcmp(b.p, tail.p, b.n) != 0)
+            return false;
+        chain_skip(&pos, b.n);
+        tail = bytes_of(tail.p + b.n, tail.n - b.n);
+    }
+    return true;
+}
+
 static inline bool is_kin(struct etcd__direct_kin *k, const struct provider_list *list,
                           struct etcd__direct_kv *kv)
 {
-    if (k->list != list || !envelope_is_alike(&k->alike, kv->begin, &kv->body, kv->value_at,
-                                              kv->value_len, &kv->data_at, &kv->data_len))
+    if (k->list != list)
+        return false;
+    kv->data_len = envelope_alike_data(&k->alike, kv->begin, kv->value_len, &kv->data_at);
+    if (kv->data_len == 0 || !ends_with(kv, k->alike.tail))
         return false;
     kv->kin = k;
     kv->plain_len = kv->data_len - k->alike.overhead;
