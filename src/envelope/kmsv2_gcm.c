@@ -43,8 +43,9 @@ enum err envelope__kmsv2_gcm_seal(struct envelope_ctx *ctx, const struct dek *de
     return e;
 }
 
-enum err envelope__kmsv2_gcm_open(struct envelope_ctx *ctx, const struct dek *dek, struct bytes aad,
-                                  struct chain_pos data, size_t len, uint8_t *out)
+FLATTEN enum err envelope__kmsv2_gcm_open(struct envelope_ctx *ctx, const struct dek *dek,
+                                          struct bytes aad, struct chain_pos data, size_t len,
+                                          uint8_t *out)
 {
     size_t n = head_len(dek->id.type);
     NOT_CLEARED uint8_t copy[HEAD_MAX], buf[ENVELOPE__KEY_MAX];

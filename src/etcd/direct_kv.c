@@ -365,8 +365,8 @@ void etcd__direct_count(struct etcd__direct *d)
     c->n = 0;
 }
 
-bool etcd__direct_kv(struct etcd__direct *d, const struct chain_pos *pos, size_t len,
-                     uint32_t number)
+FLATTEN bool etcd__direct_kv(struct etcd__direct *d, const struct chain_pos *pos, size_t len,
+                             uint32_t number)
 {
     NOT_CLEARED struct etcd__direct_kv kv;
 

@@ -46,6 +46,15 @@ static bool other_field(const struct etcd_large *st, struct etcd__direct *d,
     return true;
 }
 
+/* Is a field next that has a head of its own? A group is walked over up to its end, which costs too
+ * much for one that arrives in small pieces (is_worth_a_look in large.c). */
+static bool is_simple(const struct pb_reader *r)
+{
+    struct bytes b = chain_peek(&r->pos, 1);
+
+    return b.n == 1 && b.p[0] < 0x80 && ((b.p[0] & 7) == PB_VARINT || (b.p[0] & 7) == PB_LEN);
+}
+
 /* What is next: a KeyValue, or a field beside it. */
 static bool next(const struct etcd_large *st, struct etcd__direct *d, struct pb_reader *r,
                  uint32_t number, uint32_t *seen)
@@ -57,7 +66,7 @@ static bool next(const struct etcd_large *st, struct etcd__direct *d, struct pb_
     if (etcd__direct_next(r, number, &pos, &len))
         return !leaves_one(st, r->pos.at) && etcd__direct_kv(d, &pos, len, number);
     pos = r->pos;
-    if (pb_next(r, &f) != PB_FIELD || leaves_one(st, r->pos.at))
+    if (!is_simple(r) || pb_next(r, &f) != PB_FIELD || leaves_one(st, r->pos.at))
         return false;
     if (f.number == number && f.wire == PB_LEN)
         return f.value_len <= LIMIT_ANSWER_UNIT &&
@@ -110,9 +119,9 @@ static bool is_cut(const struct etcd_large *st, const struct chain *in, uint32_t
     struct pb_reader r = {chain_begin(in), st->levels[st->depth - 1].end - st->taken};
     struct pb_field f;
 
-    return pb_next_head(&r, &f) == PB_FIELD && f.number == number && f.wire == PB_LEN &&
-           f.value_at + f.value_len > in->len && f.value_len <= LIMIT_ANSWER_UNIT &&
-           !leaves_one(st, f.value_at + f.value_len);
+    return is_simple(&r) && pb_next_head(&r, &f) == PB_FIELD && f.number == number &&
+           f.wire == PB_LEN && f.value_at + f.value_len > in->len &&
+           f.value_len <= LIMIT_ANSWER_UNIT && !leaves_one(st, f.value_at + f.value_len);
 }
 
 /* What was opened goes out. */
