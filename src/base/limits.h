@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Receives: nothing. Gives: every built-in limit, each with its reason. Thread: any. */
+/* Receives: nothing. Gives: the built-in limits that users meet or several modules share, each with
+ * its reason; those of one module stand on top of its files. Thread: any. */
 #ifndef BASE_LIMITS_H
 #define BASE_LIMITS_H
 
@@ -21,6 +22,10 @@
 /* --- protobuf --- */
 #define LIMIT_DEPTH 16u     /* nesting of a request or answer */
 #define LIMIT_TXN_OPS 4096u /* operations of one Txn, all levels; etcd's default is 128 */
+
+/* --- keys --- */
+#define LIMIT_KEYS_A_MESSAGE 64u     /* unknown DEKs of one message that are asked for at a time */
+#define LIMIT_KEYS_A_CONNECTION 128u /* and those of all messages of one client's connection */
 
 /* --- stored envelopes (KMS v2, kube-apiserver's own limits) --- */
 #define LIMIT_KEY_ID 1024u

@@ -5,10 +5,10 @@
  *   k8s:enc:kms:v2:NAME:  0a length  data ....  key id, wrapped DEK, annotations, type
  *   `---- prefix -----'   `- head -'            `------------- tail -------------'
  *
- * A value with the prefix and the tail of one that was identified is identified by comparing these:
- * the tail was parsed and found valid then. It is enough only where no other provider of the list
- * may fit, so a list in which a prefix begins with another one (identity's aside, which refuses what
- * begins like a sealed value) has no values that are alike. */
+ * A value with the prefix and the tail of one that was identified is identified by comparing
+ * these: the tail was parsed and found valid then. It is enough only where no other provider of
+ * the list may fit, so a list in which a prefix begins with another one (identity's aside, which
+ * refuses what begins like a sealed value) has no values that are alike. */
 #include "envelope/envelope_int.h"
 #include "pb/pb.h"
 

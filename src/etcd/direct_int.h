@@ -56,8 +56,8 @@ struct etcd__direct_kv {
 void etcd__direct_init(struct etcd__direct *d, const struct etcd_direct *with, struct etcd_plan *p,
                        const struct etcd_rules *rules, const struct etcd_range *range,
                        struct chain *out);
-/* The common case of pb_next: is a KeyValue next, with this number, whole and in one slice? Then its
- * body, and the reader stands behind it; else nothing has changed. */
+/* The common case of pb_next: is a KeyValue next, with this number, whole and in one slice? Then
+ * its body, and the reader stands behind it; else nothing has changed. */
 static inline bool etcd__direct_next(struct pb_reader *r, uint32_t number, struct chain_pos *body,
                                      size_t *len)
 {

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One KeyValue of the usual form: read, judged, written.
  *
- * In the order in which etcd writes its fields: key, create_revision, mod_revision, version, value,
- * lease; those that are zero are absent. The value is one that exactly one provider may open, whose
- * plaintext's length is known before, and whose DEK is at hand. The first of a kind is identified as
- * the scan does it; those that are alike (envelope_alike_data) are compared with it.
+ * In the order in which etcd writes its fields: key, create_revision, mod_revision, version,
+ * value, lease; those that are zero are absent. The value is one that exactly one provider may
+ * open, whose plaintext's length is known before, and whose DEK is at hand. The first of a kind
+ * is identified as the scan does it; those that are alike (envelope_alike_data) are compared
+ * with it.
  *
- * Nothing is released here that is not verified: etcd__direct_write cuts off what it wrote when the
- * tag is wrong, and everything that may fail for want of memory comes before the value is opened. */
+ * Nothing is released here that is not verified: etcd__direct_write cuts off what it wrote when
+ * the tag is wrong, and everything that may fail for want of memory comes before the value is
+ * opened. */
 #include "etcd/direct_int.h"
 
 #define NEEDS_MAX 64u /* more DEKs than this in one answer are left to the plan */
@@ -79,8 +81,8 @@ static inline const uint8_t *number(const uint8_t *p, const uint8_t *end, uint8_
     return p < end && p - from < PB_VARINT_MAX ? p + 1 : NULL;
 }
 
-/* key .. version, and the head of the value. Returns the value's offset in the body of len bytes, of
- * which b has the first; 0: not of the usual form, or b is too short. */
+/* key .. version, and the head of the value. Returns the value's offset in the body of len bytes,
+ * of which b has the first; 0: not of the usual form, or b is too short. */
 static size_t read_begin(struct bytes b, size_t len, struct etcd__direct_kv *kv)
 {
     const uint8_t *p = b.p, *end;

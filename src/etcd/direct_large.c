@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Large answers in one pass: the KeyValues that stand at the begin of what has arrived.
  *
- * The messages that hold them are left to etcd_large_next, which is asked again wherever this stops;
- * so a large answer is opened here and there in turns. FILL: the small fields beside them go out,
- * too, and what was saved is noted as by a batch. SPLIT_KV: the KeyValues are a piece of their own. A
- * large WatchResponse is rare, and its plan knows where it may be cut. */
+ * The messages that hold them are left to etcd_large_next, which is asked again wherever this
+ * stops; so a large answer is opened here and there in turns. FILL: the small fields beside them
+ * go out, too, and what was saved is noted as by a batch. SPLIT_KV: the KeyValues are a piece of
+ * their own. A large WatchResponse is rare, and its plan knows where it may be cut. */
 #include "etcd/direct_int.h"
 #include "etcd/large_int.h"
 
@@ -46,8 +46,8 @@ static bool other_field(const struct etcd_large *st, struct etcd__direct *d,
     return true;
 }
 
-/* Is a field next that has a head of its own? A group is walked over up to its end, which costs too
- * much for one that arrives in small pieces (is_worth_a_look in large.c). */
+/* Is a field next that has a head of its own? A group is walked over up to its end, which costs
+ * too much for one that arrives in small pieces (is_worth_a_look in large.c). */
 static bool is_simple(const struct pb_reader *r)
 {
     struct bytes b = chain_peek(&r->pos, 1);

@@ -30,7 +30,7 @@ struct net_conn_ops {
     void (*on_read)(struct net_conn *c, struct slice *s);
     /* The queue went below LIMIT_CONN_OUT / 2 after it had been above LIMIT_CONN_OUT. */
     void (*on_writable)(struct net_conn *c);
-    /* Bytes queued for writing n left for the kernel. May be NULL. */
+    /* The kernel took n of the queued bytes. */
     void (*on_wrote)(struct net_conn *c, size_t n);
     /* The peer ended its sending side or the connection failed; why is ERR_CLOSED for a clean end.
      * Nothing can be read any more. The receiver calls net_conn_close sooner or later. */

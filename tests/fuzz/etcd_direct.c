@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Targets: etcd_direct_answer, etcd_large_direct.
- * An answer that is opened in one pass, as far as that goes, becomes what scan and apply make of it:
- * the same bytes, the same error for the same key, the same counts. So does a large one, in whatever
- * pieces it arrives.
+ * An answer that is opened in one pass, as far as that goes, becomes what scan and apply make of
+ * it: the same bytes, the same error for the same key, the same counts. So does a large one, in
+ * whatever pieces it arrives.
  *
  * Input: content, options, seed, the DEKs that are at hand (a bit each), damage, the answer with
  * values in clear. Options: 1 asks for all keys, 2 is a large answer, 4 has ended watch 1 already,

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Targets: etcd_large_next, etcd_large_direct, etcd_large_apply, etcd_large_fill, etcd_large_header,
- * etcd_large_left.
- * A large answer that arrives in pieces of any size becomes what it would have become as a whole. A
- * message of which the length was announced has that length, also when it is given up anywhere, and
- * is well formed (unless etcd lied: a length of 1 holds no field). A value is let out only if it
- * was sealed for its key.
+/* Targets: etcd_large_next, etcd_large_direct, etcd_large_apply, etcd_large_fill,
+ * etcd_large_header, etcd_large_left. A large answer that arrives in pieces of any size becomes
+ * what it would have become as a whole. A message of which the length was announced has that
+ * length, also when it is given up anywhere, and is well formed (unless etcd lied: a length of 1
+ * holds no field). A value is let out only if it was sealed for its key.
  *
- * Input: content, options, seed, largest piece, damage, the answer with values in clear. Options: 1
- * seals them first, 2 announces another length, 4 gives up on the way, 8 has ended watch 1 already,
- * 16 opens at once what can be; the top bits are the number of damages. */
+ * Input: content, options, seed, largest piece, damage, the answer with values in clear.
+ * Options: 1 seals them first, 2 announces another length, 4 gives up on the way, 8 has ended
+ * watch 1 already, 16 opens at once what can be; the top bits are the number of damages. */
 #include "ask_like.h"
 #include "oracle.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One pass against scan and apply: whatever the answer is, however it is cut and whichever keys are
- * at hand, the bytes, the error, the key that it names and the counts are the same. And an answer of
- * the usual form is opened in one pass, wherever its slices end. */
+/* One pass against scan and apply: whatever the answer is, however it is cut and whichever keys
+ * are at hand, the bytes, the error, the key that it names and the counts are the same. And an
+ * answer of the usual form is opened in one pass, wherever its slices end. */
 #include "counts.h"
 #include "large_kit.h"
 
