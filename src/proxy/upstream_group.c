@@ -28,6 +28,7 @@
 #define WATCH_STREAMS 250u
 #define LISTS_MAX 8u
 #define IDLE_MS 30000u
+#define SPARE_MS 1000u                    /* instead, where another one has room */
 #define FURTHER_MS LIMIT_UPSTREAM_WAIT_MS /* for dialling a further connection: calls wait */
 #define AGAIN_MS 1000u                    /* before a further connection is tried again */
 
@@ -60,10 +61,15 @@ static void timer_start(struct upstream_group *g, struct loop_timer *t, uint64_t
     CHECK(loop_timer_start(g->pool->loop, t, ms) == ERR_OK);
 }
 
-static void sweep_later(struct upstream_group *g, uint64_t ms)
+/* At the latest. */
+static void sweep_by(struct upstream_group *g, uint64_t ms)
 {
-    if (!loop_timer_is_active(&g->sweep))
-        timer_start(g, &g->sweep, ms);
+    uint64_t at = now_ms(g) + ms;
+
+    if (loop_timer_is_active(&g->sweep) && g->sweep_at_ms <= at)
+        return;
+    g->sweep_at_ms = at;
+    timer_start(g, &g->sweep, ms);
 }
 
 /* --- the base -------------------------------------------------------------------------------- */
@@ -163,7 +169,7 @@ static void base_ready(struct upstream_group *g, struct upstream_conn *uc)
     if (before != NULL)
         upstream__conn_drain(before);
     if (list_is_empty(&g->users))
-        sweep_later(g, IDLE_MS);
+        sweep_by(g, IDLE_MS);
 }
 
 void upstream__on_ready(struct upstream_conn *uc)
@@ -173,7 +179,7 @@ void upstream__on_ready(struct upstream_conn *uc)
     if (uc == g->next)
         base_ready(g, uc);
     else
-        sweep_later(g, IDLE_MS);
+        sweep_by(g, IDLE_MS);
     g->has_failed[uc->class] = false;
     if (g->state == UPSTREAM_GROUP_READY)
         upstream__users_serve(g);
@@ -220,7 +226,7 @@ void upstream__on_idle(struct upstream_conn *uc)
 {
     uc->idle_ms = now_ms(uc->group);
     if (uc != uc->group->base)
-        sweep_later(uc->group, IDLE_MS);
+        sweep_by(uc->group, SPARE_MS);
 }
 
 /* --- which connection ------------------------------------------------------------------------ */
@@ -396,7 +402,7 @@ void upstream__group_left(struct upstream_group *g)
     g->left_ms = now_ms(g);
     if (g->state == UPSTREAM_GROUP_RESTING)
         group_set_state(g, UPSTREAM_GROUP_IDLE);
-    sweep_later(g, IDLE_MS);
+    sweep_by(g, IDLE_MS);
 }
 
 static void on_rested(struct loop_timer *t)
@@ -426,13 +432,28 @@ void upstream_released(struct h2_conn *conn)
 
 /* --- sweeping -------------------------------------------------------------------------------- */
 
+/* Another one would serve the next stream of its class as well. */
+static bool is_spare(const struct upstream_conn *uc)
+{
+    if (uc->class == UPSTREAM_LIST)
+        return false; /* lists come several at a time */
+    LIST_FOREACH(it, &uc->group->conns) {
+        const struct upstream_conn *other = LIST_ENTRY(it, struct upstream_conn, node);
+
+        if (other != uc && other->class == uc->class && other->state == UPSTREAM_CONN_READY &&
+            is_free(other))
+            return true;
+    }
+    return false;
+}
+
 /* When it may be closed; UINT64_MAX: that is not known yet. */
 static uint64_t closes_at(const struct upstream_conn *uc)
 {
     if (uc->state != UPSTREAM_CONN_READY || uc == uc->group->base ||
         h2_conn_stream_count(uc->h2) > 0)
         return UINT64_MAX;
-    return uc->idle_ms + IDLE_MS;
+    return uc->idle_ms + (is_spare(uc) ? SPARE_MS : IDLE_MS);
 }
 
 static uint64_t sweep_conns(struct upstream_group *g, uint64_t now)
@@ -467,7 +488,7 @@ static void on_sweep(struct loop_timer *t)
     if (!has_users(g) && g->state == UPSTREAM_GROUP_READY && g->left_ms + IDLE_MS < next)
         next = g->left_ms + IDLE_MS;
     if (next != UINT64_MAX)
-        timer_start(g, t, next > now ? next - now : 1);
+        sweep_by(g, next > now ? next - now : 1);
 }
 
 /* --- life ------------------------------------------------------------------------------------ */
@@ -489,7 +510,9 @@ static enum err group_start(struct upstream_group *g)
 {
     TRY(loop_timer_start(g->pool->loop, &g->timer, IDLE_MS));
     loop_timer_stop(&g->timer);
-    return loop_timer_start(g->pool->loop, &g->sweep, IDLE_MS);
+    TRY(loop_timer_start(g->pool->loop, &g->sweep, IDLE_MS));
+    loop_timer_stop(&g->sweep);
+    return ERR_OK;
 }
 
 static void group_fini(struct upstream_group *g)

@@ -60,6 +60,7 @@ struct upstream_group {
     bool has_failed[UPSTREAM_CLASSES];  /* the last further connection could not be dialled */
     uint64_t dial_ms[UPSTREAM_CLASSES]; /* when that was tried */
     struct loop_timer timer;            /* RESTING */
+    uint64_t sweep_at_ms;               /* when that timer fires, if it runs */
     struct loop_timer sweep; /* idle connections, and a group without users, are closed */
     struct loop_task task;   /* somebody has joined a READY group, or there is room again */
 };

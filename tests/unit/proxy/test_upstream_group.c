@@ -279,6 +279,27 @@ static void test_idle(void **state)
     fix_fini(&f);
 }
 
+/* Of many that are not needed any more only one waits so long. */
+static void test_spare(void **state)
+{
+    struct fix f;
+    struct user *u;
+
+    (void)state;
+    fix_init(&f, 1);
+    u = user_ready(&f);
+    for (int i = 0; i < STREAMS_MAX; i++)
+        stream_for(&f, u, UPSTREAM_WATCH, &streams[i]);
+    assert_int_equal(server_conns(&f.servers[0]), 4);
+    streams_end(&f, STREAMS_MAX);
+    skip_ms(&f, 2500);
+    UNTIL(&f, server_conns(&f.servers[0]) == 2);
+    skip_ms(&f, 20000);
+    assert_int_equal(server_conns(&f.servers[0]), 2);
+    user_free(u);
+    fix_fini(&f);
+}
+
 /* --- lost ------------------------------------------------------------------------------------ */
 
 static void lose(struct end *e)
@@ -565,6 +586,7 @@ int main(void)
         cmocka_unit_test(test_ids_run_out),
         cmocka_unit_test(test_last_user),
         cmocka_unit_test(test_idle),
+        cmocka_unit_test(test_spare),
         cmocka_unit_test(test_endpoint_lost),
         cmocka_unit_test(test_one_lost),
         cmocka_unit_test(test_one_says_goaway),
