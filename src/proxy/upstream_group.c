@@ -10,9 +10,9 @@
  * further connections are dialled when streams ask for them, and closed when they had none for
  * IDLE_MS; the whole group goes IDLE_MS after its last user.
  * Failure modes:
- *   - the base is lost, or says GOAWAY: the endpoint is dialled again, at once if the base lived for
- *     longer than LIMIT_REDIAL_MS (one that greets and leaves would be dialled a thousand times a
- *     second). If that fails the endpoint is lost: its other connections are closed, except those
+ *   - the base is lost, or says GOAWAY: the endpoint is dialled again, at once if the base lived
+ *     for longer than LIMIT_REDIAL_MS (one that greets and leaves would be dialled a thousand times
+ *     a second). If that fails the endpoint is lost: its other connections are closed, except those
  *     that etcd lets finish, and the users move on;
  *   - another connection is lost: its streams end; the next stream dials a new one;
  *   - another connection fell silent: so may the base have, which is replaced to find out;

@@ -110,6 +110,7 @@ class Pool(harness.E2E):
         return sum(1 for row in rows
                    if row[2] == f"0100007F:{self.etcd.port:04X}" and row[3] == "01" and row[9] in inodes)
 
+    @harness.timing
     def test_slow_list(self):
         """200 MiB, read at 1 MiB/s."""
         prefix = b"/registry/secrets/pool-list/"
@@ -132,6 +133,7 @@ class Pool(harness.E2E):
         self.assertFalse(stream.done)
         slow.send_rst(sid, h2raw.CANCEL)
 
+    @harness.timing
     def test_readers_that_stopped(self):
         """Twenty watchers that read nothing, on the same connection as one that does."""
         stopped = [self.connect() for _ in range(20)]
@@ -145,6 +147,7 @@ class Pool(harness.E2E):
             self.client.put(prefix + b"%d" % i, bytes(64 * 1024))
         self.assertOthersAreServed(2)
 
+    @harness.timing
     def test_a_thousand_streams(self):
         """Of one client: watches, leases, and calls without pause."""
         greedy = self.connect()
@@ -170,6 +173,7 @@ class Pool(harness.E2E):
             thread.join()
         self.assertEqual(set(done), {100})
 
+    @harness.timing
     def test_odd_frames(self):
         """Clients whose frames are wrong lose their own connection, and nobody else's stream."""
         frames = [h2raw.pack_frame(h2raw.DATA, 0, 9, b"x"), h2raw.pack_frame(h2raw.WINDOW_UPDATE, 0, 0, bytes(4)),
