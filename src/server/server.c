@@ -78,9 +78,9 @@ static struct server_worker *find_worker(struct server *s, const struct worker *
     return NULL;
 }
 
-/* With few links each is quiet, and one worker that wakes up for all of them costs less than several
- * that wake up for one. With more than that they are spread evenly, idle or not: an apiserver opens
- * its links in one idle burst and keeps them for days, and links can't move. */
+/* With few links each is quiet, and one worker that wakes up for all of them costs less than
+ * several that wake up for one. With more than that they are spread evenly, idle or not: an
+ * apiserver opens its links in one idle burst and keeps them for days, and links can't move. */
 static struct server_worker *worker_for_link(struct server *s)
 {
     struct server_worker *fewest = &s->workers[0], *most = &s->workers[0];
