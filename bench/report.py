@@ -10,8 +10,10 @@ import subprocess
 import sys
 import time
 
+import growth
 import instructions
 import peers
+import providers
 
 OURS = "etcd-envelope"
 ONE_WORKER = "etcd-envelope, 1 worker"
@@ -189,7 +191,10 @@ def lost_proxies(results, group, measured):
 
 
 TITLES = {"clear": "In clear on both sides, stub upstream", "tls": "TLS on both sides, stub upstream",
-          "etcd": "In clear, before a real etcd", "workers": "One worker and two"}
+          "etcd": "In clear, before a real etcd",
+          "apiserver": "The load of an apiserver, before a real etcd: 100 connections with a watch each, 70 % gets, "
+                       "30 % updates, a list of 500 in 500 requests, 1,000 requests a second",
+          "workers": "One worker and two"}
 
 
 def group_text(s, group, results):
@@ -303,6 +308,12 @@ def text(results):
                 for what, value, bound, met, sign in listed]
         out += ["## Goals\n", table(["what", "measured", "goal", "met"], rows)]
     out += [group_text(s, group, results) for group in TITLES if s.loads(group)]
+    if s.loads(providers.GROUP):
+        out += ["## What encryption at rest costs, before a real etcd\n", providers.sentences(s, results)]
+        for title, head, rows in providers.tables(s, results):
+            out += [title + "\n", table(head, rows)]
+    if s.loads(growth.GROUP):
+        out += ["## How it grows: connections x streams, watches, lists\n", table(*growth.table(s, results))]
     if results["instructions"]:
         out += ["## Instructions (callgrind), one worker\n", table(*instructions.markdown(results["instructions"]))]
     if results["syscalls"]:
@@ -329,7 +340,8 @@ set xtics nomirror scale 0
 set ytics nomirror scale 0.5
 """
 COLOURS = {OURS: "#1b6ca8", "nghttpx": "#e08e45", "haproxy": "#6a994e", "nginx": "#9d8189",
-           "gateway": "#b8b8b8", "grpc-proxy": "#c1666b"}
+           "gateway": "#b8b8b8", "grpc-proxy": "#c1666b", "identity": "#b8b8b8", "kms v2": "#1b6ca8", "aesgcm": "#6a994e",
+           "secretbox": "#e08e45", "aescbc": "#c1666b"}
 
 
 def gnuplot(script):
@@ -418,6 +430,12 @@ def plots(results, out):
         return
     s = Samples(results["samples"])
     headline(s, out)
+    known = [n for n in providers.NAMES if n in s.proxies(providers.GROUP)]
+    sizes = {f"{word} {kib} KiB": providers.load_name(kind, kib, 64) for kind, word in providers.KINDS
+             for kib in providers.SIZES if providers.load_name(kind, kib, 64) in s.loads(providers.GROUP)}
+    plot(out, "providers", "Encryption at rest: CPU time of the proxy a request, 64 clients, by provider and size",
+         "microseconds (log scale)", list(sizes), known, lambda load, name: s.cpu(providers.GROUP, sizes[load], name),
+         "set logscale y\nset yrange [1:*]\nset format y '%.0f'\n")
     for group, where in (("clear", "in clear"), ("tls", "TLS on both sides"), ("etcd", "before a real etcd")):
         proxies, loads = s.proxies(group), s.loads(group)
         alone = [x for x in loads if x.endswith("1x1") or x.startswith("quiet")]

@@ -27,7 +27,8 @@ def sample(group, load, proxy, number, cpu, per_s=1000.0, **more):
 
 
 def results(samples=(), **more):
-    return dict({"header": HEADER, "samples": list(samples), "syscalls": {}, "memory": {}, "micro": [], "instructions": {},
+    return dict({"header": HEADER, "samples": list(samples), "syscalls": {}, "memory": {}, "micro": [], "instructions": {}, "stored": {},
+                 "growth": {},
                  "failed": []},
                 **more)
 
