@@ -7,7 +7,7 @@ GROUP = "growth"
 PROXIES = ("etcd-envelope", "nghttpx")
 ROUNDS = 3  # at most
 CONNECTIONS = [Load("1 x 32", "range", 1, 32), Load("10 x 4", "range", 10, 4), Load("100 x 2", "range", 100, 2),
-               Load("1000 x 1", "range", 1000, 1)]
+               Load("1000 x 1", "range", 1000, 1, scale=3)]
 LISTS = [Load("1 object", "range"), Load("50 objects, 50 KiB", "list-50"), Load("500 objects, 500 KiB", "list-500"),
          Load("5,000 objects, 10 MiB", "list-5000", scale=2), Load("25,600 objects, 25 MiB", "list-big", scale=3),
          Load("102,400 objects, 200 MiB", "list-huge", scale=8)]

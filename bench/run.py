@@ -370,6 +370,7 @@ resources:
 
 
 STAGES = ["micro", "instructions", "clear", "watch", "quiet", "syscalls", "tls", "workers", "memory", "real", "apiserver", "providers", "growth"]
+LONG = ["instructions", "providers", "growth"]  # a quick run has them only when they are named
 
 
 def parse():
@@ -396,7 +397,7 @@ def parse():
     o.rounds = o.rounds or (3 if o.quick else 5)
     o.measure = o.measure or (250 if o.quick else 500)
     o.warmup = o.warmup or (80 if o.quick else 120)
-    o.stages = o.stages or STAGES
+    o.stages = o.stages or [s for s in STAGES if not (o.quick and s in LONG)]
     for kind, given, known in (("stage", o.stages, STAGES), ("proxy", o.only or [], [x.name for x in peers.PROXIES])):
         for name in given:
             if name not in known:
