@@ -79,7 +79,7 @@ static struct server_worker *find_worker(struct server *s, const struct worker *
 }
 
 /* With few links each is quiet, and one worker that wakes up for all of them costs less than
- * several that wake up for one. With more than that they are spread evenly, idle or not: an apiserver opens
+ * several that wake up for one. With more they are spread evenly, idle or not: an apiserver opens
  * its links in one idle burst and keeps them for days, and links can't move. */
 static struct server_worker *worker_for_link(struct server *s)
 {
