@@ -169,7 +169,7 @@ static void test_read_range(void **state)
             struct etcd_range_answer a;
 
             assert_int_equal(etcd_message_read_range(bytes_of(b.p, b.n), &a), ERR_OK);
-            assert_int_equal(a.revision, revisions[i]);
+            assert_int_equal(a.header.revision, revisions[i]);
             assert_int_equal(a.kv_count, kvs);
             buf_free(&b);
         }
