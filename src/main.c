@@ -10,6 +10,7 @@ static const char usage[] =
     "       etcd-envelope encrypt [flags]   seals one value: plaintext in, stored value out\n"
     "       etcd-envelope decrypt [flags]   opens one value\n"
     "       etcd-envelope inspect [flags]   explains a stored value without any key\n"
+    "       etcd-envelope verify [flags]    says how all values in etcd are sealed\n"
     "       etcd-envelope version\n"
     "\n"
     "Each has --help.\n";
@@ -23,6 +24,7 @@ static const struct {
     {"encrypt", cli_encrypt},
     {"decrypt", cli_decrypt},
     {"inspect", cli_inspect},
+    {"verify", cli_verify},
 };
 
 static int version(void)
