@@ -11,6 +11,7 @@ static const char usage[] =
     "       etcd-envelope decrypt [flags]   opens one value\n"
     "       etcd-envelope inspect [flags]   explains a stored value without any key\n"
     "       etcd-envelope verify [flags]    says how all values in etcd are sealed\n"
+    "       etcd-envelope reencrypt [flags] rewrites what is not sealed with the current key\n"
     "       etcd-envelope version\n"
     "\n"
     "Each has --help.\n";
@@ -25,6 +26,7 @@ static const struct {
     {"decrypt", cli_decrypt},
     {"inspect", cli_inspect},
     {"verify", cli_verify},
+    {"reencrypt", cli_reencrypt},
 };
 
 static int version(void)

@@ -88,13 +88,11 @@ static int run_cluster(struct frame *f)
 
 static int run(struct frame *f)
 {
-    enum log_level level = f->settings->log_level;
     int status = cli__lock_memory(f->settings);
 
     if (status != CLI_OK)
         return status;
-    /* Without INFO: that the plugin is healthy is no news for a tool. */
-    if (log_start(level == LOG_INFO ? LOG_WARN : level, f->settings->log_format) != ERR_OK)
+    if (log_start(f->settings->log_level, f->settings->log_format) != ERR_OK)
         return cli__refuse(CLI_ERROR, "cannot start the log");
     cli__warn_unlocked();
     signal(SIGPIPE, SIG_IGN);

@@ -19,7 +19,7 @@ struct sweep_value {
     struct etcd_kv kv;
     const struct provider_list *list; /* its resource is the value's */
     const struct sweep_verdict *verdict;
-    struct slice plain; /* slice_ref to keep; empty when it was not opened */
+    struct slice plain; /* slice_ref to keep, until before sweep_stop; empty: not opened */
 };
 
 enum sweep_go {

@@ -41,15 +41,20 @@ static enum err make_urls(struct tools_cluster *c, const struct settings *o)
 
 static enum err make_tls(struct tools_cluster *c, const struct settings *o)
 {
-    const struct net_tls_client_opts tls = {.ca_file = o->etcd_cafile,
-                                            .cert_file = o->etcd_certfile,
-                                            .key_file = o->etcd_keyfile,
-                                            .alpn_h2 = true};
+    struct net_tls_client_opts tls = {.ca_file = o->etcd_cafile,
+                                      .cert_file = o->etcd_certfile,
+                                      .key_file = o->etcd_keyfile,
+                                      .alpn_h2 = true};
+
+    bool needs_tls = false;
 
     for (size_t i = 0; i < c->url_count; i++)
-        if (c->urls[i].is_tls && c->tls == NULL)
-            TRY(net_tls_client_new(&tls, &c->tls, c->why, sizeof c->why));
-    return ERR_OK;
+        needs_tls |= c->urls[i].is_tls;
+    if (!needs_tls)
+        return ERR_OK;
+    TRY(net_tls_client_new(&tls, &c->tls, c->why, sizeof c->why));
+    tls.alpn_h2 = false;
+    return net_tls_client_new(&tls, &c->tls_http1, c->why, sizeof c->why);
 }
 
 static enum err make_keys(struct tools_cluster *c)
@@ -156,6 +161,8 @@ void tools_cluster_fini(struct tools_cluster *c)
     }
     if (c->tls != NULL)
         net_tls_drop(c->tls);
+    if (c->tls_http1 != NULL)
+        net_tls_drop(c->tls_http1);
     free(c->urls);
     mailbox_fini(&c->box);
     loop_fini(&c->loop);

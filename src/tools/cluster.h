@@ -19,7 +19,7 @@ struct tools_cluster {
     struct ruleset *rules; /* borrowed */
     struct net_url *urls;
     size_t url_count;
-    struct net_tls *tls;
+    struct net_tls *tls, *tls_http1; /* the same without ALPN h2 */
     struct sweep_etcd *etcd;
     struct kms_manager *manager; /* NULL: no KMS provider, or no keys are wanted */
     struct keyring *ring;        /* NULL: no keys are wanted */

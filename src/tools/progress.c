@@ -57,10 +57,10 @@ static void on_timer(struct loop_timer *t)
     left_text(p, ran_ms, left);
     if (p->is_terminal)
         draw(p, left);
-    else /* whatever the log's level: that is for what goes on beside it */
-        log_write(LOG_INFO, "progress", "run=%s looked_at=%llu of=%llu rewritten=%llu left=%s",
-                  p->what, (unsigned long long)p->done, (unsigned long long)p->total,
-                  (unsigned long long)p->changed, left);
+    else
+        LOG(INFO, "progress", "run=%s looked_at=%llu of=%llu rewritten=%llu left=%s", p->what,
+            (unsigned long long)p->done, (unsigned long long)p->total,
+            (unsigned long long)p->changed, left);
     /* Cannot fail: the handle is there. */
     CHECK(loop_timer_start(p->loop, &p->timer, p->is_terminal ? DRAW_MS : LOG_MS) == ERR_OK);
 }
