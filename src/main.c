@@ -10,6 +10,7 @@ static const char usage[] =
     "       etcd-envelope encrypt [flags]   seals one value: plaintext in, stored value out\n"
     "       etcd-envelope decrypt [flags]   opens one value\n"
     "       etcd-envelope inspect [flags]   explains a stored value without any key\n"
+    "       etcd-envelope check [flags]     says what serve would do with its flags and files\n"
     "       etcd-envelope verify [flags]    says how all values in etcd are sealed\n"
     "       etcd-envelope reencrypt [flags] rewrites what is not sealed with the current key\n"
     "       etcd-envelope version\n"
@@ -25,6 +26,7 @@ static const struct {
     {"encrypt", cli_encrypt},
     {"decrypt", cli_decrypt},
     {"inspect", cli_inspect},
+    {"check", cli_check},
     {"verify", cli_verify},
     {"reencrypt", cli_reencrypt},
 };

@@ -15,6 +15,8 @@
 #include "policy/ruleset.h"
 
 #define CLI__WHY_MAX 4096
+#define CLI__NO_CONFIG                                                                             \
+    "--encryption-provider-config is needed: without it nothing would be encrypted"
 
 /* Says why on standard error; returns status. */
 int cli__refuse(int status, const char *fmt, ...) PRINTF_LIKE(2, 3);
@@ -79,7 +81,9 @@ struct cli__cluster_tool {
 };
 
 int cli__cluster_main(const struct cli__cluster_tool *t, int argc, char *const argv[]);
-/* The exit status for what ended a run early, after having said it. */
+/* The exit status for what ended a run early. */
+int cli__cluster_status(const struct tools_cluster *c);
+/* The same, after having said what. */
 int cli__cluster_failed(const struct tools_cluster *c);
 /* Flags of serve that these tools take, for their help. */
 #define CLI__CLUSTER_HELP                                                                          \

@@ -19,15 +19,16 @@ struct frame {
     char why[CLI__WHY_MAX];
 };
 
+int cli__cluster_status(const struct tools_cluster *c)
+{
+    if (c->err == ERR_UPSTREAM_AWAY || err_scope(c->err) == SCOPE_DEK)
+        return CLI_UNREACHABLE;
+    return c->err == ERR_CONFIG ? CLI_USAGE : CLI_ERROR;
+}
+
 int cli__cluster_failed(const struct tools_cluster *c)
 {
-    int status = CLI_ERROR;
-
-    if (c->err == ERR_UPSTREAM_AWAY || err_scope(c->err) == SCOPE_DEK)
-        status = CLI_UNREACHABLE;
-    else if (c->err == ERR_CONFIG)
-        status = CLI_USAGE;
-    return cli__refuse(status, "%s", c->why);
+    return cli__refuse(cli__cluster_status(c), "%s", c->why);
 }
 
 static bool is_protected(const struct ruleset *rules, const char *resource)

@@ -417,6 +417,14 @@ bool net_tls_expiry(const struct net_tls *t, int64_t *unix_s)
     return true;
 }
 
+bool net_tls_names_host(const struct net_tls *t, const char *host)
+{
+    X509 *cert = SSL_CTX_get0_certificate(t->ctx);
+
+    return cert != NULL &&
+           (X509_check_ip_asc(cert, host, 0) == 1 || X509_check_host(cert, host, 0, 0, NULL) == 1);
+}
+
 struct net_tls *net_tls_ref(struct net_tls *t)
 {
     refcount_ref(&t->refs);

@@ -121,7 +121,7 @@ static void page_is_over(struct sweep *s)
         end(s, ERR_ANS_OUTSIDE, "etcd says that there is more, and gives nothing");
         return;
     }
-    if (s->page.has_more) {
+    if (s->page.has_more && !s->o.is_sample) {
         if (keep_next(s, s->kv.key) != ERR_OK)
             end(s, ERR_NOMEM, "out of memory");
         else

@@ -33,6 +33,7 @@ struct sweep_opts {
     const struct sweep_filter *filter;   /* what is wanted of it */
     const struct sweep_judge_env *judge; /* its ring NULL: nothing is opened */
     struct sweep_source *source;
+    bool is_sample; /* the first page of each range is enough */
     enum sweep_go (*on_value)(void *user, const struct sweep_value *v);
     /* The end, once; not after sweep_stop. Errors: those of the source and of sweep_judge_start,
      * ERR_ANS_OUTSIDE (the source gave a key that was not asked for, or not in order). */

@@ -88,8 +88,8 @@ class ClusterTool(harness.E2E):
     # --- the tools ---
 
     def argv(self, name, config, *flags, servers=None):
-        return [self.binary, name, "--encryption-provider-config", os.fspath(config), "--etcd-servers",
-                servers or self.etcd.url, *map(str, flags)]
+        given = [] if "--etcd-servers" in flags else ["--etcd-servers", servers or self.etcd.url]
+        return [self.binary, name, "--encryption-provider-config", os.fspath(config), *given, *map(str, flags)]
 
     def tool(self, name, config, *flags, servers=None, status=OK, env=None, timeout=120):
         """(standard output, standard error)"""
