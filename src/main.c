@@ -22,12 +22,8 @@ static const struct {
     const char *name;
     int (*run)(int argc, char *const argv[]);
 } commands[] = {
-    {"serve", cli_serve},
-    {"encrypt", cli_encrypt},
-    {"decrypt", cli_decrypt},
-    {"inspect", cli_inspect},
-    {"check", cli_check},
-    {"verify", cli_verify},
+    {"serve", cli_serve},         {"encrypt", cli_encrypt}, {"decrypt", cli_decrypt},
+    {"inspect", cli_inspect},     {"check", cli_check},     {"verify", cli_verify},
     {"reencrypt", cli_reencrypt},
 };
 

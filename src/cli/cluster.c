@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The frame of the tools that work on a whole cluster: flags and settings, memory for keys, the rule
- * set as serve makes it, the log, etcd and the plugins; then the tool's own run. */
+/* The frame of the tools that work on a whole cluster: flags and settings, memory for keys, the
+ * rule set as serve makes it, the log, etcd and the plugins; then the tool's own run. */
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>

@@ -96,8 +96,8 @@ static int check_numbers(struct reencrypt_tool *t)
     return status;
 }
 
-/* Plaintext is written only by who says so, and only where the proxies write it, too: else they would
- * go on sealing what is unsealed here. */
+/* Plaintext is written only by who says so, and only where the proxies write it, too: else they
+ * would go on sealing what is unsealed here. */
 static int check_identity(const struct reencrypt_tool *t, const struct settings *o,
                           const struct ruleset *rules)
 {

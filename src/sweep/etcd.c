@@ -2,7 +2,8 @@
 /* Happy path: the first call has the server in use asked who it is; it says that it does not know
  * the method, as etcd does; then all calls are sent, and their answers handed on.
  * Failure modes:
- *  - the server is a proxy of ours: every text of its own begins with PROXY_TEXT, that of an unknown
+ *  - the server is a proxy of ours: every text of its own begins with PROXY_TEXT, that of an
+ * unknown
  *    method above all; etcd has no such text. All calls end with ERR_CONFIG;
  *  - it does not answer: the calls wait, the next server is asked who it is, after a pause; when no
  *    server has answered for away_ms, all calls end with ERR_UPSTREAM_AWAY;
@@ -133,7 +134,7 @@ static void server_is_proxy(struct sweep_etcd *e)
     char url[NET_URL_MAX];
 
     snprintf(e->why, sizeof e->why,
-             "%s is an etcd-envelope proxy, not etcd: what comes from it is opened already. Give "
+             "%s is a proxy of etcd-envelope, not etcd: what comes from it is opened already. Give "
              "etcd's own client URLs (--etcd-servers, ETCDCTL_ENDPOINTS)",
              sweep_etcd_server(e, url));
     e->state = ETCD_REFUSED;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Happy path: the envelope is identified by the key's provider list, its DEK is had from the key
  * ring, maybe later, the value is opened, and what opened it says whether it is current.
- * Failure modes: what is wrong with the value is a verdict; what is wrong with the plugin or with us
- * is an error, for nothing is known of the value then. */
+ * Failure modes: what is wrong with the value is a verdict; what is wrong with the plugin or with
+ * us is an error, for nothing is known of the value then. */
 #include "sweep/judge.h"
 
 const char *sweep_state_text(enum sweep_state s)

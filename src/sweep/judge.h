@@ -56,8 +56,8 @@ struct sweep_judge {
 };
 
 /* Judges one value. env, key, list and the value's memory are the caller's until sweep_judge_end,
- * which is due in any case. ERR_OK: verdict and plain are there. ERR_AGAIN: on_done comes, then they
- * are, unless err is set. Errors at once and in err, none of which says anything of the value:
+ * which is due in any case. ERR_OK: verdict and plain are there. ERR_AGAIN: on_done comes, then
+ * they are, unless err is set. Errors at once and in err, none of which says anything of the value:
  * ERR_NOMEM, ERR_CRYPTO, ERR_KMS_AWAY, ERR_NO_STATE (a plugin that is needed can't be reached),
  * ERR_MEMORY_LIMIT, ERR_CONFIG. */
 MUST_CHECK enum err sweep_judge_start(struct sweep_judge *j, const struct sweep_judge_env *env,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Receives: a rule set, what of it is wanted. Gives: the ranges of keys to look through. Owns: their
- * bytes. Thread: any. */
+/* Receives: a rule set, what of it is wanted. Gives: the ranges of keys to look through. Owns:
+ * their bytes. Thread: any. */
 #ifndef SWEEP_RANGES_H
 #define SWEEP_RANGES_H
 

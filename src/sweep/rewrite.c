@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Happy path of a value: a free slot takes key and plaintext; when its turn comes by the rate, it is
- * sealed with the key that is written with then, and sent; etcd put it; the slot is free.
+/* Happy path of a value: a free slot takes key and plaintext; when its turn comes by the rate, it
+ * is sealed with the key that is written with then, and sent; etcd put it; the slot is free.
  * Failure modes:
  *  - its mod_revision is another one by now: etcd's answer has the present value, which is judged;
  *    due, it goes the same way again;
  *  - the answer to a Txn was lost, and the Txn was sent again: then the present value is ours;
  *  - it is too large for etcd: that value is left as it is;
- *  - no key, no space, no permission, no etcd: the rewriter has failed and sends nothing any more. */
+ *  - no key, no space, no permission, no etcd: the rewriter has failed and sends nothing any more.
+ * */
 #include "sweep/rewrite.h"
 
 #include <stdio.h>

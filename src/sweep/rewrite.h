@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Receives: values that are due, opened. Gives: them to etcd, as they would be written now. Owns: the
- * values that are on their way. Thread: its loop's.
+/* Receives: values that are due, opened. Gives: them to etcd, as they would be written now. Owns:
+ * the values that are on their way. Thread: its loop's.
  *
  * One Txn a value: while its mod_revision is the one that was read, the new value is put, with the
  * lease left as it is. If somebody wrote meanwhile, what he wrote is judged anew and rewritten only
- * if it is due itself. So nothing that anybody else wrote is lost, and what was interrupted is taken
- * up by looking at etcd again. */
+ * if it is due itself. So nothing that anybody else wrote is lost, and what was interrupted is
+ * taken up by looking at etcd again. */
 #ifndef SWEEP_REWRITE_H
 #define SWEEP_REWRITE_H
 

@@ -3,8 +3,8 @@
  * Owns: one page of values at a time. Thread: its loop's.
  *
  * The run over all values of the protected prefixes, in the order of their keys, at one revision.
- * When etcd compacts it away meanwhile, the run goes on behind the last key at the present one: each
- * key that was there all the time is seen once, at a revision that the run tells of. */
+ * When etcd compacts it away meanwhile, the run goes on behind the last key at the present one:
+ * each key that was there all the time is seen once, at a revision that the run tells of. */
 #ifndef SWEEP_SWEEP_H
 #define SWEEP_SWEEP_H
 

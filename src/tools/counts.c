@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Happy path: the resource of the value, then the count of its state and key, which mostly are
+ * those of the value before. Failure modes: no memory, which the run ends with; more keys than
+ * TOOLS_KEY_COUNTS_MAX, as somebody may plant them: the last one has all of these. */
 #include "tools/counts.h"
 
 #include <stdio.h>
@@ -10,8 +13,8 @@
 #define PROVIDER_MAX 400u
 #define KEY_SHOWN 200u /* of a name that is no hash */
 
-/* What the counts of a key are told apart by: of a value that opens its provider, of another one what
- * it says of itself. */
+/* What the counts of a key are told apart by: of a value that opens its provider, of another one
+ * what it says of itself. */
 struct source {
     enum sweep_state state;
     enum err err;

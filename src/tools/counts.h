@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Receives: stored values with their verdicts. Gives: how many there are of each resource, state and
- * key. Owns: the counts. Thread: one. */
+/* Receives: stored values with their verdicts. Gives: how many there are of each resource, state
+ * and key. Owns: the counts. Thread: one. */
 #ifndef TOOLS_COUNTS_H
 #define TOOLS_COUNTS_H
 

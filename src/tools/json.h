@@ -15,7 +15,8 @@ struct tools_json {
 
 void tools_json_open(struct tools_json *j, const char *name, char bracket); /* '{' or '[' */
 void tools_json_close(struct tools_json *j, char bracket);                  /* '}' or ']' */
-/* Bytes that are not printable ASCII are escaped as if they were Latin-1, so that nothing is lost. */
+/* Bytes that are not printable ASCII are escaped as if they were Latin-1, so that nothing is lost.
+ * */
 void tools_json_bytes(struct tools_json *j, const char *name, struct bytes v);
 void tools_json_text(struct tools_json *j, const char *name, const char *v);
 void tools_json_number(struct tools_json *j, const char *name, int64_t v);

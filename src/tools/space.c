@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Happy path: the quota is found out; a timer asks for the size again and again. Failure modes: no
- * metrics to be had (their port is another one, TLS differs): the default counts; a Status that does
- * not come is asked for again, for who writes finds out himself that etcd is away. */
+ * metrics to be had (their port is another one, TLS differs): the default counts; a Status that
+ * does not come is asked for again, for who writes finds out himself that etcd is away. */
 #include "tools/space.h"
 
 #include <inttypes.h>

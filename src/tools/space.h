@@ -26,8 +26,8 @@ struct tools_space {
 };
 
 /* Finds out max_bytes unless it is given: from etcd's Status (3.6), else from the metric
- * etcd_server_quota_backend_bytes, else TOOLS_SPACE_DEFAULT. From then on etcd is asked four times a
- * second, and each time on_room is called, or at last, once, on_full: its database has grown to
+ * etcd_server_quota_backend_bytes, else TOOLS_SPACE_DEFAULT. From then on etcd is asked four times
+ * a second, and each time on_room is called, or at last, once, on_full: its database has grown to
  * max_bytes, or it has raised NOSPACE. Both come from the loop. Errors: ERR_NOMEM. */
 MUST_CHECK enum err tools_space_start(struct tools_space *s, struct tools_cluster *c,
                                       uint64_t max_bytes, void (*on_room)(void *arg),

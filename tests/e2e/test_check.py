@@ -92,7 +92,7 @@ class Check(ClusterTool):
     def test_proxy_in_place_of_etcd(self):
         proxy = self.env.proxy(self.etcd, self.mixed())
         found = self.check(self.mixed(), servers=proxy.listen[0], status=USAGE)
-        self.assertIn("is an etcd-envelope proxy", found["fail", "etcd"][0])
+        self.assertIn("is a proxy of etcd-envelope", found["fail", "etcd"][0])
         proxy.stop()
 
     # --- files ---

@@ -325,12 +325,12 @@ class Reencrypt(ClusterTool):
     def test_speed(self):
         """At least 3,000 objects of 1 KiB a second against an etcd that does not wait for its disk."""
         self.fill(COUNT)
-        result = self.reencrypt(self.mixed())
-        self.assertEqual(result["rewritten"], COUNT)
-        rate = COUNT * 1000 / result["milliseconds"]
-        print(f"{rate:.0f} objects a second")
+        began = time.monotonic()
+        self.assertEqual(self.reencrypt(self.mixed())["rewritten"], COUNT)
+        taken = time.monotonic() - began
+        print(f"{COUNT / taken:.0f} objects a second")
         if not harness.SANITIZED:
-            self.assertGreater(rate, 3000)
+            self.assertLess(taken, COUNT / 3000)
 
     def test_many_in_bounded_memory(self):
         self.fill(COUNT)

@@ -199,7 +199,7 @@ class Verify(ClusterTool):
         for url in clear.listen[0], f"https://127.0.0.1:{port}":
             for tool in ("verify", "reencrypt") if self.has_reencrypt() else ("verify",):
                 out, err = self.tool(tool, config, "--etcd-cafile", tls.path("ca.crt"), servers=url, status=USAGE)
-                self.assertIn(f"{url} is an etcd-envelope proxy", err)
+                self.assertIn(f"{url} is a proxy of etcd-envelope", err)
                 self.assertEqual(out, "")
         clear.stop()
         secure.stop()
