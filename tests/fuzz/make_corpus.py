@@ -378,7 +378,21 @@ def h2_seeds():
         yield "h2_feed", "client-" + name, bytes([1, 6]) + body
 
 
-GROUPS = [pb_seeds, grpc_seeds, etcd_seeds, member_seeds, envelope_seeds, config_seeds, http1_seeds, kms_seeds, h2_seeds]
+def message_seeds():
+    """Answers to the requests of our own."""
+    def kv(key, value, more=b""):
+        return field(2, field(1, key) + num(2, 3) + num(3, 9) + num(4, 1) + (field(5, value) if value else b"") + more)
+    page = HEADER + kv(SECRET, b"v") + kv(CONFIG, b"", num(6, 77)) + num(3, 1) + num(4, 9)
+    status = HEADER + field(2, b"3.6.0") + num(3, 4096) + num(9, 2048) + field(8, b"memberID:1 alarm:NOSPACE ") + num(12, 1 << 31)
+    for name, body in {"page": page, "none": HEADER, "no-key": HEADER + field(2, field(5, b"v")), "status": status,
+                       "twice": HEADER + field(2, field(1, b"a") + field(1, b"b")), "wrong": field(2, num(1, 5)),
+                       "done": HEADER + num(2, 1) + field(3, field(2, HEADER)),
+                       "conflict": HEADER + field(3, field(1, page))}.items():
+        for cut in (0, 1, 7):
+            yield "etcd_message", f"{name}-{cut}", body[:len(body) - cut]
+
+
+GROUPS = [message_seeds, pb_seeds, grpc_seeds, etcd_seeds, member_seeds, envelope_seeds, config_seeds, http1_seeds, kms_seeds, h2_seeds]
 
 
 def main(argv):
