@@ -13,6 +13,7 @@ static const char usage[] =
     "       etcd-envelope check [flags]     says what serve would do with its flags and files\n"
     "       etcd-envelope verify [flags]    says how all values in etcd are sealed\n"
     "       etcd-envelope reencrypt [flags] rewrites what is not sealed with the current key\n"
+    "       etcd-envelope status [flags]    several proxies side by side: do they agree?\n"
     "       etcd-envelope version\n"
     "\n"
     "Each has --help.\n";
@@ -24,7 +25,7 @@ static const struct {
 } commands[] = {
     {"serve", cli_serve},         {"encrypt", cli_encrypt}, {"decrypt", cli_decrypt},
     {"inspect", cli_inspect},     {"check", cli_check},     {"verify", cli_verify},
-    {"reencrypt", cli_reencrypt},
+    {"reencrypt", cli_reencrypt}, {"status", cli_status},
 };
 
 static int version(void)

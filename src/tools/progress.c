@@ -38,14 +38,26 @@ static void left_text(const struct tools_progress *p, uint64_t ran_ms,
 
 static void draw(const struct tools_progress *p, const char *left)
 {
-    char bar[BAR + 1] = "........................";
+    char bar[BAR + 1] = "........................", changed[48] = "";
     uint64_t n = p->total == 0 ? BAR : p->done * BAR / p->total;
 
     memset(bar, '#', n < BAR ? n : BAR);
-    fprintf(stderr,
-            "\r\033[K%s [%s] %" PRIu64 " of %" PRIu64 " looked at, %" PRIu64 " rewritten, %s left",
-            p->what, bar, p->done, p->total > p->done ? p->total : p->done, p->changed, left);
+    if (p->is_rewriting)
+        snprintf(changed, sizeof changed, ", %" PRIu64 " rewritten", p->changed);
+    fprintf(stderr, "\r\033[K%s [%s] %" PRIu64 " of %" PRIu64 " looked at%s, %s left", p->what, bar,
+            p->done, p->total > p->done ? p->total : p->done, changed, left);
     fflush(stderr);
+}
+
+static void log_line(const struct tools_progress *p, const char *left)
+{
+    unsigned long long done = p->done, total = p->total, changed = p->changed;
+
+    if (p->is_rewriting)
+        LOG(INFO, "progress", "run=%s looked_at=%llu of=%llu rewritten=%llu left=%s", p->what, done,
+            total, changed, left);
+    else
+        LOG(INFO, "progress", "run=%s looked_at=%llu of=%llu left=%s", p->what, done, total, left);
 }
 
 static void on_timer(struct loop_timer *t)
@@ -58,19 +70,18 @@ static void on_timer(struct loop_timer *t)
     if (p->is_terminal)
         draw(p, left);
     else
-        LOG(INFO, "progress", "run=%s looked_at=%llu of=%llu rewritten=%llu left=%s", p->what,
-            (unsigned long long)p->done, (unsigned long long)p->total,
-            (unsigned long long)p->changed, left);
+        log_line(p, left);
     /* Cannot fail: the handle is there. */
     CHECK(loop_timer_start(p->loop, &p->timer, p->is_terminal ? DRAW_MS : LOG_MS) == ERR_OK);
 }
 
 enum err tools_progress_start(struct tools_progress *p, struct loop *loop, const char *what,
-                              uint64_t total)
+                              uint64_t total, bool is_rewriting)
 {
     *p = (struct tools_progress){.loop = loop,
                                  .what = what,
                                  .is_terminal = isatty(STDERR_FILENO) == 1,
+                                 .is_rewriting = is_rewriting,
                                  .total = total,
                                  .began_ms = loop_now_ms(loop)};
     loop_timer_init(&p->timer, on_timer);

@@ -8,16 +8,16 @@
 
 struct tools_progress {
     struct loop *loop;
-    const char *what; /* "verify" */
-    bool is_terminal;
-    uint64_t total, done, changed; /* the owner's to keep up to date */
+    const char *what;               /* "verify" */
+    bool is_terminal, is_rewriting; /* is_rewriting: how many were changed is shown, too */
+    uint64_t total, done, changed;  /* the owner's to keep up to date */
     uint64_t began_ms;
     struct loop_timer timer;
 };
 
 /* Standard error is looked at: is it a terminal? Errors: ERR_NOMEM. */
 MUST_CHECK enum err tools_progress_start(struct tools_progress *p, struct loop *loop,
-                                         const char *what, uint64_t total);
+                                         const char *what, uint64_t total, bool is_rewriting);
 /* Takes the line off the terminal. Safe on one never started. */
 void tools_progress_stop(struct tools_progress *p);
 /* "2m05s"; out has room for it. */

@@ -200,8 +200,9 @@ static enum err start_sweep(struct reencrypt *r)
 
 static void begin(struct reencrypt *r)
 {
-    enum err e = tools_progress_start(&r->progress, &r->c->loop,
-                                      r->o->is_dry_run ? "dry run" : "reencrypt", r->c->key_count);
+    enum err e =
+        tools_progress_start(&r->progress, &r->c->loop, r->o->is_dry_run ? "dry run" : "reencrypt",
+                             r->c->key_count, true);
 
     r->began_ms = loop_now_ms(&r->c->loop);
     if (e == ERR_OK)

@@ -63,7 +63,7 @@ static void on_ready(void *arg)
                            .on_value = on_value,
                            .on_end = on_end,
                            .user = v};
-    enum err e = tools_progress_start(&v->progress, &v->c->loop, "verify", v->c->key_count);
+    enum err e = tools_progress_start(&v->progress, &v->c->loop, "verify", v->c->key_count, false);
 
     if (e == ERR_OK)
         e = sweep_source_etcd_new(v->c->etcd, &v->source);

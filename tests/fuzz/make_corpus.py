@@ -378,6 +378,16 @@ def h2_seeds():
         yield "h2_feed", "client-" + name, bytes([1, 6]) + body
 
 
+def sample_seeds():
+    """What metrics listeners say."""
+    golden = (GOLDEN / "metrics.txt").read_bytes()
+    for i in range(0, min(len(golden), 12000), 1500):
+        yield "samples", f"golden-{i}", golden[i:i + 1500]
+    for name, text in {"labels": b'a{hash="x",status="\\"}"} 1\nb 2', "cut": b'a{hash="x', "none": b"a{} 1\n#x\n{} 2",
+                       "order": b'a{status="success",hash=""} NaN\n'}.items():
+        yield "samples", name, text
+
+
 def message_seeds():
     """Answers to the requests of our own."""
     def kv(key, value, more=b""):
@@ -392,7 +402,8 @@ def message_seeds():
             yield "etcd_message", f"{name}-{cut}", body[:len(body) - cut]
 
 
-GROUPS = [message_seeds, pb_seeds, grpc_seeds, etcd_seeds, member_seeds, envelope_seeds, config_seeds, http1_seeds, kms_seeds, h2_seeds]
+GROUPS = [pb_seeds, grpc_seeds, etcd_seeds, member_seeds, message_seeds, envelope_seeds, config_seeds, http1_seeds, sample_seeds,
+          kms_seeds, h2_seeds]
 
 
 def main(argv):

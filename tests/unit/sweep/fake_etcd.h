@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Receives: calls of client/client.h, which it takes the place of. Gives: the answers of a small etcd
- * without a network. Owns: its keys. Thread: one.
+/* Receives: calls of client/client.h, which it takes the place of. Gives: the answers of a small
+ * etcd without a network. Owns: its keys. Thread: one.
  *
- * A program that links it has no connections: what sweep/ sends is answered from memory, in the loop's
- * next turn, unless a test has it lie. */
+ * A program that links it has no connections: what sweep/ sends is answered from memory, in the
+ * loop's next turn, unless a test has it lie. */
 #ifndef TESTS_SWEEP_FAKE_ETCD_H
 #define TESTS_SWEEP_FAKE_ETCD_H
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Rewriting on a small etcd in memory, with a writer who comes in between: what he wrote is never lost;
- * each value that is due is sealed with the new key, once; whatever fails, no plaintext takes the place
- * of anything. */
+/* Rewriting on a small etcd in memory, with a writer who comes in between: what he wrote is never
+ * lost; each value that is due is sealed with the new key, once; whatever fails, no plaintext takes
+ * the place of anything. */
 #include "sweep/rewrite.h"
 
 #include <stdio.h>
@@ -320,8 +320,8 @@ static void test_away(void **state)
     fini(&f);
 }
 
-/* Each allocation fails in turn, with a writer in between: either all is as it should be, or the run
- * failed; and everything that was sealed before opens, with its own content. */
+/* Each allocation fails in turn, with a writer in between: either all is as it should be, or the
+ * run failed; and everything that was sealed before opens, with its own content. */
 static void test_no_memory(void **state)
 {
     bool was_whole = false;

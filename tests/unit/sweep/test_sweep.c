@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The run over all values, on a small etcd in memory: what state each is in; each is told once and in
- * order, however pages and revisions fall; what a lying source says is an error; memory that runs out
- * anywhere ends the run with that. */
+/* The run over all values, on a small etcd in memory: what state each is in; each is told once and
+ * in order, however pages and revisions fall; what a lying source says is an error; memory that
+ * runs out anywhere ends the run with that. */
 #include "sweep/sweep.h"
 
 #include <stdio.h>
