@@ -383,14 +383,20 @@ class Restart(ClusterTool):
 
 
 class Space(ClusterTool):
-    """An etcd with little room."""
+    """An etcd with little room, behind TLS, as its metrics are."""
 
     @classmethod
     def start(cls):
         super().start()
         cls.etcd.stop()
-        cls.etcd = cls.env.etcd(name="small", flags=["--quota-backend-bytes", str(40 << 20)])
+        cls.certificates = cls.env.tls()
+        cls.etcd = cls.env.etcd(name="small", tls=cls.certificates, flags=["--quota-backend-bytes", str(40 << 20)])
         cls.raw = cls.etcd.client
+
+    def argv(self, name, config, *flags, servers=None):
+        path = self.certificates.path
+        return super().argv(name, config, "--etcd-cafile", path("ca.crt"), "--etcd-certfile", path("client.crt"),
+                            "--etcd-keyfile", path("client.key"), *flags, servers=servers)
 
     def test_stops_before_the_quota(self):
         """At 80 % of what etcd's metrics say; then with the alarm NOSPACE; nobody else's writes are stopped by us."""

@@ -292,6 +292,19 @@ class Verify(ClusterTool):
             self.assertGreater(peak, 1)
             self.assertLess(peak, 64)
 
+    @harness.timing
+    def test_many_keys_at_a_time(self):
+        """160 values with a DEK each, a plugin that takes 50 ms: one after the other that would be 8 s."""
+        self.sealed(160)
+        kms = self.env.kms("slow")
+        kms.delay["Decrypt"] = 0.05
+        began = time.monotonic()
+        self.assertEqual(self.verify(self.configure(self.kms_provider(path=kms.path)))["total"]["current_key"], 160)
+        taken = time.monotonic() - began
+        kms.stop()
+        self.assertGreaterEqual(kms.calls["Decrypt"], 160)
+        self.assertLess(taken, 5)
+
     # --- use ---
 
     def test_usage(self):
