@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Happy path: a page of the first range; its values come into the window, where several are judged at
- * a time, for each may have to wait for a key of its own; the sink is told of the first in it; when
- * the window is empty, the next page from behind the last key; the next range.
+/* Happy path: a page of the first range; its values come into the window, where several are judged
+ * at a time, for each may have to wait for a key of its own; the sink is told of the first in it;
+ * when the window is empty, the next page from behind the last key; the next range.
  *
  *   page   [ told | in the window: first ... last | rest ]
  *

@@ -3,6 +3,8 @@
 """verify: does it tell the truth about what lies in etcd, whatever becomes of etcd and the plugin meanwhile?"""
 import json
 import os
+import pathlib
+import signal
 import subprocess
 import threading
 import time
@@ -327,13 +329,23 @@ class Verify(ClusterTool):
 class Restart(ClusterTool):
     """An etcd that goes away in the middle."""
 
+    def in_the_middle(self, config):
+        """A verify that is under way, stopped there."""
+        for delay in (0.1, 0.05, 0.03, 0.02, 0.01) * 10:
+            process = self.begin("verify", config, "--output", "json")
+            time.sleep(delay)
+            process.signal(signal.SIGSTOP)
+            if process.alive() and "State:\tT" in pathlib.Path(f"/proc/{process.pid}/status").read_text():
+                return process
+            process.kill()
+        self.fail("it is always too quick, or too slow")
+
     def test_restarted_in_the_middle(self):
         self.fill(COUNT)
         config = self.configure(self.kms_provider(), "identity: {}")
-        process = self.begin("verify", config, "--output", "json")
-        time.sleep(0.05)
+        process = self.in_the_middle(config)
         self.etcd.stop()
-        self.assertTrue(process.alive(), "it was too quick")
+        process.signal(signal.SIGCONT)
         time.sleep(0.5)
         self.etcd.start()
         type(self).raw = self.etcd.client
