@@ -14,6 +14,7 @@
 #include <strings.h>
 #include <time.h>
 
+#include "base/digit.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/randpool.h"
@@ -27,17 +28,6 @@
 
 /* --- endpoint --------------------------------------------------------------------------------- */
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 /* Decodes text up to '?' or '#'. */
 static enum err percent_decode(const char *text, char *out, size_t cap)
 {
@@ -47,7 +37,7 @@ static enum err percent_decode(const char *text, char *out, size_t cap)
         char c = *text;
 
         if (c == '%') {
-            int high = hex_digit(text[1]), low = high < 0 ? -1 : hex_digit(text[2]);
+            int high = digit_hex(text[1]), low = high < 0 ? -1 : digit_hex(text[2]);
 
             if (low < 0 || high + low == 0)
                 return ERR_CONFIG;
@@ -130,7 +120,7 @@ static void log_check(struct plugin *p)
         LOG(WARN, "KMS check failed", "provider=\"%s\" why=\"%s\"", p->provider->name, p->life.why);
     else if (!p->was_healthy)
         LOG(INFO, "KMS is healthy", "provider=\"%s\"", p->provider->name);
-    /* A plugin that came after us: its socket's mode could not be judged before. */
+    /* The plugin was started after us: only now there is a socket whose mode can be judged. */
     if (p->life.is_healthy && !p->has_judged_socket) {
         (void)socket_path_warn(p->provider->name, p->socket_path, true);
         p->has_judged_socket = true;

@@ -306,7 +306,7 @@ void call_open(struct link *l, struct h2_stream *down, struct h2_fields h, bool 
         h2_stream_reset(down, H2_REFUSED_STREAM);
         return;
     }
-    c->id = (uint64_t)w->number << 48 | ++w->next_call_id;
+    c->id = worker_next_id(w);
     c->link = l;
     c->worker = w;
     c->down = down;

@@ -17,7 +17,9 @@ struct lane_work {
     struct etcd_plan plan;
     struct lane_wait *waits;
     size_t wait_count, wait_cap;
-    size_t pending;
+    size_t asked;   /* needs of the plan that have been asked for */
+    size_t pending; /* of waits */
+    enum err err;   /* the first need that was refused at once while others were pending */
     struct lane_work *next;
 };
 

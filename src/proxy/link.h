@@ -33,6 +33,8 @@ void link_close(struct link *l);
 
 /* As whom a call asks the pool for a connection. */
 struct upstream_user *link_upstream(struct link *l);
+/* As whom its calls ask for DEKs. */
+struct key_asker *link_key_asker(struct link *l);
 void link_call_added(struct link *l, struct list *node);
 /* A call is gone. */
 void link_call_removed(struct link *l);

@@ -142,6 +142,11 @@ enum err worker_give_socket(struct worker *w, int fd, struct net_tls *tls)
     return ERR_OK;
 }
 
+uint64_t worker_next_id(struct worker *w)
+{
+    return (uint64_t)w->number << 48 | ++w->last_id;
+}
+
 void worker_link_closed(struct worker *w)
 {
     w->link_count--;

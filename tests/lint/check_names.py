@@ -33,7 +33,6 @@ FOREIGN_NAMES = {
     "JSON_REJECT_DUPLICATES": "jansson", "ETCD_ENVELOPE_SERVICE_HOST": "Kubernetes makes it for a Service", "close_notify": "RFC 8446",
     "all_verify_interface_header_sets": "cmake", "sa_mask": "sigaction(2)", "io_uring": "io_uring(7)",
     "crypto_secretbox": "libsodium", "EVP_MAC": "OpenSSL", "EVP_KDF": "OpenSSL", "SA_RESTART": "sigaction(2)",
-    "MADV_DONTNEED": "madvise(2)",
 }
 
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]")
@@ -192,7 +191,7 @@ class Tree:
         return name in self.code or name in FOREIGN_NAMES
 
     def has_constant(self, name):
-        """RST_STREAM will do for NGHTTP2_RST_STREAM."""
+        """RST_STREAM will do for H2__RST_STREAM."""
         return self.has_name(name) or any(n.endswith("_" + name) for n in self.code)
 
     def is_in(self, name, file, path):

@@ -1,40 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The n-th allocation fails, n = 1, 2, ... until none does: an error each time, no leak, nothing in
- * the output, and never an abort. malloc, calloc and realloc are wrapped by the linker. */
+/* Each allocation fails in turn while a message is worked on: ERR_NOMEM each time, no leak, nothing
+ * in the output, and never an abort. */
 #include "fixture.h"
 
 #include "etcd/members.h"
 #include "etcd/large.h"
+#include "failing_alloc.h"
 
 static struct fix fix;
-static size_t allocations, fail_at; /* fail_at 0: never */
-
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t count, size_t n);
-void *__real_realloc(void *p, size_t n);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t count, size_t n);
-void *__wrap_realloc(void *p, size_t n);
-
-static bool fails(void)
-{
-    return fail_at != 0 && ++allocations >= fail_at;
-}
-
-void *__wrap_malloc(size_t n)
-{
-    return fails() ? NULL : __real_malloc(n);
-}
-
-void *__wrap_calloc(size_t count, size_t n)
-{
-    return fails() ? NULL : __real_calloc(count, n);
-}
-
-void *__wrap_realloc(void *p, size_t n)
-{
-    return fails() ? NULL : __real_realloc(p, n);
-}
 
 static int setup(void **state)
 {
@@ -124,8 +97,8 @@ static enum err answer_once(struct chain *msg, struct chain *out)
     return e;
 }
 
-static enum err stream_batch(struct etcd_large *st, struct chain *msg, struct chain *out,
-                             bool *is_over)
+static enum err large_batch(struct etcd_large *st, struct chain *msg, struct chain *out,
+                            bool *is_over)
 {
     struct etcd_plan p = {0};
     struct chain batch = {0};
@@ -144,7 +117,7 @@ static enum err stream_batch(struct etcd_large *st, struct chain *msg, struct ch
     return e;
 }
 
-static enum err stream_once(struct chain *msg, struct chain *out)
+static enum err large_once(struct chain *msg, struct chain *out)
 {
     struct etcd_range all = {.key = bytes_of("", 1), .end = bytes_of("", 1)};
     struct etcd_ask ask = {0};
@@ -155,7 +128,7 @@ static enum err stream_once(struct chain *msg, struct chain *out)
     if (e == ERR_OK)
         e = etcd_large_new(ETCD_RANGE, fix.rules, &ask, (uint32_t)msg->len, LIMIT_LANE_TURN, &st);
     while (e == ERR_OK && !is_over)
-        e = stream_batch(st, msg, out, &is_over);
+        e = large_batch(st, msg, out, &is_over);
     etcd_large_free(st);
     etcd_ask_fini(&ask);
     return e;
@@ -169,34 +142,41 @@ static enum err members_once(struct chain *msg, struct chain *out)
     return etcd_members_rewrite(ETCD_MEMBERS, &adv, &fix.pool, msg, out);
 }
 
-static void fail_each(struct buf in, enum err (*once)(struct chain *msg, struct chain *out))
+static struct {
+    struct buf in;
+    enum err (*work)(struct chain *msg, struct chain *out);
+    unsigned done_without; /* of the metrics' counts and envelope's memo */
+} trial;
+
+/* The message itself is there whatever fails. */
+static enum err try_once(void)
 {
-    enum err e = ERR_NOMEM;
-    size_t failures = 0;
+    size_t cuts[] = {trial.in.n / 3, trial.in.n / 2};
+    struct chain msg, out = {0};
+    enum err e;
 
-    for (size_t n = 1; e != ERR_OK; n++) {
-        size_t cuts[] = {in.n / 3, in.n / 2};
-        struct chain msg, out = {0};
-
-        fix_chain(&fix, in.p, in.n, cuts, ARRAY_LEN(cuts), &msg);
-        assert_true(n < 10000);
-        allocations = 0;
-        fail_at = n;
-        e = once(&msg, &out);
-        fail_at = 0;
-        if (e != ERR_OK) {
-            assert_int_equal(e, ERR_NOMEM);
-            assert_int_equal(out.len, 0);
-            failures++;
-        } else {
-            assert_true(out.len > 0);
-        }
-        chain_fini(&out);
-        chain_fini(&msg);
-        slab_pool_settle(&fix.pool);
-        assert_int_equal(fix.pool.live_bytes, 0);
+    alloc_pause(true);
+    fix_chain(&fix, trial.in.p, trial.in.n, cuts, ARRAY_LEN(cuts), &msg);
+    alloc_pause(false);
+    e = trial.work(&msg, &out);
+    assert_int_equal(e == ERR_OK, out.len > 0);
+    chain_fini(&out);
+    chain_fini(&msg);
+    if (e == ERR_OK && alloc_has_failed()) {
+        trial.done_without++;
+        return ERR_NOMEM; /* as alloc_fail_each wants it */
     }
-    assert_true(failures >= 2);
+    return e;
+}
+
+static void fail_each(struct buf in, enum err (*work)(struct chain *msg, struct chain *out))
+{
+    trial.in = in;
+    trial.work = work;
+    trial.done_without = 0;
+    assert_true(alloc_fail_each(try_once, &fix.pool) > 1);
+    assert_in_range(trial.done_without, 0, 4);
+    assert_int_equal(fix.pool.live_bytes, 0);
     buf_free(&in);
 }
 
@@ -212,10 +192,10 @@ static void test_answer(void **state)
     fail_each(range_answer(), answer_once);
 }
 
-static void test_stream(void **state)
+static void test_large(void **state)
 {
     (void)state;
-    fail_each(range_answer(), stream_once);
+    fail_each(range_answer(), large_once);
 }
 
 static void test_members(void **state)
@@ -233,7 +213,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_request),
         cmocka_unit_test(test_answer),
-        cmocka_unit_test(test_stream),
+        cmocka_unit_test(test_large),
         cmocka_unit_test(test_members),
     };
 

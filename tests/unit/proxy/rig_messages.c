@@ -41,6 +41,13 @@ void rig_send(struct rec *s, const void *p, size_t n, bool end)
     assert_int_equal(h2_stream_send(s->s, &c, end), ERR_OK);
 }
 
+void rig_send_cut(struct rig *r, struct rec *s, const struct buf *b, size_t at, bool end)
+{
+    rig_send(s, b->p, at, false);
+    rig_settle(r);
+    rig_send(s, b->p + at, b->n - at, end);
+}
+
 struct rec *rig_begin(struct end *client, const char *path, const struct h2_field *extra)
 {
     struct h2_field f[] = {FIELD(":method", "POST"),
@@ -76,6 +83,13 @@ struct rec *rig_put(struct end *client, const char *key, const char *value)
 struct rec *rig_range(struct end *client, const char *key)
 {
     struct buf m = range_request(key, NULL);
+
+    return rig_call(client, RANGE, &m);
+}
+
+struct rec *rig_range_all(struct end *client)
+{
+    struct buf m = range_request("/registry/", "/registry0");
 
     return rig_call(client, RANGE, &m);
 }
@@ -150,6 +164,14 @@ void rig_answer(struct rec *s, struct buf *m)
     rig_respond(s);
     rig_message(s, m, false);
     rig_trailers(s, "0");
+}
+
+void rig_answer_put(struct rig *r, struct rec *c, unsigned n)
+{
+    struct buf m = put_response();
+
+    rig_answer(rig_await(r, n), &m);
+    rig_expect(r, c, 0);
 }
 
 void rig_trailers_only(struct rec *s, const char *status)

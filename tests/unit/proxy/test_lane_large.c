@@ -14,37 +14,13 @@
 #define MIB (1024u * 1024)
 
 static struct rig r;
-static struct end *client;
 
 static int setup(void **state)
 {
-    (void)state;
-    rig_init(&r);
+    (void)rig_setup(state);
     r.settings.stream_threshold = THRESHOLD;
-    client = rig_client(&r);
+    r.client = rig_client(&r);
     return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_fini(&r);
-    return 0;
-}
-
-/* Sends the first part, lets it arrive, then the rest. */
-static void send_cut(struct rec *s, const struct buf *b, size_t at, bool end)
-{
-    rig_send(s, b->p, at, false);
-    rig_settle(&r);
-    rig_send(s, b->p + at, b->n - at, end);
-}
-
-static struct rec *range_all(void)
-{
-    struct buf m = range_request("/registry/", "/registry0");
-
-    return rig_call(client, RANGE, &m);
 }
 
 /* --- filler --------------------------------------------------------------------------- */
@@ -118,10 +94,10 @@ static void large_answers_cut_at_many_places(void **state)
 
     (void)state;
     for (size_t at = 1; at < framed.n; at += at < 100 ? 1 : 97) {
-        struct rec *c = range_all(), *s = rig_await(&r, ++nth);
+        struct rec *c = rig_range_all(r.client), *s = rig_await(&r, ++nth);
 
         rig_respond(s);
-        send_cut(s, &framed, at, false);
+        rig_send_cut(&r, s, &framed, at, false);
         rig_trailers(s, "0");
         rig_expect(&r, c, 0);
         check_filled(c, framed.n, VALUES, true);
@@ -140,7 +116,7 @@ static void a_large_answer_fails_at_each_value(void **state)
         for (unsigned piecewise = 0; piecewise < 2; piecewise++) {
             size_t ends[VALUES], at = 0;
             struct buf framed = large_answer(bad, ends);
-            struct rec *c = range_all(), *s = rig_await(&r, ++nth);
+            struct rec *c = rig_range_all(r.client), *s = rig_await(&r, ++nth);
 
             rig_respond(s);
             for (unsigned i = 0; i < bad && piecewise; i++) {
@@ -167,7 +143,7 @@ static void a_large_answer_that_etcd_cuts(void **state)
 
     (void)state;
     for (unsigned i = 0; i < VALUES; i++) {
-        struct rec *c = range_all(), *s = rig_await(&r, ++nth);
+        struct rec *c = rig_range_all(r.client), *s = rig_await(&r, ++nth);
 
         rig_respond(s);
         rig_send(s, framed.p, ends[i] - 1, false);
@@ -186,7 +162,7 @@ static void a_large_answer_whose_key_is_refused(void **state)
 {
     size_t ends[VALUES];
     struct buf framed = large_answer(VALUES, ends);
-    struct rec *c = range_all(), *s = rig_await(&r, 1);
+    struct rec *c = rig_range_all(r.client), *s = rig_await(&r, 1);
 
     (void)state;
     r.plugin.decrypt.how = FAKE_FAILS;
@@ -203,7 +179,7 @@ static void a_large_answer_whose_key_is_refused(void **state)
 static void a_client_that_does_not_read_a_large_answer(void **state)
 {
     enum { COUNT = 10000 };
-    struct rec *c = range_all(), *s = rig_await(&r, 1);
+    struct rec *c = rig_range_all(r.client), *s = rig_await(&r, 1);
     uint64_t opened = metric_get(METRIC_values_opened_total);
     uint8_t value[VALUE_LEN];
     struct buf sealed, m = put_response();
@@ -237,7 +213,7 @@ static void a_client_resets_within_a_large_answer(void **state)
 
     (void)state;
     for (unsigned i = 0; i < VALUES; i++) {
-        struct rec *c = range_all(), *s = rig_await(&r, ++nth);
+        struct rec *c = rig_range_all(r.client), *s = rig_await(&r, ++nth);
 
         rig_respond(s);
         rig_send(s, framed.p, ends[i] - 1, false);
@@ -257,7 +233,7 @@ static struct rec *failing_giant(struct rec **up, unsigned nth)
 {
     size_t ends[VALUES];
     struct buf framed = large_answer(0, ends);
-    struct rec *c = range_all();
+    struct rec *c = rig_range_all(r.client);
 
     *up = rig_await(&r, nth);
     grpc_prefix_put(framed.p, 70 * MIB);
@@ -318,7 +294,7 @@ static void a_giant_that_etcd_does_not_send(void **state)
 
 int main(void)
 {
-#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+#define TEST(fn) cmocka_unit_test_prestate_setup_teardown(fn, setup, rig_teardown, &r)
     const struct CMUnitTest tests[] = {
         TEST(large_answers_cut_at_many_places),
         TEST(a_large_answer_fails_at_each_value),

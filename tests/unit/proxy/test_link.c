@@ -11,20 +11,6 @@
 
 static struct rig r;
 
-static int setup(void **state)
-{
-    (void)state;
-    rig_init(&r);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_fini(&r);
-    return 0;
-}
-
 static void say(int fd, const char *text)
 {
     assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL), strlen(text));
@@ -43,11 +29,7 @@ static uint64_t hung_up_after(int fd, uint64_t max)
 /* A put from the client to etcd's nth call and back. */
 static void serve(struct end *client, unsigned nth)
 {
-    struct rec *c = rig_put(client, SECRET_KEY, "treasure");
-    struct buf m = put_response();
-
-    rig_answer(rig_await(&r, nth), &m);
-    rig_expect(&r, c, 0);
+    rig_answer_put(&r, rig_put(client, SECRET_KEY, "treasure"), nth);
 }
 
 /* --- greeting -------------------------------------------------------------------------------- */
@@ -463,7 +445,7 @@ static void what_does_not_end_is_ended(void **state)
 
 int main(void)
 {
-#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+#define TEST(fn) RIG_TEST(fn, &r)
     const struct CMUnitTest tests[] = {
         TEST(etcd_comes_first),
         TEST(no_settings_without_etcd),

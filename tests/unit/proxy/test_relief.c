@@ -17,8 +17,7 @@ static char *large;
 
 static int setup(void **state)
 {
-    (void)state;
-    rig_init(&r);
+    (void)rig_setup(state);
     r.env.worker_memory_limit = LIMIT;
     light = rig_client(&r);
     light_etcd = r.etcd;
@@ -34,10 +33,8 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    (void)state;
-    rig_fini(&r);
     free(large);
-    return 0;
+    return rig_teardown(state);
 }
 
 static uint64_t held(void)
@@ -312,7 +309,7 @@ static void it_is_over_when_they_have_gone(void **state)
 
 int main(void)
 {
-#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+#define TEST(fn) cmocka_unit_test_prestate_setup_teardown(fn, setup, teardown, &r)
     const struct CMUnitTest tests[] = {
         TEST(below_it_nothing_happens),       TEST(answers_newest_first),
         TEST(whoever_holds_most_pays),        TEST(requests_newest_first),

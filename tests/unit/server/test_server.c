@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Accepted sockets and the workers that they are given to. The workers have no thread here, only a
- * mailbox. malloc is wrapped by the linker and fails when told to. */
+ * mailbox. */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -14,19 +14,10 @@
 
 #include <cmocka.h>
 
+#include "failing_alloc.h"
 #include "server/server_int.h"
 
 enum { WORKERS = 3 };
-
-static bool malloc_fails;
-
-void *__real_malloc(size_t n);
-void *__wrap_malloc(size_t n);
-
-void *__wrap_malloc(size_t n)
-{
-    return malloc_fails ? NULL : __real_malloc(n);
-}
 
 struct fixture {
     struct loop loop;
@@ -59,7 +50,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
-    malloc_fails = false;
+    (void)alloc_recover();
     for (unsigned i = 0; i < WORKERS; i++)
         mailbox_close(&f.workers[i].mailbox); /* closes the sockets in it */
     loop_stop(&f.loop);
@@ -104,15 +95,15 @@ static void sockets_are_spread(void **state)
 static void what_cannot_be_handed_over_is_not_counted(void **state)
 {
     (void)state;
-    malloc_fails = true;
+    alloc_fail_from(1);
     for (int i = 0; i < 5; i++)
         assert_false(is_open(accept_one()));
-    malloc_fails = false;
+    assert_true(alloc_recover());
     expect_links(0, 0, 0);
     assert_true(is_open(accept_one()));
-    malloc_fails = true;
+    alloc_fail_from(1);
     assert_false(is_open(accept_one()));
-    malloc_fails = false;
+    assert_true(alloc_recover());
     expect_links(1, 0, 0);
     assert_true(is_open(accept_one()));
     expect_links(1, 1, 0);
@@ -131,10 +122,10 @@ static void early_ones_are_the_same(void **state)
     assert_false(is_open(accept_one())); /* one too many */
     for (unsigned i = 0; i < WORKERS; i++) {
         expect_links(0, 0, 0);
-        malloc_fails = true;
+        alloc_fail_from(1);
         ready.worker = &f.workers[i];
         server__on_report(&f.s, &ready);
-        malloc_fails = false;
+        (void)alloc_recover();
     }
     expect_links(0, 0, 0);
     for (int i = 0; i < SERVER_EARLY_MAX; i++)

@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Target: all of h2/, against nghttp2's session. The same bytes of a peer go to both (byte-code in
+ * h2_code.c); behind every frame, or every few, the owners must have heard the same, the peer must
+ * have got the same, and an error must be of the same kind with the same code. What ours sends must
+ * be legal on its own (h2_judge.c).
+ *
+ * Where the two differ on purpose, known_differences says when and why. Behind such a difference
+ * ours runs on alone. */
+#include <stdio.h>
+#include <string.h>
+
+#include "h2_diff.h"
+
+#define RECENT 32u
+
+/* A frame of the input since both took their turn; its payload is not kept. */
+struct recent {
+    struct h2_frame f;
+    bool is_late; /* it came on a stream that was closed */
+    bool is_self; /* it makes its stream depend on itself */
+};
+
+struct run {
+    struct code code;
+    struct diff_side ours, theirs;
+    struct oracle *oracle;
+    struct grow walk; /* the input's bytes from the last whole frame on */
+    struct recent recent[RECENT];
+    unsigned recent_count;
+    uint32_t last_id;     /* the highest that was opened */
+    uint64_t stopping_ns; /* when our server began to stop; 0: it did not */
+    bool is_different;    /* a known difference came: only ours runs on */
+    char what[200];       /* the difference that was found */
+};
+
+static bool is_dead(const struct diff_side *s)
+{
+    return s->is_dead || s->judge.is_goaway;
+}
+
+static bool says(const struct diff_side *s, uint32_t code)
+{
+    return s->judge.is_goaway && s->judge.goaway_code == code;
+}
+
+/* Was the stream reset with the code? */
+static bool resets(struct diff_side *s, uint32_t id, uint32_t code)
+{
+    const struct judge_stream *stream = judge_stream(&s->judge, id);
+
+    return stream->is_reset && stream->code == code;
+}
+
+/* ------------------------------------------------------------------------ known differences */
+
+/* They are asked when a difference was found, and have to be sure that it is theirs. */
+
+static bool is_starved(struct run *r, const struct recent *recent)
+{
+    (void)recent;
+    return r->ours.judge.is_starved || r->theirs.judge.is_starved;
+}
+
+static bool is_late_frame(struct run *r, const struct recent *recent)
+{
+    if (!recent->is_late || is_dead(&r->theirs))
+        return false;
+    return says(&r->ours, NGHTTP2_STREAM_CLOSED) || says(&r->ours, NGHTTP2_PROTOCOL_ERROR) ||
+           resets(&r->ours, recent->f.id, NGHTTP2_STREAM_CLOSED);
+}
+
+static bool is_self_dependent(struct run *r, const struct recent *recent)
+{
+    return recent->is_self && !is_dead(&r->ours) &&
+           (says(&r->theirs, NGHTTP2_PROTOCOL_ERROR) ||
+            resets(&r->theirs, recent->f.id, NGHTTP2_PROTOCOL_ERROR));
+}
+
+static bool is_settings_overflow(struct run *r, const struct recent *recent)
+{
+    return recent->f.type == T_SETTINGS && says(&r->ours, NGHTTP2_FLOW_CONTROL_ERROR) &&
+           !is_dead(&r->theirs);
+}
+
+static bool is_other_extent(struct run *r, const struct recent *recent)
+{
+    if (recent->f.id == 0 || is_dead(&r->ours) == is_dead(&r->theirs))
+        return false;
+    return is_dead(&r->ours) ? resets(&r->theirs, recent->f.id, r->ours.judge.goaway_code)
+                             : resets(&r->ours, recent->f.id, r->theirs.judge.goaway_code);
+}
+
+static bool is_wrong_twice(struct run *r, const struct recent *recent)
+{
+    const uint32_t alike = 1u << NGHTTP2_PROTOCOL_ERROR | 1u << NGHTTP2_FLOW_CONTROL_ERROR |
+                           1u << NGHTTP2_STREAM_CLOSED | 1u << NGHTTP2_FRAME_SIZE_ERROR;
+    uint32_t a = r->ours.judge.goaway_code, b = r->theirs.judge.goaway_code;
+
+    (void)recent;
+    return a < 32 && b < 32 && (alike & 1u << a) != 0 && (alike & 1u << b) != 0;
+}
+
+static bool is_odd_goaway(struct run *r, const struct recent *recent)
+{
+    return recent->f.type == T_GOAWAY && says(&r->theirs, NGHTTP2_PROTOCOL_ERROR) &&
+           !is_dead(&r->ours);
+}
+
+static bool is_drained(struct run *r, const struct recent *recent)
+{
+    return r->stopping_ns != 0 && recent->f.type == T_HEADERS &&
+           resets(&r->ours, recent->f.id, NGHTTP2_REFUSED_STREAM);
+}
+
+static bool is_guarded(struct run *r, const struct recent *recent)
+{
+    (void)recent;
+    return says(&r->ours, NGHTTP2_ENHANCE_YOUR_CALM);
+}
+
+static bool is_slow(struct run *r, const struct recent *recent)
+{
+    (void)recent;
+    return r->stopping_ns != 0 && loop_hrtime_ns() - r->stopping_ns > 900000000;
+}
+
+static const struct {
+    bool (*is_it)(struct run *r, const struct recent *recent);
+    const char *why;
+} known_differences[] = {
+    {is_starved, "who gets the last of the connection's window is the sender's choice"},
+    {is_late_frame, "nghttp2 ignores frames on closed streams, and ids that fall; RFC 9113 section "
+                    "5.1 lets us call them STREAM_CLOSED or PROTOCOL_ERROR"},
+    {is_self_dependent, "priorities are not obeyed (RFC 9113 section 5.3.2), so not judged"},
+    {is_settings_overflow, "a window beyond 2^31-1 by SETTINGS ends the connection (RFC 9113 "
+                           "section 6.9.2); nghttp2 resets the stream"},
+    {is_other_extent, "an error of a stream may be made one of its connection (RFC 9113 section "
+                      "5.4.2)"},
+    {is_wrong_twice, "a frame that is wrong twice: which of it is said is not laid down"},
+    {is_odd_goaway, "nghttp2 insists that a GOAWAY's last id does not rise, and is ours"},
+    {is_drained, "behind our last GOAWAY nghttp2 ignores new streams; ours are refused"},
+    {is_guarded, "our limits against floods (guard.c)"},
+    {is_slow, "a graceful stop goes on after 1 s, whatever the input says"},
+};
+
+static bool is_known(struct run *r)
+{
+    static const struct recent none;
+
+    for (size_t i = 0; i < ARRAY_LEN(known_differences); i++) {
+        if (r->recent_count == 0 && known_differences[i].is_it(r, &none))
+            return true;
+        for (unsigned k = 0; k < r->recent_count; k++)
+            if (known_differences[i].is_it(r, &r->recent[k]))
+                return true;
+    }
+    return false;
+}
+
+/* ------------------------------------------------------------------------ comparing */
+
+static bool same(const struct grow *a, const struct grow *b)
+{
+    return a->n == b->n && (a->n == 0 || memcmp(a->p, b->p, a->n) == 0);
+}
+
+static bool is_prefix(const struct grow *a, const struct grow *b)
+{
+    size_t n = a->n < b->n ? a->n : b->n;
+
+    return n == 0 || memcmp(a->p, b->p, n) == 0;
+}
+
+#define DIFFER(r, ...)                                                                             \
+    do {                                                                                           \
+        (void)snprintf((r)->what, sizeof(r)->what, __VA_ARGS__);                                   \
+        return false;                                                                              \
+    } while (0)
+
+/* How a stream ended is not compared when its connection did. */
+static bool same_calls(struct run *r)
+{
+    bool is_over = is_dead(&r->ours);
+
+    if (r->ours.count != r->theirs.count)
+        DIFFER(r, "streams heard of: %u, theirs %u", r->ours.count, r->theirs.count);
+    if (!same(&r->ours.text, &r->theirs.text))
+        DIFFER(r, "events of the connection");
+    for (unsigned i = 0; i < r->ours.count; i++) {
+        const struct diff_call *a = &r->ours.calls[i], *b = &r->theirs.calls[i];
+
+        if (!same(&a->text, &b->text))
+            DIFFER(r, "call %u heard:\n%.*s\ntheirs:\n%.*s", i, (int)a->text.n, (char *)a->text.p,
+                   (int)b->text.n, (char *)b->text.p);
+        if (!same(&a->data, &b->data))
+            DIFFER(r, "call %u: %zu bytes, theirs %zu", i, a->data.n, b->data.n);
+        if (!is_over && (a->is_closed != b->is_closed || a->code != b->code || a->how != b->how))
+            DIFFER(r, "call %u: closed %d (%d, %d), theirs %d (%d, %d)", i, a->is_closed, a->code,
+                   a->how, b->is_closed, b->code, b->how);
+    }
+    return true;
+}
+
+/* What a peer gets. Of a stream that was reset, or whose connection ended, a part may be left out.
+ */
+static bool same_streams(struct run *r)
+{
+    for (unsigned i = 0; i < r->theirs.judge.count; i++) {
+        const struct judge_stream *b = &r->theirs.judge.streams[i];
+        const struct judge_stream *a = judge_stream(&r->ours.judge, b->id);
+        bool is_part = is_dead(&r->ours) || (a->is_reset && b->is_reset);
+
+        if (!is_prefix(&a->fields, &b->fields) || !is_prefix(&a->data, &b->data))
+            DIFFER(r, "stream %u: other bytes are sent", b->id);
+        if (is_part)
+            continue;
+        if (a->is_reset != b->is_reset || a->code != b->code)
+            DIFFER(r, "stream %u: reset %d %u, theirs %d %u", b->id, a->is_reset, a->code,
+                   b->is_reset, b->code);
+        if (a->fields.n != b->fields.n || a->data.n != b->data.n || a->is_ended != b->is_ended)
+            DIFFER(r, "stream %u: %zu bytes sent, theirs %zu; ended %d, %d", b->id, a->data.n,
+                   b->data.n, a->is_ended, b->is_ended);
+    }
+    return true;
+}
+
+static bool same_all(struct run *r)
+{
+    if (is_dead(&r->ours) != is_dead(&r->theirs) ||
+        r->ours.judge.is_goaway != r->theirs.judge.is_goaway ||
+        r->ours.judge.goaway_code != r->theirs.judge.goaway_code)
+        DIFFER(r, "dead %d, GOAWAY %u; theirs dead %d, GOAWAY %u", is_dead(&r->ours),
+               r->ours.judge.goaway_code, is_dead(&r->theirs), r->theirs.judge.goaway_code);
+    return same_calls(r) && same_streams(r);
+}
+
+static void tell(const struct run *r)
+{
+    (void)fprintf(stderr, "h2_diff: %s\n", r->what);
+    for (unsigned i = 0; i < r->recent_count; i++) {
+        const struct recent *recent = &r->recent[i];
+
+        (void)fprintf(stderr, "  behind a frame of type %u, flags %#x, stream %u, %zu bytes%s\n",
+                      recent->f.type, recent->f.flags, recent->f.id, recent->f.payload.n,
+                      recent->is_late ? ", late" : "");
+    }
+}
+
+static void compare(struct run *r)
+{
+    if (r->is_different || same_all(r))
+        return;
+    r->is_different = is_known(r);
+    if (!r->is_different)
+        tell(r);
+    CHECK(r->is_different);
+}
+
+/* ------------------------------------------------------------------------ running */
+
+static bool depends_on_itself(const struct h2_frame *f)
+{
+    size_t at = (f->flags & NGHTTP2_FLAG_PADDED) != 0 ? 1 : 0;
+    const uint8_t *p = f->payload.p;
+
+    if (f->type == T_PRIORITY)
+        at = 0;
+    else if (f->type != T_HEADERS || (f->flags & NGHTTP2_FLAG_PRIORITY) == 0)
+        return false;
+    return f->payload.n >= at + 5 && ((uint32_t)(p[at] & 0x7f) << 24 | (uint32_t)p[at + 1] << 16 |
+                                      (uint32_t)p[at + 2] << 8 | p[at + 3]) == f->id;
+}
+
+static void frame_in(struct run *r, const struct h2_frame *f)
+{
+    judge_input(&r->ours.judge, f);
+    judge_input(&r->theirs.judge, f);
+    if (r->recent_count < RECENT)
+        r->recent[r->recent_count++] = (struct recent){
+            *f, f->id != 0 && f->id <= r->last_id && oracle_is_closed(r->oracle, f->id),
+            depends_on_itself(f)};
+    if (f->type == T_HEADERS && f->id > r->last_id)
+        r->last_id = f->id;
+}
+
+/* The whole frames of what came. */
+static void walk(struct run *r, struct bytes b)
+{
+    size_t at = 0;
+
+    grow_add(&r->walk, b.p, b.n);
+    while (r->walk.n - at >= FRAME_HEAD) {
+        const uint8_t *p = r->walk.p + at;
+        size_t n = (size_t)p[0] << 16 | (size_t)p[1] << 8 | p[2];
+        uint32_t id = ((uint32_t)p[5] << 24 | (uint32_t)p[6] << 16 | (uint32_t)p[7] << 8 | p[8]);
+        struct h2_frame f = {p[3], p[4], id & 0x7fffffff, bytes_of(p + FRAME_HEAD, n)};
+
+        if (r->walk.n - at < FRAME_HEAD + n)
+            break;
+        frame_in(r, &f);
+        at += FRAME_HEAD + n;
+    }
+    memmove(r->walk.p, r->walk.p + at, r->walk.n - at);
+    r->walk.n -= at;
+}
+
+static void give(struct run *r, struct bytes b)
+{
+    struct bytes first = b;
+
+    if (r->code.is_cut)
+        first = fuzz_take(&b, b.n / 2);
+    else
+        b.n = 0;
+    ours_give(&r->ours, first);
+    ours_give(&r->ours, b);
+    if (r->is_different)
+        return;
+    oracle_give(r->oracle, first);
+    oracle_give(r->oracle, b);
+}
+
+static void turn(struct run *r)
+{
+    ours_turn(&r->ours);
+    judge_output(&r->ours.judge);
+    if (!r->is_different) {
+        oracle_turn(r->oracle);
+        judge_output(&r->theirs.judge);
+    }
+    compare(r);
+    r->recent_count = 0;
+}
+
+static bool is_over(const struct run *r)
+{
+    return is_dead(&r->ours);
+}
+
+static void run_code(struct run *r)
+{
+    struct grow out = {0};
+    enum code_step step = CODE_BYTES;
+
+    while (!is_over(r) && step != CODE_END) {
+        memcpy(r->code.ping, r->ours.judge.ping, sizeof r->code.ping);
+        step = code_next(&r->code, &out);
+        if (step == CODE_ASK) {
+            if (!r->code.o.is_client && r->stopping_ns == 0)
+                r->stopping_ns = loop_hrtime_ns();
+            ours_ask(&r->ours);
+            if (!r->is_different)
+                oracle_ask(r->oracle);
+        } else {
+            walk(r, bytes_of(out.p, out.n));
+            give(r, bytes_of(out.p, out.n));
+        }
+        if (step == CODE_END || r->code.is_turn || r->recent_count > RECENT / 2)
+            turn(r);
+    }
+    grow_free(&out);
+}
+
+/* Every byte that was sent is the one that the owner gave. */
+static void check_answers(struct run *r)
+{
+    for (unsigned i = 0; i < r->theirs.count && !r->is_different; i++) {
+        const struct diff_call *call = &r->theirs.calls[i];
+        const struct judge_stream *s = judge_stream(&r->ours.judge, call->id);
+
+        for (size_t k = 0; k < s->data.n; k++)
+            CHECK(s->data.p[k] == side_pattern(i, k));
+    }
+}
+
+static void run_start(struct run *r, struct bytes in)
+{
+    struct grow hello = {0};
+
+    code_init(&r->code, in, &hello);
+    r->ours.o = r->theirs.o = r->code.o;
+    judge_init(&r->ours.judge, r->code.o.is_client, true);
+    judge_init(&r->theirs.judge, r->code.o.is_client, false);
+    ours_start(&r->ours);
+    r->oracle = oracle_new(&r->theirs, &r->ours.judge);
+    turn(r);
+    walk(r, bytes_of(hello.p + (r->code.o.is_client ? 0 : 24),
+                     hello.n - (r->code.o.is_client ? 0 : 24)));
+    give(r, bytes_of(hello.p, hello.n));
+    turn(r);
+    grow_free(&hello);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct run *r = calloc(1, sizeof *r);
+
+    CHECK(r != NULL);
+    run_start(r, bytes_of(data, size));
+    run_code(r);
+    check_answers(r);
+    if (!r->is_different)
+        fuzz_deep();
+    ours_stop(&r->ours);
+    code_fini(&r->code);
+    oracle_free(r->oracle);
+    side_fini(&r->ours);
+    side_fini(&r->theirs);
+    grow_free(&r->walk);
+    free(r);
+    return 0;
+}

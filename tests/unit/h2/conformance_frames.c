@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Section 6 of RFC 7540: each type of frame. */
+#include "conformance.h"
+
+#define PROTOCOL CODE(PROTOCOL_ERROR)
+#define FLOW CODE(FLOW_CONTROL_ERROR)
+#define SIZE CODE(FRAME_SIZE_ERROR)
+#define THREE "\0\0\0\3"
+
+static const struct conf_case cases[] = {
+    CASE("6.1/1", "DATA on stream 0", 0, CONN_ERROR(PROTOCOL), DATA(END, 0, "test")),
+    CASE("6.1/2", "DATA on a stream that is not open", CONF_SILENT,
+         STREAM_ERROR(1, CODE(STREAM_CLOSED)), REQUEST(1), DATA(END, 1, "test")),
+    CASE("6.1/3", "DATA padded beyond its end", 0, CONN_ERROR(PROTOCOL), OPEN(1),
+         DATA(END | FLAG_PADDED, 1, "\6test\0")),
+    CASE("6.2/1", "PRIORITY behind HEADERS without END_HEADERS", 0, CONN_ERROR(PROTOCOL),
+         FIELDS(F_HEADERS, 0, 1, GET), PRIORITY(1), FIELDS(F_CONT, WHOLE, 1, "x-test: 1\n")),
+    CASE("6.2/2", "HEADERS of another stream behind HEADERS without END_HEADERS", 0,
+         CONN_ERROR(PROTOCOL), FIELDS(F_HEADERS, 0, 1, GET), REQUEST(3),
+         FIELDS(F_CONT, WHOLE, 1, "x-test: 1\n")),
+    CASE("6.2/3", "HEADERS on stream 0", 0, CONN_ERROR(PROTOCOL), REQUEST(0)),
+    CASE("6.2/4", "HEADERS padded beyond their end", 0, CONN_ERROR(PROTOCOL),
+         FRAME(F_HEADERS, LAST | FLAG_PADDED, 1, "\x08" GET_BLOCK)),
+    CASE("6.3/1", "PRIORITY on stream 0", 0, CONN_ERROR(PROTOCOL), PRIORITY(0)),
+    CASE("6.3/2", "PRIORITY of 4 bytes", 0, STREAM_ERROR(1, SIZE), OPEN(1),
+         FRAME(F_PRIORITY, 0, 1, NONE)),
+    CASE("6.4/1", "RST_STREAM on stream 0", 0, CONN_ERROR(PROTOCOL), RST(0)),
+    CASE("6.4/2", "RST_STREAM on an idle stream", 0, CONN_ERROR(PROTOCOL), RST(1)),
+    CASE("6.4/3", "RST_STREAM of 3 bytes", 0, CONN_ERROR(SIZE), OPEN(1),
+         FRAME(F_RST, 0, 1, "\0\0\0")),
+
+    CASE("6.5/1", "SETTINGS with ACK and a payload", 0, CONN_ERROR(SIZE),
+         FRAME(F_SETTINGS, FLAG_ACK, 0, "\0\3\0\0\0\1")),
+    CASE("6.5/2", "SETTINGS on a stream", 0, CONN_ERROR(PROTOCOL),
+         FRAME(F_SETTINGS, 0, 1, "\0\3\0\0\0\1")),
+    CASE("6.5/3", "SETTINGS of 3 bytes", 0, CONN_ERROR(SIZE), SETTINGS("\0\3\0")),
+    CASE("6.5.2/1", "ENABLE_PUSH of 2", 0, CONN_ERROR(PROTOCOL), SETTINGS("\0\2" TWO)),
+    CASE("6.5.2/2", "INITIAL_WINDOW_SIZE of 2^31", 0, CONN_ERROR(FLOW),
+         SETTINGS(INITIAL_WINDOW("\x80\0\0\0"))),
+    CASE("6.5.2/3", "MAX_FRAME_SIZE of 16383", 0, CONN_ERROR(PROTOCOL),
+         SETTINGS("\0\5\0\0\x3f\xff")),
+    CASE("6.5.2/4", "MAX_FRAME_SIZE of 2^24", 0, CONN_ERROR(PROTOCOL), SETTINGS("\0\5\1\0\0\0")),
+    CASE("6.5.2/5", "a setting that nobody knows", 0, ALIVE, SETTINGS("\0\xff\0\0\0\1"), AWAIT_ACK),
+    CASE("6.5.3/1", "a setting twice: the second counts", 0, ALIVE,
+         SETTINGS(INITIAL_WINDOW("\0\0\0\x64") INITIAL_WINDOW(ONE)), AWAIT_ACK, REQUEST(1),
+         EXPECT_DATA(1, 1)),
+    CASE("6.5.3/2", "SETTINGS are acknowledged", 0, ALIVE, SETTINGS("\0\2" NONE), AWAIT_ACK),
+
+    CASE("6.7/1", "PING is answered", 0, ALIVE, FRAME(F_PING, 0, 0, "01234567"), AWAIT(F_PING, 0)),
+    CASE("6.7/2", "PING with ACK is not answered", 0, ALIVE,
+         FRAME(F_PING, FLAG_ACK, 0, "unasked!")),
+    CASE("6.7/3", "PING on a stream", 0, CONN_ERROR(PROTOCOL), FRAME(F_PING, 0, 1, "01234567")),
+    CASE("6.7/4", "PING of 6 bytes", 0, CONN_ERROR(SIZE), FRAME(F_PING, 0, 0, "012345")),
+    CASE("6.8/1", "GOAWAY on a stream", 0, CONN_ERROR(PROTOCOL), FRAME(F_GOAWAY, 0, 1, NONE NONE)),
+
+    CASE("6.9/1", "WINDOW_UPDATE by 0", 0, CONN_ERROR(PROTOCOL), WINDOW(0, NONE)),
+    CASE("6.9/2", "WINDOW_UPDATE by 0 on a stream", 0, STREAM_ERROR(1, PROTOCOL), OPEN(1),
+         WINDOW(1, NONE)),
+    CASE("6.9/3", "WINDOW_UPDATE of 3 bytes", 0, CONN_ERROR(SIZE), FRAME(F_WINDOW, 0, 0, "\0\0\1")),
+    CASE("6.9.1/1", "DATA keep to a window of 1", 0, ALIVE, SETTINGS(INITIAL_WINDOW(ONE)),
+         AWAIT_ACK, REQUEST(1), EXPECT_DATA(1, 1)),
+    CASE("6.9.1/2", "the connection's window beyond 2^31-1", 0, CONN_ERROR(FLOW), WINDOW(0, MOST),
+         WINDOW(0, MOST)),
+    CASE("6.9.1/3", "a stream's window beyond 2^31-1", 0, STREAM_ERROR(1, FLOW), OPEN(1),
+         WINDOW(1, MOST), WINDOW(1, MOST)),
+    CASE("6.9.2/1", "INITIAL_WINDOW_SIZE changes open streams", 0, ALIVE,
+         SETTINGS(INITIAL_WINDOW(NONE)), AWAIT_ACK, REQUEST(1), SETTINGS(INITIAL_WINDOW(ONE)),
+         EXPECT_DATA(1, 1)),
+    CASE("6.9.2/2", "a window that falls below 0", 0, ALIVE, SETTINGS(INITIAL_WINDOW(THREE)),
+         AWAIT_ACK, REQUEST(1), EXPECT_DATA(1, 3), SETTINGS(INITIAL_WINDOW(TWO)), AWAIT_ACK,
+         WINDOW(1, TWO), EXPECT_DATA(1, 1)),
+    CASE("6.9.2/3", "INITIAL_WINDOW_SIZE above 2^31-1", 0, CONN_ERROR(FLOW),
+         SETTINGS(INITIAL_WINDOW("\xff\xff\xff\xff"))),
+
+    CASE("6.10/1", "CONTINUATIONs", 0, ANSWERED(1), FIELDS(F_HEADERS, END, 1, GET),
+         FIELDS(F_CONT, 0, 1, "x-test: 1\n"), FIELDS(F_CONT, WHOLE, 1, "x-test: 2\n")),
+    CASE("6.10/2", "another frame between CONTINUATIONs", 0, CONN_ERROR(PROTOCOL),
+         FIELDS(F_HEADERS, 0, 1, GET), FIELDS(F_CONT, 0, 1, "x-test: 1\n"), DATA(END, 1, "test")),
+    CASE("6.10/3", "CONTINUATION on stream 0", 0, CONN_ERROR(PROTOCOL),
+         FIELDS(F_HEADERS, END, 1, GET), FIELDS(F_CONT, WHOLE, 0, "x-test: 1\n")),
+    CASE("6.10/4", "CONTINUATION behind END_HEADERS", 0, CONN_ERROR(PROTOCOL), OPEN(1),
+         FIELDS(F_CONT, WHOLE, 1, "x-test: 1\n")),
+    CASE("6.10/5", "CONTINUATION behind a CONTINUATION with END_HEADERS", 0, CONN_ERROR(PROTOCOL),
+         FIELDS(F_HEADERS, 0, 1, GET), FIELDS(F_CONT, WHOLE, 1, "x-test: 1\n"),
+         FIELDS(F_CONT, WHOLE, 1, "x-test: 2\n")),
+    CASE("6.10/6", "CONTINUATION behind DATA", 0, CONN_ERROR(PROTOCOL), OPEN(1), DATA(0, 1, "test"),
+         FIELDS(F_CONT, WHOLE, 1, "x-test: 1\n")),
+};
+
+const struct conf_table conf_frames = {cases, ARRAY_LEN(cases)};
