@@ -31,10 +31,7 @@ struct reencrypt {
     uint64_t began_ms, ended_ms;
     uint64_t looked_at, current, due, rewritten, bytes, by_others, conflicts;
     uint64_t leased, unreadable, too_large; /* left as they are */
-    unsigned warned;                        /* keys named in the log */
 };
-
-#define WARNED_MAX 20u
 
 /* --- the end ---------------------------------------------------------------------------------- */
 
@@ -72,14 +69,12 @@ static void finish_if_over(struct reencrypt *r)
 
 /* --- values ----------------------------------------------------------------------------------- */
 
-/* The names are a cluster's own business, and go where its administrator looks; the first few. */
-static void warn(struct reencrypt *r, struct bytes key, const char *what)
+/* Names of secrets are for the log at level debug alone. */
+static void say_left(struct bytes key, const char *why)
 {
     char text[LOG_KEY_MAX];
 
-    if (r->warned++ < WARNED_MAX)
-        LOG(WARN, "value is left as it is", "key=%s reason=\"%s\"", log_key(key.p, key.n, text),
-            what);
+    LOG(DEBUG, "value is left as it is", "key=%s reason=\"%s\"", log_key(key.p, key.n, text), why);
 }
 
 static bool has_room(const struct reencrypt *r)
@@ -102,13 +97,11 @@ static void on_rewritten(void *user, const struct sweep_rewritten *done)
         break;
     case SWEEP_TOO_LARGE:
         r->too_large++;
-        warn(r, done->key,
-             "etcd does not take it, for sealed it is longer: raise etcd's "
-             "--max-request-bytes");
+        say_left(done->key, "too large once it is sealed");
         break;
     default:
         r->unreadable++;
-        warn(r, done->key, "it was written meanwhile, and does not open");
+        say_left(done->key, "written meanwhile, and does not open");
         break;
     }
     r->progress.changed = r->rewritten;
@@ -148,7 +141,7 @@ static enum sweep_go on_value(void *user, const struct sweep_value *v)
     r->progress.done++;
     if (d->state == SWEEP_UNREADABLE || d->err != ERR_OK) {
         r->unreadable++;
-        warn(r, v->kv.key, err_reason(d->err));
+        say_left(v->kv.key, err_reason(d->err));
         return SWEEP_GO;
     }
     if (d->is_due)
@@ -282,8 +275,8 @@ static void put_left(const struct reencrypt *r, FILE *f)
                 r->unreadable);
     if (r->too_large > 0)
         fprintf(f,
-                "%" PRIu64 " too large once they are sealed, left as they are: raise etcd's "
-                "--max-request-bytes (default 1.5 MiB) and run this again\n",
+                "%" PRIu64 " too large once they are sealed, left as they are (--log-level debug "
+                "names them): raise etcd's --max-request-bytes (default 1.5 MiB), run this again\n",
                 r->too_large);
 }
 

@@ -74,6 +74,8 @@ class Reencrypt(ClusterTool):
         self.raw.put(PREFIX + b"ns/large", b"x" * large)
         out, err = self.tool("reencrypt", self.mixed(), status=NOT_AS_WANTED)
         self.assertIn("1 too large", out)
+        self.assertNotIn("ns/large", out + err)  # names of secrets are for those who ask
+        _, err = self.tool("reencrypt", self.mixed(), "--log-level", "debug", status=NOT_AS_WANTED)
         self.assertIn("ns/large", err)
         self.assertEqual(self.raw.value(PREFIX + b"ns/large"), b"x" * large)
         self.assertEqual(self.verify(self.mixed(), status=NOT_AS_WANTED)["total"]["current_key"], 3)
