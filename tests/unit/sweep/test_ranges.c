@@ -121,6 +121,24 @@ static void test_every_key(void **state)
         }
 }
 
+/* No wider than need be: the prefix itself, and what lies below it. */
+static void test_exact(void **state)
+{
+    static const struct sweep_filter all = {0};
+    struct ruleset *rules = rules_of(configurations[0], "/registry");
+    struct sweep_ranges r;
+
+    (void)state;
+    assert_int_equal(sweep_ranges_make(rules, &all, &r), ERR_OK);
+    assert_int_equal(r.count, 2);
+    assert_true(bytes_eq(r.v[0].key, BYTES_LIT("/registry/secrets")));
+    assert_true(bytes_eq(r.v[0].end, BYTES_LIT("/registry/secrets\0")));
+    assert_true(bytes_eq(r.v[1].key, BYTES_LIT("/registry/secrets/")));
+    assert_true(bytes_eq(r.v[1].end, BYTES_LIT("/registry/secrets0")));
+    sweep_ranges_fini(&r);
+    ruleset_drop(rules);
+}
+
 static void test_namespaces(void **state)
 {
     static const char *const names[] = {"a", "kube-system"};
@@ -179,6 +197,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_key),
+        cmocka_unit_test(test_exact),
         cmocka_unit_test(test_namespaces),
         cmocka_unit_test(test_no_memory),
     };
