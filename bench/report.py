@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import instructions
 import peers
 
 OURS = "etcd-envelope"
@@ -302,6 +303,8 @@ def text(results):
                 for what, value, bound, met, sign in listed]
         out += ["## Goals\n", table(["what", "measured", "goal", "met"], rows)]
     out += [group_text(s, group, results) for group in TITLES if s.loads(group)]
+    if results["instructions"]:
+        out += ["## Instructions (callgrind), one worker\n", table(*instructions.markdown(results["instructions"]))]
     if results["syscalls"]:
         out.append(syscalls_text(results))
     if results["memory"]:

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 
+import instructions
 import peers
 import report
 import side
@@ -71,6 +72,7 @@ class Bench:
         self.syscalls = {}
         self.commands = {}
         self.micro = []
+        self.instructions = {}  # case: {part: count}
         self.failed = []  # {group, proxy, load ("": all of them), reason}
         self.stages = {}  # name: seconds
         self.done = 0
@@ -130,8 +132,8 @@ resources:
         self.running.append(process)
         return process
 
-    def stop(self, process):
-        process.stop()
+    def stop(self, process, patience=5):
+        process.stop(patience)
         self.running.remove(process)
 
     def start_stub(self):
@@ -294,6 +296,7 @@ resources:
         return self.options.rounds * (count + 1) * loads + \
             (self.options.rounds * 3 * len(WORKERS) if "workers" in stages else 0) + \
             (count * 2 if "syscalls" in stages else 0) + (3 if "micro" in stages else 0) + \
+            (len(instructions.CASES) if "instructions" in stages else 0) + \
             (count * (2 if self.options.quick else 4) if "memory" in stages else 0)
 
     def run(self):
@@ -306,6 +309,9 @@ resources:
         if "micro" in stages:
             with self.stage("micro"):
                 side.micro(self)
+        if "instructions" in stages:
+            with self.stage("instructions"):
+                instructions.count(self)
         self.run_clear(ports)
         if "tls" in stages:
             with self.stage("tls"):
@@ -352,10 +358,11 @@ resources:
 
     def results(self):
         return {"header": report.header(self), "samples": self.samples, "syscalls": self.syscalls,
-                "memory": self.memory, "micro": self.micro, "failed": self.failed}
+                "memory": self.memory, "micro": self.micro, "instructions": self.instructions,
+                "failed": self.failed}
 
 
-STAGES = ["micro", "clear", "watch", "quiet", "syscalls", "tls", "workers", "memory", "real"]
+STAGES = ["micro", "instructions", "clear", "watch", "quiet", "syscalls", "tls", "workers", "memory", "real"]
 
 
 def parse():
@@ -373,6 +380,9 @@ def parse():
     p.add_argument("--warmup", type=int, help="milliseconds before it")
     p.add_argument("--only", type=lambda t: t.split(","), help="proxies, separated by commas")
     p.add_argument("--stages", type=lambda t: t.split(","), help="of " + ",".join(STAGES))
+    p.add_argument("--few", action="store_true", help="instructions: a tenth of the requests, to see that it runs")
+    p.add_argument("--check", action="store_true", help="instructions: fail when own code costs 3 %% more than kept")
+    p.add_argument("--keep-counts", metavar="WHY", help="instructions: keep these figures from now on")
     p.add_argument("--keep", action="store_true", help="keep logs and configurations")
     o = p.parse_args()
     o.rounds = o.rounds or (3 if o.quick else 5)
@@ -398,6 +408,8 @@ def main():
     options.out.mkdir(parents=True, exist_ok=True)
     report.write(bench.results(), options.out)
     print(f"\nin {options.out}: results.md, results.json and the plots", file=sys.stderr)
+    if "instructions" in options.stages and not instructions.conclude(bench):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

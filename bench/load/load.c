@@ -7,6 +7,8 @@
  *   tick.
  * - Watch (--watchers): so many Watch streams on the connections, and one more connection with a
  *   writer whose Puts they see; an event's latency counts from the Put that made it.
+ * - Counted (--count): as the closed loop and watch, but a number of requests instead of a time, so
+ *   that what they cost can be counted exactly.
  * - Idle (--hold): one request on each connection, then silence, until standard input ends.
  *
  * The first answer of every stream is compared with what etcd would have said, byte for byte (but
@@ -21,25 +23,15 @@
 
 #include "cpu.h"
 #include "hist.h"
+#include "options.h"
 #include "pb/pb.h"
 #include "peer.h"
 #include "wire.h"
 
-#define CPU_MAX 8
 #define FILLER_FIELD 19999u
+#define COUNT_NS 120000000000u /* of all requests of --count */
 #define DRAIN_NS 5000000000u
 #define PUTS 65536u /* watch: so many Puts may be ahead of their events */
-
-static struct {
-    const char *target, *ca, *item;
-    enum kind kind;
-    long connections, streams, watchers;
-    double rate, warmup_ms, measure_ms;
-    bool is_tls, is_real, has_probes, holds;
-    const char *cpu_names[CPU_MAX], *cpu_pids[CPU_MAX];
-    int cpu_count;
-} options = {
-    .kind = KIND_RANGE, .connections = 1, .streams = 1, .warmup_ms = 200, .measure_ms = 1000};
 
 struct conn;
 
@@ -73,8 +65,9 @@ static struct {
     struct slot *writer; /* watch */
     struct buf expected; /* without its gRPC prefix */
     struct hist latencies;
-    uint64_t requests, events, answered, busy, bytes;
-    uint64_t cpu_before[CPU_MAX], cpu_after[CPU_MAX];
+    uint64_t sent, requests, events, answered, busy, bytes;
+    uint64_t jitter; /* of the timeouts */
+    uint64_t cpu_before[OPTIONS_CPU_MAX], cpu_after[OPTIONS_CPU_MAX];
     uint64_t begun, ended;
     uint64_t puts, put_at[PUTS]; /* watch: so many were sent, and when */
     char authority[128];
@@ -125,18 +118,32 @@ static nghttp2_nv nv(const char *name, const char *value)
                         NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE};
 }
 
-/* The header fields of grpc-go, in its order. */
+/* What is left of kube-apiserver's 34 s for a request when it calls etcd, as grpc-go writes it: it
+ * differs from call to call. */
+static void make_timeout(char out[static 16])
+{
+    run.jitter = run.jitter * 6364136223846793005u + 1442695040888963407u;
+    snprintf(out, 16, "%uu", 33999999u - (unsigned)(run.jitter >> 52));
+}
+
+/* The header fields of grpc-go, in its order. A watch has no timeout. */
 static void send_request(struct slot *s, uint64_t started)
 {
-    const nghttp2_nv headers[] = {nv(":method", "POST"),
-                                  nv(":scheme", options.is_tls ? "https" : "http"),
-                                  nv(":path", kind_path(kind_of_slot(s))),
-                                  nv(":authority", run.authority),
-                                  nv("content-type", "application/grpc"),
-                                  nv("user-agent", "grpc-go/1.71.1"),
-                                  nv("te", "trailers")};
+    char timeout[16];
+    nghttp2_nv headers[] = {nv(":method", "POST"),
+                            nv(":scheme", options.is_tls ? "https" : "http"),
+                            nv(":path", kind_path(kind_of_slot(s))),
+                            nv(":authority", run.authority),
+                            nv("content-type", "application/grpc"),
+                            nv("user-agent", "grpc-go/1.71.1"),
+                            nv("te", "trailers"),
+                            {0}};
+    size_t count = ARRAY_LEN(headers) - (options.has_timeouts && !s->is_watch ? 0 : 1);
     nghttp2_data_provider data = {{.ptr = s}, read_request};
 
+    make_timeout(timeout);
+    headers[ARRAY_LEN(headers) - 1] = nv("grpc-timeout", timeout);
+    headers[ARRAY_LEN(headers) - 1].flags = NGHTTP2_NV_FLAG_NO_COPY_NAME;
     make_request(s);
     s->request_at = 0;
     s->started = started;
@@ -146,15 +153,20 @@ static void send_request(struct slot *s, uint64_t started)
     if (s->is_writer)
         run.put_at[run.puts++ % PUTS] = started;
     run.busy++;
-    if (nghttp2_submit_request(s->conn->peer->session, NULL, headers, ARRAY_LEN(headers), &data,
-                               s) < 0)
+    run.sent += !s->is_watch;
+    if (nghttp2_submit_request(s->conn->peer->session, NULL, headers, count, &data, s) < 0)
         die("no more requests on this connection");
     peer_touch(s->conn->peer);
 }
 
+static bool has_sent_all(void)
+{
+    return options.count > 0 && run.sent >= (uint64_t)options.count;
+}
+
 static void send_next(struct slot *s)
 {
-    if (run.phase == DRAIN)
+    if (run.phase == DRAIN || has_sent_all())
         return;
     if (options.rate > 0 || options.holds) {
         s->next_free = s->conn->free;
@@ -435,7 +447,7 @@ static void start(void)
         if (options.rate > 0) {
             s->next_free = s->conn->free;
             s->conn->free = s;
-        } else {
+        } else if (!has_sent_all()) {
             send_request(s, loop.now);
         }
     }
@@ -503,6 +515,23 @@ static void measure(void)
         die("%" PRIu64 " requests without an answer", run.busy);
 }
 
+/* All of --count, and nothing before or after it. */
+static void count_requests(void)
+{
+    uint64_t count = (uint64_t)options.count, events = count * (uint64_t)options.watchers;
+    uint64_t end = peer_clock() + COUNT_NS;
+
+    run.phase = MEASURE;
+    run.begun = peer_clock();
+    start();
+    while (run.requests < count || run.events < events) {
+        peer_turn(&loop, COUNT_NS);
+        if (loop.now > end)
+            die("%" PRIu64 " requests without an answer", run.busy);
+    }
+    run.ended = peer_clock();
+}
+
 static void hold(void)
 {
     char t[64];
@@ -537,101 +566,11 @@ static void report(void)
     puts("}");
 }
 
-/* --- the command line ------------------------------------------------------------------------ */
-
-static void usage(void)
-{
-    fputs("usage: bench-load --target HOST:PORT --kind KIND [options]\n"
-          "  KIND: range put txn list-500 list-5000 list-big watch\n"
-          "  --connections N --streams N   closed loop\n"
-          "  --rate N                      open loop: requests a second over all connections\n"
-          "  --watchers N                  with kind watch\n"
-          "  --warmup MS --measure MS\n"
-          "  --tls --ca FILE               TLS; the server's certificate is verified\n"
-          "  --real ITEM                   a real etcd: every stream has its own key, ITEM and a "
-          "number\n"
-          "  --probes                      a PING for DATA, as grpc-go sends them\n"
-          "  --hold                        one answer on each stream, then silence until the input "
-          "ends\n"
-          "  --cpu NAME=PID,PID            report their CPU time a request; may be repeated\n",
-          stderr);
-    exit(2);
-}
-
-static void add_cpu(char *text)
-{
-    char *equals = strchr(text, '=');
-
-    if (equals == NULL || options.cpu_count == CPU_MAX)
-        usage();
-    *equals = '\0';
-    options.cpu_names[options.cpu_count] = text;
-    options.cpu_pids[options.cpu_count++] = equals + 1;
-}
-
-/* Options without a value. */
-static bool parse_switch(const char *name)
-{
-    if (strcmp(name, "--tls") == 0)
-        options.is_tls = true;
-    else if (strcmp(name, "--probes") == 0)
-        options.has_probes = true;
-    else if (strcmp(name, "--hold") == 0)
-        options.holds = true;
-    else
-        return false;
-    return true;
-}
-
-static void parse_value(const char *name, char *value)
-{
-    if (strcmp(name, "--target") == 0)
-        options.target = value;
-    else if (strcmp(name, "--kind") == 0)
-        options.kind = kind_of_name(value);
-    else if (strcmp(name, "--connections") == 0)
-        options.connections = atol(value);
-    else if (strcmp(name, "--streams") == 0)
-        options.streams = atol(value);
-    else if (strcmp(name, "--watchers") == 0)
-        options.watchers = atol(value);
-    else if (strcmp(name, "--rate") == 0)
-        options.rate = atof(value);
-    else if (strcmp(name, "--warmup") == 0)
-        options.warmup_ms = atof(value);
-    else if (strcmp(name, "--measure") == 0)
-        options.measure_ms = atof(value);
-    else if (strcmp(name, "--ca") == 0)
-        options.ca = value;
-    else if (strcmp(name, "--real") == 0)
-        options.item = value;
-    else if (strcmp(name, "--cpu") == 0)
-        add_cpu(value);
-    else
-        usage();
-}
-
-static void parse(int argc, char **argv)
-{
-    for (int i = 1; i < argc; i++) {
-        if (parse_switch(argv[i]))
-            continue;
-        if (i + 1 == argc)
-            usage();
-        parse_value(argv[i], argv[i + 1]);
-        i++;
-    }
-    options.is_real = options.item != NULL;
-    if (options.target == NULL || options.kind == KIND_NONE || options.connections < 1 ||
-        options.streams < 1 || (options.kind == KIND_WATCH) != (options.watchers > 0))
-        usage();
-    snprintf(run.authority, sizeof run.authority, "%s",
-             strncmp(options.target, "unix:", 5) == 0 ? "localhost" : options.target);
-}
-
 int main(int argc, char **argv)
 {
-    parse(argc, argv);
+    options_parse(argc, argv);
+    snprintf(run.authority, sizeof run.authority, "%s",
+             strncmp(options.target, "unix:", 5) == 0 ? "localhost" : options.target);
     peer_loop_init(&loop, on_dead);
     if (nghttp2_session_callbacks_new(&callbacks) != 0)
         die("out of memory");
@@ -644,7 +583,10 @@ int main(int argc, char **argv)
         hold();
         return 0;
     }
-    measure();
+    if (options.count > 0)
+        count_requests();
+    else
+        measure();
     report();
     return 0;
 }

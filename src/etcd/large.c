@@ -32,7 +32,7 @@ static enum etcd__large_mode mode_of(enum etcd_content content)
     }
 }
 
-static void stand_note(struct etcd_large *st, struct etcd__stand *to)
+void etcd__large_stand(const struct etcd_large *st, struct etcd__stand *to)
 {
     to->count = st->depth;
     for (uint32_t i = 0; i < st->depth; i++)
@@ -83,7 +83,7 @@ enum err etcd_large_new(enum etcd_content content, const struct etcd_rules *rule
         *out = NULL;
         return e;
     }
-    stand_note(st, &st->parsed);
+    etcd__large_stand(st, &st->parsed);
     st->applied = st->parsed;
     return ERR_OK;
 }
@@ -293,7 +293,7 @@ static enum err fill_next(struct etcd_large *st, struct etcd__scan *s, struct ch
     /* A FILL alone, too: the batch before may have ended exactly where an open message does. */
     *has_batch = s->p->op_count > 0;
     TRY(etcd__large_take(st, in, pos.at, batch));
-    stand_note(st, &st->parsed);
+    etcd__large_stand(st, &st->parsed);
     st->is_over = st->depth == 0;
     return ERR_OK;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shared by large.c (takes the message apart), large_watch.c (the same for a Watch) and
- * large_apply.c (puts it together). */
+/* Shared by large.c (takes the message apart), large_watch.c (the same for a Watch), large_apply.c
+ * (puts it together) and direct_large.c (opens what needs no plan). */
 #ifndef ETCD_LARGE_INT_H
 #define ETCD_LARGE_INT_H
 
@@ -35,6 +35,7 @@ struct etcd_large {
     size_t batch_max;
     size_t taken; /* bytes of the message that were taken from the caller's chain */
 
+    const struct etcd_rule *rule; /* that the last KeyValue opened without a plan matched */
     struct etcd__txn txn;
     struct etcd__level levels[ETCD__DEPTH_MAX];
     size_t
@@ -67,6 +68,8 @@ struct etcd_large {
     int64_t revision; /* of the last event that was peeked at */
 };
 
+/* Notes where the parse stands. */
+void etcd__large_stand(const struct etcd_large *st, struct etcd__stand *to);
 /* The next field of the innermost level, at pos. *is_stuck: it has not arrived; nothing is changed.
  */
 MUST_CHECK enum err etcd__large_head(struct etcd_large *st, const struct chain_pos *pos,

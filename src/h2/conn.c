@@ -133,7 +133,7 @@ static enum err conn_write(struct h2_conn *c)
 /* Cuts off a peer that breaks the rules, with a GOAWAY that tells it why. */
 static void conn_cut(struct h2_conn *c)
 {
-    h2__put_goaway(c, c->peer_id, c->cut_code);
+    h2__put_goaway(c, c->cut_code);
     c->is_flushing = true;
     if (h2__out_control(c) != ERR_OK || conn_write(c) != ERR_OK)
         chain_clear(&c->out);
@@ -150,7 +150,7 @@ static void conn_goodbye(struct h2_conn *c)
 
     c->is_flushing = true;
     e = h2__frames_out(c, SIZE_MAX);
-    h2__put_goaway(c, c->peer_id, (uint32_t)c->close_code);
+    h2__put_goaway(c, (uint32_t)c->close_code);
     if (e != ERR_OK || h2__out_control(c) != ERR_OK || conn_write(c) != ERR_OK)
         chain_clear(&c->out);
     c->is_flushing = false;

@@ -85,6 +85,8 @@ static void got_headers_frame(struct h2_conn *c, const struct h2__frame *f)
         h2__cut(c, H2_PROTOCOL_ERROR, "padding longer than its frame");
         return;
     }
+    if (!h2__headers_begin(c, f->id))
+        return;
     if ((f->flags & H2__FLAG_END_HEADERS) != 0) {
         h2__got_headers(c, f->id, f->flags, block);
         return;

@@ -13,7 +13,7 @@
 
 static const uint8_t drain_ping[8] = {'s', 'h', 'u', 't', 'd', 'o', 'w', 'n'};
 
-void h2__put_goaway(struct h2_conn *c, uint32_t last_id, uint32_t code)
+static void put_goaway(struct h2_conn *c, uint32_t last_id, uint32_t code)
 {
     uint8_t p[8];
 
@@ -22,12 +22,18 @@ void h2__put_goaway(struct h2_conn *c, uint32_t last_id, uint32_t code)
     h2__put_frame(c, H2__GOAWAY, 0, 0, p, sizeof p);
 }
 
+void h2__put_goaway(struct h2_conn *c, uint32_t code)
+{
+    /* It must not rise, and what came above it since was refused. */
+    put_goaway(c, c->drain == H2__DRAIN_FINAL ? c->drain_id : c->peer_id, code);
+}
+
 static void drain_final(struct h2_conn *c)
 {
     c->drain = H2__DRAIN_FINAL;
     c->drain_id = c->peer_id;
     loop_timer_stop(&c->drain_timer);
-    h2__put_goaway(c, c->drain_id, H2_NO_ERROR);
+    put_goaway(c, c->drain_id, H2_NO_ERROR);
     h2__conn_want_flush(c);
 }
 
@@ -37,7 +43,7 @@ void h2_conn_shutdown(struct h2_conn *c)
     if (c->state != H2__OPEN || c->drain != H2__DRAIN_NONE)
         return;
     c->drain = H2__DRAIN_NOTICE;
-    h2__put_goaway(c, H2__ID_MAX, H2_NO_ERROR);
+    put_goaway(c, H2__ID_MAX, H2_NO_ERROR);
     h2__put_frame(c, H2__PING, 0, 0, drain_ping, sizeof drain_ping);
     if (loop_timer_start(c->loop, &c->drain_timer, DRAIN_MS) != ERR_OK)
         h2__fail(c, ERR_NOMEM);

@@ -338,6 +338,9 @@ void h2__frames_in_fini(struct h2_conn *c);
 
 /* ---------------------------------------------------------------- message_in.c */
 
+/* A HEADERS frame came, maybe with only a part of its block. False: none may, the connection was
+ * cut. */
+MUST_CHECK bool h2__headers_begin(struct h2_conn *c, uint32_t id);
 /* A whole header block, of a HEADERS frame with these flags. */
 void h2__got_headers(struct h2_conn *c, uint32_t id, uint8_t flags, struct bytes block);
 /* The head of a DATA frame came. False: no stream takes its payload. */
@@ -457,7 +460,8 @@ void h2__send_unstall(struct h2_conn *c);
 
 /* ---------------------------------------------------------------- goaway.c, keepalive.c */
 
-void h2__put_goaway(struct h2_conn *c, uint32_t last_id, uint32_t code);
+/* The last one of the connection, with the highest id that was taken. */
+void h2__put_goaway(struct h2_conn *c, uint32_t code);
 void h2__got_goaway(struct h2_conn *c, const struct h2__frame *f);
 void h2__got_ping(struct h2_conn *c, const struct h2__frame *f);
 void h2__on_drain_timer(struct loop_timer *t);

@@ -167,27 +167,30 @@ static void reset_late(struct h2_conn *c, struct h2_stream *s, uint32_t id)
         h2__rst_violation(c, id, H2_STREAM_CLOSED);
 }
 
+bool h2__headers_begin(struct h2_conn *c, uint32_t id)
+{
+    struct h2_stream *s;
+    enum h2__reaction reaction = h2__reaction_to(c, h2__place_of(c, id, &s), H2__HEADERS);
+
+    if (reaction == H2__REFUSE || (s == NULL && id % 2 == 0))
+        h2__cut(c, H2_PROTOCOL_ERROR, "HEADERS on a stream that cannot begin");
+    else if (reaction == H2__REFUSE_LATE)
+        h2__cut(c, H2_STREAM_CLOSED, "HEADERS on a closed stream");
+    return !c->is_cut;
+}
+
 void h2__got_headers(struct h2_conn *c, uint32_t id, uint8_t flags, struct bytes block)
 {
     bool end = (flags & H2__FLAG_END_STREAM) != 0;
     const struct h2__headers *h;
     struct h2_stream *s;
     enum h2__place place = h2__place_of(c, id, &s);
-    enum h2__reaction reaction = h2__reaction_to(c, place, H2__HEADERS);
 
-    if (reaction == H2__REFUSE || (s == NULL && id % 2 == 0)) {
-        h2__cut(c, H2_PROTOCOL_ERROR, "HEADERS on a stream that cannot begin");
-        return;
-    }
-    if (reaction == H2__REFUSE_LATE) {
-        h2__cut(c, H2_STREAM_CLOSED, "HEADERS on a closed stream");
-        return;
-    }
     if (!decode(c, s, block, &h))
         return;
-    switch (reaction) {
+    switch (h2__reaction_to(c, place, H2__HEADERS)) {
     case H2__REFUSE:
-    case H2__REFUSE_LATE:
+    case H2__REFUSE_LATE: /* ended by its owner since h2__headers_begin */
         break;
     case H2__RESET_LATE:
         reset_late(c, s, id);

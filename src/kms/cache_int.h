@@ -44,6 +44,7 @@ void dek_cache_evict(struct dek_cache *c, size_t n);
 /* A look at the few entries that were used last, without the cost of a digest: the values of a list
  * are sealed with few DEKs. NULL or false does not mean that it is not there. */
 struct dek *dek_cache_recent(const struct dek_cache *c, const struct dek_id *id, uint64_t now_ms);
+struct dek *dek_cache_recent_tail(const struct dek_cache *c, struct bytes tail, uint64_t now_ms);
 bool dek_cache_has_recent(const struct dek_cache *c, const struct dek *dek, uint64_t now_ms);
 
 #endif

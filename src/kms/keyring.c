@@ -166,6 +166,25 @@ enum err kms__known(struct keyring *r, const struct key_wait *w,
     return e->err;
 }
 
+struct dek *keyring_find_tail(struct keyring *r, const struct provider *provider, struct bytes tail)
+{
+    struct slot *s = slot_of(r, provider);
+
+    if (s->write_dek != NULL && bytes_eq(s->write_dek->tail, tail))
+        return s->write_dek;
+    return dek_cache_recent_tail(&s->cache, tail, loop_now_ms(r->loop));
+}
+
+struct dek *keyring_find(struct keyring *r, const struct provider *provider,
+                         const struct dek_id *id)
+{
+    const struct key_wait w = {.provider = provider, .id = id};
+    uint8_t digest[DEK_DIGEST_LEN];
+    struct dek *dek = NULL;
+
+    return kms__known(r, &w, digest, &dek) == ERR_OK ? dek : NULL;
+}
+
 enum err keyring_get(struct keyring *r, const struct provider *provider, const struct dek_id *id,
                      struct key_wait *w)
 {

@@ -50,8 +50,8 @@ struct key_wait {
 };
 
 /* manager_box: where requests go; slot_count: number of KMS providers of the rule set. worker_box:
- * the worker's own mailbox, for the answers; its memory has to outlive the manager. A ring is freed
- * before its manager is closed. */
+ * the worker's own mailbox, for the answers; its memory has to outlive the manager. A ring is
+ * freed before its manager is closed. */
 MUST_CHECK enum err keyring_new(struct loop *loop, struct mailbox *manager_box,
                                 struct mailbox *worker_box, uint32_t slot_count,
                                 struct keyring **out);
@@ -68,16 +68,23 @@ MUST_CHECK enum err keyring_get(struct keyring *r, const struct provider *provid
                                 const struct dek_id *id, struct key_wait *w);
 /* What nobody waits for any more is not asked of the plugin. */
 void keyring_cancel(struct key_wait *w);
+/* The same without a wait: the DEK if it is at hand, borrowed until the loop's next turn, else
+ * NULL; then nothing has changed and nobody is asked. By its id, or by its tail (struct dek). The
+ * tail finds only those that were used last. */
+struct dek *keyring_find(struct keyring *r, const struct provider *provider,
+                         const struct dek_id *id);
+struct dek *keyring_find_tail(struct keyring *r, const struct provider *provider,
+                              struct bytes tail);
 /* A value was opened and authenticated with dek: keep it. */
 void keyring_confirm(struct keyring *r, const struct provider *provider, struct dek *dek);
 /* The DEK for writing now, borrowed until the loop's next turn. Errors: ERR_NO_WRITE_KEY (never
  * healthy, or the last good Status is more than 180 s ago). No call is ever made for it. */
 MUST_CHECK enum err keyring_write_key(struct keyring *r, const struct provider *provider,
                                       struct dek **out);
-/* KMS v1: a new DEK for one value, wrapped by the plugin. ERR_AGAIN: w is queued and on_done comes;
- * ERR_NOMEM. Later, in w->err: ERR_KMS_AWAY, ERR_NO_STATE (within the plugin's timeout),
- * ERR_NO_WRITE_KEY (it refuses), ERR_DEK_SOURCE_EXPOSED (it does not wrap), ERR_NOMEM, ERR_RANDOM,
- * ERR_MEMORY_LIMIT. */
+/* KMS v1: a new DEK for one value, wrapped by the plugin. ERR_AGAIN: w is queued and on_done
+ * comes; ERR_NOMEM. Later, in w->err: ERR_KMS_AWAY, ERR_NO_STATE (within the plugin's timeout),
+ * ERR_NO_WRITE_KEY (it refuses), ERR_DEK_SOURCE_EXPOSED (it does not wrap), ERR_NOMEM,
+ * ERR_RANDOM, ERR_MEMORY_LIMIT. */
 MUST_CHECK enum err keyring_wrap(struct keyring *r, const struct provider *provider,
                                  struct key_wait *w);
 /* The DEK that is or was last for writing, expired or not: what is stale is told by its key id.

@@ -54,7 +54,7 @@ void lane__set_state(struct lane *l, enum lane_state to)
         [LANE_COLLECT] = TO(RELAY) | TO(LARGE) | TO(SCAN) | TO(ENDED) | TO(DEAD),
         [LANE_RELAY] = TO(COLLECT) | TO(DEAD),
         /* again: the watch that a batch is for was ended, and the rest of it is swallowed */
-        [LANE_LARGE] = TO(LARGE) | TO(RESOLVE) | TO(COLLECT) | TO(FILLING) | TO(DEAD),
+        [LANE_LARGE] = TO(LARGE) | TO(RESOLVE) | TO(SEND) | TO(COLLECT) | TO(FILLING) | TO(DEAD),
         [LANE_SCAN] = TO(RESOLVE) | TO(SEND) | TO(COLLECT) | TO(DEAD),
         [LANE_RESOLVE] = TO(PARKED) | TO(APPLY) | TO(COLLECT) | TO(LARGE) | TO(FILLING) | TO(DEAD),
         [LANE_PARKED] = TO(APPLY) | TO(FILLING) | TO(DEAD),
@@ -124,12 +124,13 @@ static void lane_credit(struct lane *l)
 
 size_t lane_held(const struct lane *l)
 {
-    return chain_pinned(&l->in) + chain_pinned(&l->msg) + chain_pinned(&l->large_in);
+    return chain_pinned(&l->in) + chain_pinned(&l->msg) + chain_pinned(&l->large_in) +
+           chain_pinned(&l->out);
 }
 
 bool lane_is_holding(const struct lane *l)
 {
-    return l->in.len > 0 || l->msg.len > 0 || l->large_in.len > 0;
+    return l->in.len > 0 || l->msg.len > 0 || l->large_in.len > 0 || l->out.len > 0;
 }
 
 bool lane_is_in_message(const struct lane *l)

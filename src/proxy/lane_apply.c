@@ -65,12 +65,17 @@ static enum err apply_part(struct lane *l)
 static enum err apply_answer(struct lane *l)
 {
     struct worker *w = l->call->worker;
-    uint8_t *prefix = lane__prefix_reserve(l, &l->out);
+    uint8_t *prefix;
     size_t len;
     enum err e;
 
-    if (prefix == NULL)
-        return ERR_NOMEM;
+    if (l->out.len == 0) {
+        prefix = lane__prefix_reserve(l, &l->out);
+        if (prefix == NULL)
+            return ERR_NOMEM;
+    } else { /* a part was opened by the scan, behind the prefix */
+        prefix = slice_data(*chain_at(&l->out, 0));
+    }
     if (l->large != NULL)
         e = apply_part(l);
     else

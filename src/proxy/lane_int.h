@@ -5,6 +5,7 @@
 #ifndef PROXY_LANE_INT_H
 #define PROXY_LANE_INT_H
 
+#include "etcd/direct.h"
 #include "proxy/call.h"
 #include "proxy/lane.h"
 
@@ -69,6 +70,8 @@ bool lane__is_swallowed(const struct lane *l);
 /* lane_keys.c */
 bool lane__work_take(struct lane *l);
 void lane__work_give_back(struct lane *l);
+/* What opening without a plan takes; good while the lane's rule set is. */
+void lane__direct_init(struct lane *l, struct etcd_direct *d);
 /* Asks for the DEK of every need, parking the lane when one is missing. */
 enum lane_step lane__resolve(struct lane *l);
 /* The keys that were waited for move into the plan, and the write keys with them. STEP_NEXT: apply.

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The third step of a lane, and the begin of the fourth.
+/* The third step of a lane, and the begin of the fourth. What is opened without a plan (direct.h)
+ * only gets the keys that are at hand.
  *
  *   RESOLVE   every DEK that the plan names is asked for, and with them the DEKs that KMS v1 makes
  *             for each value to be written; a miss parks the lane. At most LIMIT_KEYS_A_MESSAGE of
@@ -65,6 +66,26 @@ void lane_work_free(struct worker *w)
         free(b->waits);
         free(b);
     }
+}
+
+/* --- keys at hand ---------------------------------------------------------------------------- */
+
+static struct dek *find(void *user, const struct provider *provider, const struct dek_id *id,
+                        struct bytes tail)
+{
+    struct lane *l = user;
+
+    worker_contexts_used(l->call->worker);
+    if (id != NULL)
+        return keyring_find(l->keys->ring, provider, id);
+    return keyring_find_tail(l->keys->ring, provider, tail);
+}
+
+void lane__direct_init(struct lane *l, struct etcd_direct *d)
+{
+    struct worker *w = l->call->worker;
+
+    *d = (struct etcd_direct){.ctx = w->envelope, .pool = &w->pool, .find = find, .user = l};
 }
 
 /* --- resolve --------------------------------------------------------------------------------- */
@@ -207,6 +228,7 @@ void lane__confirm_keys(struct lane *l)
 
 static enum lane_step keys_failed(struct lane *l, enum err e)
 {
+    etcd_plan_forget_part(&l->work->plan);
     etcd_plan_count_missing(&l->work->plan, e);
     lane__tally(l, 0);
     /* What a request wants opened is a value that arrived sealed: nothing stored is lost. */

@@ -85,16 +85,9 @@ static enum lane_step batch(struct lane *l)
     return STEP_NEXT;
 }
 
-enum lane_step lane__large(struct lane *l)
+/* The next batch by way of a plan. */
+static enum lane_step plan_batch(struct lane *l)
 {
-    size_t n = l->in.len < l->large_todo ? l->in.len : l->large_todo;
-    enum err e = chain_move(&l->large_in, &l->in, n);
-
-    if (e != ERR_OK || !lane__work_take(l))
-        return lane__fails(l, ERR_NOMEM);
-    l->large_todo -= n;
-    if (client_is_behind(l))
-        return large_waits(l);
     switch (etcd_large_next(l->large, &l->large_in, &l->work->plan, &l->msg)) {
     case ETCD_LARGE_BATCH:
         lane__tally(l, 0);
@@ -110,6 +103,58 @@ enum lane_step lane__large(struct lane *l)
         break;
     }
     lane__tally(l, 0);
+    return lane__fails(l, l->work->plan.err);
+}
+
+/* KeyValues of the usual form, whose keys are at hand, need no plan. */
+static enum etcd_direct_step open_batch(struct lane *l)
+{
+    uint64_t began_ns = loop_hrtime_ns();
+    uint8_t *prefix = NULL;
+    enum etcd_direct_step step;
+    struct etcd_direct with;
+
+    if (!lane__is_fill(l)) {
+        prefix = lane__prefix_reserve(l, &l->out);
+        if (prefix == NULL) {
+            l->work->plan.err = ERR_NOMEM;
+            return ETCD_DIRECT_BAD;
+        }
+    }
+    lane__direct_init(l, &with);
+    step = etcd_large_direct(l->large, &l->large_in, &l->work->plan, &with, &l->out);
+    if (step != ETCD_DIRECT_BATCH) {
+        chain_clear(&l->out);
+        return step;
+    }
+    if (prefix != NULL)
+        lane__prefix_fill(prefix, l->out.len - GRPC_PREFIX_LEN);
+    lane__tally(l, loop_hrtime_ns() - began_ns);
+    return step;
+}
+
+enum lane_step lane__large(struct lane *l)
+{
+    size_t n = l->in.len < l->large_todo ? l->in.len : l->large_todo;
+    enum err e = chain_move(&l->large_in, &l->in, n);
+
+    if (e != ERR_OK || !lane__work_take(l))
+        return lane__fails(l, ERR_NOMEM);
+    l->large_todo -= n;
+    if (client_is_behind(l))
+        return large_waits(l);
+    switch (open_batch(l)) {
+    case ETCD_DIRECT_BATCH:
+        lane__set_state(l, LANE_SEND);
+        return STEP_NEXT;
+    case ETCD_DIRECT_MORE:
+        lane__work_give_back(l);
+        return large_waits(l);
+    case ETCD_DIRECT_NONE:
+        return plan_batch(l);
+    case ETCD_DIRECT_BAD:
+        break;
+    }
     return lane__fails(l, l->work->plan.err);
 }
 

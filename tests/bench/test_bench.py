@@ -10,6 +10,7 @@ import unittest
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "bench"))
+import instructions  # noqa: E402
 import peers  # noqa: E402
 import report  # noqa: E402
 import run  # noqa: E402
@@ -26,7 +27,8 @@ def sample(group, load, proxy, number, cpu, per_s=1000.0, **more):
 
 
 def results(samples=(), **more):
-    return dict({"header": HEADER, "samples": list(samples), "syscalls": {}, "memory": {}, "micro": [], "failed": []},
+    return dict({"header": HEADER, "samples": list(samples), "syscalls": {}, "memory": {}, "micro": [], "instructions": {},
+                 "failed": []},
                 **more)
 
 
@@ -173,6 +175,79 @@ class Failures(unittest.TestCase):
             raise RuntimeError("no etcd")
         self.assertEqual(bench.failed[0]["reason"], "no etcd")
         self.assertIn("real", bench.stages)
+
+
+PROFILE = """# callgrind format
+events: Ir
+
+ob=(1) /x/build/release/etcd-envelope
+fl=(1) a.c
+fn=(1) main
+10 100
++1 7
+cob=(2) /usr/lib/libnghttp2.so.14
+cfn=(2) nghttp2_session_mem_recv
+calls=3 20
+* 50000
+-2 1
+ob=(2)
+fn=(2)
+20 400
+cob=(1)
+cfn=(1)
+calls=1 10
+* 108
+ob=(3) /usr/lib/libcrypto.so.3
+fn=(3) sha
+1 3000
+ob=(4) /usr/lib/libc.so.6
+fn=(4) memcpy
+1 20
+ob=(5) /usr/lib/libuv.so.1
+fn=(5) uv_run
+1 5
+"""
+
+
+class Instructions(unittest.TestCase):
+    def test_by_object(self):
+        """What a function spent itself counts, what it called does not: that stands with the other's object."""
+        self.assertEqual(instructions.by_object(PROFILE),
+                         {"own": 108, "nghttp2": 400, "crypto": 3000, "libc": 20, "other": 5})
+
+    def test_the_short_run_is_taken_off(self):
+        short, long = {"own": 1000, "libc": 50}, {"own": 3000, "libc": 50, "crypto": 400}
+        self.assertEqual(instructions.per_unit(short, long, 100), {"own": 20, "libc": 0, "crypto": 4, "all": 24})
+
+    def verdicts(self, own, kept=1000):
+        kept = instructions.read_kept(f"# a comment\nhere | range | {kept} | why | and more\n")["here"]
+        counted = {} if own is None else {"range": {"own": own}}
+        return [v for *_, v in instructions.compare(counted, kept)], instructions.check(counted, kept)
+
+    def test_more_fails_and_less_does_not(self):
+        for own, verdict, fails in ((1030, "same", 0), (1031, "more", 1), (990, "same", 0), (900, "less", 0),
+                                    (None, "not counted", 1)):
+            found, wrong = self.verdicts(own)
+            self.assertEqual(([verdict], fails), (found, len(wrong)), own)
+
+    def test_an_unknown_system_does_not_fail(self):
+        self.assertEqual(instructions.check({"range": {"own": 5}}, {}), [])
+        self.assertIn("nothing is kept for there", instructions.text({"range": {"own": 5}}, "there", {}))
+
+    def test_keeping(self):
+        """Figures of other systems stay, and so does the reason of a figure that has not changed."""
+        text = "# head\nhere | a | 1000 | old\nhere | b | 1000 | old\nthere | a | 7 | other\n"
+        after = instructions.read_kept(instructions.write_kept(
+            {"a": {"own": 1010}, "b": {"own": 2000}, "c": {"own": 5}}, "here", "new", text))
+        self.assertEqual(after, {"here": {"a": (1000, "old"), "b": (2000, "new"), "c": (5, "new")},
+                                 "there": {"a": (7, "other")}})
+
+    def test_the_kept_file(self):
+        kept = instructions.read_kept(instructions.KEPT.read_text())
+        names = {c.name for c in instructions.CASES} | {instructions.PER_KV[0]}
+        for where, cases in kept.items():
+            self.assertEqual(set(cases), names, where)
+            self.assertTrue(all(own > 0 and why for own, why in cases.values()), where)
 
 
 class Syscalls(unittest.TestCase):

@@ -1,20 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Targets: etcd_large_next, etcd_large_apply, etcd_large_fill, etcd_large_header,
- * etcd_large_left.
- * A large answer that arrives in pieces of any size becomes what it would have become as a whole. A
- * message of which the length was announced has that length, also when it is given up anywhere, and
- * is well formed (unless etcd lied: a length of 1 holds no field). A value is let out only if it
- * was sealed for its key.
+/* Targets: etcd_large_next, etcd_large_direct, etcd_large_apply, etcd_large_fill,
+ * etcd_large_header, etcd_large_left. A large answer that arrives in pieces of any size becomes
+ * what it would have become as a whole. A message of which the length was announced has that
+ * length, also when it is given up anywhere, and is well formed (unless etcd lied: a length of 1
+ * holds no field). A value is let out only if it was sealed for its key.
  *
- * Input: content, options, seed, largest piece, damage, the answer with values in clear. Options: 1
- * seals them first, 2 announces another length, 4 gives up on the way, 8 has ended watch 1 already;
- * the top bits are the number of damages. */
+ * Input: content, options, seed, largest piece, damage, the answer with values in clear.
+ * Options: 1 seals them first, 2 announces another length, 4 gives up on the way, 8 has ended
+ * watch 1 already, 16 opens at once what can be; the top bits are the number of damages. */
 #include "ask_like.h"
 #include "oracle.h"
 
-#include "etcd/large.h"
+#include "etcd/direct.h"
 
-enum { SEALED = 1, LIE = 2, GIVE_UP = 4, SWALLOW = 8 };
+enum { SEALED = 1, LIE = 2, GIVE_UP = 4, SWALLOW = 8, DIRECT = 16 };
 
 static const enum etcd_content contents[] = {ETCD_RANGE,        ETCD_PUT,   ETCD_TXN,
                                              ETCD_DELETE_RANGE, ETCD_WATCH, ETCD_RANGE_STREAM};
@@ -27,6 +26,7 @@ struct run {
     struct chain in, out;
     struct oracle_kvs plain;
     bool is_fill, is_over, has_failed, was_swallowed;
+    bool is_direct;
     bool is_honest; /* the lengths are true: what is left of them can always be filled */
 };
 
@@ -72,13 +72,44 @@ static void batch_apply(struct run *r, struct chain *batch)
     chain_fini(&drop);
 }
 
+static struct dek *find(void *user, const struct provider *provider, const struct dek_id *id,
+                        struct bytes tail)
+{
+    const struct kit *k = user;
+
+    CHECK(provider == &k->kms);
+    if (id != NULL)
+        return kit_dek(k, id);
+    return bytes_eq(k->deks[0]->tail, tail) ? k->deks[0] : NULL;
+}
+
+/* True: a batch took no plan. */
+static bool open_batch(struct run *r)
+{
+    const struct etcd_direct with = {r->k->ctx, &r->k->pool, find, r->k};
+    size_t from = r->out.len;
+    enum etcd_direct_step step;
+
+    if (!r->is_direct)
+        return false;
+    step = etcd_large_direct(r->large, &r->in, &r->plan, &with, &r->out);
+    CHECK(step != ETCD_DIRECT_BAD);
+    CHECK((step == ETCD_DIRECT_BATCH) == (r->out.len > from));
+    if (step == ETCD_DIRECT_BATCH && !r->is_fill)
+        check_piece(r, from);
+    return step == ETCD_DIRECT_BATCH;
+}
+
 static void run_what_is_there(struct run *r)
 {
     while (!r->is_over && !r->has_failed) {
         struct chain batch = {0};
         size_t left = etcd_large_left(r->large);
-        enum etcd_large_step step = etcd_large_next(r->large, &r->in, &r->plan, &batch);
+        enum etcd_large_step step;
 
+        if (open_batch(r))
+            continue;
+        step = etcd_large_next(r->large, &r->in, &r->plan, &batch);
         CHECK(etcd_large_left(r->large) <= left);
         if (step == ETCD_LARGE_BATCH)
             batch_apply(r, &batch);
@@ -211,6 +242,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct fuzz_damage damage = fuzz_damage_take(&in, options >> 6);
     struct buf answer = buf_of(in), clear = {0};
 
+    r.is_direct = (options & DIRECT) != 0;
     r.is_fill = content != ETCD_WATCH && content != ETCD_RANGE_STREAM;
     if ((options & SEALED) == 0 || store(&r, &answer, &clear)) {
         fuzz_damage_do(&damage, &answer);

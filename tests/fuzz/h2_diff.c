@@ -11,9 +11,9 @@
 
 #include "h2_diff.h"
 
-#define RECENT 32u
+#define RECENT 512u
 
-/* A frame of the input since both took their turn; its payload is not kept. */
+/* A frame of the input; its payload is not kept. */
 struct recent {
     struct h2_frame f;
     bool is_late; /* it came on a stream that was closed */
@@ -26,11 +26,11 @@ struct run {
     struct oracle *oracle;
     struct grow walk; /* the input's bytes from the last whole frame on */
     struct recent recent[RECENT];
-    unsigned recent_count;
-    uint32_t last_id;     /* the highest that was opened */
-    uint64_t stopping_ns; /* when our server began to stop; 0: it did not */
-    bool is_different;    /* a known difference came: only ours runs on */
-    char what[200];       /* the difference that was found */
+    unsigned recent_count, turned_count; /* in all; before both took their turn */
+    uint32_t last_id;                    /* the highest that was opened */
+    uint64_t stopping_ns;                /* when our server began to stop; 0: it did not */
+    bool is_different;                   /* a known difference came: only ours runs on */
+    char what[200];                      /* the difference that was found */
 };
 
 static bool is_dead(const struct diff_side *s)
@@ -102,8 +102,42 @@ static bool is_wrong_twice(struct run *r, const struct recent *recent)
 
 static bool is_odd_goaway(struct run *r, const struct recent *recent)
 {
-    return recent->f.type == T_GOAWAY && says(&r->theirs, NGHTTP2_PROTOCOL_ERROR) &&
-           !is_dead(&r->ours);
+    return recent->f.type == T_GOAWAY && says(&r->theirs, NGHTTP2_PROTOCOL_ERROR);
+}
+
+static bool is_unasked_ack(struct run *r, const struct recent *recent)
+{
+    return recent->f.type == T_SETTINGS && (recent->f.flags & NGHTTP2_FLAG_ACK) != 0 &&
+           says(&r->theirs, NGHTTP2_PROTOCOL_ERROR) && !is_dead(&r->ours);
+}
+
+static bool is_deaf(struct run *r, const struct recent *recent)
+{
+    (void)recent;
+    for (unsigned i = 0; i < r->theirs.count; i++)
+        if (!r->theirs.calls[i].is_closed)
+            return false;
+    return r->theirs.text.n > 0 && !is_dead(&r->theirs); /* a GOAWAY was heard */
+}
+
+static bool is_discarded(struct run *r, const struct recent *recent)
+{
+    return says(&r->theirs, NGHTTP2_STREAM_CLOSED) && !is_dead(&r->ours) &&
+           judge_stream(&r->ours.judge, recent->f.id)->is_reset;
+}
+
+static bool is_late_code(struct run *r, const struct recent *recent)
+{
+    (void)recent;
+    for (unsigned i = 0; i < r->ours.count && i < r->theirs.count; i++) {
+        const struct diff_call *a = &r->ours.calls[i], *b = &r->theirs.calls[i];
+
+        if (a->is_closed && b->is_closed && a->how == H2_END_RESET && b->how == H2_END_RESET &&
+            a->code == H2_PROTOCOL_ERROR && b->code == H2_NO_ERROR &&
+            resets(&r->ours, b->id, H2_PROTOCOL_ERROR))
+            return true;
+    }
+    return false;
 }
 
 static bool is_drained(struct run *r, const struct recent *recent)
@@ -138,6 +172,14 @@ static const struct {
                       "5.4.2)"},
     {is_wrong_twice, "a frame that is wrong twice: which of it is said is not laid down"},
     {is_odd_goaway, "nghttp2 insists that a GOAWAY's last id does not rise, and is ours"},
+    {is_unasked_ack,
+     "nghttp2 takes SETTINGS with ACK that nobody asked for as an error; no RFC does"},
+    {is_deaf, "behind the peer's GOAWAY nghttp2 reads nothing once no stream is left"},
+    {is_discarded, "what comes on a stream that we reset is discarded (RFC 9113 section 5.1); "
+                   "nghttp2 remembers that it was half-closed"},
+    {is_late_code,
+     "a message found malformed by the frame that ends it: nghttp2 resets the stream, "
+     "but tells its owner NO_ERROR"},
     {is_drained, "behind our last GOAWAY nghttp2 ignores new streams; ours are refused"},
     {is_guarded, "our limits against floods (guard.c)"},
     {is_slow, "a graceful stop goes on after 1 s, whatever the input says"},
@@ -148,9 +190,9 @@ static bool is_known(struct run *r)
     static const struct recent none;
 
     for (size_t i = 0; i < ARRAY_LEN(known_differences); i++) {
-        if (r->recent_count == 0 && known_differences[i].is_it(r, &none))
+        if (r->recent_count == r->turned_count && known_differences[i].is_it(r, &none))
             return true;
-        for (unsigned k = 0; k < r->recent_count; k++)
+        for (unsigned k = r->turned_count; k < r->recent_count; k++)
             if (known_differences[i].is_it(r, &r->recent[k]))
                 return true;
     }
@@ -201,20 +243,20 @@ static bool same_calls(struct run *r)
     return true;
 }
 
-/* What a peer gets. Of a stream that was reset, or whose connection ended, a part may be left out.
- */
+/* What a peer gets. Of a stream that either side reset, or whose connection ended, a part may be
+ * left out. */
 static bool same_streams(struct run *r)
 {
     for (unsigned i = 0; i < r->theirs.judge.count; i++) {
         const struct judge_stream *b = &r->theirs.judge.streams[i];
         const struct judge_stream *a = judge_stream(&r->ours.judge, b->id);
-        bool is_part = is_dead(&r->ours) || (a->is_reset && b->is_reset);
+        bool is_part = is_dead(&r->ours) || (a->is_reset && b->is_reset) || a->is_left;
 
         if (!is_prefix(&a->fields, &b->fields) || !is_prefix(&a->data, &b->data))
             DIFFER(r, "stream %u: other bytes are sent", b->id);
         if (is_part)
             continue;
-        if (a->is_reset != b->is_reset || a->code != b->code)
+        if ((a->is_reset != b->is_reset || a->code != b->code))
             DIFFER(r, "stream %u: reset %d %u, theirs %d %u", b->id, a->is_reset, a->code,
                    b->is_reset, b->code);
         if (a->fields.n != b->fields.n || a->data.n != b->data.n || a->is_ended != b->is_ended)
@@ -234,16 +276,32 @@ static bool same_all(struct run *r)
     return same_calls(r) && same_streams(r);
 }
 
+static void tell_side(const struct diff_side *s, const char *whose)
+{
+    for (unsigned i = 0; i < s->count; i++)
+        (void)fprintf(stderr, "%s call %u: %zu bytes; closed %d, code %d, how %d\n%.*s", whose, i,
+                      s->calls[i].data.n, s->calls[i].is_closed, s->calls[i].code, s->calls[i].how,
+                      (int)s->calls[i].text.n, (char *)s->calls[i].text.p);
+    for (unsigned i = 0; i < s->judge.count; i++)
+        (void)fprintf(stderr, "%s stream %u: %zu bytes sent, ended %d, reset %d with %u\n%.*s",
+                      whose, s->judge.streams[i].id, s->judge.streams[i].data.n,
+                      s->judge.streams[i].is_ended, s->judge.streams[i].is_reset,
+                      s->judge.streams[i].code, (int)s->judge.streams[i].fields.n,
+                      (char *)s->judge.streams[i].fields.p);
+    (void)fprintf(stderr, "%s end: dead %d, GOAWAY %u\n", whose, is_dead(s), s->judge.goaway_code);
+}
+
+/* Everything that helps to see whose fault it is. */
 static void tell(const struct run *r)
 {
+    for (unsigned i = 0; i < r->recent_count; i++)
+        (void)fprintf(stderr, "%s type %u, flags %#x, stream %u, %zu bytes%s\n",
+                      i < r->turned_count ? "before:" : "behind:", r->recent[i].f.type,
+                      r->recent[i].f.flags, r->recent[i].f.id, r->recent[i].f.payload.n,
+                      r->recent[i].is_late ? ", late" : "");
+    tell_side(&r->ours, "our");
+    tell_side(&r->theirs, "their");
     (void)fprintf(stderr, "h2_diff: %s\n", r->what);
-    for (unsigned i = 0; i < r->recent_count; i++) {
-        const struct recent *recent = &r->recent[i];
-
-        (void)fprintf(stderr, "  behind a frame of type %u, flags %#x, stream %u, %zu bytes%s\n",
-                      recent->f.type, recent->f.flags, recent->f.id, recent->f.payload.n,
-                      recent->is_late ? ", late" : "");
-    }
 }
 
 static void compare(struct run *r)
@@ -329,7 +387,7 @@ static void turn(struct run *r)
         judge_output(&r->theirs.judge);
     }
     compare(r);
-    r->recent_count = 0;
+    r->turned_count = r->recent_count;
 }
 
 static bool is_over(const struct run *r)
@@ -355,7 +413,7 @@ static void run_code(struct run *r)
             walk(r, bytes_of(out.p, out.n));
             give(r, bytes_of(out.p, out.n));
         }
-        if (step == CODE_END || r->code.is_turn || r->recent_count > RECENT / 2)
+        if (step == CODE_END || r->code.is_turn || r->recent_count - r->turned_count > 15)
             turn(r);
     }
     grow_free(&out);

@@ -92,6 +92,7 @@ struct judge_stream {
     int64_t window;           /* beside the initial one */
     uint32_t code;
     bool is_open, is_ended, is_reset;
+    bool is_left; /* the peer has reset it */
     uint32_t id;
 };
 
@@ -201,9 +202,8 @@ void oracle_free(struct oracle *o);
 
 /* --- h2_net.c: a net_conn whose socket is the test --- */
 
-struct net_conn *fake_net_new(struct loop *loop, struct slab_pool *pool);
+/* What is written is appended to wire, which outlives it. */
+struct net_conn *fake_net_new(struct loop *loop, struct slab_pool *pool, struct grow *wire);
 void fake_net_give(struct net_conn *c, struct bytes b);
-/* What was written since the last call is appended to out. */
-void fake_net_take(struct net_conn *c, struct grow *out);
 
 #endif

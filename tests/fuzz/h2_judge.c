@@ -134,6 +134,9 @@ void judge_input(struct judge *j, const struct h2_frame *f)
         if ((f->flags & NGHTTP2_FLAG_ACK) == 0)
             settings_in(j, f->payload);
         break;
+    case T_RST:
+        judge_stream(j, f->id)->is_left = true;
+        break;
     case T_WINDOW:
         if (f->payload.n == 4 && f->id == 0)
             j->window += u32_of(f->payload.p) & 0x7fffffff;

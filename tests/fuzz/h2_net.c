@@ -12,7 +12,7 @@ struct net_conn {
     const struct net_conn_ops *ops;
     void *user;
     struct chain out;
-    struct grow wire;
+    struct grow *wire;
     struct loop_task task; /* on_closed */
     bool is_closed;
 };
@@ -23,17 +23,17 @@ static void on_task(struct loop_task *t)
 
     c->ops->on_closed(c);
     chain_fini(&c->out);
-    grow_free(&c->wire);
     free(c);
 }
 
-struct net_conn *fake_net_new(struct loop *loop, struct slab_pool *pool)
+struct net_conn *fake_net_new(struct loop *loop, struct slab_pool *pool, struct grow *wire)
 {
     struct net_conn *c = calloc(1, sizeof *c);
 
     CHECK(c != NULL);
     c->loop = loop;
     c->pool = pool;
+    c->wire = wire;
     loop_task_init(&c->task, on_task);
     return c;
 }
@@ -52,12 +52,6 @@ void fake_net_give(struct net_conn *c, struct bytes b)
     s = (struct slice){slab, 0, (uint32_t)b.n};
     c->ops->on_read(c, &s);
     CHECK(s.slab == NULL);
-}
-
-void fake_net_take(struct net_conn *c, struct grow *out)
-{
-    grow_add(out, c->wire.p, c->wire.n);
-    c->wire.n = 0;
 }
 
 void net_conn_set_ops(struct net_conn *c, const struct net_conn_ops *ops, void *user)
@@ -95,7 +89,7 @@ void net_conn_flush(struct net_conn *c)
     for (uint32_t i = 0; i < c->out.count; i++) {
         struct bytes b = slice_bytes(*chain_at(&c->out, i));
 
-        grow_add(&c->wire, b.p, b.n);
+        grow_add(c->wire, b.p, b.n);
     }
     chain_clear(&c->out);
     if (n > 0 && c->ops->on_wrote != NULL)

@@ -178,9 +178,50 @@ def etcd_seeds():
         damage = DAMAGE[1 + i % 3]
         yield "etcd_answer", "damaged-" + name, bytes([content, 0x41, 7, 8]) + damage + body
         yield "lane_oracle", "answer-" + name, bytes([2 * content + 1, 9, 10]) + body
-        for option in (1, 5, 9, 0x43):
+        for option in (1, 5, 9, 0x43, 17, 21):
             yield "etcd_large", f"{name}-{option:02x}", bytes([content, option, 11, 12, i]) \
                 + (damage if option & 0xc0 else b"") + body
+
+
+def secrets_answer(n, size=20):
+    kvs = b"".join(field(2, kv(SECRET + bytes([97 + i % 26]), bytes([97 + i % 26]) * size, i + 1)) for i in range(n))
+    return HEADER + kvs + num(3, 1) + num(4, n)
+
+
+def direct_seeds():
+    """Answers of the usual form, and those that stop being so somewhere."""
+    one = field(2, kv())
+    bodies = {  # number of the content in the target's table: name, message
+        "secrets": (0, secrets_answer(8)),
+        "secrets-long": (0, secrets_answer(3, 700)),
+        "then-open": (0, HEADER + one * 2 + field(2, kv(OPEN)) + one),
+        "then-unknown": (0, HEADER + one * 2 + field(77, b"abc") + one),
+        "then-header": (0, HEADER + one * 2 + HEADER),
+        "then-outside": (0, HEADER + one * 2 + field(2, kv(ELSEWHERE))),
+        "then-empty": (0, HEADER + one * 2 + field(2, kv(value=b""))),
+        "then-two-values": (0, HEADER + one * 2 + field(2, kv() + field(5, b"again"))),
+        "then-value-first": (0, HEADER + one * 2 + field(2, field(5, b"value") + field(1, SECRET))),
+        "then-cut": (0, HEADER + one * 2 + one[:-2]),
+        "no-lease": (0, HEADER + field(2, kv()[:-2]) * 3),
+        "watch": (1, watch_answer(5)),
+        "watch-prev": (1, HEADER + field(11, event(prev=field(3, kv(value=b"before")))) * 2),
+        "watch-deleted": (1, deleted()),
+        "watch-typed": (1, HEADER + field(11, num(1, 0) + b"\x08\x00" + event())),
+        "watch-other-id": (1, watch_answer(3, 1)),
+        "watch-late-id": (1, HEADER + field(11, event()) + num(2, 1)),
+        "watch-late-open": (1, HEADER + field(11, event()) + field(11, event(key=OPEN, revision=6))),
+        "watch-fragment": (1, watch_answer(3, 1, num(7, 1))),
+        "txn": (4, txn_answer()),
+        "stream": (5, field(1, secrets_answer(6))),
+        "delete": (6, delete_answer(4)),
+        "put": (7, put_answer()),
+    }
+    for i, (name, (content, body)) in enumerate(bodies.items()):
+        for option in (0, 2):
+            yield "etcd_direct", f"{name}-{option}", bytes([content, option, 11 + i, 12, 0xff]) + body
+        yield "etcd_direct", name + "-key-missing", bytes([content, 2 * (i % 2), 13, 14, 0x03]) + body
+        yield "etcd_direct", name + "-damaged", bytes([content, 0x40 + 2 * (i % 2), 15, 16, 0xff]) + DAMAGE[1 + i % 3] + body
+        yield "etcd_direct", name + "-clear", bytes([content, 8 + 2 * (i % 2), 17, 18, 0xff]) + body
 
 
 def pb_seeds():
@@ -453,8 +494,8 @@ def hpack_seeds():
     yield "hpack", "limits", bytes([0 | 16 | 32, 90, 0, 9, 4]) + bytes.fromhex("82868484") + bytes([7 | 32, 255, 0, 2]) + known
 
 
-GROUPS = [pb_seeds, grpc_seeds, etcd_seeds, member_seeds, message_seeds, envelope_seeds, config_seeds, http1_seeds, sample_seeds,
-          kms_seeds, h2_seeds, hpack_seeds]
+GROUPS = [pb_seeds, grpc_seeds, etcd_seeds, direct_seeds, member_seeds, message_seeds, envelope_seeds, config_seeds, http1_seeds,
+          sample_seeds, kms_seeds, h2_seeds, hpack_seeds]
 
 
 def main(argv):

@@ -11,12 +11,20 @@ static void duo_start(struct duo *d, const struct h2_opts *opts)
     raw_init(&d->raw, &d->k, fd[1]);
 }
 
+/* Ours, and the acknowledgement of the peer's. */
+static void duo_greet(struct duo *d)
+{
+    (void)raw_await(&d->raw, F_SETTINGS);
+    assert_true(raw_frame(&d->raw, F_SETTINGS, FLAG_ACK, 0, NULL, 0));
+    while (raw_await(&d->raw, F_SETTINGS).flags != FLAG_ACK)
+        ;
+}
+
 void duo_server(struct duo *d, const struct h2_opts *opts)
 {
     duo_start(d, opts != NULL ? opts : &kit_server_opts);
     raw_hello(&d->raw);
-    (void)raw_await(&d->raw, F_SETTINGS);
-    assert_true(raw_frame(&d->raw, F_SETTINGS, FLAG_ACK, 0, NULL, 0));
+    duo_greet(d);
     KIT_UNTIL(&d->k, d->e.ready_count == 1);
 }
 
@@ -25,8 +33,7 @@ void duo_client(struct duo *d, const struct h2_opts *opts)
     duo_start(d, opts != NULL ? opts : &kit_client_opts);
     d->raw.at = 24;
     assert_true(raw_frame(&d->raw, F_SETTINGS, 0, 0, NULL, 0));
-    (void)raw_await(&d->raw, F_SETTINGS);
-    assert_true(raw_frame(&d->raw, F_SETTINGS, FLAG_ACK, 0, NULL, 0));
+    duo_greet(d);
     KIT_UNTIL(&d->k, d->e.ready_count == 1);
 }
 

@@ -12,9 +12,9 @@ struct duo {
     struct raw raw;
 };
 
-/* The raw peer is a client; it has said hello and read our SETTINGS. opts NULL: the kit's. */
+/* The raw peer is a client; both SETTINGS are acknowledged. opts NULL: the kit's. */
 void duo_server(struct duo *d, const struct h2_opts *opts);
-/* It is a server, whose SETTINGS have come; behind the preface that it read. */
+/* It is a server; the same, behind the preface that it read. */
 void duo_client(struct duo *d, const struct h2_opts *opts);
 void duo_stop(struct duo *d);
 /* Sends a whole request on the stream; flags: FLAG_END_STREAM or 0. */

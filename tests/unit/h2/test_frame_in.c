@@ -351,6 +351,22 @@ static void test_block_limits(void **state)
     }
 }
 
+/* A stream that cannot begin is refused by the first frame of its block. */
+static void test_block_of_no_stream(void **state)
+{
+    struct duo d;
+    char text[30];
+
+    (void)state;
+    duo_server(&d, NULL);
+    assert_true(raw_frame(&d.raw, F_HEADERS, 0, 2, "\x82", 1));
+    kit_run_ms(&d.k, 10);
+    assert_int_equal(d.e.lost_count, 1);
+    duo_outcome(&d, 2, text, sizeof text);
+    assert_string_equal(text, "goaway 1");
+    duo_stop(&d);
+}
+
 /* Frames that never end a block, even empty ones. */
 static void test_endless_block(void **state)
 {
@@ -436,6 +452,7 @@ int main(void)
         cmocka_unit_test(test_interrupted_block),
         cmocka_unit_test(test_block_limits),
         cmocka_unit_test(test_endless_block),
+        cmocka_unit_test(test_block_of_no_stream),
         cmocka_unit_test(test_ends_anywhere),
         cmocka_unit_test(test_first_frames),
     };

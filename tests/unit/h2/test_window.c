@@ -40,7 +40,7 @@ struct books {
     int64_t conn, stream[STREAMS];
     size_t want[STREAMS], got[STREAMS];
     bool is_over[STREAMS];
-    uint32_t initials[INITIALS_MAX]; /* the sizes sent; first the default, and that of hello */
+    uint32_t initials[INITIALS_MAX]; /* the sizes sent, the default first */
     unsigned sent, acked;
     size_t frames;
 };
@@ -151,7 +151,7 @@ static void run_sending(uint32_t seed)
     static struct books b;
 
     random_seed = seed;
-    b = (struct books){.conn = 65535, .initials = {65535, 65535}, .sent = 1};
+    b = (struct books){.conn = 65535, .initials = {65535}};
     duo_server(&b.d, NULL);
     change_initial(&b, 65535);
     books_open(&b);
@@ -280,6 +280,43 @@ static void test_what_the_peer_sends(void **state)
     }
 }
 
+/* A peer that has not seen our SETTINGS yet goes by the default window, which is larger than ours
+ * here; once it has acknowledged them, by ours. */
+static void test_default_window_before_the_ack(void **state)
+{
+    static const uint8_t zeros[16384];
+    struct h2_opts opts = kit_server_opts;
+    struct duo d;
+    char text[30];
+    int fd[2];
+
+    (void)state;
+    opts.stream_window = 1000;
+    kit_init(&d.k);
+    kit_socketpair(fd);
+    end_init(&d.e, &d.k, fd[0], &opts);
+    raw_init(&d.raw, &d.k, fd[1]);
+    raw_hello(&d.raw);
+    duo_open(&d, 1, 0);
+    KIT_UNTIL(&d.k, d.e.recs_count == 1);
+    d.e.last->is_hungry = false;
+    for (int left = 65535; left > 0; left -= 16384)
+        assert_true(raw_frame(&d.raw, F_DATA, 0, 1, zeros, left < 16384 ? (size_t)left : 16384));
+    duo_outcome(&d, 1, text, sizeof text);
+    assert_string_equal(text, "alive");
+    assert_int_equal(d.e.last->body_len, 65535);
+    assert_true(raw_frame(&d.raw, F_SETTINGS, FLAG_ACK, 0, NULL, 0));
+    /* The peer's window is 65535 below nothing; what is given back counts from there. */
+    h2_stream_credit(d.e.last->s, 65535);
+    assert_true(raw_frame(&d.raw, F_DATA, 0, 1, zeros, 1000));
+    duo_outcome(&d, 1, text, sizeof text);
+    assert_string_equal(text, "alive");
+    assert_true(raw_frame(&d.raw, F_DATA, 0, 1, zeros, 1));
+    duo_outcome(&d, 1, text, sizeof text);
+    assert_string_equal(text, "rst 3");
+    duo_stop(&d);
+}
+
 /* One byte more than the stream's window, however it is cut into frames. */
 static void test_one_byte_too_many(void **state)
 {
@@ -385,10 +422,14 @@ static void test_zero_increment(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_what_we_send),        cmocka_unit_test(test_ends_need_no_window),
-        cmocka_unit_test(test_what_the_peer_sends), cmocka_unit_test(test_one_byte_too_many),
-        cmocka_unit_test(test_connection_overrun),  cmocka_unit_test(test_overflow),
+        cmocka_unit_test(test_what_we_send),
+        cmocka_unit_test(test_ends_need_no_window),
+        cmocka_unit_test(test_what_the_peer_sends),
+        cmocka_unit_test(test_one_byte_too_many),
+        cmocka_unit_test(test_connection_overrun),
+        cmocka_unit_test(test_overflow),
         cmocka_unit_test(test_zero_increment),
+        cmocka_unit_test(test_default_window_before_the_ack),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
