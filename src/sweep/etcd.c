@@ -5,8 +5,9 @@
  *  - the server is a proxy of ours: every text of its own begins with PROXY_TEXT, that of an
  * unknown
  *    method above all; etcd has no such text. All calls end with ERR_CONFIG;
- *  - it does not answer: the calls wait, the next server is asked who it is, after a pause; when no
- *    server has answered for away_ms, all calls end with ERR_UPSTREAM_AWAY;
+ *  - it does not answer: the calls wait, the next server is asked who it is, after a pause; a call
+ *    that none has answered for away_ms ends with ERR_UPSTREAM_AWAY. Each by its own time: a member
+ *    without a leader still says who it is, and answers Status;
  *  - it has too much to do: the call is sent again after a pause. */
 #include "sweep/etcd.h"
 
@@ -22,6 +23,7 @@
 #define WHO_MS 3000u
 #define CALL_MS 15000u
 #define PAUSE_MS 250u
+#define SAY_MS 10000u /* between two lines of the log that say the same */
 
 enum etcd_state {
     ETCD_UNKNOWN = 0, /* nobody has asked the server yet */
@@ -41,8 +43,9 @@ struct sweep_etcd {
     struct list waiting, sent;
     struct loop_timer pause;
     struct loop_task task; /* goes on from outside of a callback of the client's */
-    bool has_answered, has_said_away;
-    uint64_t good_ms; /* when a server answered last, or the first call began */
+    bool has_answered;     /* a call */
+    bool has_said_away;
+    uint64_t said_away_ms; /* 0: never */
     char why[512];
 };
 
@@ -141,32 +144,63 @@ static void server_is_proxy(struct sweep_etcd *e)
     loop_task_want(e->o.loop, &e->task);
 }
 
-static void leave_server(struct sweep_etcd *e)
+/* The first call that waits for too long, or NULL. */
+static struct sweep_call *overdue(struct sweep_etcd *e)
+{
+    uint64_t now = loop_now_ms(e->o.loop), most = e->has_answered ? e->o.away_ms : e->o.first_ms;
+
+    LIST_FOREACH(it, &e->waiting) {
+        struct sweep_call *c = LIST_ENTRY(it, struct sweep_call, node);
+
+        if (now - c->began_ms >= most)
+            return c;
+    }
+    return NULL;
+}
+
+/* fn may start others, which are not overdue yet. */
+static void end_overdue(struct sweep_etcd *e)
+{
+    const struct client_answer a = {
+        .err = ERR_UPSTREAM_AWAY, .status = GRPC_UNAVAILABLE, .message = e->why};
+    struct sweep_call *c;
+
+    while ((c = overdue(e)) != NULL) {
+        call_detach(c);
+        c->fn(c->arg, &a);
+    }
+}
+
+static void say_away(struct sweep_etcd *e)
 {
     uint64_t now = loop_now_ms(e->o.loop);
 
-    drop_client(e);
-    if (now - e->good_ms >= (e->has_answered ? e->o.away_ms : e->o.first_ms)) {
-        e->state = ETCD_UNKNOWN;
-        end_all(e, ERR_UPSTREAM_AWAY);
+    if (!e->has_answered || e->has_said_away ||
+        (e->said_away_ms != 0 && now - e->said_away_ms < SAY_MS))
         return;
-    }
-    if (e->has_answered && !e->has_said_away)
-        LOG(WARN, "etcd does not answer, trying again", "reason=\"%s\" for_s=%u", e->why,
-            (unsigned)(e->o.away_ms / 1000));
+    LOG(WARN, "etcd does not answer, trying again", "reason=\"%s\" for_s=%u", e->why,
+        (unsigned)(e->o.away_ms / 1000));
     e->has_said_away = true;
+    e->said_away_ms = now;
+}
+
+static void leave_server(struct sweep_etcd *e)
+{
+    drop_client(e);
     e->at = (e->at + 1) % e->o.url_count;
     e->state = ETCD_PAUSE;
     CHECK(loop_timer_start(e->o.loop, &e->pause, PAUSE_MS) == ERR_OK); /* exists since the start */
+    end_overdue(e);
+    if (!list_is_empty(&e->waiting))
+        say_away(e);
 }
 
 static void server_answered(struct sweep_etcd *e)
 {
-    if (e->has_said_away && e->has_answered)
+    if (e->has_said_away)
         LOG(WARN, "etcd answers again", "%s", "");
     e->has_answered = true;
     e->has_said_away = false;
-    e->good_ms = loop_now_ms(e->o.loop);
 }
 
 /* --- calls ------------------------------------------------------------------------------------ */
@@ -241,7 +275,6 @@ static void on_who(void *arg, const struct client_answer *a)
     } else if (is_away(a)) {
         server_failed(e, a->message);
     } else {
-        server_answered(e);
         e->state = ETCD_READY;
         loop_task_want(e->o.loop, &e->task);
     }
@@ -295,8 +328,7 @@ void sweep_call_start(struct sweep_call *c, struct sweep_etcd *e, const char *pa
     CHECK(c->etcd == NULL);
     *c = (struct sweep_call){
         .etcd = e, .path = path, .body = body, .answer_max = answer_max, .fn = fn, .arg = arg};
-    if (list_is_empty(&e->waiting) && list_is_empty(&e->sent) && e->state == ETCD_UNKNOWN)
-        e->good_ms = loop_now_ms(e->o.loop);
+    c->began_ms = loop_now_ms(e->o.loop);
     list_push(&e->waiting, &c->node);
     if (!loop_timer_is_active(&e->pause))
         loop_task_want(e->o.loop, &e->task);

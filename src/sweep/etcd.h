@@ -16,8 +16,8 @@ struct sweep_etcd_opts {
     const struct net_url *urls; /* at least one; borrowed */
     size_t url_count;
     struct net_tls *tls; /* for https URLs; a reference is taken */
-    uint64_t first_ms;   /* how long the first answer may take */
-    uint64_t away_ms;    /* how long no server may answer later on */
+    uint64_t first_ms;   /* how long a call may take while none was ever answered */
+    uint64_t away_ms;    /* how long later on */
 };
 
 MUST_CHECK enum err sweep_etcd_new(const struct sweep_etcd_opts *o, struct sweep_etcd **out);

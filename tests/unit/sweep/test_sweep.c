@@ -89,7 +89,7 @@ static void fini(struct fixture *f)
 static enum err begin(struct fixture *f)
 {
     const struct sweep_etcd_opts etcd = {
-        .loop = &f->site.loop, .urls = &f->url, .url_count = 1, .first_ms = 100, .away_ms = 600};
+        .loop = &f->site.loop, .urls = &f->url, .url_count = 1, .first_ms = 600, .away_ms = 600};
     struct sweep_opts o = {.rules = f->rules,
                            .filter = &all,
                            .judge = &f->site.judge,

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Calls to an etcd that is there and yet does not serve: each ends, within the time that it may
+ * take, whatever else is answered meanwhile; and a pause in the asking is not held against it. */
+#include "sweep/etcd.h"
+
+#include <stdio.h>
+
+#include "base/secret.h"
+#include "etcd/message.h"
+#include "fake_etcd.h"
+
+#define FIRST_MS 300u
+#define AWAY_MS 900u
+
+struct asked {
+    struct fixture *f;
+    struct sweep_call call;
+    const char *path;
+    unsigned answers;
+    enum err err;
+    bool goes_on; /* asks again after each answer */
+};
+
+struct fixture {
+    struct fake_site site;
+    struct net_url url;
+    struct sweep_etcd *etcd;
+    struct asked range, status;
+};
+
+static void on_answer(void *arg, const struct client_answer *a);
+
+static void ask(struct asked *q)
+{
+    sweep_call_start(&q->call, q->f->etcd, q->path, bytes_of(NULL, 0), 4096, on_answer, q);
+}
+
+static void on_answer(void *arg, const struct client_answer *a)
+{
+    struct asked *q = arg;
+
+    q->answers++;
+    q->err = a->err;
+    if (q->goes_on && a->err == ERR_OK)
+        ask(q);
+    else if (q == &q->f->range)
+        q->f->site.is_over = true;
+}
+
+static void init(struct fixture *f)
+{
+    const char *reason;
+    struct sweep_etcd_opts o = {.urls = &f->url, .url_count = 1};
+
+    memset(f, 0, sizeof *f);
+    fake_reset();
+    fake_site_init(&f->site);
+    o.loop = &f->site.loop;
+    o.first_ms = FIRST_MS;
+    o.away_ms = AWAY_MS;
+    f->range = (struct asked){.f = f, .path = ETCD_RANGE_PATH};
+    f->status = (struct asked){.f = f, .path = ETCD_STATUS_PATH};
+    assert_int_equal(net_url_parse("http://127.0.0.1:1", &f->url, &reason), ERR_OK);
+    assert_int_equal(sweep_etcd_new(&o, &f->etcd), ERR_OK);
+}
+
+static void fini(struct fixture *f)
+{
+    sweep_call_cancel(&f->range.call);
+    sweep_call_cancel(&f->status.call);
+    sweep_etcd_close(f->etcd);
+    fake_site_fini(&f->site);
+}
+
+static void run(struct fixture *f)
+{
+    f->site.is_over = false;
+    ask(&f->range);
+    fake_site_run(&f->site);
+}
+
+/* A member without a leader: it knows its methods, and tells its Status. */
+static void no_leader(const char *path)
+{
+    if (strcmp(path, ETCD_RANGE_PATH) == 0)
+        fake.away = 1;
+}
+
+static void test_no_leader(void **state)
+{
+    (void)state;
+    for (size_t was_well = 0; was_well < 2; was_well++)
+        for (size_t beside = 0; beside < 2; beside++) {
+            struct fixture f;
+            uint64_t began;
+
+            init(&f);
+            if (was_well == 1) {
+                run(&f);
+                assert_int_equal(f.range.err, ERR_OK);
+            }
+            if (beside == 1) {
+                f.status.goes_on = true;
+                ask(&f.status);
+            }
+            fake.before = no_leader;
+            began = loop_now_ms(&f.site.loop);
+            run(&f);
+            assert_int_equal(f.range.err, ERR_UPSTREAM_AWAY);
+            assert_in_range(loop_now_ms(&f.site.loop) - began,
+                            was_well + beside > 0 ? AWAY_MS : FIRST_MS, 3 * AWAY_MS);
+            assert_true(beside == 0 || f.status.answers > 1);
+            fini(&f);
+        }
+}
+
+static void on_timer(struct loop_timer *t)
+{
+    (void)t;
+}
+
+/* Nobody asked for longer than etcd may be away; it was restarted meanwhile. */
+static void test_idle(void **state)
+{
+    struct fixture f;
+    struct loop_timer timer;
+    uint64_t began;
+
+    (void)state;
+    init(&f);
+    run(&f);
+    assert_int_equal(f.range.err, ERR_OK);
+    loop_timer_init(&timer, on_timer);
+    assert_int_equal(loop_timer_start(&f.site.loop, &timer, AWAY_MS + 200), ERR_OK);
+    began = loop_now_ms(&f.site.loop);
+    while (loop_now_ms(&f.site.loop) - began < AWAY_MS + 200)
+        uv_run(&f.site.loop.uv, UV_RUN_ONCE);
+    loop_timer_fini(&timer);
+    fake.away = 1;
+    run(&f);
+    assert_int_equal(f.range.err, ERR_OK);
+    fini(&f);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    return secret_init() == ERR_OK ? 0 : -1;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_no_leader),
+                                       cmocka_unit_test(test_idle)};
+
+    return cmocka_run_group_tests(tests, setup, NULL);
+}
