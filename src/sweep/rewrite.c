@@ -183,6 +183,8 @@ static enum err look_again(struct slot *s, struct bytes read)
     }
     if (!bytes_eq(kv.key, slice_bytes(s->key)))
         return ERR_ANS_OUTSIDE;
+    if (kv.mod_revision < 1) /* of a key that does not exist */
+        return ERR_ANS_MALFORMED;
     if (bytes_eq(kv.value, slice_bytes(s->sealed))) {
         done(s, SWEEP_REWRITTEN); /* by us: the answer was lost */
         return ERR_OK;

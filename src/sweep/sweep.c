@@ -94,6 +94,41 @@ static void ask_page(struct sweep *s)
         end(s, ERR_NOMEM, "out of memory");
 }
 
+/* Without a revision pages could not be had of one and the same; and servers of two clusters would
+ * each have but its own part looked at. */
+static enum err check_header(const struct sweep *s, const struct etcd_header *h, const char **why)
+{
+    *why = "etcd's answer has no revision";
+    if (h->revision < 1)
+        return ERR_ANS_MALFORMED;
+    *why = "the etcd servers are of different clusters (--etcd-servers, ETCDCTL_ENDPOINTS)";
+    return s->position.first.revision == 0 || h->cluster_id == s->position.first.cluster_id
+               ? ERR_OK
+               : ERR_CONFIG;
+}
+
+static void take_page(struct sweep *s, const struct sweep_page *p)
+{
+    const char *why;
+    enum err e = check_header(s, &p->header, &why);
+
+    if (e != ERR_OK) {
+        end(s, e, why);
+        return;
+    }
+    if (!s->has_revision) {
+        s->position.last = p->header;
+        if (s->position.first.revision == 0)
+            s->position.first = p->header;
+    }
+    s->has_revision = true;
+    s->page = *p;
+    s->rest = p->kvs;
+    s->last_key = bytes_of(NULL, 0);
+    s->is_page_read = false;
+    go_on(s);
+}
+
 static void on_page(void *arg, const struct sweep_page *p)
 {
     struct sweep *s = arg;
@@ -107,17 +142,7 @@ static void on_page(void *arg, const struct sweep_page *p)
     } else if (p->is_compacted) {
         end(s, ERR_ANS_MALFORMED, "etcd says that its present revision is compacted");
     } else {
-        if (!s->has_revision) {
-            s->position.last = p->header;
-            if (s->position.first.revision == 0)
-                s->position.first = p->header;
-        }
-        s->has_revision = true;
-        s->page = *p;
-        s->rest = p->kvs;
-        s->last_key = bytes_of(NULL, 0);
-        s->is_page_read = false;
-        go_on(s);
+        take_page(s, p);
     }
 }
 
@@ -276,6 +301,8 @@ static enum err next_value(struct sweep *s)
         }
         if (!is_asked_for(s, kv.key))
             return ERR_ANS_OUTSIDE;
+        if (kv.mod_revision < 1) /* of a key that does not exist: a rewrite would create it */
+            return ERR_ANS_MALFORMED;
         s->last_key = kv.key;
         list = etcd_rules_find_near(s->o.rules->rules, kv.key, &s->near);
         if (list != NULL && sweep_wants(s->o.filter, kv.key, list)) {

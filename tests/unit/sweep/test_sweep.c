@@ -420,6 +420,8 @@ static void test_proxy(void **state)
 
 /* --- a source that lies ----------------------------------------------------------------------- */
 
+enum other_lie { NO_OTHER, NO_REVISION, NEVER_WRITTEN, OTHER_CLUSTER };
+
 struct liar {
     struct sweep_source base;
     struct fake_site *site;
@@ -428,21 +430,25 @@ struct liar {
     void *arg;
     const char *const *keys; /* of the page, up to NULL */
     bool has_more, is_compacted;
+    bool is_lie; /* asked for the config maps: only they are lied about */
+    enum other_lie other;
     struct bytes kvs;
+    uint64_t asks;
     uint8_t room[1024];
 };
 
 static void lie(struct loop_task *t)
 {
     struct liar *l = CONTAINER_OF(t, struct liar, task);
-    struct sweep_page p = {.has_more = l->has_more,
+    struct sweep_page p = {.has_more = l->has_more && l->is_lie,
                            .is_compacted = l->is_compacted,
-                           .header = {.revision = 5},
+                           .header = {.cluster_id = l->other == OTHER_CLUSTER ? ++l->asks : 1,
+                                      .revision = l->other == NO_REVISION ? 0 : 5},
                            .why = "",
                            .kvs = l->kvs};
     struct etcd_message m;
 
-    if (l->keys != NULL) {
+    if (l->keys != NULL && l->is_lie) {
         etcd_message_init(&m, l->room, sizeof l->room);
         for (size_t i = 0; l->keys[i] != NULL; i++) {
             uint8_t kv_room[128];
@@ -450,6 +456,7 @@ static void lie(struct loop_task *t)
 
             etcd_message_init(&kv, kv_room, sizeof kv_room);
             etcd_message_put_bytes(&kv, 1, bytes_str(l->keys[i]));
+            etcd_message_put_varint(&kv, 3, l->other == NEVER_WRITTEN ? 0 : 4);
             etcd_message_put_bytes(&m, 2, bytes_of(kv_room, kv.len));
         }
         p.kvs = bytes_of(l->room, m.len);
@@ -462,7 +469,7 @@ static enum err liar_ask(struct sweep_source *s, const struct sweep_ask *ask, sw
 {
     struct liar *l = CONTAINER_OF(s, struct liar, base);
 
-    (void)ask;
+    l->is_lie = bytes_eq(ask->key, BYTES_LIT("/registry/configmaps/"));
     l->fn = fn;
     l->arg = arg;
     loop_task_want(&l->site->loop, &l->task);
@@ -477,24 +484,28 @@ static void test_lies(void **state)
     static const char *const backwards[] = {"/registry/configmaps/b", "/registry/configmaps/a",
                                             NULL};
     static const char *const twice[] = {"/registry/configmaps/a", "/registry/configmaps/a", NULL};
-    static const char *const none[] = {NULL};
+    static const char *const none[] = {NULL}, *const one[] = {"/registry/configmaps/a", NULL};
     static const struct {
         const char *const *keys;
         bool has_more, is_compacted;
         struct bytes raw;
         enum err err;
+        enum other_lie other;
     } cases[] = {
-        {outside, false, false, {0}, ERR_ANS_OUTSIDE},
-        {behind, false, false, {0}, ERR_ANS_OUTSIDE},
-        {backwards, false, false, {0}, ERR_ANS_OUTSIDE},
-        {twice, false, false, {0}, ERR_ANS_OUTSIDE},
-        {none, true, false, {0}, ERR_ANS_OUTSIDE},
-        {none, false, true, {0}, ERR_ANS_MALFORMED},
-        {NULL, false, false, BYTES_LIT("\x12\x02\x0a"), ERR_ANS_MALFORMED},
-        {NULL, false, false, BYTES_LIT("\x12\x02\x08\x01"), ERR_ANS_WIRE_TYPE},
-        {NULL, false, false, BYTES_LIT("\x12\x02\x18\x01"), ERR_ANS_NO_KEY},
-        {NULL, false, false, BYTES_LIT("\x12\x06\x0a\x01/\x0a\x01/"), ERR_ANS_DOUBLED},
-        {NULL, false, false, BYTES_LIT("\x10\x01"), ERR_ANS_WIRE_TYPE},
+        {one, false, false, {0}, ERR_ANS_MALFORMED, NO_REVISION},
+        {one, false, false, {0}, ERR_ANS_MALFORMED, NEVER_WRITTEN},
+        {one, true, false, {0}, ERR_CONFIG, OTHER_CLUSTER},
+        {outside, false, false, {0}, ERR_ANS_OUTSIDE, NO_OTHER},
+        {behind, false, false, {0}, ERR_ANS_OUTSIDE, NO_OTHER},
+        {backwards, false, false, {0}, ERR_ANS_OUTSIDE, NO_OTHER},
+        {twice, false, false, {0}, ERR_ANS_OUTSIDE, NO_OTHER},
+        {none, true, false, {0}, ERR_ANS_OUTSIDE, NO_OTHER},
+        {none, false, true, {0}, ERR_ANS_MALFORMED, NO_OTHER},
+        {NULL, false, false, BYTES_LIT("\x12\x02\x0a"), ERR_ANS_MALFORMED, NO_OTHER},
+        {NULL, false, false, BYTES_LIT("\x12\x02\x08\x01"), ERR_ANS_WIRE_TYPE, NO_OTHER},
+        {NULL, false, false, BYTES_LIT("\x12\x02\x18\x01"), ERR_ANS_NO_KEY, NO_OTHER},
+        {NULL, false, false, BYTES_LIT("\x12\x06\x0a\x01/\x0a\x01/"), ERR_ANS_DOUBLED, NO_OTHER},
+        {NULL, false, false, BYTES_LIT("\x10\x01"), ERR_ANS_WIRE_TYPE, NO_OTHER},
     };
 
     (void)state;
@@ -505,6 +516,7 @@ static void test_lies(void **state)
                             .keys = cases[i].keys,
                             .has_more = cases[i].has_more,
                             .is_compacted = cases[i].is_compacted,
+                            .other = cases[i].other,
                             .kvs = cases[i].raw};
         struct sweep_opts o = {.filter = &all, .on_value = on_value, .on_end = on_end};
 
