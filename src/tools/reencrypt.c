@@ -219,9 +219,9 @@ static void on_room(void *arg)
         sweep_resume(r->sweep);
 }
 
-static void on_full(void *arg, const char *why)
+static void on_stop(void *arg, enum err e, const char *why)
 {
-    finish(arg, ERR_SYSTEM, why);
+    finish(arg, e, why);
 }
 
 static void on_ready(void *arg)
@@ -230,7 +230,7 @@ static void on_ready(void *arg)
 
     if (r->o->is_dry_run)
         begin(r);
-    else if (tools_space_start(&r->space, r->c, r->o->max_db_size, on_room, on_full, r) != ERR_OK)
+    else if (tools_space_start(&r->space, r->c, r->o->max_db_size, on_room, on_stop, r) != ERR_OK)
         finish(r, ERR_NOMEM, "out of memory");
 }
 

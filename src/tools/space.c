@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Happy path: the quota is found out; a timer asks for the size again and again. Failure modes: no
  * metrics to be had (their port is another one, TLS differs): the default counts; a Status that
- * does not come is asked for again, for who writes finds out himself that etcd is away. */
+ * is not to be had ends it, for maybe nobody writes who could find out that etcd is away. */
 #include "tools/space.h"
 
 #include <inttypes.h>
@@ -14,16 +14,22 @@
 #define EVERY_MS 250u
 #define GROWTH 2u /* of the database, by byte written: pages, and what is not committed yet */
 #define STATUS_MAX 65536u
+#define QUOTA_MAX 1e18 /* what is more is none, and may not even fit */
 #define METRIC "\netcd_server_quota_backend_bytes "
+
+static void stop(struct tools_space *s, enum err e, const char *why)
+{
+    void (*fn)(void *arg, enum err e, const char *why) = s->on_stop;
+
+    s->on_stop = NULL;
+    loop_timer_stop(&s->timer);
+    if (fn != NULL)
+        fn(s->arg, e, why);
+}
 
 static void full(struct tools_space *s, const char *why)
 {
-    void (*fn)(void *arg, const char *why) = s->on_full;
-
-    s->on_full = NULL;
-    loop_timer_stop(&s->timer);
-    if (fn != NULL)
-        fn(s->arg, why);
+    stop(s, ERR_SYSTEM, why);
 }
 
 /* True when it is. */
@@ -52,7 +58,7 @@ static bool is_full(struct tools_space *s, const struct etcd_status *status)
 
 static void ask_later(struct tools_space *s)
 {
-    if (s->on_full != NULL) /* the handle exists since the start */
+    if (s->on_stop != NULL) /* the handle exists since the start */
         CHECK(loop_timer_start(&s->c->loop, &s->timer, EVERY_MS) == ERR_OK);
 }
 
@@ -60,14 +66,20 @@ static void on_status(void *arg, const struct client_answer *a)
 {
     struct tools_space *s = arg;
     struct etcd_status status;
+    char why[512];
 
-    if (a->err == ERR_OK && a->status == GRPC_OK &&
-        etcd_message_read_status(a->body, &status) == ERR_OK) {
-        if (is_full(s, &status))
-            return;
+    if (a->err != ERR_OK) {
+        stop(s, a->err, a->message);
+    } else if (a->status != GRPC_OK) {
+        snprintf(why, sizeof why, "etcd does not tell how large it is: %s: %.300s",
+                 grpc_status_name(a->status), a->message);
+        stop(s, ERR_SYSTEM, why);
+    } else if (etcd_message_read_status(a->body, &status) != ERR_OK) {
+        stop(s, ERR_ANS_MALFORMED, "etcd's status is malformed");
+    } else if (!is_full(s, &status)) {
         s->on_room(s->arg);
+        ask_later(s);
     }
-    ask_later(s);
 }
 
 static void on_timer(struct loop_timer *t)
@@ -80,8 +92,8 @@ static void on_timer(struct loop_timer *t)
 
 static void known(struct tools_space *s, double quota)
 {
-    s->is_known = quota > 0;
-    s->max_bytes = quota > 0 ? (uint64_t)(quota * 0.8) : TOOLS_SPACE_DEFAULT;
+    s->is_known = quota > 0 && quota < QUOTA_MAX;
+    s->max_bytes = s->is_known ? (uint64_t)(quota * 0.8) : TOOLS_SPACE_DEFAULT;
     if (is_full(s, &s->c->status))
         return;
     ask_later(s);
@@ -119,10 +131,10 @@ static enum err ask_metrics(struct tools_space *s)
 }
 
 enum err tools_space_start(struct tools_space *s, struct tools_cluster *c, uint64_t max_bytes,
-                           void (*on_room)(void *arg), void (*on_full)(void *arg, const char *why),
-                           void *arg)
+                           void (*on_room)(void *arg),
+                           void (*on_stop)(void *arg, enum err e, const char *why), void *arg)
 {
-    *s = (struct tools_space){.c = c, .on_room = on_room, .on_full = on_full, .arg = arg};
+    *s = (struct tools_space){.c = c, .on_room = on_room, .on_stop = on_stop, .arg = arg};
     loop_timer_init(&s->timer, on_timer);
     TRY(loop_timer_start(&c->loop, &s->timer, EVERY_MS));
     loop_timer_stop(&s->timer);
@@ -152,7 +164,7 @@ void tools_space_stop(struct tools_space *s)
 {
     if (s->c == NULL)
         return;
-    s->on_full = NULL;
+    s->on_stop = NULL;
     if (s->get != NULL)
         tools_http_cancel(s->get);
     s->get = NULL;

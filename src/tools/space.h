@@ -21,17 +21,19 @@ struct tools_space {
     uint64_t db_size;                 /* when etcd was asked last */
     uint64_t written, written_before; /* bytes noted since then, and in the time before */
     void (*on_room)(void *arg);
-    void (*on_full)(void *arg, const char *why);
+    void (*on_stop)(void *arg, enum err e, const char *why);
     void *arg;
 };
 
 /* Finds out max_bytes unless it is given: from etcd's Status (3.6), else from the metric
  * etcd_server_quota_backend_bytes, else TOOLS_SPACE_DEFAULT. From then on etcd is asked four times
- * a second, and each time on_room is called, or at last, once, on_full: its database has grown to
- * max_bytes, or it has raised NOSPACE. Both come from the loop. Errors: ERR_NOMEM. */
+ * a second, and each time on_room is called, or at last, once, on_stop: its database has grown to
+ * max_bytes, or it has raised NOSPACE, or refuses to tell (ERR_SYSTEM), or is away
+ * (ERR_UPSTREAM_AWAY, ...). From the loop, or from inside of this. Errors: ERR_NOMEM. */
 MUST_CHECK enum err tools_space_start(struct tools_space *s, struct tools_cluster *c,
                                       uint64_t max_bytes, void (*on_room)(void *arg),
-                                      void (*on_full)(void *arg, const char *why), void *arg);
+                                      void (*on_stop)(void *arg, enum err e, const char *why),
+                                      void *arg);
 /* So much was written. */
 void tools_space_note(struct tools_space *s, size_t n);
 /* What was noted may have brought it to max_bytes already: better wait for on_room. */
