@@ -201,9 +201,8 @@ int cli_check(int argc, char *const argv[])
         status = CLI_OK;
     } else if (output != NULL && !c.is_json && strcmp(output, "text") != 0) {
         status = cli__refuse(CLI_USAGE, "--output: \"%.40s\" is not text or json", output);
-    } else if (cli__etcdctl_environment(c.why, sizeof c.why) != ERR_OK ||
-               settings_parse(args.rest_count, args.rest, &settings, c.why, sizeof c.why) !=
-                   ERR_OK) {
+    } else if (cli__settings(args.rest_count, args.rest, &settings, c.why, sizeof c.why) !=
+               ERR_OK) {
         status = cli__refuse(CLI_USAGE, "%s", c.why);
     } else {
         c.o = settings;

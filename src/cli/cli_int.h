@@ -53,11 +53,14 @@ MUST_CHECK enum err cli__args_take(int argc, char *const argv[], const struct cl
 
 /* --- etcdctl.c -------------------------------------------------------------------------------- */
 
-/* ETCDCTL_ENDPOINTS, ETCDCTL_CACERT, ETCDCTL_CERT and ETCDCTL_KEY stand for the flags of the same
- * meaning where neither flag nor environment of ours gives them, before --config-file does. To be
- * called before settings_parse. Errors: ERR_CONFIG with why: a setting that can't be followed, and
- * that must not be passed over. */
-MUST_CHECK enum err cli__etcdctl_environment(char *why, size_t why_len);
+/* settings_parse for tools that honour etcdctl's environment: ETCDCTL_ENDPOINTS, ETCDCTL_CACERT,
+ * ETCDCTL_CERT and ETCDCTL_KEY stand for the flags of the same meaning where neither flag nor
+ * environment of ours gives them, before --config-file does. An endpoint without a scheme is https
+ * where an authority or a certificate is given by anything, or ETCDCTL_INSECURE_TRANSPORT is false.
+ * Errors: those of settings_parse; ERR_CONFIG with why: a setting that can't be followed, and that
+ * must not be passed over. The settings are the caller's to free. */
+MUST_CHECK enum err cli__settings(int argc, char *const argv[], struct settings **out, char *why,
+                                  size_t why_len);
 
 /* --- cluster.c -------------------------------------------------------------------------------- */
 

@@ -118,9 +118,8 @@ int cli__cluster_main(const struct cli__cluster_tool *t, int argc, char *const a
     if (args.wants_help) {
         fputs(t->help, stdout);
         status = CLI_OK;
-    } else if (cli__etcdctl_environment(f.why, sizeof f.why) != ERR_OK ||
-               settings_parse(args.rest_count, args.rest, &f.settings, f.why, sizeof f.why) !=
-                   ERR_OK) {
+    } else if (cli__settings(args.rest_count, args.rest, &f.settings, f.why, sizeof f.why) !=
+               ERR_OK) {
         status = cli__refuse(CLI_USAGE, "%s", f.why);
     } else {
         status = run(&f);

@@ -5,6 +5,7 @@
 #include "cli/cli_int.h"
 
 #define URLS_MAX 4096
+#define OUR_SERVERS "ETCD_ENVELOPE_ETCD_SERVERS"
 
 static const char *given(const char *name)
 {
@@ -13,10 +14,24 @@ static const char *given(const char *name)
     return value != NULL && value[0] != '\0' ? value : NULL;
 }
 
-/* etcdctl takes "HOST:PORT", too: https where it has a certificate or an authority. */
-static enum err endpoints(const char *text, char out[static URLS_MAX])
+static bool is_off(const char *value)
 {
-    bool is_tls = given("ETCDCTL_CACERT") != NULL || given("ETCDCTL_CERT") != NULL;
+    return strcmp(value, "0") == 0 || strcasecmp(value, "f") == 0 ||
+           strcasecmp(value, "false") == 0;
+}
+
+/* etcdctl takes "HOST:PORT", too: https where it has a certificate or an authority, or is told not
+ * to talk in clear text. */
+static bool wants_tls(void)
+{
+    const char *clear = given("ETCDCTL_INSECURE_TRANSPORT");
+
+    return given("ETCDCTL_CACERT") != NULL || given("ETCDCTL_CERT") != NULL ||
+           (clear != NULL && is_off(clear));
+}
+
+static enum err endpoints(const char *text, bool is_tls, char out[static URLS_MAX])
+{
     size_t at = 0;
 
     for (;;) {
@@ -51,26 +66,51 @@ static enum err not_followed(const char *name, const char *instead, char *why, s
     return ERR_CONFIG;
 }
 
-enum err cli__etcdctl_environment(char *why, size_t why_len)
+static enum err servers(bool is_tls, char *why, size_t why_len)
+{
+    const char *text = given("ETCDCTL_ENDPOINTS");
+    char urls[URLS_MAX];
+
+    if (text == NULL)
+        return ERR_OK;
+    snprintf(why, why_len, "ETCDCTL_ENDPOINTS is too long");
+    TRY(endpoints(text, is_tls, urls));
+    return stand_for(OUR_SERVERS, urls);
+}
+
+static enum err environment(char *why, size_t why_len)
 {
     const char *insecure = given("ETCDCTL_INSECURE_SKIP_TLS_VERIFY");
-    const char *servers = given("ETCDCTL_ENDPOINTS");
-    char urls[URLS_MAX];
 
     if (given("ETCDCTL_USER") != NULL)
         return not_followed("ETCDCTL_USER",
                             "give a client certificate that etcd takes for a user "
                             "(--etcd-certfile), and unset it",
                             why, why_len);
-    if (insecure != NULL && strcmp(insecure, "false") != 0 && strcmp(insecure, "0") != 0)
+    if (insecure != NULL && !is_off(insecure))
         return not_followed(
             "ETCDCTL_INSECURE_SKIP_TLS_VERIFY",
             "give the authority of etcd's certificate (--etcd-cafile), and unset it", why, why_len);
-    snprintf(why, why_len, "ETCDCTL_ENDPOINTS is too long");
-    if (servers != NULL)
-        TRY(endpoints(servers, urls));
-    TRY(stand_for("ETCD_ENVELOPE_ETCD_SERVERS", servers == NULL ? NULL : urls));
+    TRY(servers(wants_tls(), why, why_len));
     TRY(stand_for("ETCD_ENVELOPE_ETCD_CAFILE", given("ETCDCTL_CACERT")));
     TRY(stand_for("ETCD_ENVELOPE_ETCD_CERTFILE", given("ETCDCTL_CERT")));
     return stand_for("ETCD_ENVELOPE_ETCD_KEYFILE", given("ETCDCTL_KEY"));
+}
+
+enum err cli__settings(int argc, char *const argv[], struct settings **out, char *why,
+                       size_t why_len)
+{
+    bool is_ours = given(OUR_SERVERS) != NULL || given("ETCDCTL_ENDPOINTS") == NULL;
+
+    *out = NULL;
+    TRY(environment(why, why_len));
+    TRY(settings_parse(argc, argv, out, why, why_len));
+    if (is_ours || ((*out)->etcd_cafile == NULL && (*out)->etcd_certfile == NULL))
+        return ERR_OK;
+    /* Wherever these were given: etcdctl's servers are not talked to in clear text then. */
+    settings_free(*out);
+    *out = NULL;
+    unsetenv(OUR_SERVERS);
+    TRY(servers(true, why, why_len));
+    return settings_parse(argc, argv, out, why, why_len);
 }

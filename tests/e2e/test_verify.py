@@ -236,7 +236,25 @@ class Verify(ClusterTool):
         env = {k: os.fspath(v) for k, v in env.items()}
         self.verify(config, servers=etcd.url, env=env, status=NOT_AS_WANTED)
         self.tool("verify", config, "--etcd-cafile", tls.path("ca.crt"), servers=etcd.url, status=UNREACHABLE)
+        self.check_no_downgrade(config, etcd, files)
         etcd.stop()
+
+    def check_no_downgrade(self, config, etcd, files):
+        """ETCDCTL_ENDPOINTS without a scheme is TLS whoever says so: a flag, our variables, etcdctl's, a file."""
+        flags = dict(zip(files[::2], map(os.fspath, files[1::2])))
+        ours = {"ETCD_ENVELOPE_" + name[2:].upper().replace("-", "_"): value for name, value in flags.items()}
+        settings = self.env.path("tls-settings.yaml")
+        settings.write_text("".join(f"{name[2:]}: {value}\n" for name, value in flags.items()))
+        argv = [self.binary, "verify", "--encryption-provider-config", config]
+        cases = [(files, {}, NOT_AS_WANTED), ([], ours, NOT_AS_WANTED),
+                 (["--config-file", settings], {}, NOT_AS_WANTED),
+                 ([], {"ETCDCTL_INSECURE_TRANSPORT": "false"}, UNREACHABLE)]
+        for more, env, status in cases:
+            env = {"ETCDCTL_ENDPOINTS": f"127.0.0.1:{etcd.port}", **env}
+            done = subprocess.run([*argv, *more], capture_output=True, env={**os.environ, **env}, check=False,
+                                  timeout=60)
+            self.assertEqual(done.returncode, status, done.stderr)
+            self.assertNotIn(b"http://", done.stdout + done.stderr)
 
     def test_next_server(self):
         self.plain(1)
