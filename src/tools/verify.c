@@ -6,6 +6,27 @@
 
 #include <time.h>
 
+/* The key id with which values were counted as current: is it that in the end, too? */
+static bool is_still_current(const struct verify *v, const struct tools_key_count *k)
+{
+    const struct provider_traits *t = k->by != NULL ? provider_traits(k->by) : NULL;
+    const struct dek *dek;
+
+    if (k->state != SWEEP_CURRENT || t == NULL || !t->is_kms || t->has_dek_per_value)
+        return true;
+    dek = keyring_state(v->c->ring, k->by);
+    return dek != NULL && bytes_eq(dek->id.key_id, bytes_of(k->name, k->name_len));
+}
+
+static bool has_key_changed(const struct verify *v)
+{
+    for (size_t i = 0; v->c->ring != NULL && i < v->counts.count; i++)
+        for (size_t k = 0; k < v->counts.v[i].key_count; k++)
+            if (!is_still_current(v, &v->counts.v[i].keys[k]))
+                return true;
+    return false;
+}
+
 static void finish(struct verify *v, enum err e, const char *why)
 {
     tools_progress_stop(&v->progress);
@@ -19,6 +40,7 @@ static void finish(struct verify *v, enum err e, const char *why)
     v->source = NULL;
     v->ended_s = (int64_t)time(NULL);
     v->is_done = e == ERR_OK;
+    v->has_key_changed = has_key_changed(v);
     sweep_etcd_server(v->c->etcd, v->server);
     tools_cluster_end(v->c, e, why);
 }
@@ -82,7 +104,8 @@ static enum tools_verify_result result_of(const struct verify *v)
         return TOOLS_VERIFY_FAILED;
     if (all->states[SWEEP_UNREADABLE] + all->unread_plain > 0)
         return TOOLS_VERIFY_UNREADABLE;
-    if (all->due > 0 || (!v->o->is_open && tools__verify_has_several_key_ids(v)))
+    if (all->due > 0 || v->has_key_changed ||
+        (!v->o->is_open && tools__verify_has_several_key_ids(v)))
         return TOOLS_VERIFY_DUE;
     return TOOLS_VERIFY_GOOD;
 }

@@ -20,6 +20,7 @@ struct verify {
     char server[NET_URL_MAX];
     int64_t began_s, ended_s; /* seconds since 1970 */
     bool is_done;
+    bool has_key_changed; /* of a plugin, during the run: what was current then is not by now */
 };
 
 /* Several key ids of the plugin that writes cannot all be the present one. Only asked where nothing

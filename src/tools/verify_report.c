@@ -161,6 +161,7 @@ static void report_json(struct verify *v, enum tools_verify_result result)
         json_header(j, "to", &v->position.last);
         tools_json_number(j, "compacted_meanwhile", v->position.compacted_count);
         tools_json_bool(j, "opened", v->o->is_open);
+        tools_json_bool(j, "key_changed_meanwhile", v->has_key_changed);
         json_counts(v);
     }
     tools_json_text(j, "version", v->o->version);
@@ -276,7 +277,12 @@ static void put_result(const struct verify *v, FILE *f, enum tools_verify_result
                 "reencrypt rewrites %s\n",
                 ull(all->due), all->due == 1 ? " is" : "s are", all->due == 1 ? "it" : "they",
                 ull(all->due_leased), all->due == 1 ? "it" : "them");
-    else if (result == TOOLS_VERIFY_DUE)
+    if (v->has_key_changed)
+        fputs(
+            "A plugin took another key during the run: values that were looked at before count as "
+            "current, and are not\nany more. Run this again\n",
+            f);
+    else if (all->due == 0 && result == TOOLS_VERIFY_DUE)
         fputs("Values are sealed with several key ids of one plugin: which is the present one is "
               "told without --no-open\n",
               f);

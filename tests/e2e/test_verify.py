@@ -327,6 +327,29 @@ class Verify(ClusterTool):
 
     # --- use ---
 
+    def test_key_changes_meanwhile(self):
+        """A run of more than a minute, in which the plugin's new key is seen: half of the values are of the old one,
+        which was current when they were looked at. etcd stands still between the first page and the next."""
+        if not harness.LONG:
+            self.skipTest("takes 75 s: E2E_LONG=1")
+        self.sealed(100, prefix=PREFIX + b"a/")
+        self.sealed(100, "key-2", prefix=PREFIX + b"b/")
+        config = self.configure(self.kms_provider(timeout="10s"))
+        self.kms.delay["Decrypt"] = 1
+        process = self.begin("verify", config, "--output", "json")
+        time.sleep(3)
+        self.kms.key_id = "key-2"
+        self.etcd.process.signal(signal.SIGSTOP)
+        try:
+            wait_until(lambda: process.log().count("new write key") == 2, 70, "the new key")
+        finally:
+            self.etcd.process.signal(signal.SIGCONT)
+        status = self.finish(process, 100)
+        self.kms.delay.clear()
+        self.assertIn('"current_key":200', process.log())
+        self.assertEqual(status, NOT_AS_WANTED)
+        self.assertIn('"key_changed_meanwhile":true', process.log())
+
     def test_usage(self):
         config = self.configure(self.kms_provider())
         for flags in (["--list", "all"], ["--output", "yaml"], ["--no-open=maybe"], ["--nope"], ["--resource"]):
