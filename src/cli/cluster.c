@@ -50,6 +50,9 @@ static int check_resources(struct frame *f)
         f->filter.namespaces = n->v;
         f->filter.namespace_count = n->count;
     }
+    for (size_t i = 0; i < f->filter.namespace_count; i++)
+        if (n->v[i][0] == '\0' || strchr(n->v[i], '/') != NULL)
+            return cli__refuse(CLI_USAGE, "--namespace: \"%.100s\" is not a name", n->v[i]);
     for (size_t i = 0; i < f->filter.resource_count; i++)
         if (!is_protected(f->rules, f->filter.resources[i]))
             return cli__refuse(CLI_USAGE,

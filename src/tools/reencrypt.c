@@ -197,7 +197,6 @@ static void begin(struct reencrypt *r)
         tools_progress_start(&r->progress, &r->c->loop, r->o->is_dry_run ? "dry run" : "reencrypt",
                              r->c->key_count, true);
 
-    r->began_ms = loop_now_ms(&r->c->loop);
     if (e == ERR_OK)
         e = start_rewriter(r);
     if (e == ERR_OK)
@@ -228,6 +227,7 @@ static void on_ready(void *arg)
 {
     struct reencrypt *r = arg;
 
+    r->began_ms = loop_now_ms(&r->c->loop);
     if (r->o->is_dry_run)
         begin(r);
     else if (tools_space_start(&r->space, r->c, r->o->max_db_size, on_room, on_stop, r) != ERR_OK)

@@ -291,6 +291,9 @@ static void put_result(const struct verify *v, FILE *f, enum tools_verify_result
     else if (result == TOOLS_VERIFY_GOOD)
         fprintf(f, "All %llu values are as they would be written now%s\n", ull(all->count),
                 v->o->is_open ? ", and each opens" : ", as far as their envelopes tell");
+    if (result == TOOLS_VERIFY_GOOD && all->states[SWEEP_PLAINTEXT] > 0)
+        fprintf(f, "%llu of them in plaintext, not encrypted: identity is first in their list\n",
+                ull(all->states[SWEEP_PLAINTEXT]));
     put_history(v, f);
 }
 

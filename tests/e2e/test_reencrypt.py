@@ -357,7 +357,7 @@ class Reencrypt(ClusterTool):
     def test_usage(self):
         config = self.mixed()
         for flags in (["--rate", "-1"], ["--rate", "fast"], ["--parallel", "0"], ["--byte-rate", "x"], ["--max-db-size", "1x"],
-                      ["--output", "xml"], ["--dry-run=1"], ["--nope"]):
+                      ["--output", "xml"], ["--dry-run=1"], ["--nope"], ["--namespace", ""], ["--namespace", "a/b"]):
             self.tool("reencrypt", config, *flags, status=USAGE)
         done = subprocess.run([self.binary, "reencrypt", "--help"], capture_output=True, check=False)
         self.assertEqual((done.returncode, done.stderr), (OK, b""))
@@ -413,6 +413,8 @@ class Space(ClusterTool):
         out, err = self.tool("reencrypt", config, "--rate", "0", "--max-db-size", "1GiB", status=ERROR)
         self.assertIn("NOSPACE", err)
         self.assertEqual(out, "")
+        out, _ = self.tool("reencrypt", config, "--output", "json", status=ERROR)
+        self.assertLess(json.loads(out)["milliseconds"], 60_000)
         self.verify(config, status=NOT_AS_WANTED)  # only reads
 
 

@@ -107,6 +107,10 @@ class Verify(ClusterTool):
         config = self.configure("identity: {}", self.kms_provider())
         report = self.verify(config, status=NOT_AS_WANTED)
         self.assertEqual(report["total"]["due_for_rewrite"], 3)
+        self.raw.delete(b"\0", b"\0")
+        self.plain(2)
+        out, _ = self.tool("verify", config)
+        self.assertIn("2 of them in plaintext, not encrypted", out)
 
     def test_not_protected(self):
         """What is no protected key is not looked at, names that begin alike above all."""
