@@ -86,12 +86,12 @@ class Process:
     def last_words(self):
         return (self.tail().strip().splitlines() or [""])[-1]
 
-    def stop(self):
+    def stop(self, patience=5):
         if self.popen.poll() is not None:
             return
         self.popen.terminate()
         try:
-            self.popen.wait(5)
+            self.popen.wait(patience)
         except subprocess.TimeoutExpired:
             try:
                 os.killpg(self.popen.pid, signal.SIGKILL)  # the session that we made for it

@@ -7,8 +7,14 @@ cd "$(dirname "$0")/.."
 # shellcheck disable=SC2154
 . conf/quickstart/packages.sh
 
+stages=''
 for argument in "$@"; do
-    case $argument in -h | --help) exec python3 bench/run.py --help ;; esac
+    case $argument in
+    -h | --help) exec python3 bench/run.py --help ;;
+    --stages=*) stages=${argument#*=} ;;
+    esac
+    [ "${previous:-}" != --stages ] || stages=$argument
+    previous=$argument
 done
 
 # peers_unpack DIR: nghttpx, haproxy and nginx of this Debian with all libraries that are not installed here.
@@ -27,9 +33,14 @@ peers_unpack() {
     rm -rf "$work"
 }
 
-packages_install "${packages_build[@]}" openssl python3 gnuplot-nox strace
-etcd_ready "$PWD/build/etcd"
-peers_unpack "$PWD/build/bench-peers" || say "NOTICE: the peers cannot be had; those that are installed are measured"
+packages_install "${packages_build[@]}" openssl python3 valgrind
+etcd_dir=$PWD/build/etcd
+if [ "$stages" != instructions ]; then # which needs nobody else
+    packages_install gnuplot-nox strace
+    etcd_ready "$PWD/build/etcd"
+    peers_unpack "$PWD/build/bench-peers" ||
+        say "NOTICE: the peers cannot be had; those that are installed are measured"
+fi
 log=$(mktemp)
 say "building into build/release"
 if ! cmake --preset release >"$log" 2>&1 ||

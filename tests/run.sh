@@ -13,8 +13,9 @@ tests/run.sh [options]
   --preset NAME     of the main run: dev (default), release, ...
   --no-sanitizers   the main run only
   --sanitizers-only asan and tsan only
-  --more            also: the release build with warnings as errors, each header compiled alone, and 10 s of each
-                    fuzzer, for which clang is installed
+  --more            also: the release build with warnings as errors, its instructions per request beside those that
+                    bench/instructions.txt keeps, each header compiled alone, and 10 s of each fuzzer, for which clang
+                    is installed
   --long            larger counts in the end-to-end tests; sanitizers run all of them
   --soak MINUTES    afterwards, the leak and fault tests over and over with fresh seeds
   --filter REGEX    only the tests whose name matches (ctest -R)
@@ -123,6 +124,21 @@ sanitize() {
     fi
 }
 
+# What our own code costs, counted by callgrind, is not more than what is kept for this release and compiler.
+count_instructions() {
+    local log started=$SECONDS
+    log=$(mktemp)
+    if ! cmake --build --preset release --target bench >"$log" 2>&1; then
+        cat "$log"
+        failed+=("instructions (build)")
+    elif python3 bench/run.py --stages instructions --check --out build/bench-instructions; then
+        summary+=("instructions: counted, $((SECONDS - started)) s")
+    else
+        failed+=(instructions)
+    fi
+    rm -f "$log"
+}
+
 if [ "$main" = yes ]; then
     check "$preset"
 fi
@@ -139,7 +155,10 @@ if [ "$sanitizers" = yes ]; then
 fi
 if [ "$more" = yes ]; then
     unset ASAN_OPTIONS UBSAN_OPTIONS TSAN_OPTIONS # a fuzzer prints its report
-    ! build release -DENVELOPE_WERROR=ON || summary+=("release: built without a warning")
+    if build release -DENVELOPE_WERROR=ON; then
+        summary+=("release: built without a warning")
+        count_instructions
+    fi
     ! build headers || summary+=("headers: each compiles alone")
     [ "$install" = no ] || packages_install "${packages_fuzz[@]}" || failed+=("fuzz (clang)")
     ! build fuzz || tests fuzz --no-tests=$none

@@ -7,6 +7,8 @@
  *   tick.
  * - Watch (--watchers): so many Watch streams on the connections, and one more connection with a
  *   writer whose Puts they see; an event's latency counts from the Put that made it.
+ * - Counted (--count): as the closed loop and watch, but a number of requests instead of a time, so
+ *   that what they cost can be counted exactly.
  * - Idle (--hold): one request on each connection, then silence, until standard input ends.
  *
  * The first answer of every stream is compared with what etcd would have said, byte for byte (but
@@ -21,25 +23,17 @@
 
 #include "cpu.h"
 #include "hist.h"
+#include "options.h"
 #include "pb/pb.h"
 #include "peer.h"
 #include "wire.h"
 
-#define CPU_MAX 8
 #define FILLER_FIELD 19999u
+#define COUNT_NS 120000000000u /* of all requests of --count */
+#define LIST_EVERY 500u        /* apiserver: requests from list to list */
+#define LIST_OBJECTS 500u
 #define DRAIN_NS 5000000000u
 #define PUTS 65536u /* watch: so many Puts may be ahead of their events */
-
-static struct {
-    const char *target, *ca, *item;
-    enum kind kind;
-    long connections, streams, watchers;
-    double rate, warmup_ms, measure_ms;
-    bool is_tls, is_real, has_probes, holds;
-    const char *cpu_names[CPU_MAX], *cpu_pids[CPU_MAX];
-    int cpu_count;
-} options = {
-    .kind = KIND_RANGE, .connections = 1, .streams = 1, .warmup_ms = 200, .measure_ms = 1000};
 
 struct conn;
 
@@ -52,6 +46,9 @@ struct slot {
     struct buf first; /* the answer, as long as it is looked at */
     size_t answer_len;
     bool is_checked, is_busy, has_status, has_grpc_status, is_writer, is_watch;
+    bool is_filler; /* apiserver: it puts the objects of the list, one after the other */
+    bool is_made;   /* a real etcd: its key exists, for it was put */
+    enum kind kind; /* of the request under way */
     char item[96];
     uint64_t revision; /* of its key: what the next update expects */
     uint64_t events;   /* watch: that it has had */
@@ -73,8 +70,12 @@ static struct {
     struct slot *writer; /* watch */
     struct buf expected; /* without its gRPC prefix */
     struct hist latencies;
-    uint64_t requests, events, answered, busy, bytes;
-    uint64_t cpu_before[CPU_MAX], cpu_after[CPU_MAX];
+    uint64_t sent, requests, events, answered, busy, bytes;
+    uint64_t watches, slots;
+    uint64_t writes, seen; /* apiserver: acknowledged, and events of them */
+    uint64_t filled;       /* apiserver: objects of the list */
+    uint64_t jitter;       /* of the timeouts */
+    uint64_t cpu_before[OPTIONS_CPU_MAX], cpu_after[OPTIONS_CPU_MAX];
     uint64_t begun, ended;
     uint64_t puts, put_at[PUTS]; /* watch: so many were sent, and when */
     char authority[128];
@@ -110,12 +111,42 @@ static enum kind kind_of_slot(const struct slot *s)
     return s->is_writer ? KIND_PUT : options.kind;
 }
 
+/* In a real etcd a key is put before it is read. Of 500 requests of an apiserver one is a list, 150
+ * are updates, the others gets. */
+static enum kind next_kind(struct slot *s)
+{
+    enum kind kind = kind_of_slot(s);
+    bool needs_key = options.is_real && (kind == KIND_RANGE || kind == KIND_APISERVER);
+
+    if (needs_key && !s->is_made)
+        return KIND_PUT;
+    if (kind != KIND_APISERVER)
+        return kind;
+    if (run.sent % LIST_EVERY == LIST_EVERY - 1)
+        return KIND_LIST_500;
+    return run.sent % 10 < 3 ? KIND_TXN : KIND_RANGE;
+}
+
+static bool is_update(const struct slot *s)
+{
+    return options.is_real && s->kind == KIND_TXN;
+}
+
 static void make_request(struct slot *s)
 {
-    if (s->request.n > 0 && !(options.is_real && options.kind == KIND_TXN))
+    enum kind kind = next_kind(s);
+    char list[96];
+
+    if (s->request.n > 0 && kind == s->kind && !(options.is_real && kind == KIND_TXN))
         return;
+    s->kind = kind;
     s->request.n = 0;
-    wire_request(&s->request, kind_of_slot(s), s->item, s->revision);
+    if (options.is_real && kind == KIND_LIST_500) {
+        snprintf(list, sizeof list, "%slist/", options.item);
+        wire_list_request(&s->request, list);
+    } else {
+        wire_request(&s->request, kind, s->item, s->revision, (size_t)options.value_len);
+    }
     buf_frame(&s->request);
 }
 
@@ -125,19 +156,42 @@ static nghttp2_nv nv(const char *name, const char *value)
                         NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE};
 }
 
-/* The header fields of grpc-go, in its order. */
-static void send_request(struct slot *s, uint64_t started)
+/* What is left of kube-apiserver's 34 s for a request when it calls etcd, as grpc-go writes it: it
+ * differs from call to call. */
+static void make_timeout(char out[static 16])
 {
-    const nghttp2_nv headers[] = {nv(":method", "POST"),
-                                  nv(":scheme", options.is_tls ? "https" : "http"),
-                                  nv(":path", kind_path(kind_of_slot(s))),
-                                  nv(":authority", run.authority),
-                                  nv("content-type", "application/grpc"),
-                                  nv("user-agent", "grpc-go/1.71.1"),
-                                  nv("te", "trailers")};
+    run.jitter = run.jitter * 6364136223846793005u + 1442695040888963407u;
+    snprintf(out, 16, "%uu", 33999999u - (unsigned)(run.jitter >> 52));
+}
+
+/* The header fields of grpc-go, in its order. A watch has no timeout. */
+static void submit(struct slot *s)
+{
+    char timeout[16];
+    nghttp2_nv headers[] = {nv(":method", "POST"),
+                            nv(":scheme", options.is_tls ? "https" : "http"),
+                            nv(":path", kind_path(s->kind)),
+                            nv(":authority", run.authority),
+                            nv("content-type", "application/grpc"),
+                            nv("user-agent", "grpc-go/1.71.1"),
+                            nv("te", "trailers"),
+                            {0}};
+    size_t count = ARRAY_LEN(headers) - (options.has_timeouts && !s->is_watch ? 0 : 1);
     nghttp2_data_provider data = {{.ptr = s}, read_request};
 
+    make_timeout(timeout);
+    headers[ARRAY_LEN(headers) - 1] = nv("grpc-timeout", timeout);
+    headers[ARRAY_LEN(headers) - 1].flags = NGHTTP2_NV_FLAG_NO_COPY_NAME;
+    if (nghttp2_submit_request(s->conn->peer->session, NULL, headers, count, &data, s) < 0)
+        die("no more requests on this connection");
+    peer_touch(s->conn->peer);
+}
+
+static void send_request(struct slot *s, uint64_t started)
+{
     make_request(s);
+    if (is_update(s)) /* its answer is read each time */
+        s->is_checked = false;
     s->request_at = 0;
     s->started = started;
     s->answer_len = 0;
@@ -146,21 +200,35 @@ static void send_request(struct slot *s, uint64_t started)
     if (s->is_writer)
         run.put_at[run.puts++ % PUTS] = started;
     run.busy++;
-    if (nghttp2_submit_request(s->conn->peer->session, NULL, headers, ARRAY_LEN(headers), &data,
-                               s) < 0)
-        die("no more requests on this connection");
-    peer_touch(s->conn->peer);
+    run.sent += !s->is_watch;
+    submit(s);
+}
+
+static bool has_sent_all(void)
+{
+    return options.count > 0 && run.sent >= (uint64_t)options.count;
 }
 
 static void send_next(struct slot *s)
 {
-    if (run.phase == DRAIN)
+    if (run.phase == DRAIN || has_sent_all())
         return;
     if (options.rate > 0 || options.holds) {
         s->next_free = s->conn->free;
         s->conn->free = s;
         return;
     }
+    send_request(s, loop.now);
+}
+
+/* apiserver: puts the next object of the list, until all are there. */
+static void fill_list(struct slot *s)
+{
+    if (run.filled == LIST_OBJECTS)
+        return;
+    snprintf(s->item, sizeof s->item, "%slist/%03u", options.item, (unsigned)run.filled++);
+    s->request.n = 0;
+    s->is_made = false;
     send_request(s, loop.now);
 }
 
@@ -214,25 +282,37 @@ static void learn_revision(struct slot *s)
     static const uint32_t succeeded[] = {2}, revision[] = {1, 3}, held[] = {3, 1, 2, 3};
     struct bytes body = bytes_of(s->first.p + 5, s->first.n - 5);
 
-    if (field_of(body, succeeded, 1, 0) != 0)
+    if (field_of(body, succeeded, 1, 0) != 0) {
         s->revision = field_of(body, revision, 2, 0);
-    else
+        run.writes++;
+    } else {
         s->revision = field_of(body, held, 4, 0);
+    }
+}
+
+static void check_answer(struct slot *s)
+{
+    size_t least = options.is_real ? 0 : run.expected.n;
+
+    if (!s->has_status || !s->has_grpc_status)
+        die("a request failed: no status 200 or no grpc-status 0");
+    if (options.is_real && s->kind == KIND_RANGE)
+        least = (size_t)options.value_len;
+    if (options.is_real && s->kind == KIND_LIST_500 && run.filled == LIST_OBJECTS)
+        least = LIST_OBJECTS * (size_t)options.value_len;
+    if (!s->is_writer && s->answer_len < least + 5)
+        die("an answer of %zu bytes instead of %zu", s->answer_len, least + 5);
+    if (!s->is_checked && !s->is_writer)
+        check_first(s);
 }
 
 static void finish(struct slot *s)
 {
-    bool is_update = options.is_real && kind_of_slot(s) == KIND_TXN;
-
-    if (!s->has_status || !s->has_grpc_status)
-        die("a request failed: no status 200 or no grpc-status 0");
-    if (!options.is_real && !s->is_writer && s->answer_len < run.expected.n + 5)
-        die("an answer of %zu bytes instead of %zu", s->answer_len, run.expected.n + 5);
-    if (!s->is_checked && !s->is_writer)
-        check_first(s);
-    if (is_update)
+    check_answer(s);
+    if (is_update(s))
         learn_revision(s);
-    s->is_checked = !is_update;
+    run.writes += s->kind == KIND_PUT && !s->is_filler;
+    s->is_made = s->is_checked = true;
     s->first.n = 0;
     if (run.phase == MEASURE) {
         run.requests++;
@@ -242,7 +322,10 @@ static void finish(struct slot *s)
     run.answered++;
     s->is_busy = false;
     run.busy--;
-    send_next(s);
+    if (s->is_filler)
+        fill_list(s);
+    else
+        send_next(s);
 }
 
 /* --- receiving ------------------------------------------------------------------------------- */
@@ -291,6 +374,10 @@ static void on_watch_answer(struct slot *s, struct bytes answer)
     struct bytes value = {0};
     uint32_t count = wire_count_events(answer, &value);
 
+    if (options.kind == KIND_APISERVER) {
+        run.seen += count;
+        return;
+    }
     if (count > 0 && s->events == 0)
         check_event(value);
     if (s->events + count > run.puts)
@@ -381,7 +468,10 @@ static struct slot *slot_new(struct conn *conn, long number)
     if (s == NULL)
         die("out of memory");
     s->conn = conn;
-    if (options.is_real)
+    if (options.kind == KIND_APISERVER)
+        snprintf(s->item, sizeof s->item, "%sc%04td/%05" PRIu64, options.item, conn - run.conns,
+                 run.slots++);
+    else if (options.is_real)
         snprintf(s->item, sizeof s->item, "%s%05ld", options.item, number);
     return s;
 }
@@ -409,11 +499,33 @@ static void start_watchers(SSL_CTX *tls)
     }
     while (run.answered < (uint64_t)options.watchers)
         peer_turn(&loop, UINT64_MAX);
+    run.watches = (uint64_t)options.watchers;
     writer = slot_new(conn_open(&run.conns[options.connections], tls), 0);
     writer->is_writer = true;
     snprintf(writer->item, sizeof writer->item, "%sobject", keys);
     run.writer = writer;
     send_request(writer, loop.now);
+}
+
+/* A watch on each connection, which sees the keys that are written on this connection. */
+static void start_apiserver(void)
+{
+    struct slot *filler = slot_new(&run.conns[0], 0);
+
+    for (long i = 0; i < options.connections; i++) {
+        struct slot *s = slot_new(&run.conns[i], i);
+
+        s->is_watch = true;
+        snprintf(s->item, sizeof s->item, "%sc%04ld/", options.item, i);
+        send_request(s, loop.now);
+    }
+    while (run.answered < (uint64_t)options.connections)
+        peer_turn(&loop, UINT64_MAX);
+    run.watches = (uint64_t)options.connections;
+    filler->is_filler = true;
+    fill_list(filler);
+    while (run.answered < (uint64_t)options.connections + LIST_OBJECTS)
+        peer_turn(&loop, UINT64_MAX);
 }
 
 static void start(void)
@@ -429,13 +541,17 @@ static void start(void)
         start_watchers(tls);
         return;
     }
+    if (options.kind == KIND_APISERVER) {
+        start_apiserver();
+        return;
+    }
     for (long i = 0; i < options.connections * options.streams; i++) {
         struct slot *s = slot_new(&run.conns[i % options.connections], i);
 
         if (options.rate > 0) {
             s->next_free = s->conn->free;
             s->conn->free = s;
-        } else {
+        } else if (!has_sent_all()) {
             send_request(s, loop.now);
         }
     }
@@ -481,6 +597,11 @@ static void run_until(uint64_t end, uint64_t rate_begun, uint64_t *sent)
     }
 }
 
+static bool is_under_way(void)
+{
+    return run.busy > run.watches || (options.kind == KIND_APISERVER && run.seen < run.writes);
+}
+
 static void measure(void)
 {
     uint64_t begun, sent = 0, drain_end;
@@ -497,10 +618,29 @@ static void measure(void)
     run.ended = peer_clock();
     run.phase = DRAIN;
     drain_end = run.ended + DRAIN_NS;
-    while (run.busy > (uint64_t)options.watchers && loop.now < drain_end)
+    while (is_under_way() && loop.now < drain_end)
         peer_turn(&loop, drain_end - loop.now);
-    if (run.busy > (uint64_t)options.watchers)
-        die("%" PRIu64 " requests without an answer", run.busy);
+    if (run.busy > run.watches)
+        die("%" PRIu64 " requests without an answer", run.busy - run.watches);
+    if (is_under_way() || (options.kind == KIND_APISERVER && run.seen != run.writes))
+        die("%" PRIu64 " events of %" PRIu64 " writes", run.seen, run.writes);
+}
+
+/* All of --count, and nothing before or after it. */
+static void count_requests(void)
+{
+    uint64_t count = (uint64_t)options.count, events = count * (uint64_t)options.watchers;
+    uint64_t end = peer_clock() + COUNT_NS;
+
+    run.phase = MEASURE;
+    run.begun = peer_clock();
+    start();
+    while (run.requests < count || run.events < events) {
+        peer_turn(&loop, COUNT_NS);
+        if (loop.now > end)
+            die("%" PRIu64 " requests without an answer", run.busy);
+    }
+    run.ended = peer_clock();
 }
 
 static void hold(void)
@@ -537,101 +677,11 @@ static void report(void)
     puts("}");
 }
 
-/* --- the command line ------------------------------------------------------------------------ */
-
-static void usage(void)
-{
-    fputs("usage: bench-load --target HOST:PORT --kind KIND [options]\n"
-          "  KIND: range put txn list-500 list-5000 list-big watch\n"
-          "  --connections N --streams N   closed loop\n"
-          "  --rate N                      open loop: requests a second over all connections\n"
-          "  --watchers N                  with kind watch\n"
-          "  --warmup MS --measure MS\n"
-          "  --tls --ca FILE               TLS; the server's certificate is verified\n"
-          "  --real ITEM                   a real etcd: every stream has its own key, ITEM and a "
-          "number\n"
-          "  --probes                      a PING for DATA, as grpc-go sends them\n"
-          "  --hold                        one answer on each stream, then silence until the input "
-          "ends\n"
-          "  --cpu NAME=PID,PID            report their CPU time a request; may be repeated\n",
-          stderr);
-    exit(2);
-}
-
-static void add_cpu(char *text)
-{
-    char *equals = strchr(text, '=');
-
-    if (equals == NULL || options.cpu_count == CPU_MAX)
-        usage();
-    *equals = '\0';
-    options.cpu_names[options.cpu_count] = text;
-    options.cpu_pids[options.cpu_count++] = equals + 1;
-}
-
-/* Options without a value. */
-static bool parse_switch(const char *name)
-{
-    if (strcmp(name, "--tls") == 0)
-        options.is_tls = true;
-    else if (strcmp(name, "--probes") == 0)
-        options.has_probes = true;
-    else if (strcmp(name, "--hold") == 0)
-        options.holds = true;
-    else
-        return false;
-    return true;
-}
-
-static void parse_value(const char *name, char *value)
-{
-    if (strcmp(name, "--target") == 0)
-        options.target = value;
-    else if (strcmp(name, "--kind") == 0)
-        options.kind = kind_of_name(value);
-    else if (strcmp(name, "--connections") == 0)
-        options.connections = atol(value);
-    else if (strcmp(name, "--streams") == 0)
-        options.streams = atol(value);
-    else if (strcmp(name, "--watchers") == 0)
-        options.watchers = atol(value);
-    else if (strcmp(name, "--rate") == 0)
-        options.rate = atof(value);
-    else if (strcmp(name, "--warmup") == 0)
-        options.warmup_ms = atof(value);
-    else if (strcmp(name, "--measure") == 0)
-        options.measure_ms = atof(value);
-    else if (strcmp(name, "--ca") == 0)
-        options.ca = value;
-    else if (strcmp(name, "--real") == 0)
-        options.item = value;
-    else if (strcmp(name, "--cpu") == 0)
-        add_cpu(value);
-    else
-        usage();
-}
-
-static void parse(int argc, char **argv)
-{
-    for (int i = 1; i < argc; i++) {
-        if (parse_switch(argv[i]))
-            continue;
-        if (i + 1 == argc)
-            usage();
-        parse_value(argv[i], argv[i + 1]);
-        i++;
-    }
-    options.is_real = options.item != NULL;
-    if (options.target == NULL || options.kind == KIND_NONE || options.connections < 1 ||
-        options.streams < 1 || (options.kind == KIND_WATCH) != (options.watchers > 0))
-        usage();
-    snprintf(run.authority, sizeof run.authority, "%s",
-             strncmp(options.target, "unix:", 5) == 0 ? "localhost" : options.target);
-}
-
 int main(int argc, char **argv)
 {
-    parse(argc, argv);
+    options_parse(argc, argv);
+    snprintf(run.authority, sizeof run.authority, "%s",
+             strncmp(options.target, "unix:", 5) == 0 ? "localhost" : options.target);
     peer_loop_init(&loop, on_dead);
     if (nghttp2_session_callbacks_new(&callbacks) != 0)
         die("out of memory");
@@ -639,12 +689,16 @@ int main(int argc, char **argv)
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_close);
-    wire_answer(&run.expected, options.kind, NULL);
+    if (!options.is_real)
+        wire_answer(&run.expected, options.kind, NULL);
     if (options.holds) {
         hold();
         return 0;
     }
-    measure();
+    if (options.count > 0)
+        count_requests();
+    else
+        measure();
     report();
     return 0;
 }

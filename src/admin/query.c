@@ -2,15 +2,7 @@
 #include <string.h>
 
 #include "admin/admin.h"
-
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if ((c | 0x20) >= 'a' && (c | 0x20) <= 'f')
-        return (c | 0x20) - 'a' + 10;
-    return -1;
-}
+#include "base/digit.h"
 
 static bool decode(const char *from, size_t n, char *out, size_t cap)
 {
@@ -20,8 +12,8 @@ static bool decode(const char *from, size_t n, char *out, size_t cap)
         char c = from[i] == '+' ? ' ' : from[i];
 
         if (c == '%') {
-            int high = i + 2 < n ? hex_digit(from[i + 1]) : -1;
-            int low = i + 2 < n ? hex_digit(from[i + 2]) : -1;
+            int high = i + 2 < n ? digit_hex(from[i + 1]) : -1;
+            int low = i + 2 < n ? digit_hex(from[i + 2]) : -1;
 
             if (high < 0 || low < 0 || (high | low) == 0)
                 return false;

@@ -11,6 +11,8 @@
 #define MUST_CHECK __attribute__((warn_unused_result))
 /* For the rare path of a hot function: inlined, it would make every call save more registers. */
 #define NEVER_INLINE __attribute__((noinline))
+/* For the body of a hot loop that is made of several functions: all of them become one. */
+#define FLATTEN __attribute__((flatten))
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
 /* For a large local of which nothing is read before it is written: the hardened build
  * (-ftrivial-auto-var-init=zero) would clear all of it at every call. */

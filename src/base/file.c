@@ -16,6 +16,19 @@ bool file_is_read_once(const char *path)
     return stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
 }
 
+bool file_path_next(char *path, char name[static NAME_MAX + 1])
+{
+    const char *start = path + strspn(path, "/");
+    size_t n = strcspn(start, "/");
+
+    if (n == 0 || n > NAME_MAX)
+        return false;
+    memcpy(name, start, n);
+    name[n] = '\0';
+    memmove(path, start + n, strlen(start + n) + 1);
+    return true;
+}
+
 int file_open(const char *path)
 {
     return open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);

@@ -4,6 +4,8 @@
 #ifndef BASE_FILE_H
 #define BASE_FILE_H
 
+#include <limits.h>
+
 #include "base/err.h"
 
 /* How long a start waits for a pipe's writer, such as `sops -d` in <(sops -d FILE). */
@@ -11,6 +13,9 @@
 
 /* True for a pipe, a terminal or the like. False for files, directories and what is missing. */
 bool file_is_read_once(const char *path);
+/* Takes the first name off a path that is walked step by step. False: there is none left, or it is
+ * longer than any file's. */
+bool file_path_next(char *path, char name[static NAME_MAX + 1]);
 /* Opens for file_read_all: never blocks, also where nobody has opened a FIFO to write. Returns the
  * descriptor, or -1 with errno. */
 int file_open(const char *path);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Receives: nothing. Gives: every built-in limit, each with its reason. Thread: any. */
+/* Receives: nothing. Gives: the built-in limits that users meet or several modules share, each with
+ * its reason; those of one module stand on top of its files. Thread: any. */
 #ifndef BASE_LIMITS_H
 #define BASE_LIMITS_H
 
 /* --- bytes in memory --- */
 #define LIMIT_SLAB_SIZE (64u * 1024)   /* pooled slab: four HTTP/2 frames of etcd's size */
+#define LIMIT_SLAB_LARGE (256u * 1024) /* for a connection that a large answer runs on */
 #define LIMIT_SMALL_COPY 512u          /* headers below this are copied, not referenced */
 #define LIMIT_LANE_TURN (1024u * 1024) /* a lane yields to the loop after this many bytes */
 
@@ -20,6 +22,10 @@
 /* --- protobuf --- */
 #define LIMIT_DEPTH 16u     /* nesting of a request or answer */
 #define LIMIT_TXN_OPS 4096u /* operations of one Txn, all levels; etcd's default is 128 */
+
+/* --- keys --- */
+#define LIMIT_KEYS_A_MESSAGE 64u     /* unknown DEKs of one message that are asked for at a time */
+#define LIMIT_KEYS_A_CONNECTION 128u /* and those of all messages of one client's connection */
 
 /* --- stored envelopes (KMS v2, kube-apiserver's own limits) --- */
 #define LIMIT_KEY_ID 1024u

@@ -13,8 +13,8 @@
 
 #include "base/base.h"
 
-/* One value takes at most so much, that a long one does not push the fields behind it off the line;
- * what was cut ends with "...". */
+/* A longer value is cut and ends with "...", so that it does not push the fields behind it off the
+ * line. */
 #define LOGFMT_VALUE_MAX 1024
 
 /* Conversions: %s with an optional precision, %d %u %x %o with an optional 0 and width, and %%; l,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Receives: increments. Gives: process-wide counters. Owns: the counters. Metrics with labels and
- * histograms are in base/registry.h.
+ * histograms are in base/metric_series.h.
  * Thread: any. Beside these counters only base/refcount.h and base/log.c use atomics. */
 #ifndef BASE_METRICS_H
 #define BASE_METRICS_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Receives: sizes. Gives: small objects that come and go by the thousand (calls, streams, nghttp2's
- * own). Owns: chunks of memory with free lists by size; a freed object is reused by the next of its
- * size. Thread: one. malloc's own thread cache keeps 7 objects of a size; a connection has a
+/* Receives: sizes. Gives: small objects that come and go by the thousand (calls, streams, header
+ * fields). Owns: chunks of memory with free lists by size; a freed object is reused by the next of
+ * its size. Thread: one. malloc's own thread cache keeps 7 objects of a size; a connection has a
  * hundred. */
 #ifndef BASE_OBJECTS_H
 #define BASE_OBJECTS_H

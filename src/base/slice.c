@@ -19,11 +19,13 @@
 #include "base/secret.h"
 
 #define SLAB_MAX (1024u * 1024 * 1024)
-#define PINNED_SAMPLE 1024u /* slices that chain_pinned looks at */
+#define SLABS_A_LARGE_ONE 16u /* free ones are kept in this proportion */
+#define PINNED_SAMPLE 1024u   /* slices that chain_pinned looks at */
 
 void slab_pool_init(struct slab_pool *pool, uint32_t free_max)
 {
-    *pool = (struct slab_pool){.free_max = free_max};
+    *pool = (struct slab_pool){.free = {.max = free_max},
+                               .free_large = {.max = free_max / SLABS_A_LARGE_ONE}};
 }
 
 static void slab_release(struct slab *slab)
@@ -41,29 +43,36 @@ void slab_pool_settle(struct slab_pool *pool)
     }
 }
 
+static struct slab *bin_take(struct slab_bin *bin)
+{
+    struct slab *slab = bin->first;
+
+    if (slab != NULL) {
+        bin->first = slab->next_free;
+        bin->count--;
+    }
+    return slab;
+}
+
+static void bin_trim(struct slab_bin *bin, uint32_t keep)
+{
+    while (bin->count > keep)
+        slab_release(bin_take(bin));
+}
+
 void slab_pool_fini(struct slab_pool *pool)
 {
     slab_pool_settle(pool);
     CHECK(pool->live_bytes == 0);
-    while (pool->free != NULL) {
-        struct slab *slab = pool->free;
-
-        pool->free = slab->next_free;
-        slab_release(slab);
-    }
-    pool->free_count = 0;
+    bin_trim(&pool->free, 0);
+    bin_trim(&pool->free_large, 0);
     objects_fini(&pool->objects);
 }
 
 void slab_pool_trim(struct slab_pool *pool, uint32_t keep)
 {
-    while (pool->free_count > keep) {
-        struct slab *slab = pool->free;
-
-        pool->free = slab->next_free;
-        pool->free_count--;
-        slab_release(slab);
-    }
+    bin_trim(&pool->free, keep);
+    bin_trim(&pool->free_large, 0);
     objects_trim(&pool->objects);
 }
 
@@ -82,21 +91,24 @@ static struct slab *slab_alloc(size_t cap)
     return slab;
 }
 
+/* Where free slabs of that size are kept; NULL for those made to measure. */
+static struct slab_bin *bin_of(struct slab_pool *pool, size_t cap)
+{
+    if (cap == LIMIT_SLAB_SIZE)
+        return &pool->free;
+    return cap == LIMIT_SLAB_LARGE ? &pool->free_large : NULL;
+}
+
 struct slab *slab_new(struct slab_pool *pool, size_t min_cap, uint32_t flags)
 {
-    struct slab *slab;
+    size_t cap = min_cap <= LIMIT_SLAB_SIZE ? LIMIT_SLAB_SIZE : min_cap;
+    struct slab_bin *bin = bin_of(pool, cap);
+    struct slab *slab = bin == NULL ? NULL : bin_take(bin);
 
-    if (min_cap > SLAB_MAX)
+    if (slab == NULL)
+        slab = cap > SLAB_MAX ? NULL : slab_alloc(cap);
+    if (slab == NULL)
         return NULL;
-    if (min_cap <= LIMIT_SLAB_SIZE && pool->free != NULL) {
-        slab = pool->free;
-        pool->free = slab->next_free;
-        pool->free_count--;
-    } else {
-        slab = slab_alloc(min_cap <= LIMIT_SLAB_SIZE ? LIMIT_SLAB_SIZE : min_cap);
-        if (slab == NULL)
-            return NULL;
-    }
     slab->fill = 0;
     slab->refs = 1;
     slab->flags = flags;
@@ -110,17 +122,18 @@ struct slab *slab_new(struct slab_pool *pool, size_t min_cap, uint32_t flags)
 void slab__free(struct slab *slab)
 {
     struct slab_pool *pool = slab->pool;
+    struct slab_bin *bin = bin_of(pool, slab->cap);
 
     if (slab->flags & SLAB_SECRET)
         secret_wipe(slab->data, slab->fill < slab->cap ? slab->fill : slab->cap);
     pool->live_bytes -= slab->cap;
-    if (slab->cap != LIMIT_SLAB_SIZE || pool->free_count >= pool->free_max) {
+    if (bin == NULL || bin->count >= bin->max) {
         slab_release(slab);
         return;
     }
-    slab->next_free = pool->free;
-    pool->free = slab;
-    pool->free_count++;
+    slab->next_free = bin->first;
+    bin->first = slab;
+    bin->count++;
 }
 
 struct slice slice_static(struct slab *slab, const uint8_t *data, uint32_t len)

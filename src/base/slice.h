@@ -2,7 +2,7 @@
 /* Receives: bytes from sockets and from the lanes. Gives: reference-counted pieces of them.
  * Owns: slabs (the pool owns free ones). Thread: one; a slab never crosses threads.
  *
- *   slab   one refcounted block: 64 KiB from the pool, or made to measure
+ *   slab   one refcounted block: 64 or 256 KiB from the pool, or made to measure
  *   slice  {slab, off, len}: a reference to a part of a slab
  *   chain  a list of slices: the bytes of a message in order
  *
@@ -33,16 +33,23 @@ struct slab {
     struct slab *next_free;
 };
 
-/* One per worker. Keeps free 64 KiB slabs up to a bound. */
-struct slab_pool {
-    struct slab *free;
-    uint32_t free_count;
-    uint32_t free_max;
-    uint64_t live_bytes;    /* capacity of all slabs that are referenced now */
-    struct slab *gather[2]; /* open slabs where small outputs gather: plain, SLAB_SECRET */
-    struct objects objects; /* the small objects of the same thread */
+/* Free slabs of one size. */
+struct slab_bin {
+    struct slab *first;
+    uint32_t count;
+    uint32_t max; /* more than that go back to libc */
 };
 
+/* One per worker. Keeps free slabs of the two usual sizes up to a bound. */
+struct slab_pool {
+    struct slab_bin free;       /* of LIMIT_SLAB_SIZE */
+    struct slab_bin free_large; /* of LIMIT_SLAB_LARGE */
+    uint64_t live_bytes;        /* capacity of all slabs that are referenced now */
+    struct slab *gather[2];     /* open slabs where small outputs gather: plain, SLAB_SECRET */
+    struct objects objects;     /* the small objects of the same thread */
+};
+
+/* free_max: how many free slabs of 64 KiB it keeps; of 256 KiB a sixteenth of that. */
 void slab_pool_init(struct slab_pool *pool, uint32_t free_max);
 /* Frees the free slabs; every slab must have come back. */
 void slab_pool_fini(struct slab_pool *pool);
@@ -53,10 +60,11 @@ MUST_CHECK struct slab *slab_gather(struct slab_pool *pool, size_t n, uint32_t f
 /* For when the worker is idle: lets go of the open slabs, so that their last readers' drop wipes
  * what is in them. */
 void slab_pool_settle(struct slab_pool *pool);
-/* After a burst: frees all free slabs but this many, and the idle chunks of objects. */
+/* After a burst: frees the free slabs but this many of 64 KiB, and the idle chunks of objects. */
 void slab_pool_trim(struct slab_pool *pool, uint32_t keep);
-/* A slab with one reference and cap >= min_cap: pooled when min_cap <= LIMIT_SLAB_SIZE, else made
- * to measure. NULL when memory is out or min_cap exceeds 1 GiB. flags: SLAB_SECRET or 0. */
+/* A slab with one reference and cap >= min_cap: pooled when min_cap <= LIMIT_SLAB_SIZE or is
+ * LIMIT_SLAB_LARGE, else made to measure. NULL when memory is out or min_cap exceeds 1 GiB. flags:
+ * SLAB_SECRET or 0. */
 MUST_CHECK struct slab *slab_new(struct slab_pool *pool, size_t min_cap, uint32_t flags);
 static inline void slab_ref(struct slab *slab)
 {

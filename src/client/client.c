@@ -69,7 +69,7 @@ void client__call_answer(struct client_call *call, const struct client_answer *a
     call_free(call);
 }
 
-static void call_fail(struct client_call *call, enum err e, const char *message)
+static void answer_failure(struct client_call *call, enum err e, const char *message)
 {
     struct client_answer a = {.err = e, .status = GRPC_UNAVAILABLE, .message = message};
 
@@ -92,12 +92,12 @@ static void on_deadline(struct loop_timer *t)
     char why[sizeof c->why];
 
     if (call->stream != NULL || c->state == CLIENT_READY) {
-        call_fail(call, ERR_TIMEOUT, "deadline exceeded");
+        answer_failure(call, ERR_TIMEOUT, "deadline exceeded");
         return;
     }
     /* A copy, for fn may start a call whose failed dial overwrites c->why. */
     memcpy(why, c->why, sizeof why);
-    call_fail(call, ERR_UPSTREAM_AWAY, why[0] != '\0' ? why : "not connected in time");
+    answer_failure(call, ERR_UPSTREAM_AWAY, why[0] != '\0' ? why : "not connected in time");
 }
 
 static void on_drained(struct h2_stream *s, size_t n)
@@ -185,7 +185,7 @@ static void on_close(struct h2_stream *s, enum h2_code code, enum h2_end how)
         call_wait_again(call);
     } else if (call != NULL) {
         call->stream = NULL;
-        call_fail(call, ERR_UPSTREAM_LOST, "the connection was lost or the call was reset");
+        answer_failure(call, ERR_UPSTREAM_LOST, "the connection was lost or the call was reset");
     }
     /* Was it the last stream of a retired connection? The task finds out, because h2 still counts
      * this one here. */

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/digit.h"
+
 struct group_resource config__group_resource(const char *name)
 {
     const char *dot = strchr(name, '.');
@@ -110,17 +112,6 @@ const char *config__duration(const char *text, int64_t *ns)
 
 /* --- base64 --- */
 
-static int base64_digit(char c)
-{
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
 static void put_byte(uint8_t *out, size_t *n, uint32_t byte)
 {
     if (out != NULL)
@@ -136,7 +127,7 @@ bool config__base64(const char *text, size_t text_len, uint8_t *out, size_t *out
     size_t n = 0;
 
     for (size_t i = 0; i < text_len; i++) {
-        int digit = base64_digit(text[i]);
+        int digit = digit_base64(text[i]);
 
         if (text[i] == '\r' || text[i] == '\n')
             continue;

@@ -73,8 +73,8 @@ struct dek *dek_ref(struct dek *dek);
 void dek_drop(struct dek *dek);
 
 /* SHA-256 over an unambiguous serialization of the id (kube-apiserver's cache key):
- * type u32 BE, u16 BE len wrapped, u16 BE len key_id, and, only if there are annotations: count u32
- * BE, per annotation u16 len key, u16 len value. */
+ * type u32 BE, u16 BE len wrapped, u16 BE len key_id, and, only if there are annotations: count
+ * u32 BE, per annotation u16 len key, u16 len value. */
 #define DEK_DIGEST_LEN 32
 MUST_CHECK enum err dek_id_digest(const struct dek_id *id, uint8_t out[static DEK_DIGEST_LEN]);
 MUST_CHECK bool dek_id_eq(const struct dek_id *a, const struct dek_id *b);
@@ -86,8 +86,9 @@ MUST_CHECK enum err dek_annotations_sort(struct dek_annotation *v, uint32_t *cou
 MUST_CHECK bool dek_id_is_stale(const struct dek_id *id, const struct dek_id *write_id);
 
 /* The checks on key id, wrapped DEK, annotations and type that apply to what is read, to what is
- * written and to the plugin's Encrypt answer (kube-apiserver's ValidateEncryptedObject, its order).
- * Errors: ERR_UNKNOWN_DEK_SOURCE_TYPE, ERR_DEK_SOURCE_*, ERR_KEY_ID_*, ERR_ANNOTATIONS_INVALID. */
+ * written and to the plugin's Encrypt answer (kube-apiserver's ValidateEncryptedObject, its
+ * order). Errors: ERR_UNKNOWN_DEK_SOURCE_TYPE, ERR_DEK_SOURCE_*, ERR_KEY_ID_*,
+ * ERR_ANNOTATIONS_INVALID. */
 MUST_CHECK enum err dek_id_validate(const struct dek_id *id);
 /* The key id alone (a plugin's Status answer). Errors: ERR_KEY_ID_EMPTY, ERR_KEY_ID_TOO_LONG. */
 MUST_CHECK enum err dek_key_id_validate(struct bytes key_id);
@@ -103,17 +104,17 @@ typedef enum err (*envelope_random_fn)(void *arg, void *out, size_t n);
 MUST_CHECK enum err envelope_ctx_new(envelope_random_fn random, void *random_arg,
                                      struct envelope_ctx **out);
 void envelope_ctx_free(struct envelope_ctx *ctx);
-/* For after a burst: resets the cipher contexts, so that no key schedule stays in them, and forgets
- * what envelope_open_again kept. */
+/* For after a burst: resets the cipher contexts, so that no key schedule stays in them, and
+ * forgets what envelope_open_again kept. */
 void envelope_ctx_wipe(struct envelope_ctx *ctx);
 
 /* --- writing --------------------------------------------------------------------------------- */
 
 /* Bytes of the stored value for a plaintext of plain_len bytes under dek: a seed for kms v2; for
  * kms v1 a DEK of 32 bytes that was made for this one value and wrapped by the plugin. Local-key
- * kinds write with their first key, whatever dek is. Errors: ERR_MESSAGE_TOO_LARGE (it would fit no
- * slab), ERR_NO_WRITE_KEY (dek is NULL or not of that kind; no key), ERR_CONFIG (a provider that
- * does not seal; identity values are stored by not sealing them). */
+ * kinds write with their first key, whatever dek is. Errors: ERR_MESSAGE_TOO_LARGE (it would fit
+ * no slab), ERR_NO_WRITE_KEY (dek is NULL or not of that kind; no key), ERR_CONFIG (a provider
+ * that does not seal; identity values are stored by not sealing them). */
 MUST_CHECK enum err envelope_sealed_len(const struct provider *provider, const struct dek *dek,
                                         size_t plain_len, size_t *out);
 /* Seals the len bytes at in. Writes exactly envelope_sealed_len bytes at out, which does
@@ -133,9 +134,9 @@ enum envelope_form {
     ENVELOPE_SCRATCH,  /* several may fit, or the length is known only afterwards */
 };
 
-/* What can be said of a stored value without a key. id borrows from the chain where its part of the
- * value lies in one slice, else from the arena: valid as long as both. Opening in place leaves it
- * valid. */
+/* What can be said of a stored value without a key. id borrows from the chain where its part of
+ * the value lies in one slice, else from the arena: valid as long as both. Opening in place
+ * leaves it valid. */
 struct envelope_value {
     enum envelope_form form;
     bool needs_dek; /* id names a DEK that the key ring has to supply */
@@ -154,30 +155,63 @@ struct envelope_value {
     struct bytes tail; /* kms v2: the bytes that id was read from; borrowed like id */
 };
 
-/* Looks at the stored value of len bytes at pos: finds the candidates in list, parses and validates
- * the envelope. Small parts that lie across slices are gathered in arena; the value itself is not
- * changed, and copied only when its fields come in an order that no writer produces (then it is
- * ENVELOPE_SCRATCH). like: NULL, or the result for an earlier value, whose chain is still there,
- * with the same arena: where both name their DEK by the same bytes these are not parsed again.
- * Errors: the stored-value classes of base/err.h, ERR_NOMEM;
- * ERR_CONFIG for a provider kind that we can't read. */
+/* Looks at the stored value of len bytes at pos: finds the candidates in list, parses and
+ * validates the envelope. Small parts that lie across slices are gathered in arena; the value
+ * itself is not changed, and copied only when its fields come in an order that no writer produces
+ * (then it is ENVELOPE_SCRATCH). like: NULL, or the result for an earlier value, whose chain is
+ * still there, with the same arena: where both name their DEK by the same bytes these are not
+ * parsed again. Errors: the stored-value classes of base/err.h, ERR_NOMEM; ERR_CONFIG for a
+ * provider kind that we can't read. */
 MUST_CHECK enum err envelope_identify(const struct provider_list *list, struct chain_pos pos,
                                       size_t len, struct arena *arena,
                                       const struct envelope_value *like,
                                       struct envelope_value *out);
 
+/* Values that have their provider and the bytes behind their data in common, as most of a list do
+ * (kms v2). */
+struct envelope_alike {
+    const struct provider *provider;
+    uint32_t provider_index;
+    struct bytes tail; /* behind the data; borrowed from the arena, a chain or a DEK */
+    size_t overhead;
+    struct envelope_value value; /* what envelope_identify would say of them, lengths aside */
+};
+
+/* Finds what values like the one of len bytes at pos have in common. The tail is not parsed: ask
+ * for the DEK whose tail it is, or envelope_identify. Then envelope_alike_set says which id it
+ * is. False: the value is not of the usual form, or others of the list may fit. */
+MUST_CHECK bool envelope_alike_find(struct envelope_alike *a, const struct provider_list *list,
+                                    struct chain_pos pos, size_t len, struct arena *arena);
+/* id is what the tail says, validated; borrowed. */
+void envelope_alike_set(struct envelope_alike *a, const struct dek_id *id);
+/* Does a value of len bytes that begins like this look alike, and is it longer than no plaintext?
+ * Then it is if its last bytes are a->tail. Returns the length of its data, which begin at
+ * *data_at; 0: no, or begin is too short to say. */
+MUST_CHECK size_t envelope_alike_data(const struct envelope_alike *a, struct bytes begin,
+                                      size_t len, size_t *data_at);
+/* What a value that is alike is opened with; valid until the next call. */
+static inline const struct envelope_value *envelope_alike_value(struct envelope_alike *a,
+                                                                size_t data_at, size_t data_len)
+{
+    a->value.data_at = data_at;
+    a->value.data_len = data_len;
+    a->value.plain_len = data_len - a->overhead;
+    return &a->value;
+}
+
 /* ENVELOPE_IN_PLACE, which all authenticate: decrypts and verifies the tag. data: the position of
- * v->data_at. out: room for v->plain_len bytes that overlaps with nothing of the value; or NULL, to
- * decrypt where the value lies, piece by piece: then the plaintext is the v->plain_len bytes from
- * v->plain_at of the data on, the slabs are marked SLAB_SECRET, and nobody else may be reading
- * these bytes. On error what was written is garbage and must not be used: ERR_AUTH_FAILED,
- * ERR_TOO_SHORT, ERR_CRYPTO, v->earlier. dek: what v->id names; NULL when !v->needs_dek. */
+ * v->data_at. out: room for v->plain_len bytes that overlaps with nothing of the value; or NULL,
+ * to decrypt where the value lies, piece by piece: then the plaintext is the v->plain_len bytes
+ * from v->plain_at of the data on, the slabs are marked SLAB_SECRET, and nobody else may be
+ * reading these bytes. On error what was written is garbage and must not be used:
+ * ERR_AUTH_FAILED, ERR_TOO_SHORT, ERR_CRYPTO, v->earlier. dek: what v->id names; NULL when
+ * !v->needs_dek. */
 MUST_CHECK enum err envelope_open(struct envelope_ctx *ctx, const struct envelope_value *v,
                                   const struct dek *dek, struct bytes aad, struct chain_pos data,
                                   uint8_t *out);
-/* The same out of place, for a value that may come again soon, byte for byte, because several watch
- * it. A few small ones are kept in ctx, each with its plaintext and a reference to dek, until
- * others take their place or envelope_ctx_wipe. */
+/* The same out of place, for a value that may come again soon, byte for byte, because several
+ * watch it. A few small ones are kept in ctx, each with its plaintext and a reference to dek,
+ * until others take their place or envelope_ctx_wipe. */
 MUST_CHECK enum err envelope_open_again(struct envelope_ctx *ctx, const struct envelope_value *v,
                                         struct dek *dek, struct bytes aad, struct chain_pos data,
                                         uint8_t *out);

@@ -23,10 +23,10 @@
 #define ENVELOPE__KEY_MAX 32u                      /* AES-256 */
 #define ENVELOPE__BLOCK_LEN 16u                    /* of AES */
 #define ENVELOPE__SEALED_MAX (1024u * 1024 * 1024) /* what slab_new gives at most */
-/* What we take as a wrapped DEK of kms v1, whose field goes up to 65535. Its names may contain ':',
- * so a value of "a:b" also has the prefix of "a"; then its length field would be two characters of
- * a name, thus 0x2000 and more: too long, and the right provider is found without asking the plugin
- * of the wrong one. */
+/* What we take as a wrapped DEK of kms v1, whose field goes up to 65535. Its names may contain
+ * ':', so a value of "a:b" also has the prefix of "a"; then its length field would be two
+ * characters of a name, thus 0x2000 and more: too long, and the right provider is found without
+ * asking the plugin of the wrong one. */
 #define ENVELOPE__V1_WRAPPED_MAX 0x1fffu
 
 /* --- ctx.c ----------------------------------------------------------------------------------- */
@@ -50,14 +50,17 @@ struct envelope_ctx {
     struct envelope__memo *memo; /* NULL until a value may come again */
 };
 
-/* Contexts ready for EncryptUpdate or DecryptUpdate under key and nonce, with the AAD taken.
- * key_len is 16, 24 or 32. Borrowed until the next call. Errors: ERR_CRYPTO. */
+/* Contexts ready for EncryptUpdate or DecryptUpdate under key and nonce, with the AAD (and, to
+ * open, the tag) taken. key_len is 16, 24 or 32. Borrowed until the next call. Errors:
+ * ERR_CRYPTO. */
 MUST_CHECK enum err envelope__gcm_seal_start(struct envelope_ctx *ctx, struct bytes key,
                                              const uint8_t nonce[static ENVELOPE__NONCE_LEN],
                                              struct bytes aad, EVP_CIPHER_CTX **out);
 MUST_CHECK enum err envelope__gcm_open_start(struct envelope_ctx *ctx, struct bytes key,
                                              const uint8_t nonce[static ENVELOPE__NONCE_LEN],
-                                             struct bytes aad, EVP_CIPHER_CTX **out);
+                                             struct bytes aad,
+                                             const uint8_t tag[static ENVELOPE__TAG_LEN],
+                                             EVP_CIPHER_CTX **out);
 /* The same for AES-CBC; sealing pads, opening leaves the padding to the caller. */
 MUST_CHECK enum err envelope__cbc_seal_start(struct envelope_ctx *ctx, struct bytes key,
                                              const uint8_t iv[static ENVELOPE__BLOCK_LEN],
@@ -121,8 +124,8 @@ struct envelope__local; /* of local.c */
 struct envelope__kind {
     struct provider_traits traits;
     /* Fills form, needs_dek, data_at, data_len, plain_len, plain_at and id of out; the local-key
-     * kinds also key_index, is_stale and earlier; kms v2 also tail. like: as for envelope_identify.
-     */
+     * kinds also key_index, is_stale and earlier; kms v2 also tail. like: as for
+     * envelope_identify. */
     enum err (*identify)(const struct envelope__candidate *c, struct arena *arena,
                          const struct envelope_value *like, struct envelope_value *out);
     enum err (*open)(struct envelope_ctx *ctx, const struct envelope_value *v,
@@ -160,8 +163,8 @@ MUST_CHECK enum err envelope__contiguous(struct chain_pos pos, size_t len, struc
 MUST_CHECK bool envelope__begins_with(struct chain_pos pos, size_t len, struct bytes prefix);
 /* Where the bytes at pos may be overwritten. What comes there is plaintext: marks the slab. */
 uint8_t *envelope__for_writing(const struct chain_pos *pos);
-/* Room for n bytes of plaintext, small ones beside each other: a list may hold thousands of values,
- * all of them opened before the first is sent. NULL: no memory. */
+/* Room for n bytes of plaintext, small ones beside each other: a list may hold thousands of
+ * values, all of them opened before the first is sent. NULL: no memory. */
 MUST_CHECK uint8_t *envelope__scratch_new(struct slab_pool *pool, size_t n, struct slice *room);
 /* After opening into it: its first len bytes become *out if e is ERR_OK. What isn't handed out is
  * wiped and given back. Returns e. */
@@ -186,6 +189,11 @@ MUST_CHECK enum err envelope__gcm_open(struct envelope_ctx *ctx, struct bytes ke
                                        const uint8_t nonce[static ENVELOPE__NONCE_LEN],
                                        struct bytes aad, struct chain_pos data, size_t len,
                                        uint8_t *out);
+
+/* The same for what lies in one piece, at most 1 GiB (a slab); out does not overlap with it. */
+MUST_CHECK enum err envelope__gcm_open_flat(struct envelope_ctx *ctx, struct bytes key,
+                                            const uint8_t nonce[static ENVELOPE__NONCE_LEN],
+                                            struct bytes aad, struct bytes in, uint8_t *out);
 
 /* nonce(12) ciphertext tag(16), as aesgcm, kms v1 and kms v2's type 0 have it. */
 #define ENVELOPE__GCM_OVERHEAD (ENVELOPE__NONCE_LEN + ENVELOPE__TAG_LEN)

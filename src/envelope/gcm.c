@@ -56,30 +56,53 @@ static enum err open_pieces(EVP_CIPHER_CTX *c, struct chain_pos *in, size_t len,
     return ERR_OK;
 }
 
-static enum err verify(EVP_CIPHER_CTX *c, uint8_t tag[static ENVELOPE__TAG_LEN])
+/* The next n bytes: where they lie, or a copy in buf. Moves behind them. */
+static const uint8_t *take(struct chain_pos *pos, size_t n, uint8_t *buf)
 {
-    uint8_t none[ENVELOPE__TAG_LEN];
-    int n;
+    struct bytes b = chain_peek(pos, n);
 
-    if (EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_SET_TAG, ENVELOPE__TAG_LEN, tag) != 1)
-        return envelope__crypto_failed(ERR_CRYPTO);
-    return EVP_DecryptFinal_ex(c, none, &n) == 1 ? ERR_OK
-                                                 : envelope__crypto_failed(ERR_AUTH_FAILED);
+    if (b.n == n) {
+        chain_skip(pos, n);
+        return b.p;
+    }
+    chain_take(pos, buf, n);
+    return buf;
 }
 
 enum err envelope__gcm_open(struct envelope_ctx *ctx, struct bytes key,
                             const uint8_t nonce[static ENVELOPE__NONCE_LEN], struct bytes aad,
                             struct chain_pos data, size_t len, uint8_t *out)
 {
-    uint8_t tag[ENVELOPE__TAG_LEN];
+    NOT_CLEARED uint8_t buf[ENVELOPE__TAG_LEN], none[ENVELOPE__TAG_LEN];
+    struct chain_pos tag = data;
     EVP_CIPHER_CTX *c;
+    int n;
 
     if (len < ENVELOPE__TAG_LEN) /* the error that Go's AEAD returns for it */
         return ERR_AUTH_FAILED;
-    TRY(envelope__gcm_open_start(ctx, key, nonce, aad, &c));
+    chain_skip(&tag, len - ENVELOPE__TAG_LEN);
+    TRY(envelope__gcm_open_start(ctx, key, nonce, aad, take(&tag, ENVELOPE__TAG_LEN, buf), &c));
     TRY(open_pieces(c, &data, len - ENVELOPE__TAG_LEN, out));
-    chain_take(&data, tag, sizeof tag);
-    return verify(c, tag);
+    return EVP_DecryptFinal_ex(c, none, &n) == 1 ? ERR_OK
+                                                 : envelope__crypto_failed(ERR_AUTH_FAILED);
+}
+
+enum err envelope__gcm_open_flat(struct envelope_ctx *ctx, struct bytes key,
+                                 const uint8_t nonce[static ENVELOPE__NONCE_LEN], struct bytes aad,
+                                 struct bytes in, uint8_t *out)
+{
+    NOT_CLEARED uint8_t none[ENVELOPE__TAG_LEN];
+    size_t len = in.n - ENVELOPE__TAG_LEN;
+    EVP_CIPHER_CTX *c;
+    int n;
+
+    if (in.n < ENVELOPE__TAG_LEN)
+        return ERR_AUTH_FAILED;
+    TRY(envelope__gcm_open_start(ctx, key, nonce, aad, in.p + len, &c));
+    if (len > 0 && (EVP_DecryptUpdate(c, out, &n, in.p, (int)len) != 1 || (size_t)n != len))
+        return envelope__crypto_failed(ERR_CRYPTO);
+    return EVP_DecryptFinal_ex(c, none, &n) == 1 ? ERR_OK
+                                                 : envelope__crypto_failed(ERR_AUTH_FAILED);
 }
 
 enum err envelope__gcm_seal_nonce(struct envelope_ctx *ctx, struct bytes key, struct bytes aad,

@@ -43,19 +43,29 @@ enum err envelope__kmsv2_gcm_seal(struct envelope_ctx *ctx, const struct dek *de
     return e;
 }
 
-enum err envelope__kmsv2_gcm_open(struct envelope_ctx *ctx, const struct dek *dek, struct bytes aad,
-                                  struct chain_pos data, size_t len, uint8_t *out)
+FLATTEN enum err envelope__kmsv2_gcm_open(struct envelope_ctx *ctx, const struct dek *dek,
+                                          struct bytes aad, struct chain_pos data, size_t len,
+                                          uint8_t *out)
 {
-    size_t head = head_len(dek->id.type);
-    uint8_t in[HEAD_MAX], buf[ENVELOPE__KEY_MAX];
-    struct bytes key;
+    size_t n = head_len(dek->id.type);
+    NOT_CLEARED uint8_t copy[HEAD_MAX], buf[ENVELOPE__KEY_MAX];
+    struct bytes key, b = chain_peek(&data, len);
+    const uint8_t *head = b.n < n ? copy : b.p;
     enum err e;
 
-    if (len < head)
+    if (len < n)
         return ERR_TOO_SHORT;
-    chain_take(&data, in, head);
-    key = value_key(dek, in, buf);
-    e = envelope__gcm_open(ctx, key, in + head - ENVELOPE__NONCE_LEN, aad, data, len - head, out);
-    secret_wipe(buf, sizeof buf);
+    if (b.n < n)
+        chain_take(&(struct chain_pos){data.chain, data.index, data.off, data.at}, copy, n);
+    key = value_key(dek, head, buf);
+    if (b.n == len && out != NULL) {
+        e = envelope__gcm_open_flat(ctx, key, head + n - ENVELOPE__NONCE_LEN, aad,
+                                    bytes_of(b.p + n, len - n), out);
+    } else {
+        chain_skip(&data, n);
+        e = envelope__gcm_open(ctx, key, head + n - ENVELOPE__NONCE_LEN, aad, data, len - n, out);
+    }
+    if (key.p == buf)
+        secret_wipe(buf, sizeof buf);
     return e;
 }

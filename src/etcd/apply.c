@@ -12,14 +12,12 @@
  * Tags, lengths, sealed values and opened ones are written into the slab where output gathers, one
  * behind the other, so that a list of thousands of values leaves in a few large pieces. Referenced
  * is what would be long to write again: kept spans above LIMIT_SMALL_COPY, and values above
- * OUT_VALUE_MAX, which are opened where they lie.
+ * ETCD__OUT_VALUE_MAX, which are opened where they lie.
  *
  * A value that fails stops the run; callers cut off what was written. */
 #include "etcd/plan_int.h"
 
 #include "base/metrics.h"
-
-#define OUT_VALUE_MAX (16u * 1024) /* larger plaintext stays where it was opened */
 
 /* --- output ---------------------------------------------------------------------------------- */
 
@@ -51,23 +49,22 @@ static bool extends_out(const struct chain *out, const struct slab *slab, size_t
     return tail->slab == slab && tail->off + tail->len == slab->fill;
 }
 
-/* n bytes (not 0) at the end of out, contiguous. NULL: no memory. */
-static uint8_t *room(struct etcd__apply *a, size_t n)
+uint8_t *etcd__room(struct chain *out, struct slab_pool *pool, bool is_request, size_t n)
 {
-    uint32_t flags = a->is_request ? 0 : SLAB_SECRET;
-    struct slab *slab = a->pool->gather[a->is_request ? 0 : 1];
+    uint32_t flags = is_request ? 0 : SLAB_SECRET;
+    struct slab *slab = pool->gather[is_request ? 0 : 1];
     struct slice s;
 
-    if (extends_out(a->out, slab, n)) {
-        a->out->len += n;
-        chain_at(a->out, a->out->count - 1)->len += (uint32_t)n;
+    if (extends_out(out, slab, n)) {
+        out->len += n;
+        chain_at(out, out->count - 1)->len += (uint32_t)n;
         slab->fill += (uint32_t)n;
         return slab->data + slab->fill - n;
     }
     if (n > LIMIT_SLAB_SIZE) { /* made to measure */
-        slab = slab_new(a->pool, n, flags);
+        slab = slab_new(pool, n, flags);
     } else {
-        slab = slab_gather(a->pool, n, flags);
+        slab = slab_gather(pool, n, flags);
         if (slab != NULL)
             slab_ref(slab);
     }
@@ -76,15 +73,20 @@ static uint8_t *room(struct etcd__apply *a, size_t n)
     s = (struct slice){slab, slab->fill, (uint32_t)n};
     slab->fill += (uint32_t)n;
     /* slab lives on: in out if this succeeds */
-    return chain_push(a->out, &s) == ERR_OK ? slab->data + slab->fill - n : NULL;
+    return chain_push(out, &s) == ERR_OK ? slab->data + slab->fill - n : NULL;
 }
 
-static size_t head_len(uint32_t number, size_t len)
+static uint8_t *room(struct etcd__apply *a, size_t n)
+{
+    return etcd__room(a->out, a->pool, a->is_request, n);
+}
+
+size_t etcd__head_len(uint32_t number, size_t len)
 {
     return pb_varint_len(pb_tag(number, PB_LEN)) + pb_varint_len(len);
 }
 
-static size_t put_head(uint8_t *to, uint32_t number, size_t len)
+size_t etcd__put_head(uint8_t *to, uint32_t number, size_t len)
 {
     size_t n = pb_put_varint(to, pb_tag(number, PB_LEN));
 
@@ -95,16 +97,16 @@ enum err etcd__push_head(struct chain *out, struct slab_pool *pool, uint32_t num
 {
     uint8_t buf[2 * PB_VARINT_MAX];
 
-    return chain_push_copy(out, pool, buf, put_head(buf, number, len), 0);
+    return chain_push_copy(out, pool, buf, etcd__put_head(buf, number, len), 0);
 }
 
 static enum err write_head(struct etcd__apply *a, uint32_t number, size_t len)
 {
-    uint8_t *to = room(a, head_len(number, len));
+    uint8_t *to = room(a, etcd__head_len(number, len));
 
     if (to == NULL)
         return ERR_NOMEM;
-    put_head(to, number, len);
+    etcd__put_head(to, number, len);
     return ERR_OK;
 }
 
@@ -197,22 +199,26 @@ static void count_opened(struct etcd__apply *a, const struct etcd__value *v, enu
 
     if (v->list == NULL)
         return; /* FAIL: the scan has counted it */
-    etcd__plan_count(a->p, &(struct etcd_count){
-                               .list = v->list,
-                               .provider = is_aside ? v->list->v[v->opened_by] : v->v.provider,
-                               .key_index = is_aside ? v->opened_key : v->v.key_index,
-                               .need = v->need,
-                               .err = e,
-                           });
+    etcd__plan_count(a->p,
+                     &(struct etcd_count){
+                         .list = v->list,
+                         .provider = is_aside ? v->list->v[v->opened_by] : v->v.provider,
+                         .key_index = is_aside ? v->opened_key : v->v.key_index,
+                         .need = v->need,
+                         .err = e,
+                     },
+                     1);
 }
 
 static void count_sealed(struct etcd__apply *a, const struct etcd__value *v, enum err e)
 {
-    etcd__plan_count(a->p, &(struct etcd_count){.list = v->list,
-                                                .provider = v->list->v[0],
-                                                .need = v->write_need,
-                                                .is_write = true,
-                                                .err = e});
+    etcd__plan_count(a->p,
+                     &(struct etcd_count){.list = v->list,
+                                          .provider = v->list->v[0],
+                                          .need = v->write_need,
+                                          .is_write = true,
+                                          .err = e},
+                     1);
 }
 
 /* --- open_aside ------------------------------------------------------------------------------ */
@@ -259,7 +265,7 @@ static enum err check_sealed(struct etcd__apply *a, struct etcd__value *v, struc
 
 static enum err open_aside(struct etcd__apply *a)
 {
-    struct chain_pos pos = chain_begin(a->msg);
+    struct chain_pos pos = chain_seek(a->msg, a->p->part.at);
     struct envelope_opened opened;
 
     for (size_t i = 0; i < a->p->op_count; i++) {
@@ -306,7 +312,7 @@ static bool is_unchanged(const struct etcd_op *op)
 /* Bytes of a value field of op: none for an empty value, as writers do it. */
 static size_t field_len(const struct etcd__value *v)
 {
-    return v->new_len == 0 ? 0 : head_len(v->number, v->new_len) + v->new_len;
+    return v->new_len == 0 ? 0 : etcd__head_len(v->number, v->new_len) + v->new_len;
 }
 
 static enum err measure(struct etcd__apply *a)
@@ -319,7 +325,7 @@ static enum err measure(struct etcd__apply *a)
         switch (op->kind) {
         case ETCD__LEN: /* grow has the sum of its children's */
             op->u.sub.body_len = (size_t)((ptrdiff_t)op->u.sub.body_len + op->grow);
-            op->grow += (ptrdiff_t)head_len(op->u.sub.number, op->u.sub.body_len);
+            op->grow += (ptrdiff_t)etcd__head_len(op->u.sub.number, op->u.sub.body_len);
             op->grow -= (ptrdiff_t)op->len;
             break;
         case ETCD__SEAL:
@@ -392,12 +398,12 @@ static enum err open_to_out(struct etcd__apply *a, const struct etcd__value *v, 
     uint8_t none, *to = &none;
 
     if (v->new_len > 0) {
-        size_t head = head_len(v->number, v->new_len);
+        size_t head = etcd__head_len(v->number, v->new_len);
 
         to = room(a, head + v->new_len);
         if (to == NULL)
             return ERR_NOMEM;
-        put_head(to, v->number, v->new_len);
+        etcd__put_head(to, v->number, v->new_len);
         to += head;
     }
     if (a->p->watch.has_events) /* other watchers are told the same */
@@ -411,7 +417,7 @@ static enum err write_opened_value(struct etcd__apply *a, struct etcd__value *v)
 
     TRY(read_dek(a, v, &dek));
     skip_to(a, v->at + v->v.data_at);
-    TRY(v->new_len > OUT_VALUE_MAX ? open_here(a, v, dek) : open_to_out(a, v, dek));
+    TRY(v->new_len > ETCD__OUT_VALUE_MAX ? open_here(a, v, dek) : open_to_out(a, v, dek));
     note_used(a, v);
     return ERR_OK;
 }
@@ -506,7 +512,7 @@ static enum err run(struct etcd__apply *a)
 {
     TRY(open_aside(a));
     TRY(measure(a));
-    a->pos = chain_begin(a->msg);
+    a->pos = chain_seek(a->msg, a->p->part.at);
     for (size_t i = 0; i < a->p->op_count; i++)
         TRY(write_op(a, &a->p->ops[i]));
     return ERR_OK;
@@ -516,7 +522,8 @@ enum err etcd__apply_run(struct etcd__apply *a)
 {
     enum err e;
 
-    a->p->sealed = a->p->opened = 0;
+    a->p->sealed = 0;
+    a->p->opened = a->p->part.opened;
     a->p->err = ERR_OK;
     a->p->bad_key = bytes_of(NULL, 0);
     e = run(a);
@@ -553,7 +560,7 @@ enum err etcd_apply_answer(struct etcd_plan *p, struct envelope_ctx *ctx, struct
                            struct chain *msg, struct chain *out)
 {
     struct etcd__apply a = {.p = p, .ctx = ctx, .pool = pool, .msg = msg, .out = out};
-    size_t len = out->len;
+    size_t len = out->len - p->part.out_len;
     enum err e = etcd__apply_run(&a);
 
     if (e != ERR_OK && !etcd__apply_keep_earlier(&a))

@@ -9,7 +9,7 @@
 #define AUTH "/etcdserverpb.Auth/"
 #define HEALTH "/grpc.health.v1.Health/"
 
-/* Everything that etcd 3.4 to 3.8 serves on its client port, but for v3lockpb.Lock and
+/* Everything that etcd 3.4 to 3.7 serves on its client port, but for v3lockpb.Lock and
  * v3electionpb.Election: etcd turns their requests into Puts inside itself, past any proxy. The
  * most frequent ones first. */
 #define METHOD(path, shape, content)                                                               \

@@ -56,6 +56,17 @@ void etcd_plan_reset(struct etcd_plan *p)
     p->watch = (struct etcd_watch_info){0};
     p->sealed = p->opened = p->plain = 0;
     p->count_count = 0;
+    p->part = (struct etcd_part){0};
+}
+
+void etcd_plan_forget_part(struct etcd_plan *p)
+{
+    size_t n = p->part.count_count;
+
+    p->count_count -= n;
+    memmove(p->counts, p->counts + n, p->count_count * sizeof *p->counts);
+    p->opened -= p->part.opened;
+    p->part = (struct etcd_part){0};
 }
 
 void etcd_plan_fini(struct etcd_plan *p)
@@ -75,11 +86,11 @@ static bool is_same_count(const struct etcd_count *a, const struct etcd_count *b
 }
 
 /* Values come in the order of their keys, so it is nearly always the last one. */
-void etcd__plan_count(struct etcd_plan *p, const struct etcd_count *c)
+void etcd__plan_count(struct etcd_plan *p, const struct etcd_count *c, size_t n)
 {
     for (size_t i = p->count_count; i-- > 0;) {
         if (is_same_count(&p->counts[i], c)) {
-            p->counts[i].n++;
+            p->counts[i].n += n;
             return;
         }
         if (p->count_count - i >= COUNTS_LOOKED_AT)
@@ -95,7 +106,7 @@ void etcd__plan_count(struct etcd_plan *p, const struct etcd_count *c)
         p->count_cap = cap;
     }
     p->counts[p->count_count] = *c;
-    p->counts[p->count_count++].n = 1;
+    p->counts[p->count_count++].n = n;
 }
 
 static bool is_missing(const struct etcd_plan *p, uint32_t need, enum err e)
@@ -118,7 +129,7 @@ void etcd_plan_count_missing(struct etcd_plan *p, enum err e)
             continue;
         c.provider = p->needs[c.is_write ? v->write_need : v->need].provider;
         p->bad_key = v->key;
-        etcd__plan_count(p, &c);
+        etcd__plan_count(p, &c, 1);
         return;
     }
 }
@@ -286,6 +297,20 @@ enum err etcd__plan_need(struct etcd_plan *p, const struct provider *provider,
     if (p->need_slots != NULL)
         *slot_of(p, provider, &p->needs[*out].id) = *out + 1;
     p->need_last = *out;
+    return ERR_OK;
+}
+
+enum err etcd__plan_need_has(struct etcd_plan *p, const struct provider *provider, struct dek *dek,
+                             uint32_t *out)
+{
+    struct etcd_need need = {.provider = provider, .id = dek->id, .dek = dek};
+
+    if (p->need_count >= NEEDS_FEW)
+        TRY(slots_grow(p));
+    TRY(need_push(p, &need, out));
+    dek_ref(dek);
+    if (p->need_slots != NULL)
+        *slot_of(p, provider, &need.id) = *out + 1;
     return ERR_OK;
 }
 

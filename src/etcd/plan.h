@@ -29,6 +29,7 @@ enum etcd_verdict {
     ETCD_REJECT = 0, /* plan.err says why */
     ETCD_AS_IS,      /* no protected value: forward byte for byte */
     ETCD_EDIT,
+    ETCD_OPENED, /* all was done at once: direct.h */
 };
 
 /* A DEK that the plan needs: filled by the lane before apply. Equal ones are collapsed. */
@@ -63,7 +64,16 @@ struct etcd_watch_info {
     bool is_swallowed; /* the watch was in state SWALLOW when the message began, its canceled answer
                           included: the caller drops the message */
     size_t header_at, header_len; /* the body of header(1), in the scanned chain; a stream's header
-                                   * is etcd_stream_header */
+                                   * is etcd_large_header */
+};
+
+/* What of an answer was opened before its plan was made (direct.h): apply goes on behind it. */
+struct etcd_part {
+    size_t at;          /* bytes of the message */
+    uint32_t seen;      /* the fields of its root that were met: a bit for each */
+    size_t out_len;     /* what became of them, at the end of the output */
+    size_t opened;      /* values */
+    size_t count_count; /* the first of the plan's counts are theirs */
 };
 
 /* Reused for message after message of a lane. Zero-initialised is empty and valid. */
@@ -85,11 +95,14 @@ struct etcd_plan {
      */
     struct etcd_count *counts;
     size_t count_count, count_cap;
+    struct etcd_part part;
 };
 
 /* Drops references and forgets the last message; keeps memory. */
 void etcd_plan_reset(struct etcd_plan *p);
 void etcd_plan_fini(struct etcd_plan *p);
+/* The answer is refused, so what was opened of it does not count. */
+void etcd_plan_forget_part(struct etcd_plan *p);
 /* Counts the first value whose need failed with e as failed, and names its key in bad_key. */
 void etcd_plan_count_missing(struct etcd_plan *p, enum err e);
 

@@ -61,16 +61,21 @@ MUST_CHECK enum err etcd__plan_op(struct etcd_plan *p, const struct etcd_op *op)
 /* The index of the need for this DEK; a new one or one that is there. The id is copied. */
 MUST_CHECK enum err etcd__plan_need(struct etcd_plan *p, const struct provider *provider,
                                     const struct dek_id *id, uint32_t *out);
+/* A need whose DEK is there: takes a reference. */
+MUST_CHECK enum err etcd__plan_need_has(struct etcd_plan *p, const struct provider *provider,
+                                        struct dek *dek, uint32_t *out);
 MUST_CHECK enum err etcd__plan_need_write(struct etcd_plan *p, const struct provider *provider,
                                           uint32_t *out);
-/* Counts one value; c->n is ignored. */
-void etcd__plan_count(struct etcd_plan *p, const struct etcd_count *c);
+/* Counts n values; c->n is ignored. */
+void etcd__plan_count(struct etcd_plan *p, const struct etcd_count *c, size_t n);
 /* Adds references to n bytes at pos and moves pos behind them. */
 MUST_CHECK enum err etcd__share_at(struct chain *to, struct chain_pos *pos, size_t n);
 /* Notes e and the key that it concerns; returns e. */
 enum err etcd__plan_fail(struct etcd_plan *p, enum err e, struct bytes key);
 
 /* --- apply.c --------------------------------------------------------------------------------- */
+
+#define ETCD__OUT_VALUE_MAX (16u * 1024) /* larger plaintext stays where it was opened */
 
 struct etcd__apply {
     struct etcd_plan *p;
@@ -93,6 +98,12 @@ struct etcd__apply {
 MUST_CHECK enum err etcd__apply_run(struct etcd__apply *a);
 /* Cuts the chain to its first len bytes. */
 void etcd__chain_cut(struct chain *c, size_t len);
+/* n bytes (not 0) at the end of out, contiguous. NULL: no memory. */
+MUST_CHECK uint8_t *etcd__room(struct chain *out, struct slab_pool *pool, bool is_request,
+                               size_t n);
+/* Tag and length of a PB_LEN field: how many bytes, and writes them. */
+size_t etcd__head_len(uint32_t number, size_t len);
+size_t etcd__put_head(uint8_t *to, uint32_t number, size_t len);
 /* Tag and length of a PB_LEN field, copied to the end of out. */
 MUST_CHECK enum err etcd__push_head(struct chain *out, struct slab_pool *pool, uint32_t number,
                                     size_t len);

@@ -24,8 +24,9 @@ static enum err judge_key(struct etcd__scan *s, const struct etcd__kv *kv, bool 
 static void count(struct etcd__scan *s, const struct provider_list *list,
                   const struct provider *provider, enum err e)
 {
-    etcd__plan_count(s->p, &(struct etcd_count){
-                               .list = list, .provider = provider, .need = ETCD__NONE, .err = e});
+    etcd__plan_count(
+        s->p,
+        &(struct etcd_count){.list = list, .provider = provider, .need = ETCD__NONE, .err = e}, 1);
 }
 
 /* The value cannot be opened: counted for the first provider whose prefix it has. */
@@ -133,4 +134,16 @@ enum etcd_verdict etcd_scan_answer(struct etcd_plan *p, enum etcd_content conten
     }
     etcd__scan_init(&s, p, content, rules, ask, NULL, true);
     return etcd__scan_whole(&s, m, msg);
+}
+
+enum etcd_verdict etcd__scan_rest(struct etcd_plan *p, enum etcd_content content,
+                                  const struct etcd_rules *rules, const struct chain *msg,
+                                  struct etcd_ask *ask)
+{
+    NOT_CLEARED struct etcd__scan s;
+
+    etcd__scan_init(&s, p, content, rules, ask, NULL, true);
+    s.done = p->part.at;
+    s.has_edits = true; /* of the part */
+    return etcd__scan_whole(&s, etcd__answer_schema(content), msg);
 }

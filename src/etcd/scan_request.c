@@ -103,8 +103,10 @@ enum err etcd__on_put(struct etcd__scan *s, const struct etcd__got *got)
         return put_sealed(s, &got->f[PUT_VALUE], v);
     if (provider_traits(list->v[0])->is_identity) {
         etcd__plan_count(
-            s->p, &(struct etcd_count){
-                      .list = list, .provider = list->v[0], .need = ETCD__NONE, .is_write = true});
+            s->p,
+            &(struct etcd_count){
+                .list = list, .provider = list->v[0], .need = ETCD__NONE, .is_write = true},
+            1);
         return ERR_OK;
     }
     return put_plain(s, got, v);

@@ -260,7 +260,7 @@ enum err etcd__walk(struct etcd__scan *s, const struct etcd__msg *m, struct pb_r
     struct pb_field f;
     enum pb_result res;
 
-    got.seen = 0;
+    got.seen = depth == 0 ? s->p->part.seen : 0;
     got.has_oneof = false;
     got.key = bytes_of(NULL, 0);
     if (m->on_enter != NULL)
@@ -279,8 +279,10 @@ enum err etcd__walk(struct etcd__scan *s, const struct etcd__msg *m, struct pb_r
 
 static enum err scan_whole(struct etcd__scan *s, const struct etcd__msg *m, const struct chain *msg)
 {
+    size_t at = s->p->part.at;
+
     s->msg = msg;
-    TRY(etcd__walk(s, m, pb_reader_all(msg), 0));
+    TRY(etcd__walk(s, m, pb_reader_range(msg, at, msg->len - at), 0));
     if (s->is_protected && s->soft != ERR_OK) {
         s->p->bad_field = s->soft_field;
         return etcd__plan_fail(s->p, s->soft, s->protected_key);

@@ -134,12 +134,17 @@ MUST_CHECK enum err etcd__mark(struct etcd__scan *s, enum etcd__op_kind kind, si
 MUST_CHECK enum err etcd__value_new(struct etcd__scan *s, uint32_t number, struct bytes key,
                                     const struct provider_list *list, struct etcd__value **out);
 
-/* The whole of a message: a plan for it, or the reason why there is none, in s->p. */
+/* The whole of a message, or what follows its part: a plan for it, or the reason why there is none,
+ * in s->p. */
 MUST_CHECK enum etcd_verdict etcd__scan_whole(struct etcd__scan *s, const struct etcd__msg *m,
                                               const struct chain *msg);
 
 /* --- scan_answer.c --------------------------------------------------------------------------- */
 
+/* Plans what follows p->part, of an answer whose root takes no hooks but for its KeyValues. */
+MUST_CHECK enum etcd_verdict etcd__scan_rest(struct etcd_plan *p, enum etcd_content content,
+                                             const struct etcd_rules *rules,
+                                             const struct chain *msg, struct etcd_ask *ask);
 /* Judges a KeyValue as if the walk stood at its end. may_be_empty: the kv of a DELETE event. */
 MUST_CHECK enum err etcd__judge_kv(struct etcd__scan *s, const struct etcd__kv *kv,
                                    bool may_be_empty);

@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+#include "base/digit.h"
+
 #define TIMEOUT_DIGITS_MAX 8u
 #define TIMEOUT_VALUE_MAX 99999999u
 
@@ -93,15 +95,6 @@ size_t grpc_message_encode(struct bytes text, char *out, size_t cap)
     return n;
 }
 
-static int hex_value(uint8_t c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* The byte that an escape at the start of text stands for, or -1. */
 static int escape_value(struct bytes text)
 {
@@ -109,8 +102,8 @@ static int escape_value(struct bytes text)
 
     if (text.n < 3 || text.p[0] != '%')
         return -1;
-    high = hex_value(text.p[1]);
-    low = hex_value(text.p[2]);
+    high = digit_hex(text.p[1]);
+    low = digit_hex(text.p[2]);
     return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 

@@ -1,33 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The life of a connection.
  *
- * Happy path: h2_conn_new queues the preface; net's on_read feeds the session, which calls the
- * owner; whatever is to be sent asks for one flush per loop turn, which frames, writes and hands
- * the rest to net. h2_conn_close ends it: the task sends GOAWAY, ends the streams and closes the
- * descriptor; its on_closed frees the connection.
+ * Happy path: h2_conn_new queues the preface and SETTINGS; net's on_read feeds h2__frames_in, which
+ * calls the owner; whatever is to be sent asks for one flush per loop turn, which frames, writes
+ * and hands the rest to net. h2_conn_close ends it: the task sends GOAWAY, ends the streams and
+ * closes the descriptor; its on_closed frees the connection.
  *
  *   OPEN -- h2_conn_close --> CLOSING -- task --> ENDED -- descriptor closed --> freed
  *   OPEN -- failure --> LOST (streams' on_close, on_lost) -- h2_conn_close --> ENDED
  *
  * Failure modes:
  *  - the socket ends or fails: on_eof -> lost
- *  - the peer breaks a rule of the connection: nghttp2 queues GOAWAY; lingering close, then lost
- *  - the peer floods (guard.c): GOAWAY ENHANCE_YOUR_CALM, the same way
- *  - nothing comes for ping_ms while streams are open: PING; nothing for ping_ack_ms more: lost
+ *  - the peer breaks a rule of the connection, or floods (guard.c): h2__cut notes it; GOAWAY,
+ *    lingering close, then lost
+ *  - the peer does not answer a PING (keepalive.c): lost
  *  - bytes are queued and the peer takes none for write_stall_ms: lost
  *  - memory runs out: lost, with ERR_NOMEM
  *
- * nghttp2's input and output functions run from on_read, the flush and the task, so never inside
- * each other; what its callbacks find out is noted (fatal, is_violated) and acted on after they
- * returned. */
+ * What is found out while frames are read or made is noted (h2__cut, h2__fail) and acted on behind
+ * that, since the owner of a lost connection may free all that is in use there. */
 #include <stdlib.h>
 
 #include "h2/h2_int.h"
 
-#define FLUSH_ROUNDS 4u   /* of LIMIT_CONN_OUT; then the other connections have their turn */
-#define GOODBYE_MS 1000u  /* for the GOAWAY of a connection that we cut off */
-#define PING_GRACE_MS 50u /* if our own loop was late, the answer may be in the socket already */
-#define DEFAULT_FRAME_SIZE 16384u /* RFC 9113 section 6.5.2 */
+#define FLUSH_ROUNDS 4u  /* of LIMIT_CONN_OUT; then the other connections have their turn */
+#define GOODBYE_MS 1000u /* for the GOAWAY of a connection that we cut off */
+#define PEER_STREAMS_ANY UINT32_MAX /* RFC 9113 section 6.5.2, until the peer says otherwise */
 
 static void conn_set_state(struct h2_conn *c, enum h2__state to)
 {
@@ -35,7 +33,7 @@ static void conn_set_state(struct h2_conn *c, enum h2__state to)
     case H2__OPEN:
         CHECK(false);
         break;
-    case H2__CLOSING:
+    case H2__CLOSING: /* net is open still: who closes it loses the connection, too */
     case H2__LOST:
         CHECK(c->state == H2__OPEN);
         break;
@@ -56,10 +54,11 @@ static void conn_fini(struct h2_conn *c)
     loop_timer_fini(&c->ping_timer);
     loop_timer_fini(&c->stall_timer);
     loop_timer_fini(&c->drain_timer);
-    nghttp2_session_del(c->session);
-    h2__headers_fini(&c->headers);
-    chain_fini(&c->out);
-    free(c->nv);
+    h2__frames_in_fini(c);
+    h2__hpack_in_fini(&c->hpack_in);
+    h2__hpack_out_fini(&c->hpack_out);
+    h2__streams_fini(c);
+    h2__out_fini(c);
 }
 
 /* Frees the connection once the owner and net have both closed it: nobody can call us any more. */
@@ -72,7 +71,7 @@ static void conn_free_if_over(struct h2_conn *c)
     free(c);
 }
 
-static void conn_close_net(struct h2_conn *c, uint64_t linger_ms)
+void h2__conn_close_net(struct h2_conn *c, uint64_t linger_ms)
 {
     if (c->is_net_closing)
         return;
@@ -96,7 +95,8 @@ static void conn_end_streams(struct h2_conn *c)
         struct h2_stream *s = LIST_FIRST(&c->streams, struct h2_stream, node);
 
         /* A request that never left can be made elsewhere. */
-        h2__stream_finish(s, s->is_sent ? H2_INTERNAL_ERROR : H2_REFUSED_STREAM, H2_END_LOST);
+        h2__stream_finish(s, s->state != H2__IDLE ? H2_INTERNAL_ERROR : H2_REFUSED_STREAM,
+                          H2_END_LOST);
     }
 }
 
@@ -108,8 +108,7 @@ static void conn_stop(struct h2_conn *c)
     loop_timer_stop(&c->drain_timer);
 }
 
-/* Only from the loop: net's callbacks, timers, flush, task. */
-static void conn_lose(struct h2_conn *c, enum err e, const char *why)
+void h2__conn_lose(struct h2_conn *c, enum err e, const char *why)
 {
     if (c->state != H2__OPEN)
         return;
@@ -131,60 +130,51 @@ static enum err conn_write(struct h2_conn *c)
     return ERR_OK;
 }
 
-/* The last framing of a connection: frames all that windows allow, however much is queued. */
-static void conn_write_last(struct h2_conn *c)
+/* Cuts off a peer that breaks the rules, with a GOAWAY that tells it why. */
+static void conn_cut(struct h2_conn *c)
 {
+    h2__put_goaway(c, c->cut_code);
     c->is_flushing = true;
-    if (h2__session_frame(c, SIZE_MAX) != ERR_OK || conn_write(c) != ERR_OK)
+    if (h2__out_control(c) != ERR_OK || conn_write(c) != ERR_OK)
         chain_clear(&c->out);
     c->is_flushing = false;
+    h2__out_settle(c);
+    h2__conn_close_net(c, GOODBYE_MS);
+    h2__conn_lose(c, ERR_CLOSED, c->why);
 }
 
-/* Cuts off a peer that breaks the rules, with a GOAWAY that tells it why. */
-static void conn_cut(struct h2_conn *c, enum h2_code code, const char *why)
-{
-    if (nghttp2_session_terminate_session(c->session, (uint32_t)code) == 0)
-        conn_write_last(c);
-    if (c->state == H2__OPEN)
-        conn_close_net(c, GOODBYE_MS);
-    conn_lose(c, ERR_CLOSED, why);
-}
-
+/* The owner has closed: all that windows allow is framed, however much is queued, then GOAWAY. */
 static void conn_goodbye(struct h2_conn *c)
 {
-    int rv = nghttp2_submit_goaway(c->session, NGHTTP2_FLAG_NONE,
-                                   nghttp2_session_get_last_proc_stream_id(c->session),
-                                   (uint32_t)c->close_code, NULL, 0);
+    enum err e;
 
-    if (rv == 0 && !c->is_net_closed)
-        conn_write_last(c);
+    c->is_flushing = true;
+    e = h2__frames_out(c, SIZE_MAX);
+    h2__put_goaway(c, (uint32_t)c->close_code);
+    if (e != ERR_OK || h2__out_control(c) != ERR_OK || conn_write(c) != ERR_OK)
+        chain_clear(&c->out);
+    c->is_flushing = false;
+    h2__out_settle(c);
     conn_stop(c);
     conn_end_streams(c);
     conn_set_state(c, H2__ENDED);
-    conn_close_net(c, c->close_linger_ms);
+    h2__conn_close_net(c, c->close_linger_ms);
 }
 
 /* ------------------------------------------------------------------------ flush */
 
-/* What the callbacks of nghttp2 noted. True when the connection is over. */
+/* Acts on what was noted. True when the connection is over. */
 static bool conn_has_failed(struct h2_conn *c)
 {
     if (c->state != H2__OPEN)
         return true;
     if (c->fatal != ERR_OK) {
-        conn_lose(c, c->fatal, c->why);
-        return true;
+        h2__conn_close_net(c, 0);
+        h2__conn_lose(c, c->fatal, err_reason(c->fatal));
+    } else if (c->is_cut) {
+        conn_cut(c);
     }
-    if (c->is_violated) {
-        conn_cut(c, H2_ENHANCE_YOUR_CALM, "flooded by the peer");
-        return true;
-    }
-    if (c->is_goaway_error) {
-        conn_close_net(c, GOODBYE_MS);
-        conn_lose(c, ERR_CLOSED, "the peer broke HTTP/2");
-        return true;
-    }
-    return false;
+    return c->state != H2__OPEN;
 }
 
 static void conn_watch_stall(struct h2_conn *c)
@@ -194,18 +184,18 @@ static void conn_watch_stall(struct h2_conn *c)
         return;
     c->wrote_at_ms = loop_now_ms(c->loop);
     if (loop_timer_start(c->loop, &c->stall_timer, c->opts.write_stall_ms) != ERR_OK)
-        conn_lose(c, ERR_NOMEM, err_reason(ERR_NOMEM));
+        h2__conn_lose(c, ERR_NOMEM, err_reason(ERR_NOMEM));
 }
 
 static void conn_flush(struct h2_conn *c)
 {
     for (unsigned i = 0; i < FLUSH_ROUNDS; i++) {
-        enum err e = h2__session_frame(c, LIMIT_CONN_OUT);
+        enum err e = h2__frames_out(c, LIMIT_CONN_OUT);
 
         if (e == ERR_OK)
             e = conn_write(c);
         if (c->state == H2__OPEN && e != ERR_OK)
-            conn_lose(c, e, c->why != NULL ? c->why : net_conn_why(c->net));
+            h2__conn_lose(c, e, e == ERR_NOMEM ? err_reason(e) : net_conn_why(c->net));
         if (conn_has_failed(c))
             return;
         if (!c->is_blocked || net_conn_queued(c->net) > LIMIT_CONN_OUT / 2)
@@ -240,12 +230,21 @@ static void on_task(struct loop_task *t)
     conn_free_if_over(c);
 }
 
-void h2__conn_note(struct h2_conn *c, int nghttp2_error)
+void h2__fail(struct h2_conn *c, enum err e)
 {
     if (c->fatal != ERR_OK)
         return;
-    c->fatal = nghttp2_error == NGHTTP2_ERR_NOMEM ? ERR_NOMEM : ERR_CLOSED;
-    c->why = nghttp2_strerror(nghttp2_error);
+    c->fatal = e;
+    loop_task_want(c->loop, &c->task);
+}
+
+void h2__cut(struct h2_conn *c, uint32_t code, const char *why)
+{
+    if (c->is_cut)
+        return;
+    c->is_cut = true;
+    c->cut_code = code;
+    c->why = why;
     loop_task_want(c->loop, &c->task);
 }
 
@@ -257,66 +256,6 @@ void h2__conn_want_flush(struct h2_conn *c)
 
 /* ------------------------------------------------------------------------ timers */
 
-static void ping_start(struct h2_conn *c, uint64_t ms)
-{
-    if (loop_timer_start(c->loop, &c->ping_timer, ms) != ERR_OK)
-        h2__conn_note(c, NGHTTP2_ERR_NOMEM);
-}
-
-void h2__conn_ping_arm(struct h2_conn *c)
-{
-    if (c->opts.ping_ms > 0 && !loop_timer_is_active(&c->ping_timer))
-        ping_start(c, c->opts.ping_ms);
-}
-
-/* A PING is out and nothing has come since. */
-static void ping_unanswered(struct h2_conn *c, uint64_t now)
-{
-    uint64_t waited = now - c->ping_at_ms;
-
-    if (waited < c->opts.ping_ack_ms) {
-        ping_start(c, c->opts.ping_ack_ms - waited);
-        return;
-    }
-    if (!c->is_ping_grace) {
-        c->is_ping_grace = true;
-        ping_start(c, PING_GRACE_MS);
-        return;
-    }
-    conn_close_net(c, 0);
-    conn_lose(c, ERR_TIMEOUT, "no answer to PING");
-}
-
-static void on_ping_timer(struct loop_timer *t)
-{
-    struct h2_conn *c = CONTAINER_OF(t, struct h2_conn, ping_timer);
-    uint64_t now = loop_now_ms(c->loop);
-    uint64_t silent = now - c->read_at_ms;
-    int rv;
-
-    if (c->state != H2__OPEN)
-        return;
-    if (c->ping_at_ms != 0 && c->read_at_ms < c->ping_at_ms) {
-        ping_unanswered(c, now);
-        return;
-    }
-    c->ping_at_ms = 0;
-    /* Only while streams are open: etcd counts other PINGs as abuse. */
-    if (c->stream_count == 0)
-        return;
-    if (silent < c->opts.ping_ms) {
-        ping_start(c, c->opts.ping_ms - silent);
-        return;
-    }
-    rv = nghttp2_submit_ping(c->session, NGHTTP2_FLAG_NONE, NULL);
-    if (rv != 0)
-        h2__conn_note(c, rv);
-    c->ping_at_ms = now;
-    c->is_ping_grace = false;
-    ping_start(c, c->opts.ping_ack_ms);
-    h2__conn_want_flush(c);
-}
-
 static void on_stall_timer(struct loop_timer *t)
 {
     struct h2_conn *c = CONTAINER_OF(t, struct h2_conn, stall_timer);
@@ -327,19 +266,11 @@ static void on_stall_timer(struct loop_timer *t)
         return;
     if (idle < ms) {
         if (loop_timer_start(c->loop, &c->stall_timer, ms - idle) != ERR_OK)
-            conn_lose(c, ERR_NOMEM, err_reason(ERR_NOMEM));
+            h2__conn_lose(c, ERR_NOMEM, err_reason(ERR_NOMEM));
         return;
     }
-    conn_close_net(c, 0);
-    conn_lose(c, ERR_TIMEOUT, "the peer takes no bytes");
-}
-
-static void on_drain_timer(struct loop_timer *t)
-{
-    struct h2_conn *c = CONTAINER_OF(t, struct h2_conn, drain_timer);
-
-    if (c->state == H2__OPEN && c->drain == H2__DRAIN_NOTICE)
-        h2__session_final_goaway(c);
+    h2__conn_close_net(c, 0);
+    h2__conn_lose(c, ERR_TIMEOUT, "the peer takes no bytes");
 }
 
 /* ------------------------------------------------------------------------ net */
@@ -353,27 +284,14 @@ static void on_net_read(struct net_conn *net, struct slice *s)
 {
     struct h2_conn *c = net_conn_user(net);
     struct slice in = *s;
-    uint64_t now = loop_now_ms(c->loop);
-    enum err e = ERR_OK;
 
     *s = SLICE_EMPTY;
-    if (c->state == H2__OPEN) {
-        c->read_at_ms = now;
-        h2__guard_streams(&c->guard, c->stream_count);
-        if (c->opts.is_server && !h2__guard_input(&c->guard, slice_data(in), in.len, now))
-            c->is_violated = true;
-        else
-            e = h2__session_feed(c, in);
+    if (!h2__is_stopped(c)) {
+        c->read_at_ms = loop_now_ms(c->loop);
+        h2__frames_in(c, in);
     }
     slice_drop(&in);
-    if (c->state != H2__OPEN)
-        return;
-    if (e != ERR_OK) {
-        conn_close_net(c, 0);
-        conn_lose(c, e, c->why);
-        return;
-    }
-    if (!conn_has_failed(c) && nghttp2_session_want_write(c->session))
+    if (!conn_has_failed(c) && h2__has_output(c))
         h2__conn_want_flush(c);
 }
 
@@ -402,7 +320,7 @@ static void on_net_eof(struct net_conn *net, enum err why)
 
     const char *text = net_conn_why(net);
 
-    conn_lose(c, why, text[0] != '\0' ? text : "closed by the peer");
+    h2__conn_lose(c, why, text[0] != '\0' ? text : "closed by the peer");
 }
 
 static void on_net_closed(struct net_conn *net)
@@ -460,16 +378,25 @@ static struct h2_conn *conn_alloc(struct loop *loop, struct slab_pool *pool, str
     c->user = user;
     c->opts = *opts;
     if (c->opts.max_frame_size == 0)
-        c->opts.max_frame_size = DEFAULT_FRAME_SIZE;
+        c->opts.max_frame_size = H2__FRAME_MAX;
+    c->in.state = opts->is_server ? H2__IN_PREFACE : H2__IN_HEAD;
+    c->next_id = 1;
+    c->send_left = c->peer_window = H2__WINDOW_DEFAULT;
+    c->peer_streams = PEER_STREAMS_ANY;
+    c->recv_left =
+        (int32_t)(opts->conn_window > H2__WINDOW_DEFAULT ? opts->conn_window : H2__WINDOW_DEFAULT);
     c->read_at_ms = loop_now_ms(loop);
     list_init(&c->streams);
     list_init(&c->dead);
+    list_init(&c->waiting);
+    list_init(&c->ready);
+    list_init(&c->stalled);
     h2__guard_init(&c->guard, c->read_at_ms);
     loop_flush_init(&c->flush, on_flush);
     loop_task_init(&c->task, on_task);
-    loop_timer_init(&c->ping_timer, on_ping_timer);
+    loop_timer_init(&c->ping_timer, h2__on_ping_timer);
     loop_timer_init(&c->stall_timer, on_stall_timer);
-    loop_timer_init(&c->drain_timer, on_drain_timer);
+    loop_timer_init(&c->drain_timer, h2__on_drain_timer);
     return c;
 }
 
@@ -481,7 +408,11 @@ enum err h2_conn_new(struct loop *loop, struct slab_pool *pool, struct net_conn 
 
     if (c == NULL)
         goto err_close_net;
-    if (h2__session_new(c) != ERR_OK)
+    if (h2__hpack_in_init(&c->hpack_in, &pool->objects) != ERR_OK ||
+        h2__hpack_out_init(&c->hpack_out, &pool->objects) != ERR_OK)
+        goto err_free;
+    h2__settings_put(c);
+    if (c->fatal != ERR_OK)
         goto err_free;
     net_conn_set_ops(net, &net_ops, c);
     h2__conn_want_flush(c);
@@ -517,18 +448,6 @@ size_t h2_conn_stream_count(const struct h2_conn *c)
     return c->stream_count;
 }
 
-uint32_t h2_conn_peer_streams(const struct h2_conn *c)
-{
-    return nghttp2_session_get_remote_settings(c->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
-}
-
-bool h2_conn_can_request(const struct h2_conn *c)
-{
-    return c->state == H2__OPEN && c->is_ready && !c->has_peer_goaway && !c->opts.is_server &&
-           nghttp2_session_check_request_allowed(c->session) != 0 &&
-           c->stream_count < h2_conn_peer_streams(c);
-}
-
 void h2_conn_close(struct h2_conn *c, enum h2_code code, uint64_t linger_ms)
 {
     switch (c->state) {
@@ -543,7 +462,7 @@ void h2_conn_close(struct h2_conn *c, enum h2_code code, uint64_t linger_ms)
         return;
     case H2__LOST:
         conn_set_state(c, H2__ENDED);
-        conn_close_net(c, 0);
+        h2__conn_close_net(c, 0);
         break;
     case H2__ENDED:
         if (linger_ms == 0 && !c->is_net_closed)

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Receives: bytes of a connection. Gives: streams with headers, data by reference, trailers.
- * Owns: the net_conn from h2_conn_new on, the nghttp2 session, streams. Thread: its loop's.
+ * Owns: the net_conn from h2_conn_new on, streams, compression tables. Thread: its loop's.
  *
  * Rules of the house:
- *  - DATA comes in as slices of the read slab and goes out by reference (NO_COPY); small pieces are
- *    gathered.
+ *  - DATA comes in as slices of the read slab and goes out by reference; small pieces are gathered.
  *  - Connection credit is given back on receipt, always. Stream credit only by h2_stream_credit.
  *  - One flush per loop turn; window updates, PING and SETTINGS answers ride with it.
  *  - Callbacks may call any function here on any stream, h2_conn_close included.
@@ -20,8 +19,8 @@
 struct h2_conn;
 struct h2_stream;
 
-/* About what an idle stream takes in memory, ours and nghttp2's together. */
-#define H2_STREAM_COST 768u
+/* About what an idle stream takes in memory. */
+#define H2_STREAM_COST 256u
 
 /* Error codes of RST_STREAM and GOAWAY (RFC 9113 section 7). */
 enum h2_code {

@@ -1,18 +1,91 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the files of h2 share.
  *
- *   conn.c              life of a connection, flush, timers
- *   session.c           the nghttp2 session
- *   input.c, output.c   its callbacks
- *   message.c           which header fields are legal
- *   stream.c            what the owner of a stream calls
- *   guard.c             limits against hostile peers */
+ *   conn.c                    life of a connection, flush, what net tells us
+ *   keepalive.c, goaway.c     PING; both sides' GOAWAY and the server's drain
+ *   frame_in.c                bytes -> frames: cuts, lengths, header blocks put together
+ *   message_in.c              what HEADERS and DATA mean to a stream and its owner
+ *   settings.c, window.c      SETTINGS; both windows in both directions
+ *   streams.c                 the table of streams, their states, what a closed one means
+ *   stream.c                  what the owner of a stream calls
+ *   frame_out.c, send.c       frames -> bytes; which stream sends next
+ *   hpack.h, hpack_*.c        header blocks, both directions
+ *   message.c                 which header fields are legal
+ *   guard.c                   limits against hostile peers
+ *
+ * Bytes come in by h2__frames_in, in callbacks of net, and leave by h2__frames_out, in the flush
+ * and in the task: neither ever runs inside itself or the other. An error of the connection is
+ * noted where it is found (h2__cut, h2__fail); both functions then stop, and conn.c ends the
+ * connection behind them. */
 #ifndef H2_H2_INT_H
 #define H2_H2_INT_H
 
-#include <nghttp2/nghttp2.h>
-
 #include "h2/h2.h"
+#include "h2/hpack.h"
+
+/* ---------------------------------------------------------------- the wire */
+
+/* RFC 9113 section 6. */
+enum h2__type {
+    H2__DATA,
+    H2__HEADERS,
+    H2__PRIORITY,
+    H2__RST_STREAM,
+    H2__SETTINGS,
+    H2__PUSH_PROMISE,
+    H2__PING,
+    H2__GOAWAY,
+    H2__WINDOW_UPDATE,
+    H2__CONTINUATION,
+};
+
+#define H2__FLAG_ACK 0x01u
+#define H2__FLAG_END_STREAM 0x01u
+#define H2__FLAG_END_HEADERS 0x04u
+#define H2__FLAG_PADDED 0x08u
+#define H2__FLAG_PRIORITY 0x20u
+
+/* Codes that no owner has a use for (RFC 9113 section 7), beside those of enum h2_code. */
+#define H2__FRAME_SIZE_ERROR 6u
+#define H2__COMPRESSION_ERROR 9u
+
+#define H2__PREFACE "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+#define H2__PREFACE_LEN 24u
+#define H2__HEAD_LEN 9u
+#define H2__FRAME_MAX 16384u /* what every peer takes (RFC 9113 section 6.5.2); we send no more */
+#define H2__WINDOW_DEFAULT 65535 /* RFC 9113 section 6.9.2 */
+#define H2__WINDOW_MAX 0x7fffffff
+#define H2__ID_MAX 0x7fffffffu
+
+struct h2__frame {
+    uint32_t len;
+    uint8_t type, flags;
+    uint32_t id;
+    const uint8_t *p; /* the payload, for the handlers of all types but DATA */
+};
+
+static inline uint32_t h2__u32(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static inline void h2__put_u32(uint8_t *p, uint32_t v)
+{
+    p[0] = (uint8_t)(v >> 24);
+    p[1] = (uint8_t)(v >> 16);
+    p[2] = (uint8_t)(v >> 8);
+    p[3] = (uint8_t)v;
+}
+
+static inline void h2__put_head(uint8_t *p, size_t len, uint8_t type, uint8_t flags, uint32_t id)
+{
+    p[0] = (uint8_t)(len >> 16);
+    p[1] = (uint8_t)(len >> 8);
+    p[2] = (uint8_t)len;
+    p[3] = type;
+    p[4] = flags;
+    h2__put_u32(p + 5, id);
+}
 
 /* ---------------------------------------------------------------- guard.c */
 
@@ -28,10 +101,6 @@ struct h2__guard {
     struct h2__bucket frames;     /* every frame costs one, useful ones give back */
     struct h2__bucket resets;     /* RST_STREAM received */
     struct h2__bucket violations; /* RST_STREAM sent for what the peer did wrong */
-    uint32_t settings_cost;       /* of a SETTINGS frame, beside the one token */
-    uint32_t skip;                /* bytes until the next frame header */
-    uint8_t head[9];              /* a frame header that came in pieces */
-    uint8_t head_len;
 };
 
 void h2__bucket_init(struct h2__bucket *b, uint32_t cap, uint32_t rate, uint64_t now_ms);
@@ -40,12 +109,9 @@ MUST_CHECK bool h2__bucket_take(struct h2__bucket *b, uint32_t n, uint64_t now_m
 void h2__bucket_give(struct h2__bucket *b, uint32_t n);
 
 void h2__guard_init(struct h2__guard *g, uint64_t now_ms);
-/* Tells how many streams are open: the more, the more tokens a SETTINGS frame costs. */
-void h2__guard_streams(struct h2__guard *g, size_t count);
-/* Charges for the frames whose headers are in p. False: the peer has to go. */
-MUST_CHECK bool h2__guard_input(struct h2__guard *g, const uint8_t *p, size_t n, uint64_t now_ms);
-/* RFC 9113 section 6.5.2: the size of a field list, 32 bytes of overhead a field. */
-size_t h2__field_size(size_t name_len, size_t value_len);
+/* Charges for a frame of the type; the more streams are open, the more a SETTINGS frame costs.
+ * False: the peer has to go. */
+MUST_CHECK bool h2__guard_frame(struct h2__guard *g, uint8_t type, size_t streams, uint64_t now_ms);
 
 /* Tokens that useful frames give back: more than the frames that a good client sends around them
  * cost. */
@@ -56,20 +122,87 @@ size_t h2__field_size(size_t name_len, size_t value_len);
 
 /* ---------------------------------------------------------------- objects */
 
-enum h2__block { H2__REQUEST, H2__ANSWER, H2__TRAILERS };
+enum h2__input {
+    H2__IN_PREFACE, /* server: the client's 24 bytes are awaited */
+    H2__IN_HEAD,    /* the 9 bytes in front of a frame */
+    H2__IN_PAYLOAD, /* of a frame other than DATA: handled when it is whole */
+    H2__IN_PAD,     /* DATA: the byte that says how much padding there is */
+    H2__IN_DATA,    /* DATA: handed on as it comes */
+    H2__IN_PADDING, /* DATA: dropped */
+};
 
-/* The field list that is being received: one at a time on a connection (RFC 9113 section 4.3). */
-struct h2__headers {
-    struct h2_field *v;
-    nghttp2_rcbuf **refs; /* two a field, what v points into */
-    size_t count, cap;
-    size_t bytes; /* as of RFC 9113 section 6.5.2 */
-    bool is_over; /* a limit was passed: the fields from there on are gone */
-    /* Used by message.c. */
-    enum h2__block kind;
-    unsigned seen;    /* pseudo-header fields */
-    bool has_regular; /* a field that is no pseudo-header field came */
-    bool is_malformed;
+/* A header block of several frames, as far as it has come (RFC 9113 section 4.3). */
+struct h2__joined {
+    uint8_t *p;
+    size_t len, cap;
+    uint32_t id; /* of the HEADERS frame; 0: no block is open */
+    uint8_t flags;
+    unsigned frames;
+};
+
+struct h2__frame_in {
+    enum h2__input state;
+    uint8_t have;                  /* bytes of head */
+    uint8_t head[H2__PREFACE_LEN]; /* a preface or a frame head that came in pieces */
+    struct h2__frame frame;        /* the one whose payload is awaited */
+    uint32_t left;                 /* bytes of it to come; of DATA: without padding */
+    uint32_t pad;                  /* DATA: padding to come */
+    uint32_t pad_len;              /* DATA: padding in all, with the byte that tells its length */
+    bool is_unwanted;              /* DATA that no stream takes */
+    uint8_t *part;                 /* a payload that came in pieces */
+    struct h2__joined block;
+};
+
+/* The states of a stream (RFC 9113 section 5.1); the table of what follows what is in streams.c. */
+enum h2__stream_state {
+    H2__IDLE = 1,    /* client: the request waits to be sent */
+    H2__BOTH,        /* "open": bytes go both ways */
+    H2__LOCAL_OVER,  /* "half-closed (local)": we have sent END_STREAM */
+    H2__REMOTE_OVER, /* "half-closed (remote)": the peer has */
+    H2__CLOSED,      /* both have, or it was reset */
+};
+
+enum h2__stream_event { H2__OPENED, H2__LOCAL_END, H2__REMOTE_END, H2__RESET };
+
+/* What an id that the peer names is to us (streams.c). */
+enum h2__place {
+    H2__PLACE_IDLE,      /* never opened */
+    H2__PLACE_RECEIVING, /* a stream that the peer may send on */
+    H2__PLACE_ENDED,     /* a stream that the peer has ended */
+    H2__PLACE_DROPPED,   /* closed by our RST_STREAM: what the peer sent before it saw that */
+    H2__PLACE_CANCELLED, /* closed by the peer's RST_STREAM */
+    H2__PLACE_FINISHED,  /* closed by END_STREAM of both */
+    H2__PLACE_FORGOTTEN, /* closed long ago, or jumped over */
+};
+
+/* What a frame on such an id leads to. Zero refuses. */
+enum h2__reaction {
+    H2__REFUSE,      /* the connection ends: PROTOCOL_ERROR */
+    H2__REFUSE_LATE, /* the connection ends: STREAM_CLOSED */
+    H2__RESET_LATE,  /* the stream ends: STREAM_CLOSED */
+    H2__IGNORE,
+    H2__TAKE,
+};
+
+/* The streams of a connection by id, and the last ones that were closed. */
+struct h2__streams {
+    struct h2_stream **slot; /* chains; NULL: none was ever opened */
+    size_t slot_count;       /* a power of two */
+    size_t count;
+    struct h2_stream *recent; /* the one used last, or NULL */
+    struct {
+        uint32_t id[64];
+        uint8_t place[64];
+        uint8_t at; /* of the next one */
+    } closed;       /* a ring */
+};
+
+/* Frames that wait for the next flush, all but DATA. They go out ahead of DATA that is framed
+ * later. */
+struct h2__control {
+    uint8_t *p;
+    size_t len, cap;
+    unsigned acks; /* of PING and SETTINGS among them */
 };
 
 enum h2__state {
@@ -92,41 +225,54 @@ struct h2_conn {
     const struct h2_conn_ops *ops;
     void *user;
     struct h2_opts opts;
-    nghttp2_session *session;
 
     enum h2__state state;
     bool is_ready;       /* the peer's first SETTINGS came */
     bool is_net_closing; /* net_conn_close was called */
     bool is_net_closed;
     bool is_flushing;
-    bool is_blocked;       /* framing stopped because the socket's queue is full */
-    bool is_settings_sent; /* our first frame is out */
-    bool is_violated;      /* guard: the peer has to go */
-    bool is_goaway_error;  /* nghttp2 sent a GOAWAY that ends the connection */
+    bool is_blocked; /* framing stopped because the socket's queue is full */
     bool is_ping_grace;
     bool has_peer_goaway;
+    bool is_acked;  /* the peer has acknowledged our SETTINGS */
+    bool is_cut;    /* GOAWAY with cut_code is to be the last that the peer hears */
     enum err fatal; /* found where the connection could not be ended at once */
+    uint32_t cut_code;
     const char *why;
 
     enum h2_code close_code;
     uint64_t close_linger_ms;
 
-    struct list streams;      /* live */
-    struct list dead;         /* reset by the owner, on_close not called yet */
-    size_t stream_count;      /* of streams */
-    struct h2_stream *recent; /* the last that was looked up; NULL, or one of streams */
+    struct h2__frame_in in;
+    struct h2__hpack_in hpack_in;
+    struct h2__hpack_out hpack_out;
 
-    struct slice in; /* what nghttp2 is being fed from */
+    struct h2__streams table;
+    struct list streams; /* live, in the order of their making */
+    struct list dead;    /* reset by the owner, on_close not called yet */
+    size_t stream_count; /* of streams */
+    uint32_t next_id;    /* client: of the next request */
+    uint32_t peer_id;    /* server: the highest id that the client has opened */
+
+    /* send.c: a stream is in at most one of them, by its send_node. */
+    struct list waiting; /* client: requests above the peer's stream limit, or before the flush */
+    struct list ready;   /* have something to send, and window for it if it needs any */
+    struct list stalled; /* wait for the connection's window only */
+
+    int32_t send_left;     /* the connection's window for what we send */
+    int32_t peer_window;   /* that of a new stream, as the peer's SETTINGS say */
+    uint32_t peer_streams; /* how many streams the peer allows */
+    int32_t recv_left;     /* the connection's window for what the peer sends */
+    uint32_t recv_back;    /* bytes of it to be given back */
+
+    struct h2__control control;
     struct chain out;
     struct slab *scratch; /* small pieces are gathered here; only during a flush */
     size_t out_limit;
-    nghttp2_nv *nv; /* for submitting */
-    size_t nv_cap;
-    struct h2__headers headers;
     struct h2__guard guard;
 
     enum h2__drain drain;
-    int32_t drain_id; /* streams above are refused */
+    uint32_t drain_id; /* streams above are refused */
 
     struct loop_flush flush;
     struct loop_task task;
@@ -138,92 +284,200 @@ struct h2_conn {
 /* A copied field list. */
 struct h2__fields_copy {
     size_t count;
-    nghttp2_nv nv[];
+    struct h2_field v[];
 };
 
 struct h2_stream {
     struct list node;
+    struct list send_node;
+    struct h2_stream *next; /* in its slot of the table */
     struct h2_conn *c;
     const struct h2_stream_ops *ops; /* NULL: server, nobody has taken it yet */
     void *user;
-    int32_t id;
+    uint32_t id; /* 0: IDLE */
+    enum h2__stream_state state;
     struct chain out;
-    struct h2__fields_copy *trailers; /* sent behind out */
+    struct h2__fields_copy *fields; /* the request while IDLE; later the trailers behind out */
+    int32_t send_left;              /* its window for what we send; may be negative */
+    int32_t recv_left;              /* its window for what the peer sends */
+    uint32_t recv_back;             /* bytes of it that the owner has given back */
     enum h2_code reset_code;
-    bool is_reset;        /* by the owner; on_close is on its way */
-    bool is_sent;         /* client: HEADERS are framed */
-    bool is_responded;    /* final response headers are in (client), submitted (server) */
-    bool is_broken;       /* the peer's message is malformed, RST_STREAM is on its way */
-    bool is_deferred;     /* nghttp2 found nothing to send and waits for stream_resume */
-    bool is_end_queued;   /* END_STREAM or trailers behind out */
-    bool is_trailed;      /* trailers were given to nghttp2 without waiting for a window */
-    bool is_local_ended;  /* END_STREAM framed */
-    bool is_remote_ended; /* END_STREAM received */
+    bool is_in_table;
+    bool is_reset;       /* by the owner; on_close is on its way */
+    bool is_responded;   /* final response headers are in (client), given (server) */
+    bool is_broken;      /* the peer's message is malformed */
+    bool is_end_queued;  /* END_STREAM or trailers behind out */
+    bool is_bodyless;    /* client: the request's HEADERS end it */
+    bool is_end_pending; /* END_STREAM is in control; what follows from it is done in the flush */
 };
 
-/* ---------------------------------------------------------------- session.c */
+static inline bool h2__is_local_over(const struct h2_stream *s)
+{
+    return s->state == H2__LOCAL_OVER || s->state == H2__CLOSED;
+}
+
+static inline bool h2__is_remote_over(const struct h2_stream *s)
+{
+    return s->state == H2__REMOTE_OVER || s->state == H2__CLOSED;
+}
+
+/* Nothing more of the peer is looked at, and nothing framed but GOAWAY. */
+static inline bool h2__is_stopped(const struct h2_conn *c)
+{
+    return c->state != H2__OPEN || c->is_cut || c->fatal != ERR_OK;
+}
+
+/* ---------------------------------------------------------------- frame_in.c */
 
 /* Answers of etcd; etcd's own limit for what it takes is 1 MiB. */
 #define H2__ANSWER_HEADER_BYTES (1024u * 1024)
 
-MUST_CHECK enum err h2__session_new(struct h2_conn *c);
-/* Feeds s (borrowed, alive for the call). Errors: what ends the connection; c->why is set. */
-MUST_CHECK enum err h2__session_feed(struct h2_conn *c, struct slice s);
-/* The error of a failed input or output function of nghttp2; sets c->why. */
-enum err h2__session_failed(struct h2_conn *c, ssize_t rv);
-/* The real last GOAWAY of a drain. */
-void h2__session_final_goaway(struct h2_conn *c);
-/* Points c->nv at the fields, not copied. Errors: ERR_NOMEM. */
-MUST_CHECK enum err h2__session_nv(struct h2_conn *c, struct h2_fields f);
-/* Our stream of nghttp2's; NULL when there is none (any more). */
-struct h2_stream *h2__stream_of(struct h2_conn *c, int32_t id);
-/* Queues RST_STREAM; returns what a callback of nghttp2 returns. */
-int h2__rst(nghttp2_session *session, int32_t id, enum h2_code code);
-/* nghttp2's user pointer of a stream that the owner has reset. */
-extern char h2__detached;
-/* The payload of the PING that asks whether our first GOAWAY has arrived. */
-extern const uint8_t h2__drain_ping[8];
+/* Reads s (borrowed, alive for the call) until the connection stops (h2__is_stopped). */
+void h2__frames_in(struct h2_conn *c, struct slice s);
+void h2__frames_in_fini(struct h2_conn *c);
 
-/* ---------------------------------------------------------------- input.c: callbacks of nghttp2 */
+/* ---------------------------------------------------------------- message_in.c */
 
-void h2__headers_fini(struct h2__headers *h);
-int h2__on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *user);
-int h2__on_header(nghttp2_session *session, const nghttp2_frame *frame, nghttp2_rcbuf *name,
-                  nghttp2_rcbuf *value, uint8_t flags, void *user);
-int h2__on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void *user);
-int h2__on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *p,
-                      size_t n, void *user);
-int h2__on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, void *user);
+/* A HEADERS frame came, maybe with only a part of its block. False: none may, the connection was
+ * cut. */
+MUST_CHECK bool h2__headers_begin(struct h2_conn *c, uint32_t id);
+/* A whole header block, of a HEADERS frame with these flags. */
+void h2__got_headers(struct h2_conn *c, uint32_t id, uint8_t flags, struct bytes block);
+/* The head of a DATA frame came. False: no stream takes its payload. */
+MUST_CHECK bool h2__data_begin(struct h2_conn *c, const struct h2__frame *f);
+/* A piece of its payload: part [off, off + n) of s. */
+void h2__data_piece(struct h2_conn *c, uint32_t id, struct slice s, uint32_t off, uint32_t n);
+/* It is whole. */
+void h2__data_end(struct h2_conn *c, const struct h2__frame *f);
+void h2__got_rst_stream(struct h2_conn *c, const struct h2__frame *f);
 
 /* ---------------------------------------------------------------- message.c */
+
+/* RFC 9113 section 6.5.2: the size of a field list, 32 bytes of overhead a field. */
+size_t h2__field_size(size_t name_len, size_t value_len);
+/* What a field is by itself, wherever it stands. No bit of a pseudo-header field: none. */
+enum h2__class {
+    H2__IS_METHOD = 1,
+    H2__IS_SCHEME = 2,
+    H2__IS_PATH = 4,
+    H2__IS_AUTHORITY = 8,
+    H2__IS_STATUS = 16,
+    H2__IS_UNKNOWN = 32, /* another name with a colon in front */
+    H2__IS_CONNECTION = 64,
+    H2__IS_SECRET = 128, /* a credential */
+    H2__BAD_NAME = 256,
+    H2__BAD_VALUE = 512,
+};
 
 void h2__message_begin(struct h2__headers *h, enum h2__block kind);
 /* Checks one more field. Once is_malformed is set it stays so. */
 void h2__message_field(struct h2__headers *h, struct bytes name, struct bytes value);
+/* The same, of a field whose name's and value's class is known. */
+void h2__message_class(struct h2__headers *h, unsigned class);
+unsigned h2__message_name(struct bytes name);
+unsigned h2__message_value(struct bytes value);
+/* A credential: neither indexed nor kept beyond its list. */
+bool h2__message_is_secret(struct bytes name);
 
-/* ---------------------------------------------------------------- output.c */
+/* ---------------------------------------------------------------- settings.c */
 
-/* Puts frames into c->out until nothing is left or more than limit bytes are queued. */
-MUST_CHECK enum err h2__session_frame(struct h2_conn *c, size_t limit);
-extern const nghttp2_data_provider h2__data_provider;
-/* Callbacks of nghttp2. */
-int h2__send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head, size_t n,
-                  nghttp2_data_source *source, void *user);
-int h2__on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, void *user);
-int h2__on_frame_not_send(nghttp2_session *session, const nghttp2_frame *frame, int error,
-                          void *user);
+void h2__settings_put(struct h2_conn *c);
+void h2__got_settings(struct h2_conn *c, const struct h2__frame *f);
 
-/* ---------------------------------------------------------------- stream.c */
+/* ---------------------------------------------------------------- window.c */
 
-struct h2_stream *h2__stream_new(struct h2_conn *c, int32_t id);
+/* Charges the connection for a DATA frame of len bytes; false: it was cut. */
+MUST_CHECK bool h2__window_charge_conn(struct h2_conn *c, uint32_t len);
+/* The same for the stream; false: more than the peer may send. */
+MUST_CHECK bool h2__window_charge(struct h2_stream *s, uint32_t len);
+/* n bytes of DATA were dealt with: the connection's credit for them goes back. */
+void h2__window_credit_conn(struct h2_conn *c, uint32_t n);
+void h2__window_credit(struct h2_stream *s, size_t n);
+void h2__got_window_update(struct h2_conn *c, const struct h2__frame *f);
+/* The peer's SETTINGS_INITIAL_WINDOW_SIZE. */
+void h2__window_initial(struct h2_conn *c, uint32_t size);
+
+/* ---------------------------------------------------------------- streams.c */
+
+/* With an id it is in the table and BOTH, else IDLE. NULL: no memory. */
+struct h2_stream *h2__stream_new(struct h2_conn *c, uint32_t id);
+/* IDLE gets its id. Errors: ERR_NOMEM. */
+MUST_CHECK enum err h2__stream_open(struct h2_stream *s, uint32_t id);
+void h2__stream_event(struct h2_stream *s, enum h2__stream_event event);
+/* Out of the table and of all queues, and what its id means from now on. */
+void h2__stream_detach(struct h2_stream *s, enum h2__place place);
 /* Calls on_close and frees. */
 void h2__stream_finish(struct h2_stream *s, enum h2_code code, enum h2_end how);
+/* COMPLETE if both sides are over. */
+void h2__stream_finish_if_over(struct h2_stream *s);
+/* The peer did something wrong on it: RST_STREAM, on_close. */
+void h2__stream_error(struct h2_stream *s, enum h2_code code);
+/* RST_STREAM for what the peer did wrong, on an id that is no stream of ours (any more). */
+void h2__rst_violation(struct h2_conn *c, uint32_t id, enum h2_code code);
+/* Remembers an id that was closed without ever being a stream of ours. */
+void h2__closed_note(struct h2_conn *c, uint32_t id, enum h2__place place);
+/* NULL when there is none (any more). */
+struct h2_stream *h2__stream_of(struct h2_conn *c, uint32_t id);
+enum h2__place h2__place_of(struct h2_conn *c, uint32_t id, struct h2_stream **s);
+/* What a frame of the type leads to there. */
+enum h2__reaction h2__reaction_to(const struct h2_conn *c, enum h2__place place, uint8_t type);
+void h2__streams_fini(struct h2_conn *c);
+/* Errors: NULL when out of memory. */
+struct h2__fields_copy *h2__fields_copy(struct h2_conn *c, struct h2_fields f);
+
+/* ---------------------------------------------------------------- frame_out.c */
+
+/* Queues a frame in c->control. No memory: h2__fail. */
+void h2__put_frame(struct h2_conn *c, uint8_t type, uint8_t flags, uint32_t id, const void *p,
+                   size_t n);
+void h2__put_rst(struct h2_conn *c, uint32_t id, uint32_t code);
+/* An answer to PING or SETTINGS: a peer that makes us queue too many of them is cut. */
+void h2__put_ack(struct h2_conn *c, uint8_t type, const void *p, size_t n);
+void h2__put_bytes(struct h2_conn *c, const void *p, size_t n);
+/* A header block, in as many frames as it takes. Errors: ERR_NOMEM, noted by h2__fail. */
+MUST_CHECK enum err h2__put_headers(struct h2_conn *c, uint32_t id, struct h2_fields f, bool end);
+/* c->control to c->out. Errors: ERR_NOMEM. */
+MUST_CHECK enum err h2__out_control(struct h2_conn *c);
+/* One DATA frame of the first n bytes of s->out, behind c->control, to c->out. Errors: ERR_NOMEM.
+ */
+MUST_CHECK enum err h2__out_data(struct h2_conn *c, struct h2_stream *s, size_t n, bool end);
+bool h2__out_is_full(const struct h2_conn *c);
+/* The scratch slab of a flush goes back. */
+void h2__out_settle(struct h2_conn *c);
+void h2__out_fini(struct h2_conn *c);
+
+/* ---------------------------------------------------------------- send.c */
+
+/* Puts frames into c->out until nothing is left or more than limit bytes are queued. Errors:
+ * ERR_NOMEM. */
+MUST_CHECK enum err h2__frames_out(struct h2_conn *c, size_t limit);
+/* Is there anything that h2__frames_out would put? */
+bool h2__has_output(const struct h2_conn *c);
+/* The stream has something new to send, or new window. */
+void h2__send_want(struct h2_stream *s);
+/* The connection has window again. */
+void h2__send_unstall(struct h2_conn *c);
+
+/* ---------------------------------------------------------------- goaway.c, keepalive.c */
+
+/* The last one of the connection, with the highest id that was taken. */
+void h2__put_goaway(struct h2_conn *c, uint32_t code);
+void h2__got_goaway(struct h2_conn *c, const struct h2__frame *f);
+void h2__got_ping(struct h2_conn *c, const struct h2__frame *f);
+void h2__on_drain_timer(struct loop_timer *t);
+void h2__on_ping_timer(struct loop_timer *t);
+void h2__ping_arm(struct h2_conn *c);
 
 /* ---------------------------------------------------------------- conn.c */
 
-/* Notes an error of nghttp2 in a call of the owner; the connection ends from the loop. */
-void h2__conn_note(struct h2_conn *c, int nghttp2_error);
+/* The peer has broken a rule of the connection: it is told so and cut off behind what runs now. The
+ * first one counts. */
+void h2__cut(struct h2_conn *c, uint32_t code, const char *why);
+/* Notes an error of ours; the connection ends from the loop. */
+void h2__fail(struct h2_conn *c, enum err e);
+/* Only from the loop: ends the streams, tells the owner. */
+void h2__conn_lose(struct h2_conn *c, enum err e, const char *why);
+void h2__conn_close_net(struct h2_conn *c, uint64_t linger_ms);
 void h2__conn_want_flush(struct h2_conn *c);
-void h2__conn_ping_arm(struct h2_conn *c);
 
 #endif

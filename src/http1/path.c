@@ -2,13 +2,9 @@
 /* Paths as Go's net/http reads them, since etcd's answers come from there. */
 #include "http1/http1.h"
 
-#include <ctype.h>
 #include <string.h>
 
-static int hex_value(char c)
-{
-    return isdigit((unsigned char)c) ? c - '0' : (c | 0x20) - 'a' + 10;
-}
+#include "base/digit.h"
 
 /* Percent-decoding in place. False: no hex digits, or a NUL. */
 static bool decode(char *path)
@@ -20,9 +16,9 @@ static bool decode(char *path)
             *out++ = *p;
             continue;
         }
-        if (!isxdigit((unsigned char)p[1]) || !isxdigit((unsigned char)p[2]))
+        if (digit_hex(p[1]) < 0 || digit_hex(p[2]) < 0)
             return false;
-        *out = (char)(hex_value(p[1]) * 16 + hex_value(p[2]));
+        *out = (char)(digit_hex(p[1]) * 16 + digit_hex(p[2]));
         if (*out++ == '\0')
             return false;
         p += 2;

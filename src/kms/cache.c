@@ -167,6 +167,19 @@ struct dek *dek_cache_recent(const struct dek_cache *c, const struct dek_id *id,
     return NULL;
 }
 
+struct dek *dek_cache_recent_tail(const struct dek_cache *c, struct bytes tail, uint64_t now_ms)
+{
+    const struct list *it = c->age.prev;
+
+    for (int i = 0; i < RECENT && it != &c->age; i++, it = it->prev) {
+        const struct dek_cache_entry *e = LIST_ENTRY(it, struct dek_cache_entry, age);
+
+        if (e->dek != NULL && now_ms < e->until_ms && bytes_eq(e->dek->tail, tail))
+            return e->dek;
+    }
+    return NULL;
+}
+
 bool dek_cache_has_recent(const struct dek_cache *c, const struct dek *dek, uint64_t now_ms)
 {
     const struct list *it = c->age.prev;

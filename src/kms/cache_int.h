@@ -10,7 +10,8 @@
 #include "base/list.h"
 #include "envelope/envelope.h"
 
-#define DEK_CACHE_TTL_MS (24ull * 3600 * 1000) /* kube-apiserver's, from insertion */
+#define DEK_CACHE_TTL_MS                                                                           \
+    (24ull * 3600 * 1000) /* as in kube-apiserver; counted from the insertion */
 
 struct dek_cache_entry {
     struct list bucket;
@@ -34,7 +35,7 @@ void dek_cache_fini(struct dek_cache *c);
 /* NULL when not there or over. Valid until the next call. */
 const struct dek_cache_entry *
 dek_cache_find(struct dek_cache *c, const uint8_t digest[static DEK_DIGEST_LEN], uint64_t now_ms);
-/* Puts in or renews; refs dek. An out of memory is no error of the caller: then it is not kept. */
+/* Puts in or renews; refs dek. When memory is out it is just not kept. */
 void dek_cache_put(struct dek_cache *c, const uint8_t digest[static DEK_DIGEST_LEN],
                    struct dek *dek, enum err err, uint64_t until_ms);
 /* Drops the n entries that were used longest ago. */
@@ -43,6 +44,7 @@ void dek_cache_evict(struct dek_cache *c, size_t n);
 /* A look at the few entries that were used last, without the cost of a digest: the values of a list
  * are sealed with few DEKs. NULL or false does not mean that it is not there. */
 struct dek *dek_cache_recent(const struct dek_cache *c, const struct dek_id *id, uint64_t now_ms);
+struct dek *dek_cache_recent_tail(const struct dek_cache *c, struct bytes tail, uint64_t now_ms);
 bool dek_cache_has_recent(const struct dek_cache *c, const struct dek *dek, uint64_t now_ms);
 
 #endif

@@ -204,7 +204,10 @@ enum err codec_v1_wrapped_read(struct bytes body, struct codec_v1_answer *out)
 {
     TRY(read_answer(&v1beta1__encrypt_response__descriptor, body, 0, 0, &out->msg));
     out->value = data_bytes(((V1beta1__EncryptResponse *)out->msg)->cipher);
-    return ERR_OK;
+    if (out->value.n > 0)
+        return ERR_OK;
+    codec_v1_answer_fini(out);
+    return ERR_KMS_ERROR;
 }
 
 enum err codec_v1_secret_read(struct bytes body, struct codec_v1_answer *out)

@@ -49,7 +49,8 @@ struct codec_v1_answer {
     void *msg;
 };
 
-/* Errors: as above. */
+/* Errors: as above; an empty wrapped DEK is ERR_KMS_ERROR, for nobody could unwrap it again, and a
+ * value that was written with it would be lost. */
 MUST_CHECK enum err codec_v1_version_read(struct bytes body, struct codec_v1_answer *out);
 MUST_CHECK enum err codec_v1_wrapped_read(struct bytes body, struct codec_v1_answer *out);
 MUST_CHECK enum err codec_v1_secret_read(struct bytes body, struct codec_v1_answer *out);
@@ -63,7 +64,8 @@ struct codec_request {
     bool is_secret; /* in secret memory */
 };
 
-/* Errors: ERR_NOMEM; codec_decrypt_write also ERR_KMS_ERROR for an id that cannot be said (NUL). */
+/* Errors: ERR_NOMEM; codec_decrypt_write also ERR_KMS_ERROR for an id with a NUL byte, which
+ * protobuf-c's strings cannot hold. */
 MUST_CHECK enum err codec_encrypt_write(struct bytes seed, const char *uid,
                                         struct codec_request *out);
 MUST_CHECK enum err codec_decrypt_write(const struct dek_id *id, const char *uid,

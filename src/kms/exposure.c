@@ -42,8 +42,8 @@ static void make_hex(struct form *f, struct bytes secret)
     }
 }
 
-/* The characters that the secret alone decides when shift bytes modulo 3 stand before it: those
- * whose six bits lie in it as a whole. */
+/* How base64 shows the secret depends on how many bytes stand before it, modulo 3: shift. Makes the
+ * characters that depend on the secret alone: those whose six bits all come from it. */
 static void make_base64(struct form *f, struct bytes secret, size_t shift)
 {
     static const char alphabet[] =

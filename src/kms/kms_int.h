@@ -22,12 +22,23 @@ void kms__ring_handle_drop(struct ring_handle *h);
 /* Of a living ring, from any thread that was handed it. A reference, the caller's to drop. */
 struct ring_handle *kms__ring_handle(struct keyring *r);
 
+/* Says on both threads whether anybody still waits for what a request asks for. */
+struct dek_ticket {
+    struct refcount refs; /* the ring's entry and the request */
+    atomic_bool is_given_up;
+};
+/* NULL: no memory. */
+MUST_CHECK struct dek_ticket *kms__ticket_new(void);
+void kms__ticket_drop(struct dek_ticket *t);
+
 /* A request for one DEK. The same object travels back as the answer, so answering needs no
  * memory. */
 struct dek_request {
     struct mail mail; /* at the manager its node queues it */
     struct mailbox *to;
-    struct ring_handle *ring; /* a reference */
+    struct ring_handle *ring;  /* a reference */
+    struct dek_ticket *ticket; /* a reference */
+    uint64_t asker;            /* of struct key_asker; 0: nobody in particular */
     uint32_t slot;
     uint8_t digest[DEK_DIGEST_LEN]; /* of id; of a wrap: unlike any other's */
     bool is_wrap;                   /* KMS v1: a new DEK for one value, wrapped */
@@ -39,8 +50,11 @@ struct dek_request {
     uint64_t until_ms; /* of a refusal: remember it so long; 0: don't */
 };
 
+/* A request for the DEK of id, which is copied; the other fields are the caller's. NULL: no
+ * memory. */
+MUST_CHECK struct dek_request *kms__request_new(const struct dek_id *id);
 void kms__request_free(struct dek_request *a);
-/* The receivers: kms__request_deliver in manager.c, kms__answer_deliver in keyring.c. */
+/* The receivers: kms__request_deliver in manager.c, kms__answer_deliver in waits.c. */
 void kms__request_deliver(struct mail *self, bool delivered);
 void kms__answer_deliver(struct mail *self, bool delivered);
 

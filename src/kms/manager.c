@@ -27,7 +27,7 @@ struct member {
 /* A ring that joined. */
 struct joined {
     struct list node;
-    const struct keyring *id; /* never followed: the ring may be gone */
+    const struct keyring *id; /* only compared: the ring may be freed by now */
     struct ring_handle *handle;
     bool is_behind; /* missed news for want of memory */
 };

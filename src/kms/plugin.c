@@ -14,10 +14,11 @@
 #include <strings.h>
 #include <time.h>
 
+#include "base/digit.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/randpool.h"
-#include "base/registry.h"
+#include "base/metric_series.h"
 #include "base/secret.h"
 #include "kms/codec_int.h"
 #include "kms/socket_path_int.h"
@@ -26,17 +27,6 @@
 #define AUTHORITY "localhost"
 
 /* --- endpoint --------------------------------------------------------------------------------- */
-
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
 
 /* Decodes text up to '?' or '#'. */
 static enum err percent_decode(const char *text, char *out, size_t cap)
@@ -47,7 +37,7 @@ static enum err percent_decode(const char *text, char *out, size_t cap)
         char c = *text;
 
         if (c == '%') {
-            int high = hex_digit(text[1]), low = high < 0 ? -1 : hex_digit(text[2]);
+            int high = digit_hex(text[1]), low = high < 0 ? -1 : digit_hex(text[2]);
 
             if (low < 0 || high + low == 0)
                 return ERR_CONFIG;
@@ -102,8 +92,8 @@ void plugin_note_call(const struct plugin *p, const char *method, uint64_t began
 {
     char code[32];
 
-    registry_observe(
-        REGISTRY_KMS_LATENCY,
+    series_observe(
+        SERIES_KMS_LATENCY,
         LABELS(kms_code_text(plugin_call_status(a), code, sizeof code), method, p->provider->name),
         (double)(loop_hrtime_ns() - began_ns) / 1e9);
 }
@@ -130,7 +120,7 @@ static void log_check(struct plugin *p)
         LOG(WARN, "KMS check failed", "provider=\"%s\" why=\"%s\"", p->provider->name, p->life.why);
     else if (!p->was_healthy)
         LOG(INFO, "KMS is healthy", "provider=\"%s\"", p->provider->name);
-    /* A plugin that came after us: its socket's mode could not be judged before. */
+    /* The plugin was started after us: only now there is a socket whose mode can be judged. */
     if (p->life.is_healthy && !p->has_judged_socket) {
         (void)socket_path_warn(p->provider->name, p->socket_path, true);
         p->has_judged_socket = true;
@@ -176,9 +166,9 @@ enum err plugin_make_secret(struct plugin *p, uint8_t **out)
     enum err e = plugin_random_secret(p, out);
 
     if (e == ERR_OK)
-        registry_observe(REGISTRY_KEY_TIME, NO_LABELS, (double)(loop_hrtime_ns() - began_ns) / 1e9);
+        series_observe(SERIES_KEY_TIME, NO_LABELS, (double)(loop_hrtime_ns() - began_ns) / 1e9);
     else
-        registry_add(REGISTRY_KEY_FAILURES, NO_LABELS, 1);
+        series_add(SERIES_KEY_FAILURES, NO_LABELS, 1);
     return e;
 }
 

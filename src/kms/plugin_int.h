@@ -19,7 +19,7 @@ struct plugin {
     const struct plugin_ops *ops; /* of its version of the KMS API */
     uint64_t timeout_ms;
     char socket_path[PLUGIN_SOCKET_MAX];
-    bool has_judged_socket; /* it was there when warnings about it were given */
+    bool has_judged_socket; /* the socket was there, so warnings about its mode were given */
     struct client *client;
     struct lifecycle life;
     struct dek *dek; /* NULL while life.has_state is false, and with KMS v1 */
@@ -73,14 +73,14 @@ struct plugin_answer {
 /* One Decrypt call, or one Encrypt call for plugin_wrap; embedded in its owner. */
 struct plugin_unwrap {
     void (*on_done)(struct plugin_unwrap *self, const struct plugin_answer *a); /* from the loop */
-    struct client_call *call; /* NULL while none is on its way */
+    struct client_call *call; /* NULL while none is under way */
     const struct plugin *plugin;
     uint64_t began_ns;
     uint8_t *secret; /* plugin_wrap: the new DEK, in secret memory */
 };
 
 /* Begins the call, within the plugin's timeout or max_ms if that is less. Errors: ERR_NOMEM,
- * ERR_RANDOM, ERR_KMS_ERROR (the id cannot be said in a request). */
+ * ERR_RANDOM, ERR_KMS_ERROR (the id cannot be put into a request: codec_decrypt_write). */
 MUST_CHECK enum err plugin_unwrap(struct plugin *p, const struct dek_id *id, uint64_t max_ms,
                                   struct plugin_unwrap *u);
 /* For a provider with a DEK for each value: makes one of 32 bytes and has it wrapped. Within the

@@ -11,7 +11,7 @@
 #include <stdio.h>
 
 #include "base/metrics.h"
-#include "base/registry.h"
+#include "base/metric_series.h"
 #include "base/secret.h"
 #include "kms/codec_int.h"
 #include "kms/exposure_int.h"
@@ -252,7 +252,7 @@ static void decrypt_fini(union plugin_secret *room)
 static void note_cache(const struct plugin *p, size_t count, size_t max)
 {
     (void)p;
-    registry_set(REGISTRY_V1_FILL, NO_LABELS, (double)count / (double)max);
+    series_set(SERIES_V1_FILL, NO_LABELS, (double)count / (double)max);
 }
 
 const struct plugin_ops plugin_v1_ops = {

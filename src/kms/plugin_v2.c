@@ -12,7 +12,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/randpool.h"
-#include "base/registry.h"
+#include "base/metric_series.h"
 #include "kms/codec_int.h"
 #include "kms/exposure_int.h"
 #include "kms/plugin_int.h"
@@ -27,13 +27,13 @@ static void note_status_key_id(const struct plugin *p, struct bytes key_id)
     struct timespec now;
 
     if (e != ERR_OK) {
-        registry_add(REGISTRY_INVALID_KEY_ID,
-                     LABELS(e == ERR_KEY_ID_EMPTY ? "empty" : "too_long", p->provider->name), 1);
+        series_add(SERIES_INVALID_KEY_ID,
+                   LABELS(e == ERR_KEY_ID_EMPTY ? "empty" : "too_long", p->provider->name), 1);
         return;
     }
     clock_gettime(CLOCK_REALTIME, &now);
-    registry_set(REGISTRY_KEY_ID_STATUS_TIME,
-                 LABELS(kms_hash_text(key_id, hash), p->provider->name), (double)now.tv_sec);
+    series_set(SERIES_KEY_ID_STATUS_TIME, LABELS(kms_hash_text(key_id, hash), p->provider->name),
+               (double)now.tv_sec);
 }
 
 /* --- the check -------------------------------------------------------------------------------- */
@@ -201,7 +201,7 @@ static void decrypt_fini(union plugin_secret *room)
 static void note_cache(const struct plugin *p, size_t count, size_t max)
 {
     (void)max;
-    registry_set(REGISTRY_DEK_SOURCES, LABELS(p->provider->name), (double)count);
+    series_set(SERIES_DEK_SOURCES, LABELS(p->provider->name), (double)count);
 }
 
 const struct plugin_ops plugin_v2_ops = {

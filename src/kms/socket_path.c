@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/log.h"
 
 #define LINKS_MAX 40 /* as many as Linux follows */
@@ -32,20 +33,6 @@ static void say(struct walk *w, enum socket_weakness what, const char *path)
         return;
     snprintf(w->said + n, sizeof w->said - n, "%s", line);
     w->fn(w->arg, what, path);
-}
-
-/* Takes the next name off the way. False: there is none. */
-static bool take_name(struct walk *w, char name[static NAME_MAX + 1])
-{
-    const char *start = w->rest + strspn(w->rest, "/");
-    size_t n = strcspn(start, "/");
-
-    if (n == 0 || n > NAME_MAX)
-        return false;
-    memcpy(name, start, n);
-    name[n] = '\0';
-    memmove(w->rest, start + n, strlen(start + n) + 1);
-    return true;
 }
 
 static bool is_last(const struct walk *w)
@@ -79,7 +66,8 @@ static bool follow(struct walk *w, const char *path)
     char target[PATH_MAX], rest[2 * PATH_MAX];
     ssize_t n = readlink(path, target, sizeof target - 1);
 
-    if (strcmp(path, "/var/run") != 0) /* every distribution's own, and in Kubernetes' examples */
+    if (strcmp(path, "/var/run") !=
+        0) /* a link in every distribution, and Kubernetes' examples use it */
         say(w, SOCKET_BEHIND_LINK, path);
     if (n <= 0 || ++w->links > LINKS_MAX)
         return false;
@@ -108,7 +96,7 @@ static bool step(struct walk *w, bool *reached)
     char name[NAME_MAX + 1], path[2 * PATH_MAX];
     struct stat st;
 
-    if (!take_name(w, name))
+    if (!file_path_next(w->rest, name))
         return false;
     if (strcmp(name, ".") == 0)
         return true;

@@ -2,7 +2,8 @@
 /* The way of a request for a DEK:
  *   1. known (the write DEK, a confirmed one, one refused a moment ago): answered at once;
  *   2. the same DEK is being unwrapped: it joins that unwrap, one request for each ring;
- *   3. else an unwrap of its own: parked while the plugin was never healthy, queued, called;
+ *   3. else an unwrap of its own: parked while the plugin was never healthy, queued, called. Those
+ *      who ask (clients' connections) take turns; what nobody waits for any more is dropped;
  *   4. the plugin's answer is the answer to all its requests. It is kept only when a ring confirms
  *      that it has opened a value.
  * A wrap (KMS v1: a new DEK for one value) is an unwrap that nobody joins, is called once, and has
@@ -20,7 +21,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "base/registry.h"
+#include "base/metric_series.h"
 
 #define BUCKETS 1024u
 #define TICK_MS 50u
@@ -38,6 +39,7 @@ enum unwrap_state {
 struct unwrap {
     struct list bucket;
     struct list node; /* in one of the three lists, by state */
+    struct list turn; /* QUEUED: in turns */
     enum unwrap_state state;
     struct unwraps *owner;
     struct list requests; /* the first one's id is the unwrap's */
@@ -65,6 +67,9 @@ static void set_state(struct unwrap *w, enum unwrap_state next)
     w->state = next;
     list_remove(&w->node);
     list_push(lists[next], &w->node);
+    list_remove(&w->turn);
+    if (next == UNWRAP_QUEUED)
+        turns_push(&u->turns, first_request(w)->asker, &w->turn);
 }
 
 static void answer(struct dek_request *request, enum err err, struct dek *dek, uint64_t until_ms)
@@ -85,6 +90,7 @@ static void unwrap_free(struct unwrap *w)
     u->held_bytes -= w->held_bytes;
     list_remove(&w->bucket);
     list_remove(&w->node);
+    list_remove(&w->turn);
     while (!list_is_empty(&w->requests)) {
         struct dek_request *request = first_request(w);
 
@@ -234,10 +240,25 @@ static void on_answer(struct plugin_unwrap *call, const struct plugin_answer *a)
 
 /* --- queue ------------------------------------------------------------------------------------ */
 
+static bool is_given_up(struct unwrap *w)
+{
+    LIST_FOREACH(it, &w->requests) {
+        const struct dek_request *request = LIST_ENTRY(it, struct dek_request, mail.node);
+
+        if (!atomic_load(&request->ticket->is_given_up))
+            return false;
+    }
+    return true;
+}
+
 static void start(struct unwrap *w, uint64_t now)
 {
     enum err e;
 
+    if (is_given_up(w)) {
+        unwrap_free(w);
+        return;
+    }
     if (w->deadline_ms <= now) {
         give_up(w);
         return;
@@ -275,8 +296,13 @@ static void pump(struct unwraps *u)
 {
     uint64_t now = loop_now_ms(u->loop);
 
-    while (u->calling_count < UNWRAP_CALLS_MAX && !list_is_empty(&u->queued))
-        start(LIST_FIRST(&u->queued, struct unwrap, node), now);
+    while (u->calling_count < UNWRAP_CALLS_MAX) {
+        struct list *turn = turns_next(&u->turns);
+
+        if (turn == NULL)
+            break;
+        start(LIST_ENTRY(turn, struct unwrap, turn), now);
+    }
     keep_ticking(u);
 }
 
@@ -288,13 +314,17 @@ static void on_tick(struct loop_timer *t)
     LIST_FOREACH(it, &u->queued) {
         struct unwrap *w = LIST_ENTRY(it, struct unwrap, node);
 
-        if (w->deadline_ms <= now)
+        if (is_given_up(w))
+            unwrap_free(w);
+        else if (w->deadline_ms <= now)
             give_up(w);
     }
     LIST_FOREACH(it, &u->parked) {
         struct unwrap *w = LIST_ENTRY(it, struct unwrap, node);
 
-        if (w->deadline_ms <= now)
+        if (is_given_up(w))
+            unwrap_free(w);
+        else if (w->deadline_ms <= now)
             give_up(w);
         else if (u->plugin->life.has_state && w->again_ms <= now)
             set_state(w, UNWRAP_QUEUED);
@@ -345,13 +375,20 @@ static bool answer_known(struct unwraps *u, struct dek_request *request)
     return true;
 }
 
-/* One request for each ring is enough: one that asks again has given up its first waits. */
+/* One request for each ring is enough: one that asks again has given up its first waits, and now
+ * there are others. The first request stays, since a call may hold on to its id. */
 static void join(struct unwrap *w, struct dek_request *request)
 {
     if (request->deadline_ms > w->deadline_ms)
         w->deadline_ms = request->deadline_ms;
     LIST_FOREACH(it, &w->requests) {
-        if (LIST_ENTRY(it, struct dek_request, mail.node)->ring == request->ring) {
+        struct dek_request *first = LIST_ENTRY(it, struct dek_request, mail.node);
+
+        if (first->ring == request->ring) {
+            struct dek_ticket *given_up = first->ticket;
+
+            first->ticket = request->ticket;
+            request->ticket = given_up;
             kms__request_free(request);
             return;
         }
@@ -396,6 +433,7 @@ static void begin(struct unwraps *u, struct dek_request *request)
     w->pause_ms = PAUSE_MIN_MS;
     list_init(&w->requests);
     list_init(&w->node);
+    list_init(&w->turn);
     list_push(&w->requests, &request->mail.node);
     list_push(bucket_of(u, request->digest), &w->bucket);
     set_state(w, u->plugin->life.has_state ? UNWRAP_QUEUED : UNWRAP_PARKED);
@@ -413,7 +451,7 @@ void unwraps_request(struct unwraps *u, struct dek_request *request)
     if (answer_known(u, request))
         return;
     if (u->confirmed.max > 0)
-        registry_add(REGISTRY_CACHE_MISSES, NO_LABELS, 1);
+        series_add(SERIES_CACHE_MISSES, NO_LABELS, 1);
     w = find(u, request->digest);
     if (w != NULL)
         join(w, request);
@@ -462,6 +500,7 @@ enum err unwraps_init(struct unwraps *u, struct loop *loop, struct plugin *plugi
     list_init(&u->queued);
     list_init(&u->parked);
     list_init(&u->calling);
+    turns_init(&u->turns);
     loop_timer_init(&u->tick, on_tick);
     u->buckets = calloc(BUCKETS, sizeof *u->buckets);
     if (u->buckets == NULL)
@@ -497,6 +536,7 @@ void unwraps_fini(struct unwraps *u)
     free_all(&u->queued);
     free_all(&u->parked);
     free_all(&u->calling);
+    turns_fini(&u->turns);
     dek_cache_fini(&u->confirmed);
     dek_cache_fini(&u->refused);
     free(u->buckets);

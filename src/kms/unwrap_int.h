@@ -8,6 +8,7 @@
 #include "kms/cache_int.h"
 #include "kms/kms_int.h"
 #include "kms/plugin_int.h"
+#include "kms/turns_int.h"
 
 #define UNWRAP_CALLS_MAX 64u        /* concurrent Decrypt calls of a plugin */
 #define UNWRAP_CACHE_MAX 4096u      /* confirmed DEKs */
@@ -20,7 +21,8 @@ struct unwraps {
     struct dek_cache confirmed;
     struct dek_cache refused;
     struct list *buckets; /* every unwrap, by digest */
-    struct list queued;   /* may be called when one of the calls is free */
+    struct list queued; /* may be called when one of the calls is free; turns says in which order */
+    struct turns turns;
     struct list parked; /* wait for the plugin's first good check, or a pause before the next try */
     struct list calling;
     uint32_t calling_count;

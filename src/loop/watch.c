@@ -20,6 +20,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
+
 #define SETTLE_MS 100 /* a file is often written in several steps */
 #define LINKS_MAX 40  /* the kernel's own limit */
 
@@ -125,20 +127,6 @@ static enum err add_entry(struct loop_watch *w, const char *dir, const char *nam
 
 /* --- resolving ------------------------------------------------------------------------------- */
 
-/* Takes the first component off rest. False: there is none left. */
-static bool next_name(struct walk *k, char name[static NAME_MAX + 1])
-{
-    const char *from = k->rest + strspn(k->rest, "/");
-    size_t n = strcspn(from, "/");
-
-    if (n == 0 || n > NAME_MAX)
-        return false;
-    memcpy(name, from, n);
-    name[n] = '\0';
-    memmove(k->rest, from + n, strlen(from + n) + 1);
-    return true;
-}
-
 /* Puts the link's target before rest. False: it cannot be followed. */
 static bool follow(struct walk *k, const char *path)
 {
@@ -188,7 +176,7 @@ static enum err resolve(struct loop_watch *w, const char *path)
     if (strlen(path) >= sizeof k.rest)
         return ERR_OK; /* no system call would take it either */
     memcpy(k.rest, path, strlen(path) + 1);
-    while (next_name(&k, name)) {
+    while (file_path_next(k.rest, name)) {
         if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0)
             TRY(add_entry(w, k.dir, name)); /* before step looks at it */
         if (!step(&k, name))

@@ -25,12 +25,12 @@ struct net_conn_ops {
     /* The connection can carry bytes: TCP connected (dialled side), TLS handshake done. Comes at
      * most once, before any on_read. For a plain accepted fd it comes from the loop, soon after. */
     void (*on_open)(struct net_conn *c);
-    /* Bytes came in: take *s (leave SLICE_EMPTY). At most LIMIT_SLAB_SIZE at once; after a few
+    /* Bytes came in: take *s (leave SLICE_EMPTY). At most LIMIT_SLAB_LARGE at once; after a few
      * calls the loop gets its turn. */
     void (*on_read)(struct net_conn *c, struct slice *s);
     /* The queue went below LIMIT_CONN_OUT / 2 after it had been above LIMIT_CONN_OUT. */
     void (*on_writable)(struct net_conn *c);
-    /* Bytes queued for writing n left for the kernel. May be NULL. */
+    /* The kernel took n of the queued bytes. */
     void (*on_wrote)(struct net_conn *c, size_t n);
     /* The peer ended its sending side or the connection failed; why is ERR_CLOSED for a clean end.
      * Nothing can be read any more. The receiver calls net_conn_close sooner or later. */

@@ -16,6 +16,10 @@
 
 #define READ_ROOM_MIN 4096u /* less than this left in a slab: take a new one */
 #define TRIM_MS 250
+/* After so many full reads in a row a large answer is running: larger slabs then save system calls,
+ * slices and frames cut in two. A read of less than BULK_LEAST says that it is over. */
+#define BULK_AFTER 3u
+#define BULK_LEAST (16u * 1024)
 
 /* --- reading --- */
 
@@ -52,13 +56,26 @@ void net__conn_trim(struct net_conn *c)
     c->is_busy = false;
 }
 
+static bool is_bulk(const struct net_conn *c)
+{
+    return c->full_reads >= BULK_AFTER;
+}
+
+static void note_read(struct net_conn *c, size_t room, size_t total)
+{
+    if (total < room && total < BULK_LEAST)
+        c->full_reads = 0;
+    else if (total == room && c->full_reads < BULK_AFTER)
+        c->full_reads++;
+}
+
 static bool reserve_in(struct net_conn *c)
 {
     if (c->in != NULL && c->in->cap - c->in->fill >= READ_ROOM_MIN)
         return true;
     if (c->in != NULL)
         slab_drop(c->in);
-    c->in = slab_new(c->pool, LIMIT_SLAB_SIZE, c->slab_flags);
+    c->in = slab_new(c->pool, is_bulk(c) ? LIMIT_SLAB_LARGE : LIMIT_SLAB_SIZE, c->slab_flags);
     if (c->in == NULL)
         net__conn_set_fail(c, ERR_NOMEM, "out of memory");
     return c->in != NULL;
@@ -70,8 +87,9 @@ static void give_bytes(struct net_conn *c, struct slice *s)
     slice_drop(s);
 }
 
-/* Fills the slab as far as one readiness goes and hands it out. OK: there may be more. */
-static enum net__io_result read_some(struct net_conn *c)
+/* Fills the slab as far as one readiness goes and hands it out; adds what that was to *turn. OK:
+ * there may be more. */
+static enum net__io_result read_some(struct net_conn *c, size_t *turn)
 {
     enum net__io_result r;
     size_t room, total = 0, n = 0;
@@ -88,6 +106,8 @@ static enum net__io_result read_some(struct net_conn *c)
     c->read_wants = net__conn_wants_of(r);
     if (total == 0)
         return r;
+    note_read(c, room, total);
+    *turn += total;
     s = (struct slice){c->in, c->in->fill, (uint32_t)total};
     c->in->fill += (uint32_t)total;
     slab_ref(c->in);
@@ -114,9 +134,12 @@ bool net__conn_has_hidden_bytes(const struct net_conn *c)
 void net__conn_read_turn(struct net_conn *c)
 {
     enum net__io_result r = NET__IO_OK;
+    size_t turn = 0;
 
-    for (int i = 0; i < NET__READS_PER_TURN && r == NET__IO_OK && net__conn_can_read(c); i++)
-        r = c->unread.len > 0 ? give_unread(c) : read_some(c);
+    for (int i = 0; i < NET__READS_PER_TURN && turn < NET__BYTES_PER_TURN && r == NET__IO_OK &&
+                    net__conn_can_read(c);
+         i++)
+        r = c->unread.len > 0 ? give_unread(c) : read_some(c, &turn);
     if (c->state != NET__OPEN || c->is_eof)
         return;
     if (r == NET__IO_EOF)

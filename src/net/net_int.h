@@ -13,6 +13,7 @@
 
 /* Reads in one turn of the loop, so that a connection with much to say delays nobody. */
 #define NET__READS_PER_TURN 4
+#define NET__BYTES_PER_TURN (256u * 1024) /* then the other connections have their turn */
 
 enum net__state {
     NET__DEAD = 0,  /* never came up: no descriptor, on_eof was called, the owner has to close */
@@ -80,9 +81,10 @@ struct net_conn {
     bool is_blocked;   /* the socket took no more: write_wants */
     bool is_over;      /* out was above LIMIT_CONN_OUT, on_writable is due */
     bool is_flushing;
-    bool is_lost;    /* queued bytes were lost for want of memory */
-    bool is_busy;    /* bytes moved since the last trim */
-    struct slab *in; /* partly filled slab of the last read; NULL while idle */
+    bool is_lost;       /* queued bytes were lost for want of memory */
+    bool is_busy;       /* bytes moved since the last trim */
+    uint8_t full_reads; /* in a row, of reads that found more than there was room for */
+    struct slab *in;    /* partly filled slab of the last read; NULL while idle */
     struct chain out, unread;
     struct loop_task task;
     struct loop_timer timer; /* dial, handshake and linger deadline; in NET__OPEN the trim */

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/registry.h"
+#include "base/metric_series.h"
 #include "client/client.h"
 #include "etcd/message.h"
 #include "kms/text.h"
@@ -61,7 +61,7 @@ static void end_check(struct etcd_health *h, bool is_good)
                  net_url_text(h->ones[i].url, url), h->ones[i].why);
         at += strlen(h->why + at);
     }
-    registry_set(REGISTRY_ETCD_HEALTHY, NO_LABELS, is_good ? 1 : 0);
+    series_set(SERIES_ETCD_HEALTHY, NO_LABELS, is_good ? 1 : 0);
     for (size_t i = 0; i < h->count; i++) {
         if (h->ones[i].call != NULL)
             client_cancel(h->ones[i].call);

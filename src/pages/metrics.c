@@ -7,7 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/registry.h"
+#include "base/metric_series.h"
 #include "kms/text.h"
 
 /* What stands for this server in apiserver_id_hash: the name of its host, as every server of a
@@ -18,7 +18,7 @@ static void set_identity(void)
 
     if (gethostname(host, sizeof host - 1) != 0 || host[0] == '\0')
         snprintf(host, sizeof host, "localhost");
-    registry_identity(kms_hash_text(bytes_str(host), hash));
+    series_identity(kms_hash_text(bytes_str(host), hash));
 }
 
 void pages__metrics_init(const struct pages_state *st)
@@ -26,9 +26,9 @@ void pages__metrics_init(const struct pages_state *st)
     struct timespec now;
 
     set_identity();
-    registry_set(REGISTRY_BUILD_INFO, LABELS(ENVELOPE_VERSION), 1);
+    series_set(SERIES_BUILD_INFO, LABELS(ENVELOPE_VERSION), 1);
     clock_gettime(CLOCK_REALTIME, &now);
-    registry_set(REGISTRY_START, NO_LABELS, (double)now.tv_sec + (double)now.tv_nsec / 1e9);
+    series_set(SERIES_START, NO_LABELS, (double)now.tv_sec + (double)now.tv_nsec / 1e9);
     if (st->config != NULL)
         metric_config(st->config->hash);
 }
@@ -43,34 +43,33 @@ static void look_at_process(void)
 
     if (f != NULL) {
         if (fscanf(f, "%*u %llu", &pages) == 1)
-            registry_set(REGISTRY_RESIDENT, NO_LABELS,
-                         (double)pages * (double)sysconf(_SC_PAGESIZE));
+            series_set(SERIES_RESIDENT, NO_LABELS, (double)pages * (double)sysconf(_SC_PAGESIZE));
         fclose(f);
     }
     if (getrusage(RUSAGE_SELF, &usage) == 0)
-        registry_set(REGISTRY_CPU, NO_LABELS,
-                     (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-                         (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
+        series_set(SERIES_CPU, NO_LABELS,
+                   (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+                       (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
     if (dir == NULL)
         return;
     while (readdir(dir) != NULL)
         fds++;
     closedir(dir);
-    registry_set(REGISTRY_FDS, NO_LABELS, fds - 3); /* ".", ".." and the folder itself */
+    series_set(SERIES_FDS, NO_LABELS, fds - 3); /* ".", ".." and the folder itself */
 }
 
 static void set_certificate(const struct pages_certificate *c, const char *name)
 {
     if (c->is_there)
-        registry_set(REGISTRY_CERTIFICATE, LABELS(name), (double)c->ends);
+        series_set(SERIES_CERTIFICATE, LABELS(name), (double)c->ends);
 }
 
 static void set_plugins(const struct pages_state *st)
 {
-    registry_forget(REGISTRY_KMS_HEALTHY); /* those of an older configuration */
+    series_forget(SERIES_KMS_HEALTHY); /* those of an older configuration */
     for (size_t i = 0; i < st->plugin_count; i++)
-        registry_set(REGISTRY_KMS_HEALTHY, LABELS(st->plugins[i].name),
-                     st->plugins[i].last.is_healthy ? 1 : 0);
+        series_set(SERIES_KMS_HEALTHY, LABELS(st->plugins[i].name),
+                   st->plugins[i].last.is_healthy ? 1 : 0);
 }
 
 enum err pages__metrics_write(const struct pages_state *st, FILE *f)
@@ -79,5 +78,5 @@ enum err pages__metrics_write(const struct pages_state *st, FILE *f)
     set_certificate(&st->listen_certificate, "server");
     set_certificate(&st->etcd_certificate, "etcd_client");
     set_plugins(st);
-    return registry_write(f);
+    return series_write(f);
 }

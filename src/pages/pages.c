@@ -20,7 +20,7 @@ struct pages {
     struct admin *admin;
     struct health *health;
     struct etcd_prefix *prefix;
-    struct net_tls *tls; /* http/1.1 alone: a client that offers h2, too, would get it else */
+    struct net_tls *tls; /* offers http/1.1 alone: else a client that knows h2, too, would get h2 */
     char tls_hash[72];   /* of the files that it was made of */
 };
 

@@ -306,7 +306,7 @@ void call_open(struct link *l, struct h2_stream *down, struct h2_fields h, bool 
         h2_stream_reset(down, H2_REFUSED_STREAM);
         return;
     }
-    c->id = (uint64_t)w->number << 48 | ++w->next_call_id;
+    c->id = worker_next_id(w);
     c->link = l;
     c->worker = w;
     c->down = down;
@@ -469,6 +469,7 @@ static void on_up_close(struct h2_stream *s, enum h2_code code, enum h2_end how)
     struct call *c = h2_stream_user(s);
 
     c->up = NULL;
+    upstream_released(h2_stream_conn(s));
     /* When the answer's end is in, the lane finishes with it, parked or not. */
     if (c->state == CALL_OPEN && !c->answer.has_ended)
         up_broke(c, s, code, how);

@@ -35,7 +35,7 @@
 /* The states that have no step wait for others. */
 static enum lane_step (*const steps[])(struct lane *l) = {
     [LANE_COLLECT] = lane__collect, [LANE_RELAY] = lane__relay,
-    [LANE_STREAM] = lane__stream,   [LANE_SCAN] = lane__scan,
+    [LANE_LARGE] = lane__large,     [LANE_SCAN] = lane__scan,
     [LANE_RESOLVE] = lane__resolve, [LANE_APPLY] = lane__apply,
     [LANE_SEND] = lane__send,       [LANE_ENDED] = NULL,
 };
@@ -51,15 +51,15 @@ void lane__set_state(struct lane *l, enum lane_state to)
 {
     static const uint16_t legal[] = {
         [LANE_DEAD] = 0,
-        [LANE_COLLECT] = TO(RELAY) | TO(STREAM) | TO(SCAN) | TO(ENDED) | TO(DEAD),
+        [LANE_COLLECT] = TO(RELAY) | TO(LARGE) | TO(SCAN) | TO(ENDED) | TO(DEAD),
         [LANE_RELAY] = TO(COLLECT) | TO(DEAD),
         /* again: the watch that a batch is for was ended, and the rest of it is swallowed */
-        [LANE_STREAM] = TO(STREAM) | TO(RESOLVE) | TO(COLLECT) | TO(FILLING) | TO(DEAD),
+        [LANE_LARGE] = TO(LARGE) | TO(RESOLVE) | TO(SEND) | TO(COLLECT) | TO(FILLING) | TO(DEAD),
         [LANE_SCAN] = TO(RESOLVE) | TO(SEND) | TO(COLLECT) | TO(DEAD),
-        [LANE_RESOLVE] = TO(PARKED) | TO(APPLY) | TO(COLLECT) | TO(STREAM) | TO(FILLING) | TO(DEAD),
+        [LANE_RESOLVE] = TO(PARKED) | TO(APPLY) | TO(COLLECT) | TO(LARGE) | TO(FILLING) | TO(DEAD),
         [LANE_PARKED] = TO(APPLY) | TO(FILLING) | TO(DEAD),
-        [LANE_APPLY] = TO(SEND) | TO(COLLECT) | TO(STREAM) | TO(FILLING) | TO(DEAD),
-        [LANE_SEND] = TO(COLLECT) | TO(STREAM) | TO(FILLING) | TO(DEAD),
+        [LANE_APPLY] = TO(SEND) | TO(COLLECT) | TO(LARGE) | TO(FILLING) | TO(DEAD),
+        [LANE_SEND] = TO(COLLECT) | TO(LARGE) | TO(FILLING) | TO(DEAD),
         [LANE_FILLING] = TO(DEAD),
         [LANE_ENDED] = TO(DEAD),
     };
@@ -124,22 +124,23 @@ static void lane_credit(struct lane *l)
 
 size_t lane_held(const struct lane *l)
 {
-    return chain_pinned(&l->in) + chain_pinned(&l->msg) + chain_pinned(&l->stream_in);
+    return chain_pinned(&l->in) + chain_pinned(&l->msg) + chain_pinned(&l->large_in) +
+           chain_pinned(&l->out);
 }
 
 bool lane_is_holding(const struct lane *l)
 {
-    return l->in.len > 0 || l->msg.len > 0 || l->stream_in.len > 0;
+    return l->in.len > 0 || l->msg.len > 0 || l->large_in.len > 0 || l->out.len > 0;
 }
 
 bool lane_is_in_message(const struct lane *l)
 {
-    return l->relay_left > 0 || (l->stream != NULL && lane__is_fill(l));
+    return l->relay_left > 0 || (l->large != NULL && lane__is_fill(l));
 }
 
 void lane__run(struct lane *l)
 {
-    size_t before = l->in.len + l->stream_in.len;
+    size_t before = l->in.len + l->large_in.len;
 
     while (is_open(l)) {
         enum lane_step said = steps[l->state](l);
@@ -148,7 +149,7 @@ void lane__run(struct lane *l)
             said = failed(l);
         if (said == STEP_WAIT)
             break;
-        if (is_open(l) && before - l->in.len - l->stream_in.len > LIMIT_LANE_TURN) {
+        if (is_open(l) && before - l->in.len - l->large_in.len > LIMIT_LANE_TURN) {
             loop_task_want(&l->call->worker->loop, &l->turn);
             return;
         }
@@ -182,13 +183,13 @@ void lane_kill(struct lane *l)
         return;
     lane__set_state(l, LANE_DEAD);
     loop_task_cancel(&l->turn);
-    if (l->stream != NULL)
-        lane__stream_over(l);
+    if (l->large != NULL)
+        lane__large_over(l);
     else
         lane__message_over(l);
     chain_fini(&l->in);
     chain_fini(&l->msg);
-    chain_fini(&l->stream_in);
+    chain_fini(&l->large_in);
     chain_fini(&l->out);
     sealed_msg_fini(&l->sealed);
     l->relay_left = 0;

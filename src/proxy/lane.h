@@ -8,7 +8,7 @@
 #define PROXY_LANE_H
 
 #include "etcd/plan.h"
-#include "etcd/stream.h"
+#include "etcd/large.h"
 #include "kms/keyring.h"
 #include "loop/loop.h"
 #include "proxy/worker.h"
@@ -20,7 +20,7 @@ enum lane_state {
     LANE_DEAD = 0, /* the call ended: bytes are dropped */
     LANE_COLLECT,  /* collects a message; nothing of one is in work */
     LANE_RELAY,    /* passes on the rest of a message that holds no values */
-    LANE_STREAM,   /* takes the next batch of a large answer */
+    LANE_LARGE,    /* takes the next batch of a large answer */
     LANE_SCAN,     /* msg is whole: makes its plan */
     LANE_RESOLVE,  /* asks for the keys that the plan needs */
     LANE_PARKED,   /* waits for keys: nothing overtakes the message */
@@ -37,22 +37,22 @@ struct lane {
     struct call *call;
     enum lane_state state;
     bool is_answer;
-    bool has_ended;             /* the peer's end was seen: no more bytes */
-    uint32_t messages;          /* taken so far */
-    struct chain in;            /* received, not yet taken */
-    size_t uncredited;          /* received, stream window not yet given back */
-    size_t relay_left;          /* opaque answer: bytes of the present message still to pass */
-    struct chain msg;           /* the message (or batch) in work */
-    bool has_prefix;            /* its gRPC prefix lies right before it: chain_unconsume */
-    struct sealed_msg sealed;   /* what was made of it: a request */
-    struct chain out;           /* an answer */
-    enum err err;               /* why the step failed; LANE_SEND: what follows behind out */
-    struct lane_work *work;     /* while a message is in work */
-    struct keyset *keys;        /* the rule set that its plan is made with */
-    struct etcd_stream *stream; /* a large answer in work */
-    struct chain stream_in;     /* its bytes, not yet taken by the stream */
-    size_t stream_todo;         /* bytes of it that have not come to stream_in yet */
-    struct loop_task turn;      /* the rest of the work, after the loop had its turn */
+    bool has_ended;           /* the peer's end was seen: no more bytes */
+    uint32_t messages;        /* taken so far */
+    struct chain in;          /* received, not yet taken */
+    size_t uncredited;        /* received, stream window not yet given back */
+    size_t relay_left;        /* opaque answer: bytes of the present message still to pass */
+    struct chain msg;         /* the message (or batch) in work */
+    bool has_prefix;          /* its gRPC prefix lies right before it: chain_unconsume */
+    struct sealed_msg sealed; /* what was made of it: a request */
+    struct chain out;         /* an answer */
+    enum err err;             /* why the step failed; LANE_SEND: what follows behind out */
+    struct lane_work *work;   /* while a message is in work */
+    struct keyset *keys;      /* the rule set that its plan is made with */
+    struct etcd_large *large; /* a large answer in work */
+    struct chain large_in;    /* its bytes, not yet taken by it */
+    size_t large_todo;        /* bytes of it that have not come to large_in yet */
+    struct loop_task turn;    /* the rest of the work, after the loop had its turn */
 };
 
 void lane_init(struct lane *l, struct call *c, bool is_answer);

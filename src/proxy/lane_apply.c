@@ -58,25 +58,30 @@ static enum err apply_part(struct lane *l)
 {
     struct worker *w = l->call->worker;
 
-    return etcd_stream_apply(l->stream, &l->work->plan, w->envelope, &w->pool, &l->msg, &l->out);
+    return etcd_large_apply(l->large, &l->work->plan, w->envelope, &w->pool, &l->msg, &l->out);
 }
 
 /* A message of its own: a whole answer, or a piece of one that is split. */
 static enum err apply_answer(struct lane *l)
 {
     struct worker *w = l->call->worker;
-    uint8_t *prefix = lane__prefix_reserve(l, &l->out);
+    uint8_t *prefix;
     size_t len;
     enum err e;
 
-    if (prefix == NULL)
-        return ERR_NOMEM;
-    if (l->stream != NULL)
+    if (l->out.len == 0) {
+        prefix = lane__prefix_reserve(l, &l->out);
+        if (prefix == NULL)
+            return ERR_NOMEM;
+    } else { /* a part was opened by the scan, behind the prefix */
+        prefix = slice_data(*chain_at(&l->out, 0));
+    }
+    if (l->large != NULL)
         e = apply_part(l);
     else
         e = etcd_apply_answer(&l->work->plan, w->envelope, &w->pool, &l->msg, &l->out);
     len = l->out.len - GRPC_PREFIX_LEN;
-    if (len == 0 && (e != ERR_OK || l->stream != NULL))
+    if (len == 0 && (e != ERR_OK || l->large != NULL))
         chain_clear(&l->out); /* nothing was made */
     else
         lane__prefix_fill(prefix, len);
@@ -87,7 +92,7 @@ static enum err apply(struct lane *l)
 {
     if (!l->is_answer)
         return apply_request(l);
-    return l->stream != NULL && lane__is_fill(l) ? apply_part(l) : apply_answer(l);
+    return l->large != NULL && lane__is_fill(l) ? apply_part(l) : apply_answer(l);
 }
 
 enum lane_step lane__apply(struct lane *l)
@@ -125,6 +130,6 @@ enum lane_step lane__send(struct lane *l)
     if (l->err != ERR_OK)
         return STEP_FAIL;
     lane__message_over(l);
-    lane__set_state(l, l->stream != NULL ? LANE_STREAM : LANE_COLLECT);
+    lane__set_state(l, l->large != NULL ? LANE_LARGE : LANE_COLLECT);
     return STEP_NEXT;
 }

@@ -4,7 +4,7 @@
  *   in   | prefix | body ... | prefix | bo
  *
  * A request is taken whole; a unary one only after its END_STREAM, so that nothing can follow it.
- * An answer without values is relayed as it comes, a large one goes to etcd_stream, any other is
+ * An answer without values is relayed as it comes, a large one goes to etcd_large, any other is
  * taken whole. What ends in the middle of a message fails. */
 #include "grpc/grpc.h"
 #include "proxy/lane_int.h"
@@ -84,7 +84,7 @@ static enum lane_step collect_answer(struct lane *l, const struct grpc_prefix *p
     }
     if (lane__has_values(content) && prefix->length > c->worker->env->settings->stream_threshold) {
         l->messages++;
-        return lane__stream_begin(l, prefix->length);
+        return lane__large_begin(l, prefix->length);
     }
     if (prefix->length > LIMIT_ANSWER_UNIT)
         return lane__fails(l, ERR_MEMORY_LIMIT);

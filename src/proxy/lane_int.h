@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Shared between the files of a lane only: lane.c (the driver, flow), lane_collect.c (collect,
- * relay), lane_stream.c (large answers), lane_scan.c, lane_keys.c (resolve), lane_apply.c (apply,
+ * relay), lane_large.c (large answers), lane_scan.c, lane_keys.c (resolve), lane_apply.c (apply,
  * send), lane_watch.c (a watch that ends alone). */
 #ifndef PROXY_LANE_INT_H
 #define PROXY_LANE_INT_H
 
+#include "etcd/direct.h"
 #include "proxy/call.h"
 #include "proxy/lane.h"
 
@@ -17,7 +18,9 @@ struct lane_work {
     struct etcd_plan plan;
     struct lane_wait *waits;
     size_t wait_count, wait_cap;
-    size_t pending;
+    size_t asked;   /* needs of the plan that have been asked for */
+    size_t pending; /* of waits */
+    enum err err;   /* the first need that was refused at once while others were pending */
     struct lane_work *next;
 };
 
@@ -44,11 +47,11 @@ enum lane_step lane__fail_call(struct lane *l, enum err e);
 enum lane_step lane__collect(struct lane *l);
 enum lane_step lane__relay(struct lane *l);
 
-/* lane_stream.c */
+/* lane_large.c */
 /* A large answer begins: its prefix goes out, or is dropped when it is split. */
-enum lane_step lane__stream_begin(struct lane *l, uint32_t length);
-enum lane_step lane__stream(struct lane *l);
-void lane__stream_over(struct lane *l);
+enum lane_step lane__large_begin(struct lane *l, uint32_t length);
+enum lane_step lane__large(struct lane *l);
+void lane__large_over(struct lane *l);
 /* The large answer in work keeps its announced length (as against one that is split). */
 bool lane__is_fill(const struct lane *l);
 /* LANE_FILLING: n bytes came from etcd and were dropped, or its end came. */
@@ -67,6 +70,8 @@ bool lane__is_swallowed(const struct lane *l);
 /* lane_keys.c */
 bool lane__work_take(struct lane *l);
 void lane__work_give_back(struct lane *l);
+/* What opening without a plan takes; good while the lane's rule set is. */
+void lane__direct_init(struct lane *l, struct etcd_direct *d);
 /* Asks for the DEK of every need, parking the lane when one is missing. */
 enum lane_step lane__resolve(struct lane *l);
 /* The keys that were waited for move into the plan, and the write keys with them. STEP_NEXT: apply.

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The third step of a lane, and the begin of the fourth.
+/* The third step of a lane, and the begin of the fourth. What is opened without a plan (direct.h)
+ * only gets the keys that are at hand.
  *
- *   RESOLVE   every DEK that the plan names is asked for, all unknown ones at once, and with them
- *             the DEKs that KMS v1 makes for each value to be written; a miss parks the lane
- *   PARKED    the last answer of the key ring runs the lane again
+ *   RESOLVE   every DEK that the plan names is asked for, and with them the DEKs that KMS v1 makes
+ *             for each value to be written; a miss parks the lane. At most LIMIT_KEYS_A_MESSAGE of
+ *             them are under way at a time
+ *   PARKED    each answer of the key ring lets the next DEK be asked for; the last one, or the
+ *             first refusal, runs the lane again
  *   APPLY     the answers move into the plan; KMS v2's write keys are taken only now, so that a
  *             key's expiry is judged when it is used */
 #include <stdlib.h>
@@ -36,7 +39,8 @@ static void work_drop_waits(struct lane_work *b)
         dek_drop(wait->dek);
         wait->dek = NULL;
     }
-    b->wait_count = b->pending = 0;
+    b->wait_count = b->pending = b->asked = 0;
+    b->err = ERR_OK;
 }
 
 void lane__work_give_back(struct lane *l)
@@ -64,19 +68,27 @@ void lane_work_free(struct worker *w)
     }
 }
 
-/* --- resolve --------------------------------------------------------------------------------- */
+/* --- keys at hand ---------------------------------------------------------------------------- */
 
-static void on_key(struct key_wait *wait)
+static struct dek *find(void *user, const struct provider *provider, const struct dek_id *id,
+                        struct bytes tail)
 {
-    struct lane *l = wait->user;
-    struct lane_work *b = l->work;
+    struct lane *l = user;
 
-    CHECK(l->state == LANE_PARKED && b->pending > 0);
-    if (--b->pending > 0)
-        return;
-    lane__set_state(l, LANE_APPLY);
-    lane__run(l);
+    worker_contexts_used(l->call->worker);
+    if (id != NULL)
+        return keyring_find(l->keys->ring, provider, id);
+    return keyring_find_tail(l->keys->ring, provider, tail);
 }
+
+void lane__direct_init(struct lane *l, struct etcd_direct *d)
+{
+    struct worker *w = l->call->worker;
+
+    *d = (struct etcd_direct){.ctx = w->envelope, .pool = &w->pool, .find = find, .user = l};
+}
+
+/* --- resolve --------------------------------------------------------------------------------- */
 
 static bool work_reserve_waits(struct lane_work *b, size_t n)
 {
@@ -111,41 +123,66 @@ static bool fails_alone(const struct lane *l, enum err e)
     return l->is_answer && l->call->method->content == ETCD_WATCH && err_fault(e) == FAULT_KMS;
 }
 
-/* Asks for every DEK that values of the plan need, all at once. ERR_AGAIN: parked. */
+static void on_key(struct key_wait *wait);
+
+/* One more wait, or an answer at once. */
+static enum err ask_for_key(struct lane *l, size_t need_index)
+{
+    struct lane_work *b = l->work;
+    struct etcd_need *need = &b->plan.needs[need_index];
+    struct lane_wait *w = &b->waits[b->wait_count];
+    enum err e;
+
+    if (is_for_later(need) || need->dek != NULL)
+        return ERR_OK;
+    *w = (struct lane_wait){
+        .wait = {.asker = link_key_asker(l->call->link), .on_done = on_key, .user = l},
+        .need = need_index};
+    e = ask_ring(l, need, &w->wait);
+    if (e == ERR_AGAIN) {
+        b->wait_count++;
+        b->pending++;
+        return ERR_OK;
+    }
+    need->dek = w->wait.dek;
+    need->err = e;
+    return fails_alone(l, e) ? ERR_OK : e;
+}
+
+/* Asks for the DEKs that values of the plan need, as many as may be under way. ERR_AGAIN: there are
+ * some; ERR_OK: all are there. */
 static enum err ask_for_keys(struct lane *l)
 {
     struct lane_work *b = l->work;
-    struct etcd_plan *p = &b->plan;
 
-    if (!work_reserve_waits(b, p->need_count))
-        return ERR_NOMEM;
-    for (size_t i = 0; i < p->need_count; i++) {
-        struct etcd_need *need = &p->needs[i];
-        struct lane_wait *w = &b->waits[b->wait_count];
-        enum err e;
-
-        if (is_for_later(need) || need->dek != NULL)
-            continue;
-        *w = (struct lane_wait){.wait = {.on_done = on_key, .user = l}, .need = i};
-        e = ask_ring(l, need, &w->wait);
-        if (e == ERR_AGAIN) {
-            b->wait_count++;
-            b->pending++;
-        } else if (e == ERR_OK) {
-            need->dek = w->wait.dek;
-        } else {
-            need->err = e;
-            if (!fails_alone(l, e))
-                return e;
-        }
-    }
+    while (b->asked < b->plan.need_count && b->pending < LIMIT_KEYS_A_MESSAGE)
+        TRY(ask_for_key(l, b->asked++));
     return b->pending > 0 ? ERR_AGAIN : ERR_OK;
+}
+
+/* After the first refusal nothing more is asked: the message has failed. */
+static void on_key(struct key_wait *wait)
+{
+    struct lane *l = wait->user;
+    struct lane_work *b = l->work;
+    enum err e = wait->err;
+
+    CHECK(l->state == LANE_PARKED && b->pending > 0);
+    b->pending--;
+    if (e == ERR_OK || fails_alone(l, e))
+        e = b->err = ask_for_keys(l);
+    if (e == ERR_AGAIN) {
+        b->err = ERR_OK;
+        return;
+    }
+    lane__set_state(l, LANE_APPLY);
+    lane__run(l);
 }
 
 /* The answers of the key ring move into the plan. */
 static enum err collect_waits(struct lane_work *b)
 {
-    enum err first = ERR_OK;
+    enum err first = b->err;
 
     for (size_t i = 0; i < b->wait_count; i++) {
         struct lane_wait *w = &b->waits[i];
@@ -191,6 +228,7 @@ void lane__confirm_keys(struct lane *l)
 
 static enum lane_step keys_failed(struct lane *l, enum err e)
 {
+    etcd_plan_forget_part(&l->work->plan);
     etcd_plan_count_missing(&l->work->plan, e);
     lane__tally(l, 0);
     /* What a request wants opened is a value that arrived sealed: nothing stored is lost. */
@@ -202,8 +240,10 @@ static enum lane_step keys_failed(struct lane *l, enum err e)
 
 enum lane_step lane__resolve(struct lane *l)
 {
-    enum err e = ask_for_keys(l);
+    enum err e = ERR_NOMEM;
 
+    if (work_reserve_waits(l->work, l->work->plan.need_count))
+        e = ask_for_keys(l);
     if (e == ERR_AGAIN) {
         lane__set_state(l, LANE_PARKED);
         return STEP_WAIT;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The second step of a lane: l->msg holds a whole message. etcd_scan_* makes its plan, with the
  * rule set of this moment. A message of which nothing is to be sealed or opened goes on byte for
- * byte. */
+ * byte. An answer of the usual form, whose keys are at hand, is opened here and needs no plan. */
 #include "grpc/grpc.h"
 #include "proxy/lane_int.h"
 
@@ -13,7 +13,7 @@ void lane__message_over(struct lane *l)
     chain_clear(&l->out);
     sealed_msg_fini(&l->sealed);
     lane__work_give_back(l);
-    if (l->stream == NULL && l->keys != NULL) {
+    if (l->large == NULL && l->keys != NULL) {
         keyset_drop(l->keys);
         l->keys = NULL;
     }
@@ -78,10 +78,9 @@ static enum lane_step scan_request(struct lane *l)
     case ETCD_AS_IS:
         e = pass_request(l, verdict);
         return e == ERR_OK ? go(l, LANE_SEND) : lane__fails(l, e);
-    case ETCD_REJECT:
-        break;
+    default:
+        return lane__fails(l, l->work->plan.err);
     }
-    return lane__fails(l, l->work->plan.err);
 }
 
 /* --- answers --------------------------------------------------------------------------------- */
@@ -128,19 +127,39 @@ static enum err pass_answer(struct lane *l)
     return chain_append(&l->out, &l->msg);
 }
 
+/* All of it was opened by now, behind its prefix. */
+static enum lane_step opened(struct lane *l, uint8_t *prefix, uint64_t began_ns)
+{
+    lane__prefix_fill(prefix, l->out.len - GRPC_PREFIX_LEN);
+    lane__tally(l, loop_hrtime_ns() - began_ns);
+    chain_clear(&l->msg);
+    return go(l, LANE_SEND);
+}
+
+/* Opens the message as far as it is of the usual form; makes a plan for what is left. */
 static enum lane_step scan_answer(struct lane *l)
 {
     struct call *c = l->call;
+    struct etcd_plan *p = &l->work->plan;
+    uint64_t began_ns = loop_hrtime_ns();
+    uint8_t *prefix = lane__prefix_reserve(l, &l->out);
     enum etcd_verdict verdict;
+    struct etcd_direct with;
     enum err e;
 
-    if (!lane__has_values(c->method->content))
-        return members_answer(l);
-    verdict = etcd_scan_answer(&l->work->plan, c->method->content, l->keys->rules->rules, &l->msg,
-                               &c->ask);
-    lane__tally(l, 0);
+    if (prefix == NULL)
+        return lane__fails(l, ERR_NOMEM);
+    lane__direct_init(l, &with);
+    verdict = etcd_direct_answer(p, c->method->content, l->keys->rules->rules, &l->msg, &c->ask,
+                                 &with, &l->out);
     if (c->method->content == ETCD_WATCH)
         remember_header(l);
+    if (verdict == ETCD_OPENED)
+        return opened(l, prefix, began_ns);
+    if (l->out.len == GRPC_PREFIX_LEN) { /* no part of it was opened */
+        chain_clear(&l->out);
+        lane__tally(l, 0);
+    }
     if (lane__is_swallowed(l)) {
         lane__message_over(l);
         return go(l, LANE_COLLECT);
@@ -151,15 +170,16 @@ static enum lane_step scan_answer(struct lane *l)
     case ETCD_AS_IS:
         e = pass_answer(l);
         return e == ERR_OK ? go(l, LANE_SEND) : lane__fails(l, e);
-    case ETCD_REJECT:
-        break;
+    default:
+        return lane__fails(l, p->err);
     }
-    return lane__fails(l, l->work->plan.err);
 }
 
 enum lane_step lane__scan(struct lane *l)
 {
     if (!lane__message_begin(l))
         return lane__fails(l, ERR_NOMEM);
-    return l->is_answer ? scan_answer(l) : scan_request(l);
+    if (!l->is_answer)
+        return scan_request(l);
+    return lane__has_values(l->call->method->content) ? scan_answer(l) : members_answer(l);
 }

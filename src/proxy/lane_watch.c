@@ -89,6 +89,6 @@ enum lane_step lane__watch_cancel(struct lane *l, enum err e)
     if (!tell(l, watch, text))
         return STEP_WAIT;
     lane__message_over(l);
-    lane__set_state(l, l->stream != NULL ? LANE_STREAM : LANE_COLLECT);
+    lane__set_state(l, l->large != NULL ? LANE_LARGE : LANE_COLLECT);
     return STEP_NEXT;
 }

@@ -38,6 +38,7 @@ struct link {
     struct chain sniffed;
     struct h2_conn *down; /* OPEN */
     struct upstream_user up;
+    struct key_asker keys;
     bool is_draining;
     bool client_leaves; /* it said GOAWAY: the link ends with its last call */
     struct list calls;
@@ -73,6 +74,7 @@ static void link_free_if_over(struct link *l)
     if (l->state != LINK_CLOSING || l->net != NULL || l->down != NULL || l->call_count > 0)
         return;
     loop_timer_fini(&l->timer);
+    key_asker_fini(&l->keys);
     chain_fini(&l->sniffed);
     list_remove(&l->node);
     metric_sub(METRIC_links, 1);
@@ -141,6 +143,11 @@ static const struct upstream_user_ops up_ops = {
 struct upstream_user *link_upstream(struct link *l)
 {
     return &l->up;
+}
+
+struct key_asker *link_key_asker(struct link *l)
+{
+    return &l->keys;
 }
 
 /* --- the client's HTTP/2 session ------------------------------------------------------------- */
@@ -320,6 +327,7 @@ void link_open(struct worker *w, int fd, struct net_tls *tls)
     l->worker = w;
     list_init(&l->calls);
     loop_timer_init(&l->timer, on_timer);
+    key_asker_init(&l->keys, &w->loop, worker_next_id(w));
     list_push(&w->links, &l->node);
     metric_add(METRIC_links, 1);
     if (net_conn_accept(&w->loop, &w->pool, SLAB_SECRET, fd, tls, &sniff_ops, l, &l->net) !=

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sums gather in a batch; a timer that the first one starts posts the batch to the control thread,
- * which adds it to the registry. A batch belongs to one rule set, whose lists and providers it
+ * which adds it to the metric series. A batch belongs to one rule set, whose lists and providers it
  * names: one of another set posts it first. Failure modes: no memory for an entry: it is not
  * counted. */
 #include "proxy/tally.h"
@@ -11,7 +11,7 @@
 #include <time.h>
 
 #include "base/metrics.h"
-#include "base/registry.h"
+#include "base/metric_series.h"
 #include "kms/text.h"
 #include "policy/ruleset.h"
 
@@ -103,10 +103,10 @@ static void merge_value_as(const struct value_sum *v, const char *prefix)
 {
     const char *direction = direction_label(v->is_write);
 
-    registry_add(REGISTRY_TRANSFORM,
-                 LABELS(v->list->resource, status_label(v->err), direction, prefix), (double)v->n);
+    series_add(SERIES_TRANSFORM, LABELS(v->list->resource, status_label(v->err), direction, prefix),
+               (double)v->n);
     if (v->err == ERR_OK)
-        registry_merge(REGISTRY_TRANSFORM_TIME, LABELS(direction, prefix), &v->time);
+        series_merge(SERIES_TRANSFORM_TIME, LABELS(direction, prefix), &v->time);
 }
 
 /* KMS v1: kube-apiserver measures the time between two values. Those of one batch came together, as
@@ -119,11 +119,10 @@ static void merge_arrivals(const struct value_sum *v)
     struct histogram together = {0};
 
     if (last_ns[v->is_write] != 0)
-        registry_observe(REGISTRY_V1_ARRIVAL, labels,
-                         (double)(now_ns - last_ns[v->is_write]) / 1e9);
+        series_observe(SERIES_V1_ARRIVAL, labels, (double)(now_ns - last_ns[v->is_write]) / 1e9);
     last_ns[v->is_write] = now_ns;
-    histogram_observe(&together, REGISTRY_V1_ARRIVAL, 0, v->n - 1);
-    registry_merge(REGISTRY_V1_ARRIVAL, labels, &together);
+    histogram_observe(&together, SERIES_V1_ARRIVAL, 0, v->n - 1);
+    series_merge(SERIES_V1_ARRIVAL, labels, &together);
 }
 
 static void merge_value(const struct value_sum *v)
@@ -149,8 +148,8 @@ static void merge_key(const struct key_sum *k)
     const char *const *labels = LABELS(kms_hash_text(bytes_of(k->key_id, k->key_id_len), hash),
                                        k->provider->name, direction_label(k->is_write));
 
-    registry_add(REGISTRY_KEY_ID, labels, (double)k->n);
-    registry_set(REGISTRY_KEY_ID_TIME, labels, (double)k->last_s);
+    series_add(SERIES_KEY_ID, labels, (double)k->n);
+    series_set(SERIES_KEY_ID_TIME, labels, (double)k->last_s);
 }
 
 static void merge_call(const struct call_sum *c)
@@ -161,13 +160,13 @@ static void merge_call(const struct call_sum *c)
 
     for (size_t i = 0; i < ARRAY_LEN(c->codes); i++)
         if (c->codes[i] > 0)
-            registry_add(REGISTRY_CALLS,
-                         LABELS(kms_code_text((enum grpc_status)i, code, sizeof code), method),
-                         (double)c->codes[i]);
+            series_add(SERIES_CALLS,
+                       LABELS(kms_code_text((enum grpc_status)i, code, sizeof code), method),
+                       (double)c->codes[i]);
     for (size_t i = 0; i < ARRAY_LEN(c->added.counts); i++)
         has_added |= c->added.counts[i] > 0;
     if (has_added)
-        registry_merge(REGISTRY_ADDED_TIME, LABELS(method), &c->added);
+        series_merge(SERIES_ADDED_TIME, LABELS(method), &c->added);
 }
 
 static void batch_deliver(struct mail *m, bool delivered)
@@ -285,7 +284,7 @@ static void count_value(struct batch *b, const struct etcd_count *c, double seco
     }
     v->n += c->n;
     if (c->err == ERR_OK)
-        histogram_observe(&v->time, REGISTRY_TRANSFORM_TIME, seconds, c->n);
+        histogram_observe(&v->time, SERIES_TRANSFORM_TIME, seconds, c->n);
 }
 
 static void count_key(struct batch *b, const struct etcd_count *c, struct bytes key_id)
@@ -371,7 +370,7 @@ void tally_added(struct tally *t, const struct etcd_method *method, uint64_t ns)
     struct call_sum *c = call_sum_of(t, method);
 
     if (c != NULL)
-        histogram_observe(&c->added, REGISTRY_ADDED_TIME, (double)ns / 1e9, 1);
+        histogram_observe(&c->added, SERIES_ADDED_TIME, (double)ns / 1e9, 1);
 }
 
 enum err tally_new(struct loop *loop, struct mailbox *control, const struct slab_pool *pool,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Receives: what a worker's calls and plans did. Gives: it to the control thread's registry, at
- * most a fifth of a second later. Owns: the sums in between. Thread: the worker's.
+/* Receives: what a worker's calls and plans did. Gives: it to the control thread's metric
+ * series, at most a fifth of a second later. Owns: the sums in between. Thread: the worker's.
  *
  * So a value costs its worker one comparison (in the plan), a message a few additions to memory of
  * its own, and label texts are only looked at on the control thread. */

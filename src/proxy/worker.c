@@ -2,15 +2,14 @@
 /* The life of a worker: started with an empty loop; gets a rule set, then sockets; told to drain;
  * reports that no link is left; told to stop. Orders come and reports go by mail; nothing else is
  * shared. Failure modes: no memory for an order: a socket is closed, a rule set is not taken over
- * (the old one stays in force). */
-#include "proxy/worker.h"
+ * (the old one stays in force; worker_keyset.c). */
+#include "proxy/worker_int.h"
 
 #include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "kms/manager.h"
 #include "proxy/call.h"
 #include "proxy/link.h"
 #include "proxy/probe.h"
@@ -27,225 +26,6 @@
 #define DRAIN_STREAMS_MS 500 /* then watches and the like end: they never do by themselves */
 #define DRAIN_LAST_MS 500    /* for the last bytes, when the calls have been ended */
 #define DRAIN_RESERVE_MS (DRAIN_LAST_MS + 1000u) /* for that and for connections that linger */
-
-/* --- reports --------------------------------------------------------------------------------- */
-
-static void report_deliver(struct mail *m, bool delivered)
-{
-    struct worker_report_mail *r = CONTAINER_OF(m, struct worker_report_mail, mail);
-
-    if (delivered)
-        r->fn(r->arg, &r->report);
-    free(r);
-}
-
-static void reports_free(struct list *reports)
-{
-    while (!list_is_empty(reports)) {
-        struct worker_report_mail *r = LIST_FIRST(reports, struct worker_report_mail, mail.node);
-
-        list_remove(&r->mail.node);
-        free(r);
-    }
-}
-
-/* As many as an order leads to. Errors: ERR_NOMEM; then reports is empty. */
-static enum err reports_new(struct list *reports, unsigned count)
-{
-    list_init(reports);
-    while (count-- > 0) {
-        struct worker_report_mail *r = malloc(sizeof *r);
-
-        if (r == NULL) {
-            reports_free(reports);
-            return ERR_NOMEM;
-        }
-        list_push(reports, &r->mail.node);
-    }
-    return ERR_OK;
-}
-
-static void report_owner(struct worker *w, enum worker_event event, struct keyset *keys,
-                         void *owner)
-{
-    struct worker_report_mail *r;
-
-    CHECK(!list_is_empty(&w->spare_reports)); /* the order has brought it */
-    r = LIST_FIRST(&w->spare_reports, struct worker_report_mail, mail.node);
-    list_remove(&r->mail.node);
-    *r = (struct worker_report_mail){.mail = {.deliver = report_deliver},
-                                     .fn = w->report,
-                                     .arg = w->report_arg,
-                                     .report = {event, w, keys, owner}};
-    mailbox_post(w->control, &r->mail);
-}
-
-/* Once: a worker that drains takes no sockets. The report may be read when the worker is gone. */
-static void report_drained(struct worker *w)
-{
-    struct worker_report_mail *r = w->drained;
-
-    CHECK(r != NULL);
-    w->drained = NULL;
-    *r = (struct worker_report_mail){.mail = {.deliver = report_deliver},
-                                     .fn = w->report,
-                                     .arg = w->report_arg,
-                                     .report = {.event = WORKER_DRAINED, .worker = w}};
-    mailbox_post(w->control, &r->mail);
-}
-
-static void report(struct worker *w, enum worker_event event, struct keyset *keys)
-{
-    report_owner(w, event, keys, keys == NULL ? NULL : keys->owner);
-}
-
-/* --- key sets -------------------------------------------------------------------------------- */
-
-struct keyset *worker_keys_ref(struct worker *w)
-{
-    if (w->keys != NULL)
-        w->keys->users++;
-    return w->keys;
-}
-
-void keyset_drop(struct keyset *k)
-{
-    DCHECK(k->users > 0);
-    if (--k->users == 0)
-        report(k->worker, WORKER_KEYSET_UNUSED, k);
-}
-
-static void keyset_free(struct keyset *k)
-{
-    list_remove(&k->node);
-    keyring_free(k->ring);
-    ruleset_drop(k->rules);
-    free(k);
-}
-
-#define KEYSET_REPORTS 4u /* made, in use, unused, freed */
-
-struct rules_mail {
-    struct mail mail;
-    struct worker *worker;
-    struct ruleset *rules;
-    struct kms_manager *manager;
-    struct mailbox *manager_box;
-    void *owner;
-    struct list reports;
-};
-
-static enum err keyset_new(const struct rules_mail *m, struct keyset **out)
-{
-    struct keyset *k = calloc(1, sizeof *k);
-    enum err e;
-
-    if (k == NULL)
-        return ERR_NOMEM;
-    e = keyring_new(&m->worker->loop, m->manager_box, &m->worker->mailbox,
-                    (uint32_t)m->rules->plugin_count, &k->ring);
-    if (e != ERR_OK) {
-        free(k);
-        return e;
-    }
-    k->rules = m->rules;
-    k->manager = m->manager;
-    k->owner = m->owner;
-    k->worker = m->worker;
-    k->users = 1;
-    list_push(&m->worker->keysets, &k->node);
-    *out = k;
-    return ERR_OK;
-}
-
-static void rules_deliver(struct mail *mail, bool delivered)
-{
-    struct rules_mail *m = CONTAINER_OF(mail, struct rules_mail, mail);
-    struct keyset *fresh;
-
-    if (delivered)
-        list_splice(&m->worker->spare_reports, &m->reports);
-    else
-        reports_free(&m->reports);
-    if (delivered && keyset_new(m, &fresh) == ERR_OK) {
-        report(m->worker, WORKER_KEYSET_MADE, fresh);
-    } else {
-        ruleset_drop(m->rules);
-        if (delivered)
-            report_owner(m->worker, WORKER_KEYSET_FREED, NULL, m->owner);
-    }
-    free(m);
-}
-
-enum err worker_make_keyset(struct worker *w, struct ruleset *rules, struct kms_manager *manager,
-                            void *owner)
-{
-    struct rules_mail *m = malloc(sizeof *m);
-
-    if (m == NULL)
-        return ERR_NOMEM;
-    *m = (struct rules_mail){.mail = {.deliver = rules_deliver},
-                             .worker = w,
-                             .rules = ruleset_ref(rules),
-                             .manager = manager,
-                             .manager_box = kms_manager_mailbox(manager),
-                             .owner = owner};
-    if (reports_new(&m->reports, KEYSET_REPORTS) != ERR_OK) {
-        ruleset_drop(rules);
-        free(m);
-        return ERR_NOMEM;
-    }
-    mailbox_post(&w->mailbox, &m->mail);
-    return ERR_OK;
-}
-
-struct keyset_mail {
-    struct mail mail;
-    struct keyset *keys;
-};
-
-static void use_deliver(struct mail *mail, bool delivered)
-{
-    struct keyset_mail *m = CONTAINER_OF(mail, struct keyset_mail, mail);
-
-    if (delivered) {
-        struct worker *w = m->keys->worker;
-        struct keyset *old = w->keys;
-
-        w->keys = m->keys;
-        report(w, WORKER_KEYSET_IN_USE, m->keys);
-        if (old != NULL)
-            keyset_drop(old);
-    }
-    free(m);
-}
-
-enum err worker_use_keyset(struct worker *w, struct keyset *k)
-{
-    struct keyset_mail *m = malloc(sizeof *m);
-
-    if (m == NULL)
-        return ERR_NOMEM;
-    *m = (struct keyset_mail){.mail = {.deliver = use_deliver}, .keys = k};
-    mailbox_post(&w->mailbox, &m->mail);
-    return ERR_OK;
-}
-
-static void keyset_free_deliver(struct mail *mail, bool delivered)
-{
-    struct keyset *k = CONTAINER_OF(mail, struct keyset, free_order);
-
-    if (delivered) { /* else the end of the worker frees them all */
-        report(k->worker, WORKER_KEYSET_FREED, k);
-        keyset_free(k);
-    }
-}
-
-void worker_free_keyset(struct worker *w, struct keyset *k)
-{
-    k->free_order = (struct mail){.deliver = keyset_free_deliver};
-    mailbox_post(&w->mailbox, &k->free_order);
-}
 
 /* --- TLS towards etcd ------------------------------------------------------------------------ */
 
@@ -327,7 +107,7 @@ static void socket_deliver(struct mail *mail, bool delivered)
     if (delivered)
         list_splice(&m->worker->spare_reports, &m->reports);
     else
-        reports_free(&m->reports);
+        worker__reports_free(&m->reports);
     if (delivered && !m->worker->is_draining) {
         m->worker->link_count++;
         settle_later(m->worker);
@@ -335,7 +115,7 @@ static void socket_deliver(struct mail *mail, bool delivered)
     } else {
         close(m->fd);
         if (delivered)
-            report(m->worker, WORKER_LINK_CLOSED, NULL);
+            worker__report(m->worker, WORKER_LINK_CLOSED, NULL);
     }
     if (m->tls != NULL)
         net_tls_drop(m->tls);
@@ -347,7 +127,7 @@ enum err worker_give_socket(struct worker *w, int fd, struct net_tls *tls)
     struct socket_mail *m = malloc(sizeof *m);
     struct list reports;
 
-    if (m == NULL || reports_new(&reports, 1) != ERR_OK) {
+    if (m == NULL || worker__reports_new(&reports, 1) != ERR_OK) {
         free(m);
         close(fd);
         return ERR_NOMEM;
@@ -362,13 +142,18 @@ enum err worker_give_socket(struct worker *w, int fd, struct net_tls *tls)
     return ERR_OK;
 }
 
+uint64_t worker_next_id(struct worker *w)
+{
+    return (uint64_t)w->number << 48 | ++w->last_id;
+}
+
 void worker_link_closed(struct worker *w)
 {
     w->link_count--;
     settle_later(w);
-    report(w, WORKER_LINK_CLOSED, NULL);
+    worker__report(w, WORKER_LINK_CLOSED, NULL);
     if (w->is_draining && w->link_count == 0)
-        report_drained(w);
+        worker__report_drained(w);
 }
 
 /* --- the end --------------------------------------------------------------------------------- */
@@ -406,7 +191,7 @@ static void drain_deliver(struct mail *mail, bool delivered)
         w->drain_limit_ms =
             limit_ms > 2 * DRAIN_RESERVE_MS ? limit_ms - DRAIN_RESERVE_MS : limit_ms / 2;
         if (w->link_count == 0)
-            report_drained(w);
+            worker__report_drained(w);
         LIST_FOREACH(it, &w->links) {
             link_drain(link_of_node(it));
         }
@@ -436,15 +221,14 @@ static void stop_deliver(struct mail *mail, bool delivered)
     if (!delivered)
         return;
     probes_end(w, drain_left_ms(w));
-    w->keys = NULL;
-    while (!list_is_empty(&w->keysets)) /* a reload may be under way */
-        keyset_free(LIST_FIRST(&w->keysets, struct keyset, node));
+    upstream_pool_close(&w->upstream);
+    worker__keysets_free(w);
     loop_timer_fini(&w->drain_timer);
     loop_timer_fini(&w->wipe_timer);
     loop_timer_fini(&w->settle_timer);
     tally_free(w->tally);
     mailbox_close(&w->mailbox);
-    reports_free(&w->spare_reports);
+    worker__reports_free(&w->spare_reports);
     loop_stop(&w->loop);
 }
 

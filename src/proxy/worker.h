@@ -80,7 +80,7 @@ struct worker {
     struct list calls; /* by age, oldest first: the oldest holder of memory always gets credit */
     uint64_t
         kept_bytes; /* not in slabs: calls, headers that wait for their message, keys of watches */
-    uint64_t next_call_id;
+    uint64_t last_id;
     struct list spare_reports;           /* for what the orders so far will lead to */
     struct worker_report_mail *drained;  /* until it is sent */
     struct mail drain_order, stop_order; /* each is given once, and must not fail */
@@ -134,6 +134,9 @@ void worker_free(struct worker *w);
 void worker_stop(struct worker *w);
 
 /* --- on the worker's own thread --- */
+
+/* For a link or a call: a number that the process gives once, and never 0. */
+uint64_t worker_next_id(struct worker *w);
 
 /* The present set, with one more user. NULL: no rules yet. */
 struct keyset *worker_keys_ref(struct worker *w);

@@ -21,7 +21,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/metrics.h"
-#include "base/registry.h"
+#include "base/metric_series.h"
 #include "config/digest.h"
 #include "server/server_int.h"
 

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/digit.h"
 #include "base/secret.h"
 
 bool tools_encoding_parse(const char *text, enum tools_encoding *out)
@@ -29,35 +30,13 @@ bool tools_encoding_parse(const char *text, enum tools_encoding *out)
 
 /* --- decoding: out never overtakes in, so both are the same memory --- */
 
-static int hex_digit(uint8_t c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* RFC 4648 section 4. */
-static int base64_digit(uint8_t c)
-{
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    if (c == '+')
-        return 62;
-    return c == '/' ? 63 : -1;
-}
-
 static bool hex_decode(uint8_t *p, size_t n, size_t *out_len)
 {
     size_t digits = 0;
     uint8_t byte = 0;
 
     for (size_t i = 0; i < n; i++) {
-        int d = hex_digit(p[i]);
+        int d = digit_hex(p[i]);
 
         if (isspace(p[i]))
             continue;
@@ -77,7 +56,7 @@ static bool base64_decode(uint8_t *p, size_t n, size_t *out_len)
     uint32_t bits = 0;
 
     for (size_t i = 0; i < n; i++) {
-        int d = base64_digit(p[i]);
+        int d = digit_base64(p[i]);
 
         if (isspace(p[i]))
             continue;

@@ -106,6 +106,60 @@ class Calls(Kms):
         self.assertGreater(self.kms.max_in_flight["Decrypt"], 3)
 
 
+class Fairness(Kms):
+    """A list over many DEKs that nobody has unwrapped yet takes nobody else's turn at the plugin."""
+
+    def fill(self, count, seal):
+        for i in range(count):
+            key = self.secret(f"many/{i:04}")
+            self.raw.put(key, seal(key))
+
+    def list_beside_cold_reads(self, proxy):
+        """The list's outcome, and the seconds that cold reads of others took meanwhile."""
+        keys = [self.secret(f"own/{i}") for i in range(5)]
+        for key in keys:
+            self.raw.put(key, envelope.seal(key, VALUE))
+        outcome = []
+
+        def run():
+            try:
+                outcome.append(len(self.env.client(proxy.target).list(self.secret("many/"), timeout=30).kvs))
+            except harness.grpc.RpcError as e:
+                outcome.append(e.code())
+
+        lists = [threading.Thread(target=run) for _ in range(3)]
+        for thread in lists:
+            thread.start()
+        time.sleep(0.3)
+        took = []
+        for key in keys:
+            started = time.monotonic()
+            self.assertEqual(proxy.client.value(key), VALUE)
+            took.append(time.monotonic() - started)
+        for thread in lists:
+            thread.join()
+        return outcome, took
+
+    @harness.timing
+    def test_unknown_deks_of_a_list_leave_turns_to_others(self):
+        self.fill(1500, lambda key: envelope.seal(key, VALUE))
+        self.kms.delay["Decrypt"] = 0.1
+        outcome, took = self.list_beside_cold_reads(self.start_proxy())
+        self.assertEqual(outcome, [1500] * 3)
+        self.assertLess(max(took), 1, took)
+        self.assertEqual(self.kms.calls["Decrypt"], 1505)
+        self.assertLessEqual(self.kms.max_in_flight["Decrypt"], 64)
+
+    @harness.timing
+    def test_garbage_deks_cost_no_call_behind_the_first_refusal(self):
+        self.fill(600, lambda key: envelope.seal(key, VALUE, wrapped=os.urandom(60)))
+        self.kms.delay["Decrypt"] = 0.1
+        outcome, took = self.list_beside_cold_reads(self.start_proxy())
+        self.assertEqual(outcome, [Code.DATA_LOSS] * 3)
+        self.assertLess(max(took), 1, took)
+        self.assertLessEqual(self.kms.calls["Decrypt"], 3 * 64 + 5)
+
+
 class Away(Kms):
     def test_plugin_gone_after_the_start(self):
         """Less than three minutes: nobody notices."""

@@ -209,12 +209,12 @@ class Watch(harness.E2E):
     def test_abandoned_watches_go_away_upstream(self):
         if DIRECT:
             self.skipTest("needs the proxy")
-        before = self.watchers()
+        wait_until(lambda: self.watchers() == 0, what="end of the watchers of the tests before")
         streams = [self.mine() for _ in range(20)]
-        wait_until(lambda: self.watchers() >= before + 20, what="watchers in etcd")
+        wait_until(lambda: self.watchers() >= 20, what="watchers in etcd")
         for stream in streams:
             stream.cancel()
-        wait_until(lambda: self.watchers() <= before, what="end of the watchers in etcd")
+        wait_until(lambda: self.watchers() == 0, what="end of the watchers in etcd")
 
     def watchers(self):
         _, body = harness.http_get(("127.0.0.1", self.etcd.port), "/metrics")

@@ -20,8 +20,8 @@ def derive(seed, info):
     return hmac.new(seed, info + b"\x01", hashlib.sha256).digest()
 
 
-def seal(key, value, key_id="key-1", provider="test", seed=None, annotations=None, source_type=1):
-    """A value as kube-apiserver would store it under etcd key `key`."""
+def seal(key, value, key_id="key-1", provider="test", seed=None, annotations=None, source_type=1, wrapped=None):
+    """A value as kube-apiserver would store it under etcd key `key`; wrapped: in place of the wrapped seed."""
     seed = seed or os.urandom(32)
     nonce = os.urandom(12)
     if source_type == 1:
@@ -30,7 +30,7 @@ def seal(key, value, key_id="key-1", provider="test", seed=None, annotations=Non
     else:
         data = nonce + AESGCM(seed).encrypt(nonce, value, key)
     return MARK + provider.encode() + b":" + obj.EncryptedObject(
-        encrypted_data=data, key_id=key_id, encrypted_dek_source=fake_kms.wrap(key_id, seed),
+        encrypted_data=data, key_id=key_id, encrypted_dek_source=wrapped or fake_kms.wrap(key_id, seed),
         annotations=annotations or {}, encrypted_dek_source_type=source_type).SerializeToString()
 
 

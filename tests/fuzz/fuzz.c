@@ -238,8 +238,10 @@ void kit_resolve(struct kit *k, struct etcd_plan *p)
         struct etcd_need *need = &p->needs[i];
         struct dek *dek = need->is_write ? k->deks[0] : kit_dek(k, &need->id);
 
-        CHECK(need->provider == &k->kms && need->dek == NULL);
-        if (dek != NULL)
+        CHECK(need->provider == &k->kms);
+        if (need->dek != NULL) /* it was at hand when a part was opened */
+            CHECK(need->dek == dek);
+        else if (dek != NULL)
             need->dek = dek_ref(dek);
         else
             need->err = ERR_KMS_ERROR;

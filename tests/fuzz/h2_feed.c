@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Targets: everything of h2/ that a peer's bytes reach: conn.c, session.c, stream.c, guard.c, in
- * both roles, through a socket pair and a loop.
+/* Targets: everything of h2/ that a peer's bytes reach, in both roles, through a socket pair and a
+ * loop.
  * Whatever comes, every stream is closed once, nothing of it comes behind that, the connection ends
  * and no slab and no handle is left.
  *
@@ -105,8 +105,8 @@ static void answer(struct h2_stream *s)
     fuzz_deep();
 }
 
-/* nghttp2's own judgement of names and values, which the sessions do without; pseudo-header fields
- * come first, and at most so many. */
+/* nghttp2's judgement of names and values beside ours; pseudo-header fields come first, and at most
+ * so many. */
 static void check_fields(struct h2_fields h, size_t pseudo_max)
 {
     size_t pseudo = 0;

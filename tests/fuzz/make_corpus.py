@@ -178,9 +178,50 @@ def etcd_seeds():
         damage = DAMAGE[1 + i % 3]
         yield "etcd_answer", "damaged-" + name, bytes([content, 0x41, 7, 8]) + damage + body
         yield "lane_oracle", "answer-" + name, bytes([2 * content + 1, 9, 10]) + body
-        for option in (1, 5, 9, 0x43):
-            yield "etcd_stream", f"{name}-{option:02x}", bytes([content, option, 11, 12, i]) \
+        for option in (1, 5, 9, 0x43, 17, 21):
+            yield "etcd_large", f"{name}-{option:02x}", bytes([content, option, 11, 12, i]) \
                 + (damage if option & 0xc0 else b"") + body
+
+
+def secrets_answer(n, size=20):
+    kvs = b"".join(field(2, kv(SECRET + bytes([97 + i % 26]), bytes([97 + i % 26]) * size, i + 1)) for i in range(n))
+    return HEADER + kvs + num(3, 1) + num(4, n)
+
+
+def direct_seeds():
+    """Answers of the usual form, and those that stop being so somewhere."""
+    one = field(2, kv())
+    bodies = {  # number of the content in the target's table: name, message
+        "secrets": (0, secrets_answer(8)),
+        "secrets-long": (0, secrets_answer(3, 700)),
+        "then-open": (0, HEADER + one * 2 + field(2, kv(OPEN)) + one),
+        "then-unknown": (0, HEADER + one * 2 + field(77, b"abc") + one),
+        "then-header": (0, HEADER + one * 2 + HEADER),
+        "then-outside": (0, HEADER + one * 2 + field(2, kv(ELSEWHERE))),
+        "then-empty": (0, HEADER + one * 2 + field(2, kv(value=b""))),
+        "then-two-values": (0, HEADER + one * 2 + field(2, kv() + field(5, b"again"))),
+        "then-value-first": (0, HEADER + one * 2 + field(2, field(5, b"value") + field(1, SECRET))),
+        "then-cut": (0, HEADER + one * 2 + one[:-2]),
+        "no-lease": (0, HEADER + field(2, kv()[:-2]) * 3),
+        "watch": (1, watch_answer(5)),
+        "watch-prev": (1, HEADER + field(11, event(prev=field(3, kv(value=b"before")))) * 2),
+        "watch-deleted": (1, deleted()),
+        "watch-typed": (1, HEADER + field(11, num(1, 0) + b"\x08\x00" + event())),
+        "watch-other-id": (1, watch_answer(3, 1)),
+        "watch-late-id": (1, HEADER + field(11, event()) + num(2, 1)),
+        "watch-late-open": (1, HEADER + field(11, event()) + field(11, event(key=OPEN, revision=6))),
+        "watch-fragment": (1, watch_answer(3, 1, num(7, 1))),
+        "txn": (4, txn_answer()),
+        "stream": (5, field(1, secrets_answer(6))),
+        "delete": (6, delete_answer(4)),
+        "put": (7, put_answer()),
+    }
+    for i, (name, (content, body)) in enumerate(bodies.items()):
+        for option in (0, 2):
+            yield "etcd_direct", f"{name}-{option}", bytes([content, option, 11 + i, 12, 0xff]) + body
+        yield "etcd_direct", name + "-key-missing", bytes([content, 2 * (i % 2), 13, 14, 0x03]) + body
+        yield "etcd_direct", name + "-damaged", bytes([content, 0x40 + 2 * (i % 2), 15, 16, 0xff]) + DAMAGE[1 + i % 3] + body
+        yield "etcd_direct", name + "-clear", bytes([content, 8 + 2 * (i % 2), 17, 18, 0xff]) + body
 
 
 def pb_seeds():
@@ -378,7 +419,58 @@ def h2_seeds():
         yield "h2_feed", "client-" + name, bytes([1, 6]) + body
 
 
-GROUPS = [pb_seeds, grpc_seeds, etcd_seeds, member_seeds, envelope_seeds, config_seeds, http1_seeds, kms_seeds, h2_seeds]
+# RFC 7541 appendix C.3 to C.6: the blocks of requests (kind 0) and answers (1), in clear and Huffman-coded.
+HPACK_BLOCKS = {
+    "requests": (0, ["828684410f7777772e6578616d706c652e636f6d", "828684be58086e6f2d6361636865",
+                     "828785bf400a637573746f6d2d6b65790c637573746f6d2d76616c7565"]),
+    "requests-coded": (0, ["828684418cf1e3c2e5f23a6ba0ab90f4ff", "828684be5886a8eb10649cbf",
+                           "828785bf408825a849e95ba97d7f8925a849e95bb8e8b4bf"]),
+    "answers": (1, ["3fe1014803333032580770726976617465611d4d6f6e2c203231204f637420323031332032303a31333a323120474d546e"
+                    "1768747470733a2f2f7777772e6578616d706c652e636f6d", "4803333037c1c0bf",
+                    "88c1611d4d6f6e2c203231204f637420323031332032303a31333a323220474d54c05a04677a69707738666f6f3d4153444a4b"
+                    "48514b425a584f5157454f50495541585157454f49553b206d61782d6167653d333630303b2076657273696f6e3d31"]),
+    "answers-coded": (1, ["3fe101488264025885aec3771a4b6196d07abe941054d444a8200595040b8166e082a62d1bff6e919d29ad171863c78f0b97c8e9"
+                          "ae82ae43d3", "4883640effc1c0bf",
+                          "88c16196d07abe941054d444a8200595040b8166e084a62d1bffc05a839bd9ab77ad94e7821dd7f2e6c7b335dfdfcd5b3960"
+                          "d5af27087f3672c1ab270fb5291f9587316065c003ed4ee5b1063d5007"]),
+}
+
+
+def hpack_block(block, kind=0, more=0):
+    return bytes([kind | 8 | more]) + len(block).to_bytes(2, "little") + block
+
+
+def hpack_list(fields, step=3, more=0):
+    """Names of one byte are numbers in the target's table."""
+    out = bytes([step | more, len(fields)])
+    for name, value in fields:
+        out += (name if len(name) == 1 else bytes([199 + len(name)]) + name) + bytes([len(value)]) + value
+    return out
+
+
+def hpack_seeds():
+    known = hpack_block(bytes.fromhex("8286040461626364"), 0, 16)
+    plain = [(b"\0", b"/etcdserverpb.KV/Range"), (b"\3", b"application/grpc"), (b"\6", b"trailers")]
+    timed = [*plain, (b"\7", b"4999m")]
+    secret = [*plain, (b"\5", b"bearer"), (b"\4", b"basic")]
+    for name, (kind, blocks) in HPACK_BLOCKS.items():
+        yield "hpack", name, b"".join(hpack_block(bytes.fromhex(b), kind, 16) for b in blocks) + hpack_list(plain, 3, 16)
+    for name, block in {
+        "index-0": "80", "index-none": "be", "integer-cut": "ff", "integer-long": "ff8080808080808000",
+        "integer-over": "ff80feffff0f", "string-cut": "00056162", "eos": "000484ffffffff", "padding": "00018100",
+        "padding-long": "00018207ff", "update-late": "823f00", "update-large": "3fe21f", "update-twice": "203fe11f82",
+        "update-only": "3fe11f", "names-empty": "000000", "insert-large": "3f0140036162630131", "upper": "000141016282",
+    }.items():
+        yield "hpack", name, known + hpack_list(timed, 3, 16) + hpack_block(bytes.fromhex(block), 0, 16)
+    lists = b"".join(hpack_list([*plain, (bytes([7]), b"%dm" % n)], 5) + hpack_list([*plain, (b"x-new", b"%d" % n)], 4, 16)
+                     for n in range(20))
+    sizes = b"".join(b"\6" + n.to_bytes(2, "little") + hpack_list(timed, 3, 16) for n in (0, 60, 200, 4096, 4999))
+    yield "hpack", "lists", known + lists + hpack_list(secret, 3, 16) + hpack_list(secret, 5)
+    yield "hpack", "sizes", known + sizes + lists
+    yield "hpack", "limits", bytes([0 | 16 | 32, 90, 0, 9, 4]) + bytes.fromhex("82868484") + bytes([7 | 32, 255, 0, 2]) + known
+
+
+GROUPS = [pb_seeds, grpc_seeds, etcd_seeds, direct_seeds, member_seeds, envelope_seeds, config_seeds, http1_seeds, kms_seeds, h2_seeds, hpack_seeds]
 
 
 def main(argv):

@@ -5,7 +5,7 @@ variables, files and identifiers. A comment that says in which C file something 
 that does not exist.
 
 Where names come from: flags from the tables that parse them (C, argparse, case in shell), subcommands from src/main.c,
-presets from CMakePresets.json, metrics from src/base/metrics.h and registry.h, identifiers from everything that is no
+presets from CMakePresets.json, metrics from src/base/metrics.h and metric_series.h, identifiers from everything that is no
 comment. Where they are looked for: every .md but the golden vectors', everything in conf/, comments of all sources,
 string literals of src/."""
 import io
@@ -33,7 +33,6 @@ FOREIGN_NAMES = {
     "JSON_REJECT_DUPLICATES": "jansson", "ETCD_ENVELOPE_SERVICE_HOST": "Kubernetes makes it for a Service", "close_notify": "RFC 8446",
     "all_verify_interface_header_sets": "cmake", "sa_mask": "sigaction(2)", "io_uring": "io_uring(7)",
     "crypto_secretbox": "libsodium", "EVP_MAC": "OpenSSL", "EVP_KDF": "OpenSSL", "SA_RESTART": "sigaction(2)",
-    "MADV_DONTNEED": "madvise(2)",
 }
 
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]")
@@ -155,7 +154,7 @@ class Tree:
 
     def find_metrics(self):
         yield from ("etcd_envelope_" + n for n in re.findall(r"X\((\w+), (?:counter|gauge)", self.read("src/base/metrics.h")))
-        for name in ("src/base/registry.h", "src/base/registry.c"):
+        for name in ("src/base/metric_series.h", "src/base/metric_series.c"):
             yield from re.findall(r"(?:etcd_envelope|apiserver)_\w+", " ".join(
                 text for _, text in split_c(self.read(name))[1]))
 
@@ -192,7 +191,7 @@ class Tree:
         return name in self.code or name in FOREIGN_NAMES
 
     def has_constant(self, name):
-        """RST_STREAM will do for NGHTTP2_RST_STREAM."""
+        """RST_STREAM will do for H2__RST_STREAM."""
         return self.has_name(name) or any(n.endswith("_" + name) for n in self.code)
 
     def is_in(self, name, file, path):

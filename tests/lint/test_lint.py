@@ -172,7 +172,7 @@ class Checks(unittest.TestCase):
         self.tree.write("src/main.c", SPDX + 'struct x c[] = {{"serve", cli_serve}};\n'
                         'const char *u = "usage: etcd-envelope serve --dry-run\\n";\n')
         self.tree.write("src/base/metrics.h", SPDX + 'X(calls_total, counter, "calls")\n')
-        self.tree.write("src/base/registry.h", SPDX + 'X(A, "apiserver_envelope_age_seconds", HISTOGRAM)\n')
+        self.tree.write("src/base/metric_series.h", SPDX + 'X(A, "apiserver_envelope_age_seconds", HISTOGRAM)\n')
         self.tree.write("bench/run.sh", "# " + SPDX[3:-4] + "\ncase $1 in\n    --quick | -q) QUICK=1 ;;\nesac\n")
         self.tree.write("conf/serve.yaml", "log-level: debug  # or --log-level\n")
         self.tree.write("CMakePresets.json", '{"buildPresets": [{ "name": "dev", "configurePreset": "dev" }]}')

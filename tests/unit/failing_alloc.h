@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Memory that runs out to order. A program that links the library failing_alloc has malloc, calloc,
- * realloc, strdup and secret_alloc of our own code turned into those here (by the linker's --wrap);
- * calls inside of shared libraries are not met. Each thread counts for itself. */
+ * realloc, strdup, asprintf, vasprintf and secret_alloc of our own code turned into those here (by
+ * the linker's --wrap); calls inside of shared libraries are not met. Each thread counts for
+ * itself. */
 #ifndef TESTS_FAILING_ALLOC_H
 #define TESTS_FAILING_ALLOC_H
 
 #include <stdbool.h>
 #include <stddef.h>
+
+#include "base/slice.h"
 
 /* The n-th allocation from now on fails, n = 1, 2, ...; those behind it work. */
 void alloc_fail_once(size_t n);
@@ -18,5 +21,17 @@ bool alloc_has_failed(void);
 bool alloc_recover(void);
 /* Allocations of this thread since the last of the three above. */
 size_t alloc_count(void);
+/* While is_paused all work, and none counts: for what the test itself needs meanwhile. */
+void alloc_pause(bool is_paused);
+/* For a wrapper of the test's own, around a function that has memory in stock: counts as an
+ * allocation; whether it is to fail. */
+bool alloc_fails(void);
+
+/* The rule of a function that reports ERR_NOMEM. Runs once() with the first allocation failing,
+ * then with the second, ..., until none is left to fail; for each twice: that one alone fails, then
+ * it and all behind it. once() has to return ERR_NOMEM where one has failed and ERR_OK where none
+ * has, and to leave in pool (may be NULL; is emptied of free slabs here) what was there; more it
+ * checks itself. Returns how many allocations have failed in turn: at least one, at most 10,000. */
+size_t alloc_fail_each(enum err (*once)(void), struct slab_pool *pool);
 
 #endif

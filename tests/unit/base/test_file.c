@@ -155,9 +155,33 @@ static int teardown(void **state)
 
 #define FILE_TEST(name) cmocka_unit_test_teardown(name, teardown)
 
+static void a_path_is_taken_apart_name_by_name(void **state)
+{
+    char way[] = "//run/./etcd-envelope///kms.sock/", name[NAME_MAX + 1], *longest;
+
+    (void)state;
+    assert_true(file_path_next(way, name));
+    assert_string_equal(name, "run");
+    assert_true(file_path_next(way, name));
+    assert_string_equal(name, ".");
+    assert_true(file_path_next(way, name));
+    assert_string_equal(name, "etcd-envelope");
+    assert_true(file_path_next(way, name));
+    assert_string_equal(name, "kms.sock");
+    assert_false(file_path_next(way, name));
+    longest = calloc(1, NAME_MAX + 2);
+    memset(longest, 'x', NAME_MAX + 1);
+    assert_false(file_path_next(longest, name));
+    longest[NAME_MAX] = '\0';
+    assert_true(file_path_next(longest, name));
+    assert_int_equal(strlen(name), NAME_MAX);
+    free(longest);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_path_is_taken_apart_name_by_name),
         FILE_TEST(a_fifo_is_read_to_its_end),
         FILE_TEST(nobody_writes),
         FILE_TEST(a_writer_that_does_not_end),

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Each allocation of slabs, chains, objects, arenas and the registry fails in turn: NULL or
+/* Each allocation of slabs, chains, objects, arenas and metric series fails in turn: NULL or
  * ERR_NOMEM, nothing lost but what the contract says, nothing leaked, and all goes on afterwards.
  */
 #include <setjmp.h>
@@ -13,7 +13,7 @@
 #include <cmocka.h>
 
 #include "base/arena.h"
-#include "base/registry.h"
+#include "base/metric_series.h"
 #include "base/slice.h"
 #include "failing_alloc.h"
 
@@ -24,8 +24,8 @@ static struct slab_pool pool;
 
 static void forget_all(void)
 {
-    for (int id = 0; id < REGISTRY_COUNT; id++)
-        registry_forget((enum registry_id)id);
+    for (int id = 0; id < SERIES_COUNT; id++)
+        series_forget((enum series_id)id);
 }
 
 static int setup(void **state)
@@ -41,26 +41,6 @@ static int teardown(void **state)
     slab_pool_fini(&pool); /* checks that every slab came back */
     forget_all();
     return 0;
-}
-
-/* Runs once() with the first allocation failing, then with the second, until none fails. once()
- * returns ERR_NOMEM, and has left nothing behind, or ERR_OK. */
-static void fail_each(enum err (*once)(void))
-{
-    enum err e = ERR_NOMEM;
-    size_t n;
-
-    for (n = 1; e == ERR_NOMEM && n < TRIES_MAX; n++) {
-        bool has_failed;
-
-        alloc_fail_once(n);
-        e = once();
-        has_failed = alloc_recover();
-        assert_int_equal(has_failed, e == ERR_NOMEM);
-        assert_int_equal(pool.live_bytes, 0);
-    }
-    assert_int_equal(e, ERR_OK);
-    assert_true(n > 2); /* at least one has failed */
 }
 
 /* --- slabs and chains ------------------------------------------------------------------------- */
@@ -80,14 +60,13 @@ static enum err slabs_once(void)
         slab_drop(small);
     if (large != NULL)
         slab_drop(large);
-    slab_pool_settle(&pool);
     return e;
 }
 
 static void slabs(void **state)
 {
     (void)state;
-    fail_each(slabs_once);
+    alloc_fail_each(slabs_once, &pool);
 }
 
 /* Every second byte of a slab, so that no two pieces are joined. */
@@ -211,9 +190,9 @@ static enum err append_once(void)
 static void chains(void **state)
 {
     (void)state;
-    fail_each(move_once);
-    fail_each(share_once);
-    fail_each(append_once);
+    alloc_fail_each(move_once, &pool);
+    alloc_fail_each(share_once, &pool);
+    alloc_fail_each(append_once, &pool);
 }
 
 /* Over three slabs. */
@@ -234,14 +213,13 @@ static enum err copy_once(void)
         assert_int_equal(b, bytes[at]);
     }
     chain_fini(&c);
-    slab_pool_settle(&pool);
     return e;
 }
 
 static void copies(void **state)
 {
     (void)state;
-    fail_each(copy_once);
+    alloc_fail_each(copy_once, &pool);
 }
 
 /* The pool's open slab is full and no other is to be had: the next one gets memory again. */
@@ -288,7 +266,7 @@ static enum err objects_once(void)
 static void small_objects(void **state)
 {
     (void)state;
-    fail_each(objects_once);
+    alloc_fail_each(objects_once, NULL);
 }
 
 /* --- arena ------------------------------------------------------------------------------------ */
@@ -319,10 +297,10 @@ static enum err arena_once(void)
 static void arenas(void **state)
 {
     (void)state;
-    fail_each(arena_once);
+    alloc_fail_each(arena_once, NULL);
 }
 
-/* --- registry --------------------------------------------------------------------------------- */
+/* --- metric series ---------------------------------------------------------------------------- */
 
 static char *text(void)
 {
@@ -330,7 +308,7 @@ static char *text(void)
     size_t n = 0;
     FILE *f = open_memstream(&p, &n);
 
-    assert_int_equal(registry_write(f), ERR_OK);
+    assert_int_equal(series_write(f), ERR_OK);
     fclose(f);
     return p;
 }
@@ -351,28 +329,28 @@ static size_t count_lines(const char *with)
 #define BOUND "apiserver_encryption_config_controller_last_config_info{"
 
 /* What cannot be kept is not counted; a series that is there is counted always. */
-static void the_registry_does_without(void **state)
+static void series_do_without(void **state)
 {
     size_t n = 0;
     bool has_failed = true;
 
     (void)state;
-    registry_add(REGISTRY_CALLS, LABELS("OK", "Range"), 1);
+    series_add(SERIES_CALLS, LABELS("OK", "Range"), 1);
     while (has_failed) {
         struct histogram h = {.sum = 1};
 
-        registry_forget(REGISTRY_ADDED_TIME);
-        registry_set(REGISTRY_CONFIG, LABELS("old"), 1);
+        series_forget(SERIES_ADDED_TIME);
+        series_set(SERIES_CONFIG, LABELS("old"), 1);
         alloc_fail_once(++n);
-        registry_add(REGISTRY_CALLS, LABELS("OK", "Range"), 1);
-        registry_add(REGISTRY_CALLS, LABELS("NOT_FOUND", "Range"), 1);
-        registry_observe(REGISTRY_ADDED_TIME, LABELS("Range"), 1);
-        registry_merge(REGISTRY_ADDED_TIME, LABELS("Put"), &h);
-        registry_set(REGISTRY_CONFIG, LABELS("new"), 1);
+        series_add(SERIES_CALLS, LABELS("OK", "Range"), 1);
+        series_add(SERIES_CALLS, LABELS("NOT_FOUND", "Range"), 1);
+        series_observe(SERIES_ADDED_TIME, LABELS("Range"), 1);
+        series_merge(SERIES_ADDED_TIME, LABELS("Put"), &h);
+        series_set(SERIES_CONFIG, LABELS("new"), 1);
         has_failed = alloc_recover();
         assert_in_range(count_lines(HISTOGRAM), has_failed ? 1 : 2, 2);
         assert_int_equal(count_lines(BOUND), 1); /* the old or the new one */
-        registry_forget(REGISTRY_CONFIG);
+        series_forget(SERIES_CONFIG);
         assert_true(n < TRIES_MAX);
     }
     assert_true(n > 8); /* of so many allocations each has failed */
@@ -393,7 +371,7 @@ static void the_text_is_written_without_memory(void **state)
 
     (void)state;
     alloc_fail_from(1);
-    assert_int_equal(registry_write(f), ERR_OK);
+    assert_int_equal(series_write(f), ERR_OK);
     assert_true(alloc_recover());
     fclose(f);
 }
@@ -409,7 +387,7 @@ int main(void)
         TEST(a_pool_goes_on_after_it_had_no_slab),
         TEST(small_objects),
         TEST(arenas),
-        TEST(the_registry_does_without),
+        TEST(series_do_without),
         TEST(the_text_is_written_without_memory),
     };
 

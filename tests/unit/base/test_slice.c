@@ -75,15 +75,39 @@ static void slabs_are_pooled(void **state)
     for (size_t i = 0; i < ARRAY_LEN(slab); i++)
         slab_drop(slab[i]);
     assert_int_equal(pool.live_bytes, 0);
-    assert_int_equal(pool.free_count, 4); /* its bound */
+    assert_int_equal(pool.free.count, 4); /* its bound */
     slab[0] = slab_new(&pool, 1, 0);
-    assert_int_equal(pool.free_count, 3);
+    assert_int_equal(pool.free.count, 3);
     slab_drop(slab[0]);
 }
 
-static void large_slabs_are_made_to_measure(void **state)
+static void large_ones_have_a_bin_of_their_own(void **state)
 {
-    uint32_t free_before = pool.free_count;
+    struct slab_pool own;
+    struct slab *slab[3];
+
+    (void)state;
+    slab_pool_init(&own, 32);
+    for (size_t i = 0; i < ARRAY_LEN(slab); i++) {
+        slab[i] = slab_new(&own, LIMIT_SLAB_LARGE, 0);
+        assert_non_null(slab[i]);
+        assert_int_equal(slab[i]->cap, LIMIT_SLAB_LARGE);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(slab); i++)
+        slab_drop(slab[i]);
+    assert_int_equal(own.free_large.count, 2);
+    assert_int_equal(own.free.count, 0);
+    slab[0] = slab_new(&own, LIMIT_SLAB_LARGE, 0);
+    assert_int_equal(own.free_large.count, 1);
+    slab_drop(slab[0]);
+    slab_pool_trim(&own, 8);
+    assert_int_equal(own.free_large.count, 0);
+    slab_pool_fini(&own);
+}
+
+static void others_are_made_to_measure(void **state)
+{
+    uint32_t free_before = pool.free.count;
     struct slab *slab = slab_new(&pool, LIMIT_SLAB_SIZE + 1, 0);
 
     (void)state;
@@ -95,7 +119,7 @@ static void large_slabs_are_made_to_measure(void **state)
     assert_int_equal(pool.live_bytes, LIMIT_SLAB_SIZE + 1);
     slab_drop(slab);
     assert_int_equal(pool.live_bytes, 0);
-    assert_int_equal(pool.free_count, free_before);
+    assert_int_equal(pool.free.count, free_before);
     assert_null(slab_new(&pool, 1024u * 1024 * 1024 + 1, 0));
     assert_null(slab_new(&pool, SIZE_MAX, 0));
 }
@@ -113,7 +137,7 @@ static void secret_slabs_are_wiped(void **state)
     slab_drop(slab);
     assert_int_equal(slab->data[50], 'p'); /* not the last drop */
     slab_drop(slab);
-    assert_ptr_equal(pool.free, slab);
+    assert_ptr_equal(pool.free.first, slab);
     for (size_t i = 0; i < 100; i++)
         assert_int_equal(slab->data[i], 0);
 }
@@ -408,7 +432,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(slabs_are_pooled),
-        cmocka_unit_test(large_slabs_are_made_to_measure),
+        cmocka_unit_test(large_ones_have_a_bin_of_their_own),
+        cmocka_unit_test(others_are_made_to_measure),
         cmocka_unit_test(secret_slabs_are_wiped),
         cmocka_unit_test(static_slices),
         cmocka_unit_test(neighbours_are_joined),

@@ -11,32 +11,11 @@
 #define AAD BYTES_LIT("/registry/secrets/default/a")
 #define PLAIN_LEN 100000u /* more than a slab */
 #define SMALL_LEN 100u
-#define TRIES_MAX 1000u
 
 static struct envelope_ctx *ctx;
 static struct provider kms;
 static const struct provider *kms_only[] = {&kms};
 static const struct provider_list kms_list = {.v = kms_only, .count = 1, .resource = "secrets"};
-
-/* once() returns ERR_OK or ERR_NOMEM, and leaves nothing behind. */
-static void fail_each(enum err (*once)(void))
-{
-    enum err e = ERR_NOMEM;
-    size_t n;
-
-    for (n = 1; e == ERR_NOMEM && n < TRIES_MAX; n++) {
-        bool has_failed;
-
-        alloc_fail_once(n);
-        e = once();
-        has_failed = alloc_recover();
-        assert_int_equal(has_failed, e == ERR_NOMEM);
-        slab_pool_settle(&test_pool);
-        assert_int_equal(test_pool.live_bytes, 0);
-    }
-    assert_int_equal(e, ERR_OK);
-    assert_true(n > 2); /* at least one has failed */
-}
 
 /* --- keys ------------------------------------------------------------------------------------- */
 
@@ -88,10 +67,10 @@ static enum err local_key_once(void)
 static void keys(void **state)
 {
     (void)state;
-    fail_each(seed_once);
-    fail_each(aes_key_once);
-    fail_each(v1_key_once);
-    fail_each(local_key_once);
+    alloc_fail_each(seed_once, &test_pool);
+    alloc_fail_each(aes_key_once, &test_pool);
+    alloc_fail_each(v1_key_once, &test_pool);
+    alloc_fail_each(local_key_once, &test_pool);
 }
 
 /* More than are sorted where they lie; on failure they are as they were. */
@@ -119,7 +98,7 @@ static enum err sort_once(void)
 static void annotations(void **state)
 {
     (void)state;
-    fail_each(sort_once);
+    alloc_fail_each(sort_once, &test_pool);
 }
 
 /* --- contexts --------------------------------------------------------------------------------- */
@@ -137,7 +116,7 @@ static enum err ctx_once(void)
 static void contexts(void **state)
 {
     (void)state;
-    fail_each(ctx_once);
+    alloc_fail_each(ctx_once, &test_pool);
 }
 
 /* --- values ----------------------------------------------------------------------------------- */
@@ -226,29 +205,23 @@ static enum err open_scratch(const struct chain *c, struct arena *arena)
     return e;
 }
 
-/* The value is as it was after each failure: one chain and one arena for all of them. */
+static struct chain stored; /* one for all tries: a failure leaves the value as it was */
+
+static enum err open_once(void)
+{
+    static struct arena arena;
+    enum err e = open_scratch(&stored, &arena);
+
+    arena_fini(&arena);
+    return e;
+}
+
 static void opening_into_scratch(void **state)
 {
-    struct chain c = {0};
-    struct arena arena = {0};
-    enum err e = ERR_NOMEM;
-    size_t n;
-
     (void)state;
-    cut_up(&c);
-    for (n = 1; e != ERR_OK && n < TRIES_MAX; n++) {
-        uint64_t before = test_pool.live_bytes;
-
-        alloc_fail_once(n);
-        e = open_scratch(&c, &arena);
-        assert_int_equal(alloc_recover(), e == ERR_NOMEM);
-        slab_pool_settle(&test_pool);
-        assert_int_equal(test_pool.live_bytes, before);
-        arena_fini(&arena);
-    }
-    assert_int_equal(e, ERR_OK);
-    assert_true(n > 3); /* arena, slab, and its bytes */
-    chain_fini(&c);
+    cut_up(&stored);
+    assert_true(alloc_fail_each(open_once, &test_pool) > 1); /* arena, slab, and its bytes */
+    chain_fini(&stored);
 }
 
 static void open_again(const struct envelope_value *v, const struct chain *c)

@@ -1,40 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The n-th allocation fails, n = 1, 2, ... until none does: an error each time, no leak, nothing in
- * the output, and never an abort. malloc, calloc and realloc are wrapped by the linker. */
+/* Each allocation fails in turn while a message is worked on: ERR_NOMEM each time, no leak, nothing
+ * in the output, and never an abort. */
 #include "fixture.h"
 
+#include "etcd/direct.h"
 #include "etcd/members.h"
-#include "etcd/stream.h"
+#include "etcd/large.h"
+#include "failing_alloc.h"
 
 static struct fix fix;
-static size_t allocations, fail_at; /* fail_at 0: never */
-
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t count, size_t n);
-void *__real_realloc(void *p, size_t n);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t count, size_t n);
-void *__wrap_realloc(void *p, size_t n);
-
-static bool fails(void)
-{
-    return fail_at != 0 && ++allocations >= fail_at;
-}
-
-void *__wrap_malloc(size_t n)
-{
-    return fails() ? NULL : __real_malloc(n);
-}
-
-void *__wrap_calloc(size_t count, size_t n)
-{
-    return fails() ? NULL : __real_calloc(count, n);
-}
-
-void *__wrap_realloc(void *p, size_t n)
-{
-    return fails() ? NULL : __real_realloc(p, n);
-}
 
 static int setup(void **state)
 {
@@ -68,22 +42,27 @@ static struct buf put_request(void)
     return txn;
 }
 
-static struct buf range_answer(void)
+static struct buf range_answer_of(size_t value_len)
 {
     struct buf b = {0};
 
     for (size_t i = 0; i < 12; i++) {
-        char key[] = "/registry/secrets/a", text[600] = {0};
+        char key[] = "/registry/secrets/a", text[40000] = {0};
         struct buf sealed, kv = {0};
 
         key[sizeof key - 2] = (char)('a' + i);
-        sealed = fix_seal(&fix, i % FIX_DEKS, key, text, sizeof text);
+        sealed = fix_seal(&fix, i % FIX_DEKS, key, text, value_len);
         buf_str(&kv, 1, key);
         buf_field(&kv, 5, sealed.p, sealed.n);
         buf_sub(&b, 2, &kv);
         buf_free(&sealed);
     }
     return b;
+}
+
+static struct buf range_answer(void)
+{
+    return range_answer_of(600);
 }
 
 /* One lane: returns its error. */
@@ -124,39 +103,74 @@ static enum err answer_once(struct chain *msg, struct chain *out)
     return e;
 }
 
-static enum err stream_batch(struct etcd_stream *st, struct chain *msg, struct chain *out,
-                             bool *is_over)
+static struct dek *find(void *user, const struct provider *provider, const struct dek_id *id,
+                        struct bytes tail)
+{
+    (void)user;
+    (void)provider;
+    for (size_t i = 0; i < FIX_DEKS; i++) {
+        if (id != NULL ? dek_id_eq(&fix.deks[i]->id, id) : bytes_eq(fix.deks[i]->tail, tail))
+            return fix.deks[i];
+    }
+    return NULL;
+}
+
+/* What there is no memory for in one pass is left to the plan, and may fail there. */
+static enum err direct_once(struct chain *msg, struct chain *out)
+{
+    const struct etcd_direct with = {fix.ctx, &fix.pool, find, NULL};
+    struct etcd_range all = {.key = bytes_of("", 1), .end = bytes_of("", 1)};
+    struct etcd_plan p = {0};
+    struct etcd_ask ask = {0};
+    enum err e = etcd_ask_add(&ask, ETCD_ASKED_RANGE, &all);
+    enum etcd_verdict verdict = ETCD_REJECT;
+
+    if (e == ERR_OK) {
+        verdict = etcd_direct_answer(&p, ETCD_RANGE, fix.rules, msg, &ask, &with, out);
+        e = p.err;
+    }
+    if (e == ERR_OK && verdict == ETCD_EDIT) {
+        fix_resolve(&fix, &p);
+        e = etcd_apply_answer(&p, fix.ctx, &fix.pool, msg, out);
+    }
+    etcd_plan_fini(&p);
+    etcd_ask_fini(&ask);
+    return e;
+}
+
+static enum err large_batch(struct etcd_large *st, struct chain *msg, struct chain *out,
+                            bool *is_over)
 {
     struct etcd_plan p = {0};
     struct chain batch = {0};
-    enum etcd_stream_step step = etcd_stream_next(st, msg, &p, &batch);
+    enum etcd_large_step step = etcd_large_next(st, msg, &p, &batch);
     enum err e = ERR_OK;
 
-    if (step == ETCD_STREAM_BAD)
+    if (step == ETCD_LARGE_BAD)
         e = p.err;
-    if (step == ETCD_STREAM_BATCH) {
+    if (step == ETCD_LARGE_BATCH) {
         fix_resolve(&fix, &p);
-        e = etcd_stream_apply(st, &p, fix.ctx, &fix.pool, &batch, out);
+        e = etcd_large_apply(st, &p, fix.ctx, &fix.pool, &batch, out);
     }
-    *is_over = step != ETCD_STREAM_BATCH;
+    *is_over = step != ETCD_LARGE_BATCH;
     etcd_plan_fini(&p);
     chain_fini(&batch);
     return e;
 }
 
-static enum err stream_once(struct chain *msg, struct chain *out)
+static enum err large_once(struct chain *msg, struct chain *out)
 {
     struct etcd_range all = {.key = bytes_of("", 1), .end = bytes_of("", 1)};
     struct etcd_ask ask = {0};
-    struct etcd_stream *st = NULL;
+    struct etcd_large *st = NULL;
     bool is_over = false;
     enum err e = etcd_ask_add(&ask, ETCD_ASKED_RANGE, &all);
 
     if (e == ERR_OK)
-        e = etcd_stream_new(ETCD_RANGE, fix.rules, &ask, (uint32_t)msg->len, LIMIT_LANE_TURN, &st);
+        e = etcd_large_new(ETCD_RANGE, fix.rules, &ask, (uint32_t)msg->len, LIMIT_LANE_TURN, &st);
     while (e == ERR_OK && !is_over)
-        e = stream_batch(st, msg, out, &is_over);
-    etcd_stream_free(st);
+        e = large_batch(st, msg, out, &is_over);
+    etcd_large_free(st);
     etcd_ask_fini(&ask);
     return e;
 }
@@ -169,53 +183,69 @@ static enum err members_once(struct chain *msg, struct chain *out)
     return etcd_members_rewrite(ETCD_MEMBERS, &adv, &fix.pool, msg, out);
 }
 
-static void fail_each(struct buf in, enum err (*once)(struct chain *msg, struct chain *out))
+static struct {
+    struct buf in;
+    enum err (*work)(struct chain *msg, struct chain *out);
+    unsigned done_without; /* of the metrics' counts and envelope's memo */
+} trial;
+
+/* The message itself is there whatever fails. */
+static enum err try_once(void)
 {
-    enum err e = ERR_NOMEM;
-    size_t failures = 0;
+    size_t cuts[] = {trial.in.n / 3, trial.in.n / 2};
+    struct chain msg, out = {0};
+    enum err e;
 
-    for (size_t n = 1; e != ERR_OK; n++) {
-        size_t cuts[] = {in.n / 3, in.n / 2};
-        struct chain msg, out = {0};
-
-        fix_chain(&fix, in.p, in.n, cuts, ARRAY_LEN(cuts), &msg);
-        assert_true(n < 10000);
-        allocations = 0;
-        fail_at = n;
-        e = once(&msg, &out);
-        fail_at = 0;
-        if (e != ERR_OK) {
-            assert_int_equal(e, ERR_NOMEM);
-            assert_int_equal(out.len, 0);
-            failures++;
-        } else {
-            assert_true(out.len > 0);
-        }
-        chain_fini(&out);
-        chain_fini(&msg);
-        slab_pool_settle(&fix.pool);
-        assert_int_equal(fix.pool.live_bytes, 0);
+    alloc_pause(true);
+    fix_chain(&fix, trial.in.p, trial.in.n, cuts, ARRAY_LEN(cuts), &msg);
+    alloc_pause(false);
+    e = trial.work(&msg, &out);
+    assert_int_equal(e == ERR_OK, out.len > 0);
+    chain_fini(&out);
+    chain_fini(&msg);
+    if (e == ERR_OK && alloc_has_failed()) {
+        trial.done_without++;
+        return ERR_NOMEM; /* as alloc_fail_each wants it */
     }
-    assert_true(failures >= 2);
+    return e;
+}
+
+/* done_without: so many allocations may fail and the work succeed. */
+static void fail_each(struct buf in, enum err (*work)(struct chain *msg, struct chain *out),
+                      unsigned done_without)
+{
+    trial.in = in;
+    trial.work = work;
+    trial.done_without = 0;
+    assert_true(alloc_fail_each(try_once, &fix.pool) > 1);
+    assert_in_range(trial.done_without, 0, done_without);
+    assert_int_equal(fix.pool.live_bytes, 0);
     buf_free(&in);
 }
 
 static void test_request(void **state)
 {
     (void)state;
-    fail_each(put_request(), request_once);
+    fail_each(put_request(), request_once, 4);
 }
 
 static void test_answer(void **state)
 {
     (void)state;
-    fail_each(range_answer(), answer_once);
+    fail_each(range_answer(), answer_once, 4);
 }
 
-static void test_stream(void **state)
+static void test_direct(void **state)
 {
     (void)state;
-    fail_each(range_answer(), stream_once);
+    fail_each(range_answer(), direct_once, 16);         /* the plan has another try */
+    fail_each(range_answer_of(40000), direct_once, 16); /* the plan has another try */
+}
+
+static void test_large(void **state)
+{
+    (void)state;
+    fail_each(range_answer(), large_once, 4);
 }
 
 static void test_members(void **state)
@@ -225,15 +255,14 @@ static void test_members(void **state)
     (void)state;
     buf_str(&m, 2, "a");
     buf_sub(&list, 2, &m);
-    fail_each(list, members_once);
+    fail_each(list, members_once, 4);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_request),
-        cmocka_unit_test(test_answer),
-        cmocka_unit_test(test_stream),
+        cmocka_unit_test(test_request), cmocka_unit_test(test_answer),
+        cmocka_unit_test(test_direct),  cmocka_unit_test(test_large),
         cmocka_unit_test(test_members),
     };
 

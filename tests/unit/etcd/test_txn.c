@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Response i of a Txn answers operation i of the branch that succeeded names, at every depth:
  * random Txns, their genuine answers, and each way to lie in one place of these. */
-#include "stream_kit.h"
+#include "large_kit.h"
 
 #include <stdio.h>
 
@@ -202,11 +202,11 @@ static void streamed(const struct op *root, const struct buf *in, bool is_honest
     struct feed f;
 
     feed_init(&f, ETCD_TXN, &(struct buf){0});
-    etcd_stream_free(f.stream);
+    etcd_large_free(f.large);
     etcd_ask_fini(&f.ask);
     ask_of(root, &f.ask);
-    assert_int_equal(etcd_stream_new(ETCD_TXN, fix.rules, &f.ask, (uint32_t)in->n,
-                                     1 + fix_random(&fix, 300), &f.stream),
+    assert_int_equal(etcd_large_new(ETCD_TXN, fix.rules, &f.ask, (uint32_t)in->n,
+                                    1 + fix_random(&fix, 300), &f.large),
                      ERR_OK);
     feed_all(&f, in, in->n, 1 + fix_random(&fix, 400));
     assert_int_equal(f.err == ERR_OK, is_honest);

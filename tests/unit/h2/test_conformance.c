@@ -5,18 +5,6 @@
 
 /* Those that we fail, to be mended. Exact: one that passes must leave the list. */
 static const char *const known_failures[] = {
-    "generic 3.8/1", /* no PING is answered behind a GOAWAY */
-    "7/1",
-    "client 6.8/4",
-    "5.1/8", /* frames on closed streams, and falling ids, are ignored */
-    "5.1/9",
-    "5.1/11",
-    "5.1/12",
-    "5.1.1/2",
-    "5.3.1/1", /* refused still */
-    "5.3.1/2",
-    "server 6.9.2/1", /* a stream error is made of it */
-    "client 6.9.2/1",
     NULL,
 };
 

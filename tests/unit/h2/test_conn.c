@@ -408,7 +408,7 @@ static void test_slow_reader(void **state)
     teardown_raw(&f, &f.server);
 }
 
-/* PINGs whose answers are never read: nghttp2's limit of queued acks holds. */
+/* PINGs whose answers are never read: the limit of queued acks holds. */
 static void test_unread_pings(void **state)
 {
     struct fix f;

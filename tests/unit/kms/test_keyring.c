@@ -709,6 +709,140 @@ static void a_write_key_lasts_to_its_expiry_and_reads_beyond(void **state)
     dek_drop(second);
 }
 
+/* --- askers ----------------------------------------------------------------------------------- */
+
+#define MANY 300u
+
+static struct key_asker greedy, modest;
+static struct waiter many[MANY];
+static struct dek_id many_ids[MANY];
+static char many_names[MANY][16];
+
+static enum err get_for(struct key_asker *asker, const struct dek_id *id, struct waiter *w)
+{
+    *w = waiter();
+    w->wait.asker = asker;
+    return keyring_get(ring, &v2, id, &w->wait);
+}
+
+/* MANY unknown DEKs for one asker, and none for another yet. */
+static void ask_for_many(void)
+{
+    key_asker_init(&greedy, &loop, 1);
+    key_asker_init(&modest, &loop, 2);
+    for (unsigned i = 0; i < MANY; i++) {
+        (void)snprintf(many_names[i], sizeof many_names[i], "dek %u", i);
+        many_ids[i] = v2_id(many_names[i]);
+        assert_int_equal(get_for(&greedy, &many_ids[i], &many[i]), ERR_AGAIN);
+    }
+    turn();
+}
+
+static void end_many(void)
+{
+    for (unsigned i = 0; i < MANY; i++)
+        keyring_cancel(&many[i].wait);
+    key_asker_fini(&greedy);
+    key_asker_fini(&modest);
+}
+
+static void an_asker_has_so_many_with_the_manager_and_its_others_follow_in_order(void **state)
+{
+    struct waiter w;
+
+    (void)state;
+    ask_for_many();
+    assert_int_equal(request_count, LIMIT_KEYS_A_CONNECTION);
+    assert_int_equal(requests[0]->asker, 1);
+    struct dek_id own = v2_id("own");
+    assert_int_equal(get_for(&modest, &own, &w), ERR_AGAIN);
+    turn();
+    assert_int_equal(request_count, LIMIT_KEYS_A_CONNECTION + 1);
+    for (unsigned i = 0; i < MANY + 1; i++) {
+        assert_true(i < request_count);
+        answer(i, ERR_OK, 0);
+        turn();
+        turn();
+    }
+    assert_int_equal(done_count, MANY + 1);
+    for (unsigned i = 1; i < MANY; i++)
+        assert_true(many[i].place > many[i - 1].place);
+    end_many();
+}
+
+static void a_held_wait_joins_what_others_ask_for_and_takes_what_is_known(void **state)
+{
+    struct waiter w;
+
+    (void)state;
+    ask_for_many();
+    /* Somebody else asks for a DEK that is held, and for one that is not: */
+    assert_int_equal(get_for(&modest, &many_ids[200], &w), ERR_AGAIN);
+    turn();
+    assert_int_equal(request_count, LIMIT_KEYS_A_CONNECTION + 1);
+    confirm(&v2, many_ids[201]);
+    for (unsigned i = 0; i < 128; i++)
+        answer(i, ERR_OK, 0);
+    turn();
+    turn();
+    /* 128 more of its own, without the two: the first is joined, the second was there. */
+    assert_int_equal(many[201].place > 0, true);
+    assert_int_equal(many[200].place, 0);
+    answer(LIMIT_KEYS_A_CONNECTION, ERR_OK, 0);
+    turn();
+    assert_int_not_equal(many[200].place, 0);
+    assert_int_not_equal(w.place, 0);
+    end_many();
+}
+
+static void held_waits_may_be_cancelled_and_end_in_time(void **state)
+{
+    (void)state;
+    ask_for_many();
+    for (unsigned i = 250; i < MANY; i++)
+        keyring_cancel(&many[i].wait);
+    fake_clock_pass(&loop, LIMIT_KEY_WAIT_MS);
+    assert_int_equal(done_count, 250);
+    for (unsigned i = 0; i < 250; i++) {
+        assert_int_equal(many[i].wait.err, ERR_NO_STATE);
+        assert_int_equal(many[i].took_ms, LIMIT_KEY_WAIT_MS);
+    }
+    end_many();
+}
+
+static void what_is_given_up_makes_room_and_says_so_to_the_manager(void **state)
+{
+    (void)state;
+    ask_for_many();
+    assert_false(atomic_load(&requests[5]->ticket->is_given_up));
+    keyring_cancel(&many[5].wait);
+    assert_true(atomic_load(&requests[5]->ticket->is_given_up));
+    turn();
+    turn();
+    assert_int_equal(request_count, LIMIT_KEYS_A_CONNECTION + 1);
+    end_many();
+    turn();
+    assert_int_equal(done_count, 0);
+}
+
+/* Others have joined what the asker was charged for: it goes, and their waits go on. */
+static void an_asker_may_go_while_others_wait_for_what_it_asked_for(void **state)
+{
+    struct waiter w;
+
+    (void)state;
+    ask_for_many();
+    assert_int_equal(get_for(&modest, &many_ids[3], &w), ERR_AGAIN);
+    for (unsigned i = 0; i < MANY; i++)
+        keyring_cancel(&many[i].wait);
+    key_asker_fini(&greedy);
+    assert_false(atomic_load(&requests[3]->ticket->is_given_up));
+    answer(3, ERR_OK, 0);
+    turn();
+    assert_int_equal(w.place, 1);
+    key_asker_fini(&modest);
+}
+
 static int group_setup(void **state)
 {
     (void)state;
@@ -744,6 +878,11 @@ int main(void)
         TEST(a_ring_keeps_1024_deks_for_a_day),
         TEST(make_room_lets_go_of_the_older_half),
         TEST(a_write_key_lasts_to_its_expiry_and_reads_beyond),
+        TEST(an_asker_has_so_many_with_the_manager_and_its_others_follow_in_order),
+        TEST(a_held_wait_joins_what_others_ask_for_and_takes_what_is_known),
+        TEST(held_waits_may_be_cancelled_and_end_in_time),
+        TEST(what_is_given_up_makes_room_and_says_so_to_the_manager),
+        TEST(an_asker_may_go_while_others_wait_for_what_it_asked_for),
     };
 
     return cmocka_run_group_tests(tests, group_setup, NULL);

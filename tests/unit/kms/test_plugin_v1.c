@@ -201,6 +201,15 @@ static void a_plugin_that_wraps_nothing_is_unhealthy(void **state)
     assert_int_equal(metric_refused_get(ERR_DEK_SOURCE_EXPOSED), before + 1);
 }
 
+static void an_empty_wrapped_dek_is_none(void **state)
+{
+    (void)state;
+    fake.encrypt.how = FAKE_EMPTY;
+    first_check();
+    expect_bad("encrypt", "malformed answer");
+    assert_int_equal(fake.decrypt.calls, 0);
+}
+
 static void a_bad_decrypt_ends_the_check(void **state)
 {
     (void)state;
@@ -377,6 +386,8 @@ static void verdicts_on_encrypt_answers(void **state)
     assert_int_equal(last.err, ERR_DEK_SOURCE_EXPOSED);
     assert_int_equal(wrap(FAKE_GARBAGE, GRPC_OK, LATER), PLUGIN_REFUSES);
     assert_string_equal(last.why, "malformed answer");
+    assert_int_equal(wrap(FAKE_EMPTY, GRPC_OK, LATER), PLUGIN_REFUSES); /* nobody could open it */
+    assert_int_equal(wrap(FAKE_SHORT, GRPC_OK, LATER), PLUGIN_REFUSES);
     assert_int_equal(wrap(FAKE_OVERSIZE, GRPC_OK, LATER), PLUGIN_REFUSES);
     assert_int_equal(wrap(FAKE_FAILS, GRPC_PERMISSION_DENIED, LATER), PLUGIN_REFUSES);
     assert_int_equal(last.err, ERR_NO_WRITE_KEY);
@@ -466,6 +477,7 @@ int main(void)
         TEST(what_is_said_of_a_version_is_printable),
         TEST(a_bad_encrypt_ends_the_check),
         TEST(a_plugin_that_wraps_nothing_is_unhealthy),
+        TEST(an_empty_wrapped_dek_is_none),
         TEST(a_bad_decrypt_ends_the_check),
         TEST(each_section_has_the_timeout_once),
         TEST(a_slow_version_leaves_encrypt_what_is_left),

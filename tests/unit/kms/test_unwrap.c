@@ -462,6 +462,93 @@ static void reads_outwait_an_outage_that_writes_do_not(void **state)
     drop(&read);
 }
 
+/* --- who asks --------------------------------------------------------------------------------- */
+
+#define GREEDY 128
+
+static struct key_asker askers[2];
+static struct waiter greedy[GREEDY];
+static struct dek_id greedy_ids[GREEDY];
+static char greedy_names[GREEDY][33];
+
+static void be_greedy(void)
+{
+    for (int i = 0; i < 2; i++)
+        key_asker_init(&askers[i], &loop, (uint64_t)i + 1);
+    for (int i = 0; i < GREEDY; i++) {
+        (void)snprintf(greedy_names[i], sizeof greedy_names[i], "a wrapped DEK of 32 bytes   %4d",
+                       i);
+        greedy_ids[i] =
+            (struct dek_id){.type = DEK_KMS_V1_KEY, .wrapped = bytes_str(greedy_names[i])};
+        greedy[i] = (struct waiter){.wait = {.on_done = on_done, .asker = &askers[0]},
+                                    .began_ms = loop_now_ms(&loop)};
+        assert_int_equal(keyring_get(rings[0], &provider, &greedy_ids[i], &greedy[i].wait),
+                         ERR_AGAIN);
+    }
+    fake_clock_pass(&loop, 0);
+}
+
+static void end_greedy(void)
+{
+    for (int i = 0; i < GREEDY; i++) {
+        keyring_cancel(&greedy[i].wait);
+        drop(&greedy[i]);
+    }
+    for (int i = 0; i < 2; i++)
+        key_asker_fini(&askers[i]);
+}
+
+/* 64 calls take 400 ms; without turns the second asker would be the 129th, and wait for 1,200. */
+static void askers_take_turns(void **state)
+{
+    struct waiter w = {.wait = {.on_done = on_done, .asker = &askers[1]}};
+    struct dek_id id = {.type = DEK_KMS_V1_KEY, .wrapped = BYTES_LIT(SECRET_A)};
+
+    (void)state;
+    fake.decrypt.delay_ms = 400;
+    be_greedy();
+    w.began_ms = loop_now_ms(&loop);
+    assert_int_equal(keyring_get(rings[1], &provider, &id, &w.wait), ERR_AGAIN);
+    fake_clock_until(&loop, &w.is_done);
+    assert_int_equal(w.wait.err, ERR_OK);
+    assert_in_range(w.took_ms, 400, 850);
+    drop(&w);
+    end_greedy();
+}
+
+static void what_nobody_waits_for_any_more_is_not_called(void **state)
+{
+    unsigned before = fake.decrypt.calls;
+
+    (void)state;
+    fake.decrypt.delay_ms = 400;
+    be_greedy();
+    fake_clock_until_count(&loop, &fake.decrypt.calls, before + 64);
+    end_greedy();
+    fake_clock_pass(&loop, 2000);
+    assert_int_equal(fake.decrypt.calls, before + 64);
+}
+
+/* Given up and asked for again while it is queued: it is called after all, once. */
+static void what_is_asked_for_again_is_called(void **state)
+{
+    struct waiter w = {.wait = {.on_done = on_done}};
+    unsigned before = fake.decrypt.calls;
+
+    (void)state;
+    fake.decrypt.delay_ms = 400;
+    be_greedy();
+    keyring_cancel(&greedy[100].wait);
+    fake_clock_pass(&loop, 0);
+    assert_int_equal(keyring_get(rings[0], &provider, &greedy_ids[100], &w.wait), ERR_AGAIN);
+    fake_clock_until(&loop, &w.is_done);
+    assert_int_equal(w.wait.err, ERR_OK);
+    drop(&w);
+    fake_clock_pass(&loop, 1000);
+    assert_int_equal(fake.decrypt.calls, before + GREEDY);
+    end_greedy();
+}
+
 static int group_setup(void **state)
 {
     (void)state;
@@ -491,6 +578,9 @@ int main(void)
         TEST(a_dek_that_was_made_for_a_write_is_not_kept),
         TEST(a_wrong_size_is_refused_and_remembered),
         TEST(reads_outwait_an_outage_that_writes_do_not),
+        TEST(askers_take_turns),
+        TEST(what_nobody_waits_for_any_more_is_not_called),
+        TEST(what_is_asked_for_again_is_called),
     };
 
     return cmocka_run_group_tests(tests, group_setup, NULL);

@@ -126,7 +126,7 @@ static void on_read(struct net_conn *c, struct slice *in)
 
     assert_int_equal(s->opens, 1);
     assert_int_equal(s->eofs, 0);
-    assert_true(in->len > 0 && in->len <= LIMIT_SLAB_SIZE);
+    assert_true(in->len > 0 && in->len <= LIMIT_SLAB_LARGE);
     s->reads++;
     if (++s->reads_in_turn > s->reads_in_turn_max)
         s->reads_in_turn_max = s->reads_in_turn;
@@ -609,6 +609,32 @@ static void small_reads_share_a_slab_and_idle_ones_hold_none(void **state)
     loop_run(&loop);
 }
 
+/* Large slabs come while a lot is read, at a bounded pace, and are gone when it is over. */
+static void much_input_is_read_into_large_slabs(void **state)
+{
+    (void)state;
+    a.to_send = 8u * 1024 * 1024;
+    b.is_closing_on_eof = true;
+    join(0);
+    while (b.received < a.to_send)
+        (void)uv_run(&loop.uv, UV_RUN_ONCE);
+    assert_true(b.read_max > LIMIT_SLAB_SIZE);
+    b.is_keeping = true;
+    for (int i = 0; i < 3; i++) {
+        size_t before = b.received;
+
+        write_small(&a, "twenty bytes of text");
+        while (b.received < before + 20)
+            (void)uv_run(&loop.uv, UV_RUN_ONCE);
+    }
+    slab_pool_settle(&pool);
+    /* The first of the three may still have gone into the slab that was open. */
+    assert_true(pool.live_bytes <= LIMIT_SLAB_SIZE + LIMIT_SLAB_LARGE);
+    chain_clear(&b.kept);
+    later(check_idle, 2500);
+    loop_run(&loop);
+}
+
 static void reads_that_nobody_keeps_leave_no_slab(void **state)
 {
     (void)state;
@@ -916,6 +942,7 @@ int main(void)
         BOTH(unread_bytes_come_again),
         BOTH(unread_bytes_wait_while_reading_is_stopped),
         BOTH(small_reads_share_a_slab_and_idle_ones_hold_none),
+        PLAIN(much_input_is_read_into_large_slabs),
         BOTH(reads_that_nobody_keeps_leave_no_slab),
         PLAIN(open_comes_from_the_loop),
         PLAIN(a_half_closed_peer_still_gets_our_answer),

@@ -3,13 +3,14 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/metrics.h"
-#include "base/registry.h"
+#include "base/metric_series.h"
 #include "base/secret.h"
 
 #define STEP_MS 10
@@ -17,7 +18,7 @@
 #define PASS_TURNS 1000
 
 #define LOCAL "aesgcm: {keys: [{name: k1, secret: MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=}]}"
-#define KMS "kms: {apiVersion: v2, name: vault, endpoint: '%s'}"
+#define KMS "kms: {apiVersion: %s, name: vault, endpoint: '%s'}"
 #define CONFIG(first, second)                                                                      \
     "apiVersion: apiserver.config.k8s.io/v1\n"                                                     \
     "kind: EncryptionConfiguration\n"                                                              \
@@ -106,11 +107,33 @@ void rig_pass(struct rig *r, uint64_t ms)
 
 /* --- etcd ------------------------------------------------------------------------------------ */
 
+static void on_call(struct rec *s)
+{
+    struct rig *r = s->end->arg;
+
+    r->etcd = s->end;
+    r->call = s;
+}
+
+void rig_add_etcd(struct rig *r, int fd)
+{
+    struct end *e = calloc(1, sizeof *e);
+
+    assert_non_null(e);
+    assert_true(r->etcd_count < RIG_ETCDS);
+    end_init(e, &r->outside, fd, &r->etcd_opts);
+    e->arg = r;
+    e->on_request = on_call;
+    r->etcds[r->etcd_count++] = e;
+    r->etcd = e;
+}
+
 static void on_accept(void *arg, int fd)
 {
-    struct rig *r = arg;
-    struct end *e;
+    struct rig_server *server = arg;
+    struct rig *r = server->rig;
 
+    server->accepted++;
     r->accepted++;
     if (r->how == ETCD_GREETS || r->how == ETCD_LEAVES)
         assert_int_equal(send(fd, "\0\0\0\4\0\0\0\0\0", 9, MSG_NOSIGNAL), 9);
@@ -123,26 +146,35 @@ static void on_accept(void *arg, int fd)
         r->silent[r->silent_count++] = fd;
         return;
     }
-    assert_true(r->etcd_count < RIG_ETCDS);
-    e = calloc(1, sizeof *e);
-    assert_non_null(e);
-    end_init(e, &r->outside, fd, &r->etcd_opts);
-    r->etcds[r->etcd_count++] = e;
-    r->etcd = e;
+    if (r->opts.etcd_tls != NULL)
+        rig_accept_tls(r, fd);
+    else
+        rig_add_etcd(r, fd);
+}
+
+void rig_server_back(struct rig *r, size_t i)
+{
+    char why[256];
+
+    assert_int_equal(net_listen(&r->outside.loop, &r->urls[i], on_accept, &r->servers[i],
+                                &r->servers[i].listener, why, sizeof why),
+                     ERR_OK);
+}
+
+void rig_server_away(struct rig *r, size_t i)
+{
+    net_listener_close(r->servers[i].listener);
+    r->servers[i].listener = NULL;
 }
 
 void rig_etcd_back(struct rig *r)
 {
-    char why[256];
-
-    assert_int_equal(
-        net_listen(&r->outside.loop, &r->url, on_accept, r, &r->listener, why, sizeof why), ERR_OK);
+    rig_server_back(r, 0);
 }
 
 void rig_etcd_away(struct rig *r)
 {
-    net_listener_close(r->listener);
-    r->listener = NULL;
+    rig_server_away(r, 0);
 }
 
 void rig_etcd_lost(struct rig *r)
@@ -193,20 +225,21 @@ static void on_report(void *arg, const struct worker_report *report)
     }
 }
 
-static struct ruleset *rules_of(bool is_after, const char *endpoint)
+static struct ruleset *rules_of(const struct rig *r, bool is_after)
 {
     const struct enc_options enc = {.is_reload = false};
     const struct key_rules_opts keys = {.etcd_prefix = "/registry"};
-    const struct ruleset_opts opts = {.allow_identity_writes = false};
+    const struct ruleset_opts opts = {.allow_kms_v1_writes = r->opts.has_kms_v1};
+    const char *version = r->opts.has_kms_v1 ? "v1" : "v2";
     struct enc_config *config;
     struct key_rules *rules;
     struct ruleset *set;
     char text[1024], why[512] = "";
 
     if (is_after)
-        (void)snprintf(text, sizeof text, CONFIG(LOCAL, KMS), endpoint);
+        (void)snprintf(text, sizeof text, CONFIG(LOCAL, KMS), version, r->plugin.endpoint);
     else
-        (void)snprintf(text, sizeof text, CONFIG(KMS, LOCAL), endpoint);
+        (void)snprintf(text, sizeof text, CONFIG(KMS, LOCAL), version, r->plugin.endpoint);
     if (enc_config_parse(bytes_str(text), &enc, &config, why, sizeof why) != ERR_OK ||
         key_rules_build(config, &keys, &rules, why, sizeof why) != ERR_OK ||
         ruleset_new(config, rules, &opts, &set, why, sizeof why) != ERR_OK)
@@ -223,26 +256,37 @@ static void settings_init(struct rig *r)
                                     .memory_limit = LIMIT_MEMORY,
                                     .max_concurrent_streams = 1000};
     assert_non_null(mkdtemp(dir));
-    r->url = (struct net_url){.is_unix = true};
-    (void)snprintf(r->url.host, sizeof r->url.host, "%s/etcd", dir);
+    for (size_t i = 0; i < RIG_SERVERS; i++) {
+        r->urls[i] = (struct net_url){.is_unix = true, .is_tls = r->opts.worker_tls != NULL};
+        (void)snprintf(r->urls[i].host, sizeof r->urls[i].host, "%s/etcd-%zu", dir, i);
+        r->servers[i].rig = r;
+    }
     r->env = (struct proxy_env){.settings = &r->settings,
-                                .etcd_urls = &r->url,
-                                .etcd_url_count = 1,
+                                .etcd_urls = r->urls,
+                                .etcd_url_count = r->opts.etcd_servers,
                                 .worker_memory_limit = LIMIT_MEMORY};
     r->etcd_opts = kit_server_opts;
     r->etcd_opts.max_streams = 500;
 }
 
-static struct dek *write_dek(struct rig *r)
+/* KMS v1 has no key for writing: it makes one for each value. */
+static bool can_write(struct rig *r)
 {
-    return r->keys == NULL ? NULL : keyring_state(r->keys->ring, r->rules->plugins[0].provider);
+    struct kms_plugin_state s;
+
+    if (r->keys == NULL)
+        return false;
+    if (!r->opts.has_kms_v1)
+        return keyring_state(r->keys->ring, r->rules->plugins[0].provider) != NULL;
+    kms_manager_state(r->manager, 0, &s);
+    return s.is_healthy;
 }
 
 static void use_rules(struct rig *r, bool is_after)
 {
     struct kms_manager_opts kms = {.loop = &r->outside.loop};
 
-    r->rules = rules_of(is_after, r->plugin.endpoint);
+    r->rules = rules_of(r, is_after);
     kms.plugins = r->rules->plugins;
     kms.plugin_count = r->rules->plugin_count;
     assert_int_equal(kms_manager_new(&kms, &r->manager), ERR_OK);
@@ -251,24 +295,37 @@ static void use_rules(struct rig *r, bool is_after)
 
 void rig_init(struct rig *r)
 {
+    rig_init_with(r, &(struct rig_opts){.etcd_servers = 0});
+}
+
+void rig_init_with(struct rig *r, const struct rig_opts *o)
+{
     static bool has_secrets;
 
     if (!has_secrets)
         assert_int_equal(secret_init(), ERR_OK);
     has_secrets = true;
-    *r = (struct rig){.how = ETCD_SPEAKS};
-    for (size_t i = 0; i < REGISTRY_COUNT; i++)
-        registry_forget((enum registry_id)i);
+    (void)signal(SIGPIPE, SIG_IGN); /* net/conn.h asks for it */
+    *r = (struct rig){.how = ETCD_SPEAKS, .opts = *o};
+    if (r->opts.etcd_servers == 0)
+        r->opts.etcd_servers = 1;
+    for (size_t i = 0; i < SERIES_COUNT; i++)
+        series_forget((enum series_id)i);
     r->calls_before = metric_get(METRIC_calls_total);
     kit_init(&r->outside);
     settings_init(r);
     fake_start(&r->plugin, &r->outside.loop);
+    if (r->opts.has_kms_v1)
+        r->plugin.version = "v1beta1";
     assert_int_equal(envelope_ctx_new(random_fn, NULL, &r->ctx), ERR_OK);
     assert_int_equal(mailbox_init(&r->control, &r->outside.loop), ERR_OK);
-    rig_etcd_back(r);
+    for (size_t i = 0; i < r->opts.etcd_servers; i++)
+        rig_server_back(r, i);
     assert_int_equal(worker_new(&r->env, 1, &r->control, on_report, r, &r->w), ERR_OK);
+    if (r->opts.worker_tls != NULL)
+        assert_int_equal(worker_give_tls(r->w, r->opts.worker_tls, r->opts.worker_tls), ERR_OK);
     use_rules(r, false);
-    RIG_UNTIL(r, write_dek(r) != NULL);
+    RIG_UNTIL(r, can_write(r));
 }
 
 void rig_reload(struct rig *r)
@@ -303,7 +360,7 @@ static unsigned calls_like(const char *labels)
     FILE *f = open_memstream(&text, &len);
 
     assert_non_null(f);
-    assert_int_equal(registry_write(f), ERR_OK);
+    assert_int_equal(series_write(f), ERR_OK);
     fclose(f);
     for (line = strtok_r(text, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest))
         if (strncmp(line, family, sizeof family - 1) == 0 && strstr(line, labels) != NULL)
@@ -364,8 +421,10 @@ static void close_outside(struct rig *r)
         end_free(r, r->etcds[i]);
     for (size_t i = 0; i < r->silent_count; i++)
         close(r->silent[i]);
-    if (r->listener != NULL)
-        rig_etcd_away(r);
+    RIG_UNTIL(r, r->relay_count == 0);
+    for (size_t i = 0; i < RIG_SERVERS; i++)
+        if (r->servers[i].listener != NULL)
+            rig_server_away(r, i);
     fake_stop(&r->plugin);
     RIG_UNTIL(r, fake_is_over(&r->plugin));
     mailbox_close(&r->control);
@@ -378,7 +437,10 @@ void rig_fini(struct rig *r)
         end_free(r, r->clients[i]);
     RIG_UNTIL(r, list_is_empty(&r->w->links) && r->w->link_count == 0);
     check_tallies(r);
+    rig_pass(r, 31000); /* the connections to etcd go half a minute after the last link */
     assert_true(rig_is_idle(r));
+    for (size_t i = 0; i < r->etcd_count; i++)
+        assert_true(r->etcds[i]->c == NULL || r->etcds[i]->lost_count == 1);
     assert_int_equal(r->w->pool.objects.live, 0);
     assert_int_equal(r->freed_count, r->old_manager != NULL); /* nobody plans with the old rules */
     worker_end(r->w);
@@ -392,9 +454,31 @@ void rig_fini(struct rig *r)
     ruleset_drop(r->rules);
     ruleset_drop(r->old_rules);
     envelope_ctx_free(r->ctx);
-    (void)unlink(r->url.host);
-    *strrchr(r->url.host, '/') = '\0';
-    (void)rmdir(r->url.host);
+    for (size_t i = 0; i < RIG_SERVERS; i++)
+        (void)unlink(r->urls[i].host);
+    *strrchr(r->urls[0].host, '/') = '\0';
+    (void)rmdir(r->urls[0].host);
+}
+
+int rig_setup(void **state)
+{
+    rig_init(*state);
+    return 0;
+}
+
+int rig_setup_with_client(void **state)
+{
+    struct rig *r = *state;
+
+    rig_init(r);
+    r->client = rig_client(r);
+    return 0;
+}
+
+int rig_teardown(void **state)
+{
+    rig_fini(*state);
+    return 0;
 }
 
 /* --- clients --------------------------------------------------------------------------------- */

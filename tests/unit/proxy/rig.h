@@ -26,6 +26,7 @@
 
 #define RIG_ETCDS 64
 #define RIG_CLIENTS 16
+#define RIG_SERVERS 2
 
 #define PUT "/etcdserverpb.KV/Put"
 #define RANGE "/etcdserverpb.KV/Range"
@@ -45,12 +46,27 @@ enum rig_etcd_how {
     ETCD_LEAVES,     /* SETTINGS, and closes */
 };
 
+/* What a rig is made with. All zero: as described above. */
+struct rig_opts {
+    size_t etcd_servers; /* in --etcd-servers, all of them up; 0: one */
+    bool has_kms_v1;     /* secrets are sealed by KMS v1; the flag that allows it is given */
+    struct net_tls *etcd_tls, *worker_tls; /* etcd's side, the worker's; NULL: in clear. Borrowed */
+};
+
+struct rig_server {
+    struct rig *rig;
+    struct net_listener *listener; /* NULL: cannot be reached */
+    size_t accepted;
+};
+
 struct rig {
+    struct rig_opts opts;
     struct kit outside;
     struct worker *w;
     struct mailbox control;
     struct settings settings;
-    struct net_url url;
+    struct net_url urls[RIG_SERVERS];
+    struct rig_server servers[RIG_SERVERS];
     struct proxy_env env;
     struct ruleset *rules;
     struct kms_manager *manager;
@@ -60,14 +76,16 @@ struct rig {
     struct fake_plugin plugin;
     struct envelope_ctx *ctx; /* the test's own, for values as etcd has them stored */
     enum rig_etcd_how how;
-    struct h2_opts etcd_opts; /* of connections that come from now on */
-    struct net_listener *listener;
+    struct h2_opts etcd_opts;     /* of connections that come from now on */
     struct end *etcds[RIG_ETCDS]; /* every connection to etcd, oldest first */
     size_t etcd_count;
     int silent[RIG_ETCDS]; /* sockets of ETCD_SILENT */
     size_t silent_count;
-    size_t accepted;  /* of all kinds */
-    struct end *etcd; /* the newest; NULL: none yet */
+    size_t relay_count; /* of rig_tls.c */
+    size_t accepted;    /* of all kinds */
+    struct end *etcd;   /* the newest, or that of the newest call; NULL: none yet */
+    struct rec *call;   /* the newest */
+    struct end *client; /* of rig_setup_with_client; NULL: none */
     struct end *clients[RIG_CLIENTS];
     size_t client_count;
     unsigned drained_count, closed_count, freed_count; /* reports of the worker */
@@ -78,8 +96,17 @@ struct rig {
 
 /* Everything up to the rule set in use and the plugin's write key. */
 void rig_init(struct rig *r);
+void rig_init_with(struct rig *r, const struct rig_opts *o);
 /* Closes everything, and checks that nothing stays behind and that every call was counted once. */
 void rig_fini(struct rig *r);
+
+/* The same as setup and teardown of a test whose state is its rig: RIG_TEST(fn, &rig). */
+int rig_setup(void **state);
+int rig_setup_with_client(void **state);
+int rig_teardown(void **state);
+#define RIG_TEST(fn, rig) cmocka_unit_test_prestate_setup_teardown(fn, rig_setup, rig_teardown, rig)
+#define RIG_TEST_WITH_CLIENT(fn, rig)                                                              \
+    cmocka_unit_test_prestate_setup_teardown(fn, rig_setup_with_client, rig_teardown, rig)
 
 /* Other rules, once: secrets are sealed by the local key, and what the plugin sealed is read. */
 void rig_reload(struct rig *r);
@@ -116,8 +143,15 @@ bool rig_is_closed(int fd);
 /* etcd cannot be reached any more; connections stay. */
 void rig_etcd_away(struct rig *r);
 void rig_etcd_back(struct rig *r);
+/* The same for one of several. */
+void rig_server_away(struct rig *r, size_t i);
+void rig_server_back(struct rig *r, size_t i);
 /* Ends a connection of etcd, without GOAWAY's grace. */
 void rig_etcd_lost(struct rig *r);
+
+/* Between rig.c and rig_tls.c: takes a socket of etcd's that speaks TLS; hands on one in clear. */
+void rig_accept_tls(struct rig *r, int fd);
+void rig_add_etcd(struct rig *r, int fd);
 
 /* --- messages --- */
 
@@ -125,18 +159,25 @@ void rig_etcd_lost(struct rig *r);
 struct buf rig_framed(struct buf *m);
 /* Sends bytes as they are. */
 void rig_send(struct rec *s, const void *p, size_t n, bool end);
+/* The same in two pieces: the first has arrived before the second is sent. */
+void rig_send_cut(struct rig *r, struct rec *s, const struct buf *b, size_t at, bool end);
 /* A call: headers alone; extra may be NULL, or one more field. */
 struct rec *rig_begin(struct end *client, const char *path, const struct h2_field *extra);
 /* Headers, one message (taken), end. */
 struct rec *rig_call(struct end *client, const char *path, struct buf *m);
 struct rec *rig_put(struct end *client, const char *key, const char *value);
 struct rec *rig_range(struct end *client, const char *key);
+/* Everything below /registry/. */
+struct rec *rig_range_all(struct end *client);
 struct buf put_request(const char *key, const void *value, size_t n);
 struct buf range_request(const char *key, const char *range_end);
 struct buf watch_create(const char *key, const char *range_end);
 
-/* etcd's newest call, once there are n in all on the newest connection and its request is whole. */
+/* etcd's newest call, once there are n in all on the connections that are open now, and its request
+ * is whole. */
 struct rec *rig_await(struct rig *r, unsigned n);
+/* How many there are; connections that are deaf (kit.h) aside. */
+unsigned rig_calls(const struct rig *r);
 /* The same, but only its headers. */
 struct rec *rig_await_headers(struct rig *r, unsigned n);
 /* etcd's answer: headers; one message (taken); trailers. All three: rig_answer. */
@@ -144,6 +185,8 @@ void rig_respond(struct rec *s);
 void rig_message(struct rec *s, struct buf *m, bool end);
 void rig_trailers(struct rec *s, const char *status);
 void rig_answer(struct rec *s, struct buf *m);
+/* Etcd's answer to its nth call, a put, and that the client has got it. */
+void rig_answer_put(struct rig *r, struct rec *c, unsigned n);
 /* No body: status and end in the headers. */
 void rig_trailers_only(struct rec *s, const char *status);
 

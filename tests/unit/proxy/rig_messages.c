@@ -41,6 +41,13 @@ void rig_send(struct rec *s, const void *p, size_t n, bool end)
     assert_int_equal(h2_stream_send(s->s, &c, end), ERR_OK);
 }
 
+void rig_send_cut(struct rig *r, struct rec *s, const struct buf *b, size_t at, bool end)
+{
+    rig_send(s, b->p, at, false);
+    rig_settle(r);
+    rig_send(s, b->p + at, b->n - at, end);
+}
+
 struct rec *rig_begin(struct end *client, const char *path, const struct h2_field *extra)
 {
     struct h2_field f[] = {FIELD(":method", "POST"),
@@ -80,6 +87,13 @@ struct rec *rig_range(struct end *client, const char *key)
     return rig_call(client, RANGE, &m);
 }
 
+struct rec *rig_range_all(struct end *client)
+{
+    struct buf m = range_request("/registry/", "/registry0");
+
+    return rig_call(client, RANGE, &m);
+}
+
 struct buf put_request(const char *key, const void *value, size_t n)
 {
     struct buf m = {0};
@@ -109,11 +123,21 @@ struct buf watch_create(const char *key, const char *range_end)
 
 /* --- etcd ------------------------------------------------------------------------------------ */
 
+unsigned rig_calls(const struct rig *r)
+{
+    unsigned n = 0;
+
+    for (size_t i = 0; i < r->etcd_count; i++)
+        if (r->etcds[i]->c != NULL && r->etcds[i]->lost_count == 0 && !r->etcds[i]->is_deaf)
+            n += r->etcds[i]->recs_count;
+    return n;
+}
+
 struct rec *rig_await_headers(struct rig *r, unsigned n)
 {
-    RIG_UNTIL(r, r->etcd != NULL && r->etcd->recs_count >= n);
-    assert_int_equal(r->etcd->recs_count, n);
-    return r->etcd->last;
+    RIG_UNTIL(r, rig_calls(r) >= n);
+    assert_int_equal(rig_calls(r), n);
+    return r->call;
 }
 
 struct rec *rig_await(struct rig *r, unsigned n)
@@ -150,6 +174,14 @@ void rig_answer(struct rec *s, struct buf *m)
     rig_respond(s);
     rig_message(s, m, false);
     rig_trailers(s, "0");
+}
+
+void rig_answer_put(struct rig *r, struct rec *c, unsigned n)
+{
+    struct buf m = put_response();
+
+    rig_answer(rig_await(r, n), &m);
+    rig_expect(r, c, 0);
 }
 
 void rig_trailers_only(struct rec *s, const char *status)

@@ -6,22 +6,6 @@
 #include "rig.h"
 
 static struct rig r;
-static struct end *client;
-
-static int setup(void **state)
-{
-    (void)state;
-    rig_init(&r);
-    client = rig_client(&r);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_fini(&r);
-    return 0;
-}
 
 /* --- the happy path -------------------------------------------------------------------------- */
 
@@ -31,7 +15,7 @@ static void puts_are_sealed_and_answered(void **state)
 
     (void)state;
     for (unsigned i = 0; i < ARRAY_LEN(keys); i++) {
-        struct rec *c = rig_put(client, keys[i], "treasure");
+        struct rec *c = rig_put(r.client, keys[i], "treasure");
         struct rec *s = rig_await(&r, i + 1);
         struct buf m = put_response(), want = put_response();
 
@@ -49,7 +33,7 @@ static void puts_are_sealed_and_answered(void **state)
 
 static void unprotected_goes_as_it_is(void **state)
 {
-    struct rec *c = rig_put(client, POD_KEY, "no secret"), *s = rig_await(&r, 1);
+    struct rec *c = rig_put(r.client, POD_KEY, "no secret"), *s = rig_await(&r, 1);
     struct buf want = put_request(POD_KEY, "no secret", 9), m = put_response();
 
     (void)state;
@@ -65,7 +49,7 @@ static void values_are_opened(void **state)
 
     (void)state;
     for (unsigned i = 0; i < ARRAY_LEN(keys); i++) {
-        struct rec *c = rig_range(client, keys[i]), *s = rig_await(&r, i + 1);
+        struct rec *c = rig_range(r.client, keys[i]), *s = rig_await(&r, i + 1);
         struct buf stored = rig_seal(&r, i, keys[i], "treasure", 8);
         struct buf m = range_response(keys[i], &stored);
 
@@ -82,7 +66,7 @@ static void values_are_opened(void **state)
 static void headers_are_handed_on(void **state)
 {
     const struct h2_field extra = {BYTES_LIT("authorization"), BYTES_LIT("a token of etcd's")};
-    struct rec *c = rig_begin(client, RANGE, &extra), *s;
+    struct rec *c = rig_begin(r.client, RANGE, &extra), *s;
     struct buf m = range_request(POD_KEY, NULL), framed = rig_framed(&m);
 
     (void)state;
@@ -109,7 +93,7 @@ static void many_at_a_time(void **state)
 
     (void)state;
     for (unsigned i = 0; i < ARRAY_LEN(c); i++)
-        c[i] = rig_put(client, i % 2 == 0 ? SECRET_KEY : LOCAL_KEY, "treasure");
+        c[i] = rig_put(r.client, i % 2 == 0 ? SECRET_KEY : LOCAL_KEY, "treasure");
     RIG_UNTIL(&r, r.etcd->recs_count == ARRAY_LEN(c));
     RIG_UNTIL(&r, r.etcd->last->end_count == 1);
     LIST_FOREACH(it, &r.etcd->recs) {
@@ -158,7 +142,7 @@ static void refused_requests_never_reach_etcd(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(refusals); i++) {
         const struct refusal *f = &refusals[i];
-        struct rec *c = rig_begin(client, f->path, NULL);
+        struct rec *c = rig_begin(r.client, f->path, NULL);
 
         rig_settle(&r);
         if (c->s != NULL)
@@ -179,7 +163,7 @@ static void refused_requests_never_reach_etcd(void **state)
 
 static int max_request_256(void **state)
 {
-    int rc = setup(state);
+    int rc = rig_setup_with_client(state);
 
     r.settings.max_request_bytes = 256;
     return rc;
@@ -188,7 +172,7 @@ static int max_request_256(void **state)
 static void compressed_requests_are_refused_before_their_body(void **state)
 {
     const struct h2_field gzip = {BYTES_LIT("grpc-encoding"), BYTES_LIT("gzip")};
-    struct rec *c = rig_begin(client, PUT, &gzip);
+    struct rec *c = rig_begin(r.client, PUT, &gzip);
 
     (void)state;
     rig_expect(&r, c, 12);
@@ -203,7 +187,7 @@ static void no_grpc_is_answered_as_http(void **state)
                            {BYTES_LIT(":path"), BYTES_LIT(PUT)},
                            {BYTES_LIT(":authority"), BYTES_LIT("etcd")},
                            {BYTES_LIT("content-type"), BYTES_LIT("application/json")}};
-    struct rec *c = end_request(client, (struct h2_fields){f, ARRAY_LEN(f)}, true);
+    struct rec *c = end_request(r.client, (struct h2_fields){f, ARRAY_LEN(f)}, true);
 
     (void)state;
     RIG_UNTIL(&r, c->close_count == 1);
@@ -239,7 +223,7 @@ static unsigned new_dek(void)
 
 static struct rec *half_a_put(bool has_body)
 {
-    struct rec *c = rig_begin(client, PUT, NULL);
+    struct rec *c = rig_begin(r.client, PUT, NULL);
     struct buf m = put_request(SECRET_KEY, "treasure", 8), framed = rig_framed(&m);
 
     if (has_body)
@@ -254,7 +238,7 @@ static struct rec *put_that_waits(void)
     struct buf sealed = rig_seal(&r, new_dek(), SECRET_KEY, "treasure", 8);
     struct buf m = put_request(SECRET_KEY, sealed.p, sealed.n);
     unsigned waiting = r.plugin.decrypt.now;
-    struct rec *c = rig_call(client, PUT, &m);
+    struct rec *c = rig_call(r.client, PUT, &m);
 
     RIG_UNTIL(&r, r.plugin.decrypt.now == waiting + 1);
     buf_free(&sealed);
@@ -297,7 +281,7 @@ static struct rec *call_at(enum stage stage, struct rec **up)
         return half_a_put(stage == BODY);
     if (stage == REQUEST_KEY)
         return put_that_waits();
-    c = rig_range(client, SECRET_KEY);
+    c = rig_range(r.client, SECRET_KEY);
     *up = rig_await(&r, before + 1);
     answer_up_to(stage, c, *up);
     return c;
@@ -333,12 +317,12 @@ static void client_is_lost_at_each_stage(void **state)
         struct rec *s;
 
         (void)call_at(stage, &s);
-        h2_conn_close(client->c, H2_NO_ERROR, 0);
+        h2_conn_close(r.client->c, H2_NO_ERROR, 0);
         if (s != NULL)
             RIG_UNTIL(&r, s->close_count == 1);
         RIG_UNTIL(&r, r.closed_count == stage + 1u && rig_is_idle(&r));
         RIG_UNTIL(&r, r.etcd->c == NULL);
-        client = rig_client(&r);
+        r.client = rig_client(&r);
     }
     rig_check_sealed(&r, "treasure");
 }
@@ -416,8 +400,9 @@ static void etcd_says_goaway_at_each_stage(void **state)
         struct buf m = put_response();
 
         h2_conn_shutdown(old->c);
+        old->is_deaf = true;
         RIG_UNTIL(&r, r.etcd != old && r.etcd->ready_count == 1);
-        second = rig_put(client, POD_KEY, "x");
+        second = rig_put(r.client, POD_KEY, "x");
         rig_answer(rig_await(&r, 1), &m);
         rig_expect(&r, second, 0);
         assert_int_equal(c->close_count, 0);
@@ -447,7 +432,7 @@ static void calls_wait_for_etcd(void **state)
     rig_pass(&r, 100);
     rig_etcd_away(&r);
     rig_etcd_lost(&r);
-    c = rig_put(client, SECRET_KEY, "treasure");
+    c = rig_put(r.client, SECRET_KEY, "treasure");
     rig_pass(&r, 300);
     assert_int_equal(c->close_count, 0);
     rig_etcd_back(&r);
@@ -466,9 +451,9 @@ static void calls_wait_no_longer_than_a_second(void **state)
     rig_pass(&r, 100);
     rig_etcd_away(&r);
     rig_etcd_lost(&r);
-    unary = rig_put(client, SECRET_KEY, "treasure");
-    watch = rig_begin(client, WATCH, NULL);
-    gone = rig_put(client, LOCAL_KEY, "treasure");
+    unary = rig_put(r.client, SECRET_KEY, "treasure");
+    watch = rig_begin(r.client, WATCH, NULL);
+    gone = rig_put(r.client, LOCAL_KEY, "treasure");
     rig_pass(&r, 100);
     h2_stream_reset(gone->s, H2_CANCEL);
     rig_pass(&r, 1000);
@@ -485,7 +470,7 @@ static void calls_wait_no_longer_than_a_second(void **state)
 static void what_is_left_of_the_deadline_goes_to_etcd(void **state)
 {
     const struct h2_field timeout = {BYTES_LIT("grpc-timeout"), BYTES_LIT("5S")};
-    struct rec *c = rig_begin(client, PUT, &timeout), *s;
+    struct rec *c = rig_begin(r.client, PUT, &timeout), *s;
     struct buf m = put_request(POD_KEY, "x", 1), framed = rig_framed(&m);
     const char *at;
     unsigned long left;
@@ -509,7 +494,7 @@ static void what_is_left_of_the_deadline_goes_to_etcd(void **state)
 static void nothing_is_sent_after_the_deadline(void **state)
 {
     const struct h2_field timeout = {BYTES_LIT("grpc-timeout"), BYTES_LIT("500m")};
-    struct rec *c = rig_begin(client, PUT, &timeout);
+    struct rec *c = rig_begin(r.client, PUT, &timeout);
     struct buf m = put_request(POD_KEY, "x", 1), framed = rig_framed(&m);
 
     (void)state;
@@ -526,7 +511,7 @@ static void nothing_is_sent_after_the_deadline(void **state)
 
 static void a_value_that_does_not_open_ends_the_call(void **state)
 {
-    struct rec *c = rig_range(client, SECRET_KEY), *s = rig_await(&r, 1);
+    struct rec *c = rig_range(r.client, SECRET_KEY), *s = rig_await(&r, 1);
     struct buf stored = rig_seal(&r, 1, SECRET_KEY, "treasure", 8), m;
 
     (void)state;
@@ -556,7 +541,7 @@ static void no_key_within_its_time(void **state)
 
 static void the_plugin_refuses_the_key(void **state)
 {
-    struct rec *c = rig_range(client, SECRET_KEY), *s = rig_await(&r, 1);
+    struct rec *c = rig_range(r.client, SECRET_KEY), *s = rig_await(&r, 1);
     struct buf stored = rig_seal(&r, 2, SECRET_KEY, "treasure", 8);
     struct buf m = range_response(SECRET_KEY, &stored);
 
@@ -578,28 +563,28 @@ static void writes_need_no_plugin(void **state)
 
     (void)state;
     fake_gone(&r.plugin);
-    c = rig_put(client, SECRET_KEY, "treasure");
+    c = rig_put(r.client, SECRET_KEY, "treasure");
     rig_check_put(&r, rig_message_at(rig_await(&r, 1), 0), SECRET_KEY, "treasure");
     rig_answer(r.etcd->last, &m);
     rig_expect(&r, c, 0);
     rig_pass(&r, 200000); /* longer than a write key is good for */
-    RIG_UNTIL(&r, client->c == NULL || rig_is_idle(&r));
-    c = rig_put(client, SECRET_KEY, "treasure");
+    RIG_UNTIL(&r, r.client->c == NULL || rig_is_idle(&r));
+    c = rig_put(r.client, SECRET_KEY, "treasure");
     rig_expect(&r, c, 14);
     assert_int_equal(r.etcd->recs_count, 1);
 }
 
 int main(void)
 {
-#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+#define TEST(fn) RIG_TEST_WITH_CLIENT(fn, &r)
     const struct CMUnitTest tests[] = {
         TEST(puts_are_sealed_and_answered),
         TEST(unprotected_goes_as_it_is),
         TEST(values_are_opened),
         TEST(headers_are_handed_on),
         TEST(many_at_a_time),
-        cmocka_unit_test_setup_teardown(refused_requests_never_reach_etcd, max_request_256,
-                                        teardown),
+        cmocka_unit_test_prestate_setup_teardown(refused_requests_never_reach_etcd, max_request_256,
+                                                 rig_teardown, &r),
         TEST(compressed_requests_are_refused_before_their_body),
         TEST(no_grpc_is_answered_as_http),
         TEST(client_resets_at_each_stage),

@@ -13,21 +13,11 @@
     "{\"health\":\"true\"}"
 
 static struct rig r;
-static struct end *client;
 
 static int setup(void **state)
 {
-    (void)state;
-    rig_init(&r);
-    client = rig_client(&r);
+    (void)rig_setup_with_client(state);
     r.how = ETCD_SILENT; /* what comes from now on are probes: the test answers by hand */
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_fini(&r);
     return 0;
 }
 
@@ -38,7 +28,7 @@ static struct rec *ask(const char *method, const char *path)
                            {BYTES_LIT(":path"), bytes_str(path)},
                            {BYTES_LIT(":authority"), BYTES_LIT("etcd")}};
 
-    return end_request(client, (struct h2_fields){f, ARRAY_LEN(f)}, true);
+    return end_request(r.client, (struct h2_fields){f, ARRAY_LEN(f)}, true);
 }
 
 static void say(int fd, const char *text)
@@ -175,7 +165,7 @@ static void a_client_that_goes_takes_its_probes_with_it(void **state)
         (void)ask("GET", "/readyz");
         fd[i] = etcd_hears(i + 1, "GET /readyz ");
     }
-    h2_conn_close(client->c, H2_NO_ERROR, 0);
+    h2_conn_close(r.client->c, H2_NO_ERROR, 0);
     for (unsigned i = 0; i < ARRAY_LEN(fd); i++)
         RIG_UNTIL(&r, rig_is_closed(fd[i]));
     RIG_UNTIL(&r, r.closed_count == 1);
@@ -213,14 +203,14 @@ static void probes_are_in_nobodys_way(void **state)
                            {BYTES_LIT(":scheme"), BYTES_LIT("http")},
                            {BYTES_LIT(":path"), BYTES_LIT("/health")},
                            {BYTES_LIT(":authority"), BYTES_LIT("etcd")}};
-    struct rec *c = end_request(client, (struct h2_fields){f, ARRAY_LEN(f)}, false), *put;
+    struct rec *c = end_request(r.client, (struct h2_fields){f, ARRAY_LEN(f)}, false), *put;
     struct buf m = put_response(), body = {calloc(1, 3000000), 3000000, 0};
 
     (void)state;
     rig_send(c, body.p, body.n, true);
     rig_settle(&r);
     assert_int_equal(c->drained, body.n);
-    put = rig_put(client, SECRET_KEY, "treasure");
+    put = rig_put(r.client, SECRET_KEY, "treasure");
     rig_answer(rig_await(&r, 1), &m);
     rig_expect(&r, put, 0);
     say(etcd_hears(1, "POST /health HTTP/1.1\r\n"), ANSWER);
@@ -330,7 +320,7 @@ static void http1_clients_that_go(void **state)
 
 int main(void)
 {
-#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+#define TEST(fn) cmocka_unit_test_prestate_setup_teardown(fn, setup, rig_teardown, &r)
     const struct CMUnitTest tests[] = {
         TEST(a_probe_gets_etcds_answer),
         TEST(head_has_no_body),

@@ -6,33 +6,17 @@
 #define LIT(s) s, sizeof(s) - 1
 
 static struct rig r;
-static struct end *client;
-
-static int setup(void **state)
-{
-    (void)state;
-    rig_init(&r);
-    client = rig_client(&r);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_fini(&r);
-    return 0;
-}
 
 static void trailers_only(void **state)
 {
-    struct rec *c = rig_range(client, SECRET_KEY), *watch;
+    struct rec *c = rig_range(r.client, SECRET_KEY), *watch;
 
     (void)state;
     rig_trailers_only(rig_await(&r, 1), "5");
     rig_expect(&r, c, 5);
     assert_true(c->headers_end);
     assert_int_equal(rig_tally(&r, "NotFound", RANGE), 1);
-    watch = rig_begin(client, WATCH, NULL); /* the client's side stays open */
+    watch = rig_begin(r.client, WATCH, NULL); /* the client's side stays open */
     rig_trailers_only(rig_await_headers(&r, 2), "16");
     RIG_UNTIL(&r, watch->headers_end);
     assert_int_equal(rig_status(watch), 16);
@@ -62,7 +46,7 @@ static void odd_headers_are_no_answers(void **state)
 
     (void)state;
     for (unsigned i = 0; i < ARRAY_LEN(odd); i++) {
-        struct rec *c = rig_range(client, SECRET_KEY), *s = rig_await(&r, i + 1);
+        struct rec *c = rig_range(r.client, SECRET_KEY), *s = rig_await(&r, i + 1);
         struct h2_field f[] = {{BYTES_LIT(":status"), bytes_str(odd[i].status)},
                                {BYTES_LIT("content-type"), bytes_str(odd[i].content_type)},
                                {bytes_str(odd[i].extra_name), bytes_str(odd[i].extra_value)}};
@@ -98,7 +82,7 @@ static void odd_bodies_are_no_answers(void **state)
 
     (void)state;
     for (unsigned i = 0; i < ARRAY_LEN(odd); i++) {
-        struct rec *c = rig_range(client, SECRET_KEY), *s = rig_await(&r, i + 1);
+        struct rec *c = rig_range(r.client, SECRET_KEY), *s = rig_await(&r, i + 1);
 
         rig_respond(s);
         rig_send(s, odd[i].body, odd[i].n, odd[i].trailers == NULL);
@@ -112,7 +96,7 @@ static void odd_bodies_are_no_answers(void **state)
 
 static void two_statuses_are_none(void **state)
 {
-    struct rec *c = rig_range(client, SECRET_KEY), *s = rig_await(&r, 1);
+    struct rec *c = rig_range(r.client, SECRET_KEY), *s = rig_await(&r, 1);
     struct h2_field f[] = {{BYTES_LIT("grpc-status"), BYTES_LIT("0")},
                            {BYTES_LIT("grpc-status"), BYTES_LIT("14")}};
 
@@ -125,7 +109,7 @@ static void two_statuses_are_none(void **state)
 
 int main(void)
 {
-#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+#define TEST(fn) RIG_TEST_WITH_CLIENT(fn, &r)
     const struct CMUnitTest tests[] = {
         TEST(trailers_only),
         TEST(odd_headers_are_no_answers),

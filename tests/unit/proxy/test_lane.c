@@ -2,7 +2,7 @@
 /* The rule of a lane: what goes out depends on the messages that came, and not on how they were cut
  * or when. Nothing overtakes a message that waits for a key, and what waits keeps nobody else from
  * going on. A side that does not read stops its own stream alone. What has no values passes byte
- * for byte. (Answers that are too large to be collected: test_lane_stream.c.) */
+ * for byte. (Answers that are too large to be collected: test_lane_large.c.) */
 #include "grpc/grpc.h"
 #include "rig.h"
 #include "pb/pb.h"
@@ -10,30 +10,6 @@
 #define MIB (1024u * 1024)
 
 static struct rig r;
-static struct end *client;
-
-static int setup(void **state)
-{
-    (void)state;
-    rig_init(&r);
-    client = rig_client(&r);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_fini(&r);
-    return 0;
-}
-
-/* Sends the first part, lets it arrive, then the rest. */
-static void send_cut(struct rec *s, const struct buf *b, size_t at, bool end)
-{
-    rig_send(s, b->p, at, false);
-    rig_settle(&r);
-    rig_send(s, b->p + at, b->n - at, end);
-}
 
 static void send_bytewise(struct rec *s, const struct buf *b, bool end)
 {
@@ -41,14 +17,6 @@ static void send_bytewise(struct rec *s, const struct buf *b, bool end)
         rig_send(s, b->p + i, 1, end && i + 1 == b->n);
         rig_settle(&r);
     }
-}
-
-static void answer_put(struct rec *c, unsigned nth)
-{
-    struct buf m = put_response();
-
-    rig_answer(rig_await(&r, nth), &m);
-    rig_expect(&r, c, 0);
 }
 
 /* --- cuts ------------------------------------------------------------------------------------ */
@@ -60,15 +28,15 @@ static void requests_cut_at_every_byte(void **state)
 
     (void)state;
     for (size_t at = 0; at <= framed.n; at++) {
-        struct rec *c = rig_begin(client, PUT, NULL);
+        struct rec *c = rig_begin(r.client, PUT, NULL);
 
         if (at == framed.n)
             send_bytewise(c, &framed, true);
         else
-            send_cut(c, &framed, at, true);
+            rig_send_cut(&r, c, &framed, at, true);
         rig_check_put(&r, rig_message_at(rig_await(&r, ++nth), 0), SECRET_KEY, "treasure");
         assert_int_equal(rig_message_count(r.etcd->last), 1);
-        answer_put(c, nth);
+        rig_answer_put(&r, c, nth);
     }
     buf_free(&framed);
 }
@@ -99,13 +67,6 @@ static struct buf mixed_opened(void)
     return m;
 }
 
-static struct rec *range_all(void)
-{
-    struct buf m = range_request("/registry/", "/registry0");
-
-    return rig_call(client, RANGE, &m);
-}
-
 static void answers_cut_at_every_byte(void **state)
 {
     struct buf m = mixed_answer(), framed = rig_framed(&m), want = mixed_opened();
@@ -113,13 +74,13 @@ static void answers_cut_at_every_byte(void **state)
 
     (void)state;
     for (size_t at = 0; at <= framed.n; at++) {
-        struct rec *c = range_all(), *s = rig_await(&r, ++nth);
+        struct rec *c = rig_range_all(r.client), *s = rig_await(&r, ++nth);
 
         rig_respond(s);
         if (at == framed.n)
             send_bytewise(s, &framed, false);
         else
-            send_cut(s, &framed, at, false);
+            rig_send_cut(&r, s, &framed, at, false);
         rig_trailers(s, "0");
         rig_expect(&r, c, 0);
         assert_int_equal(rig_message_count(c), 1);
@@ -144,7 +105,7 @@ static void add_framed(struct buf *to, struct buf m)
 static struct rec *watch_open(unsigned count, struct rec **up)
 {
     unsigned before = r.etcd->recs_count;
-    struct rec *c = rig_begin(client, WATCH, NULL), *s = rig_await_headers(&r, before + 1);
+    struct rec *c = rig_begin(r.client, WATCH, NULL), *s = rig_await_headers(&r, before + 1);
 
     rig_respond(s);
     for (unsigned i = 0; i < count; i++) {
@@ -195,7 +156,7 @@ static void events_cut_at_every_byte(void **state)
     add_framed(&all, watch_event(0, POD_KEY, &plain));
     add_framed(&all, sealed_event(0, 1, LOCAL_KEY, "booty"));
     for (size_t at = 0; at < all.n; at++, before += 3) {
-        send_cut(s, &all, at, false);
+        rig_send_cut(&r, s, &all, at, false);
         RIG_UNTIL(&r, rig_message_count(c) == before + 3);
         check_event(rig_message_at(c, before), SECRET_KEY, "treasure");
         check_event(rig_message_at(c, before + 1), POD_KEY, "plain");
@@ -216,7 +177,7 @@ static void watch_requests_cut_at_every_byte(void **state)
     (void)state;
     for (size_t at = 1; at < framed.n; at++) {
         rig_send(c, framed.p, framed.n, false);
-        send_cut(c, &framed, at, false);
+        rig_send_cut(&r, c, &framed, at, false);
         sent += 2;
         RIG_UNTIL(&r, rig_message_count(s) == sent);
         assert_int_equal(s->body_len, sent * framed.n);
@@ -274,7 +235,7 @@ static void nothing_overtakes_a_message_that_waits(void **state)
 
 static void who_waits_holds_nobody_up(void **state)
 {
-    struct rec *waits = rig_range(client, SECRET_KEY), *s = rig_await(&r, 1);
+    struct rec *waits = rig_range(r.client, SECRET_KEY), *s = rig_await(&r, 1);
     struct buf sealed = rig_seal(&r, 9, SECRET_KEY, "treasure", 8);
     struct buf m = range_response(SECRET_KEY, &sealed);
 
@@ -283,7 +244,7 @@ static void who_waits_holds_nobody_up(void **state)
     rig_answer(s, &m);
     RIG_UNTIL(&r, r.plugin.decrypt.now == 1);
     for (unsigned i = 2; i < 12; i++)
-        answer_put(rig_put(client, SECRET_KEY, "treasure"), i);
+        rig_answer_put(&r, rig_put(r.client, SECRET_KEY, "treasure"), i);
     assert_int_equal(waits->close_count, 0);
     fake_speak(&r.plugin);
     rig_expect(&r, waits, 0);
@@ -301,7 +262,7 @@ static void one_key_is_asked_for_once(void **state)
     for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
         struct buf m = range_response(SECRET_KEY, &sealed);
 
-        c[i] = rig_range(client, SECRET_KEY);
+        c[i] = rig_range(r.client, SECRET_KEY);
         rig_answer(rig_await(&r, i + 1), &m);
     }
     rig_settle(&r);
@@ -324,12 +285,12 @@ static void a_request_waits_for_its_key(void **state)
 
     (void)state;
     r.plugin.decrypt.how = FAKE_SILENT;
-    c = rig_call(client, PUT, &m);
+    c = rig_call(r.client, PUT, &m);
     RIG_UNTIL(&r, r.plugin.decrypt.now == 1);
     assert_int_equal(r.etcd->recs_count, 0);
     fake_speak(&r.plugin);
     rig_check_put(&r, rig_message_at(rig_await(&r, 1), 0), SECRET_KEY, "treasure");
-    answer_put(c, 1);
+    rig_answer_put(&r, c, 1);
     buf_free(&sealed);
 }
 
@@ -395,7 +356,7 @@ static void flood(struct rec *s, size_t total, size_t message)
 static void a_client_that_does_not_read_stops_its_stream(void **state)
 {
     struct buf m = {0};
-    struct rec *c = rig_call(client, SNAPSHOT, &m), *s = rig_await(&r, 1);
+    struct rec *c = rig_call(r.client, SNAPSHOT, &m), *s = rig_await(&r, 1);
     uint64_t held;
 
     (void)state;
@@ -407,7 +368,7 @@ static void a_client_that_does_not_read_stops_its_stream(void **state)
     held = rig_held(&r);
     assert_in_range(held, 1, 4 * MIB);
     for (unsigned i = 2; i < 6; i++) /* the connection is free for others */
-        answer_put(rig_put(client, SECRET_KEY, "treasure"), i);
+        rig_answer_put(&r, rig_put(r.client, SECRET_KEY, "treasure"), i);
     rig_pass(&r, 1000);
     assert_int_equal(rig_held(&r) <= held, 1);
     c->is_hungry = true;
@@ -461,7 +422,7 @@ static void requests_are_held_back_too(void **state)
     }
     rig_pass(&r, 100);
     assert_in_range(c->drained, MIB, 4 * MIB);
-    answer_put(rig_put(client, SECRET_KEY, "treasure"), 2);
+    rig_answer_put(&r, rig_put(r.client, SECRET_KEY, "treasure"), 2);
     s->is_hungry = true;
     h2_stream_credit(s->s, s->body_len);
     RIG_UNTIL(&r, rig_message_count(s) == n);
@@ -483,10 +444,10 @@ static void opaque_answers_pass_byte_for_byte(void **state)
     add_framed(&all, buf_of("\xff\xff\xff", 3));
     for (size_t at = 0; at < all.n; at++) {
         struct buf m = {0};
-        struct rec *c = rig_call(client, SNAPSHOT, &m), *s = rig_await(&r, ++nth);
+        struct rec *c = rig_call(r.client, SNAPSHOT, &m), *s = rig_await(&r, ++nth);
 
         rig_respond(s);
-        send_cut(s, &all, at, false);
+        rig_send_cut(&r, s, &all, at, false);
         rig_trailers(s, "0");
         rig_expect(&r, c, 0);
         assert_int_equal(c->body_len, all.n);
@@ -500,7 +461,7 @@ static void opaque_answers_pass_byte_for_byte(void **state)
 static void opaque_answers_begin_before_they_are_whole(void **state)
 {
     struct buf m = {0}, big = {calloc(1, 100000), 100000, 0}, framed = rig_framed(&big);
-    struct rec *c = rig_call(client, SNAPSHOT, &m), *s = rig_await(&r, 1);
+    struct rec *c = rig_call(r.client, SNAPSHOT, &m), *s = rig_await(&r, 1);
 
     (void)state;
     rig_respond(s);
@@ -514,7 +475,7 @@ static void opaque_answers_begin_before_they_are_whole(void **state)
 static void compressed_opaque_answers_are_refused(void **state)
 {
     struct buf m = {0};
-    struct rec *c = rig_call(client, SNAPSHOT, &m), *s = rig_await(&r, 1);
+    struct rec *c = rig_call(r.client, SNAPSHOT, &m), *s = rig_await(&r, 1);
 
     (void)state;
     rig_respond(s);
@@ -525,7 +486,7 @@ static void compressed_opaque_answers_are_refused(void **state)
 
 int main(void)
 {
-#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+#define TEST(fn) RIG_TEST_WITH_CLIENT(fn, &r)
     const struct CMUnitTest tests[] = {
         TEST(requests_cut_at_every_byte),
         TEST(answers_cut_at_every_byte),

@@ -1,25 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The rule when memory is out: whichever allocation of the worker fails, from the accepted socket
  * to the end of a call, that call ends with a status, or its connection does; nothing crashes,
- * leaks or waits for ever, no value goes to etcd in clear, and the next client is served. The
- * linker turns malloc and its like into the functions here, and those of base/ that have memory in
- * stock. They fail only while the worker's loop runs, so that its peers have all the memory they
- * want. What shared libraries allocate by themselves works; nghttp2 asks base/. */
+ * leaks or waits for ever, no value goes to etcd in clear, and the next client is served. Beside
+ * malloc and its like those functions of base/ fail that have memory in stock, and all of them only
+ * while the worker's loop runs, so that its peers have all the memory they want. What shared
+ * libraries allocate by themselves works; nghttp2 asks base/. */
+#include "failing_alloc.h"
 #include "rig.h"
 
 #define VALUE "a treasure that nobody may see"
-
-static bool is_armed, is_worker;
-static unsigned left; /* allocations until the one that fails */
-static bool has_failed;
-
-static bool fails(void)
-{
-    if (!is_armed || !is_worker || has_failed || --left > 0)
-        return false;
-    has_failed = true;
-    return true;
-}
 
 /* RESULT __wrap_NAME(ARGS) is called in place of NAME, which is then __real_NAME. */
 #define WRAP(name, result, args, ...)                                                              \
@@ -27,12 +16,9 @@ static bool fails(void)
     result __wrap_##name args;                                                                     \
     result __wrap_##name args                                                                      \
     {                                                                                              \
-        return fails() ? NULL : __real_##name(__VA_ARGS__);                                        \
+        return alloc_fails() ? NULL : __real_##name(__VA_ARGS__);                                  \
     }
 
-WRAP(malloc, void *, (size_t n), n)
-WRAP(calloc, void *, (size_t count, size_t n), count, n)
-WRAP(realloc, void *, (void *p, size_t n), p, n)
 WRAP(objects_alloc, void *, (struct objects * o, size_t n), o, n)
 WRAP(objects_calloc, void *, (struct objects * o, size_t count, size_t n), o, count, n)
 WRAP(objects_realloc, void *, (struct objects * o, void *p, size_t n), o, p, n)
@@ -42,7 +28,7 @@ WRAP(slab_gather, struct slab *, (struct slab_pool * pool, size_t n, uint32_t fl
 
 static void on_worker(bool begins)
 {
-    is_worker = begins;
+    alloc_pause(!begins);
 }
 
 static struct rig r;
@@ -234,15 +220,15 @@ static bool live(scenario_fn *scenario)
 /* True when the n-th allocation was reached. */
 static bool run(scenario_fn *scenario, unsigned n)
 {
-    bool is_good;
+    bool is_good, has_failed;
 
     rig_init(&r);
     r.on_worker = on_worker;
-    left = n;
-    has_failed = false;
-    is_armed = true;
+    alloc_fail_once(n);
+    alloc_pause(true);
     is_good = live(scenario);
-    is_armed = false;
+    has_failed = alloc_recover();
+    r.on_worker = NULL;
     assert_true(is_good || has_failed);
     r.settings.stream_threshold = LIMIT_STREAM_THRESHOLD;
     assert_true(live(puts_and_ranges)); /* the next client */

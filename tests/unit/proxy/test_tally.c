@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "base/metrics.h"
-#include "base/registry.h"
+#include "base/metric_series.h"
 #include "policy/ruleset.h"
 
 struct fixture {
@@ -54,8 +54,8 @@ static void on_end(struct loop_timer *t)
 
 static void forget_all(void)
 {
-    for (int id = 0; id < REGISTRY_COUNT; id++)
-        registry_forget((enum registry_id)id);
+    for (int id = 0; id < SERIES_COUNT; id++)
+        series_forget((enum series_id)id);
 }
 
 static int setup(void **state)
@@ -120,7 +120,7 @@ static void assert_text(const char *const *want, size_t count, const char *const
     FILE *f = open_memstream(&text, &len);
 
     assert_non_null(f);
-    assert_int_equal(registry_write(f), ERR_OK);
+    assert_int_equal(series_write(f), ERR_OK);
     fclose(f);
     for (size_t i = 0; i < count; i++)
         if (strstr(text, want[i]) == NULL)

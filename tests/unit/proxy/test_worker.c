@@ -9,22 +9,6 @@
 #include "rig.h"
 
 static struct rig r;
-static struct end *client;
-
-static int setup(void **state)
-{
-    (void)state;
-    rig_init(&r);
-    client = rig_client(&r);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_fini(&r);
-    return 0;
-}
 
 static void check_prefix(const struct rec *s, const char *prefix)
 {
@@ -33,7 +17,7 @@ static void check_prefix(const struct rec *s, const char *prefix)
 
 static void put_as(unsigned nth, const char *prefix)
 {
-    struct rec *c = rig_put(client, SECRET_KEY, "treasure"), *s = rig_await(&r, nth);
+    struct rec *c = rig_put(r.client, SECRET_KEY, "treasure"), *s = rig_await(&r, nth);
     struct buf m = put_response();
 
     check_prefix(s, prefix);
@@ -55,7 +39,7 @@ static void new_messages_use_the_new_rules(void **state)
 /* Its answer waits for a key of the old set's ring. */
 static void a_message_under_way_ends_with_its_own_rules(void **state)
 {
-    struct rec *c = rig_range(client, SECRET_KEY), *s = rig_await(&r, 1);
+    struct rec *c = rig_range(r.client, SECRET_KEY), *s = rig_await(&r, 1);
     struct buf sealed = rig_seal(&r, 1, SECRET_KEY, "treasure", 8);
     struct buf m = range_response(SECRET_KEY, &sealed);
 
@@ -77,7 +61,7 @@ static void a_message_under_way_ends_with_its_own_rules(void **state)
 /* So does one that its client gives up on. */
 static void a_message_that_is_given_up_lets_go_of_its_rules(void **state)
 {
-    struct rec *c = rig_range(client, SECRET_KEY), *s = rig_await(&r, 1);
+    struct rec *c = rig_range(r.client, SECRET_KEY), *s = rig_await(&r, 1);
     struct buf sealed = rig_seal(&r, 1, SECRET_KEY, "treasure", 8);
     struct buf m = range_response(SECRET_KEY, &sealed);
 
@@ -95,7 +79,7 @@ static void a_message_that_is_given_up_lets_go_of_its_rules(void **state)
 /* A stream changes its rules between two messages. */
 static void a_watch_goes_on_with_the_new_rules(void **state)
 {
-    struct rec *c = rig_begin(client, WATCH, NULL), *s = rig_await_headers(&r, 1);
+    struct rec *c = rig_begin(r.client, WATCH, NULL), *s = rig_await_headers(&r, 1);
     struct buf create = watch_create("/registry/", "/registry0"), framed = rig_framed(&create);
     struct buf kms = rig_seal(&r, 1, SECRET_KEY, "before", 6), local, m = watch_created(0);
 
@@ -202,12 +186,12 @@ static void without_rules_nothing_passes(void **state)
 
     (void)state;
     r.w = w; /* the rig runs it in place of the first */
-    client = rig_client(&r);
-    c = rig_put(client, POD_KEY, "x");
+    r.client = rig_client(&r);
+    c = rig_put(r.client, POD_KEY, "x");
     RIG_UNTIL(&r, c->close_count == 1);
     assert_true(rig_status(c) > 0);
     assert_int_equal(r.etcd->recs_count, 0);
-    h2_conn_close(client->c, H2_NO_ERROR, 0);
+    h2_conn_close(r.client->c, H2_NO_ERROR, 0);
     RIG_UNTIL(&r, reports[WORKER_LINK_CLOSED] == 1);
     worker_end(w);
     loop_run(&w->loop);
@@ -217,7 +201,7 @@ static void without_rules_nothing_passes(void **state)
 
 int main(void)
 {
-#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+#define TEST(fn) RIG_TEST_WITH_CLIENT(fn, &r)
     const struct CMUnitTest tests[] = {
         TEST(new_messages_use_the_new_rules),
         TEST(a_message_under_way_ends_with_its_own_rules),

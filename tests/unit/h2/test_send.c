@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which stream sends next, and what the frames look like that leave. */
+#include "base/metrics.h"
+#include "h2/h2_int.h"
+#include "duo.h"
+
+#define MANY 7u
+
+/* As wide as windows get. */
+static void open_wide(struct duo *d)
+{
+    assert_true(raw_frame(&d->raw, F_SETTINGS, 0, 0, "\0\4\x7f\xff\xff\xff", 6));
+    assert_true(raw_frame(&d->raw, F_WINDOW, 0, 0, "\x70\0\0\0", 4));
+}
+
+static void open_requests(struct duo *d, struct rec *r[], uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        duo_open(d, 2 * i + 1, FLAG_END_STREAM);
+        KIT_UNTIL(&d->k, d->e.recs_count == i + 1);
+        r[i] = d->e.last;
+        assert_int_equal(h2_respond(r[i]->s, kit_response, false), ERR_OK);
+    }
+}
+
+/* Turns until cond, reading what comes. */
+#define DUO_UNTIL(d, cond) KIT_UNTIL(&(d)->k, (raw_read(&(d)->raw), (cond)))
+
+/* The next frame of the type that comes; the stream's id. */
+static uint32_t next_id(struct duo *d, uint8_t type)
+{
+    return raw_await(&d->raw, type).id;
+}
+
+/* One frame each in turns, also when some have more to say than others. */
+static void test_turns(void **state)
+{
+    struct duo d;
+    struct rec *r[MANY];
+    uint32_t left[MANY], turn = 0;
+
+    (void)state;
+    duo_server(&d, NULL);
+    open_wide(&d);
+    open_requests(&d, r, MANY);
+    for (uint32_t i = 0; i < MANY; i++) {
+        left[i] = 1 + i % 3;
+        rec_send(r[i], 0, left[i] * 16384, 65536, false);
+    }
+    for (;;) {
+        uint32_t tried = 0;
+
+        while (tried < MANY && left[turn % MANY] == 0) {
+            turn++;
+            tried++;
+        }
+        if (tried == MANY)
+            break;
+        assert_int_equal(next_id(&d, F_DATA), 2 * (turn % MANY) + 1);
+        left[turn++ % MANY]--;
+    }
+    duo_stop(&d);
+}
+
+static void send_more(struct rec *r)
+{
+    size_t *total = r->end->arg;
+
+    if (r->drained >= *total || h2_stream_queued(r->s) > 0)
+        return;
+    /* In two calls: the second finds the stream in the queue already. */
+    rec_send(r, r->drained, 300, 300, false);
+    rec_send(r, r->drained + 300, 20000, 700, false);
+}
+
+/* An owner that sends the next part when the last one has drained, from inside on_drained: every
+ * byte comes once and in order, and the streams still take turns. */
+static void test_drained_sends_more(void **state)
+{
+    struct duo d;
+    struct rec *r[MANY];
+    size_t total = 20 * 20300, got[MANY] = {0}, all = 0;
+
+    (void)state;
+    duo_server(&d, NULL);
+    open_wide(&d);
+    open_requests(&d, r, MANY);
+    d.e.arg = &total;
+    d.e.on_drained = send_more;
+    for (uint32_t i = 0; i < MANY; i++)
+        rec_send(r[i], 0, 0 + 20300, 700, false);
+    while (all < MANY * total) {
+        struct raw_frame f = raw_await(&d.raw, F_DATA);
+        uint32_t i = f.id / 2;
+
+        assert_true(kit_is_pattern(f.p, got[i], f.len));
+        got[i] += f.len;
+        all += f.len;
+        for (uint32_t k = 0; k < MANY; k++)
+            assert_true(got[i] <= got[k] + 2 * 20300 || got[k] >= total);
+    }
+    for (uint32_t i = 0; i < MANY; i++)
+        assert_int_equal(got[i], total);
+    duo_stop(&d);
+}
+
+static void reset_another(struct rec *r)
+{
+    struct rec *other = r->end->arg;
+
+    if (other != NULL && other->s != NULL)
+        h2_stream_reset(other->s, H2_CANCEL);
+    r->end->arg = NULL;
+}
+
+/* on_drained of one stream resets another that is in the queue, or itself. */
+static void test_drained_resets(void **state)
+{
+    (void)state;
+    for (uint32_t victim = 0; victim < MANY; victim++) {
+        struct duo d;
+        struct rec *r[MANY];
+
+        duo_server(&d, NULL);
+        open_wide(&d);
+        open_requests(&d, r, MANY);
+        d.e.arg = r[victim];
+        d.e.on_drained = reset_another;
+        for (uint32_t i = 0; i < MANY; i++) {
+            rec_send(r[i], 0, 100000, 65536, false);
+            assert_int_equal(h2_stream_trailers(r[i]->s, kit_trailers), ERR_OK);
+        }
+        for (uint32_t i = 0; i < MANY; i++) {
+            DUO_UNTIL(&d, r[i]->close_count == 1);
+            assert_int_equal(r[i]->how, i == victim ? H2_END_RESET : H2_END_COMPLETE);
+            assert_int_equal(r[i]->drained, i != victim ? 100000 : victim == 0 ? 16384 : 0);
+        }
+        duo_stop(&d);
+    }
+}
+
+/* The connection's window opens a little at a time: the streams that wait for it share it. */
+static void test_connection_window_is_shared(void **state)
+{
+    struct duo d;
+    struct rec *r[MANY];
+    size_t got[MANY] = {0};
+
+    (void)state;
+    duo_server(&d, NULL);
+    assert_true(raw_frame(&d.raw, F_SETTINGS, 0, 0, "\0\4\x7f\xff\xff\xff", 6));
+    open_requests(&d, r, MANY);
+    for (uint32_t i = 0; i < MANY; i++)
+        rec_send(r[i], 0, 200000, 65536, false);
+    for (int step = 0; step < 200; step++) {
+        struct raw_frame f;
+
+        kit_turn(&d.k);
+        raw_read(&d.raw);
+        while (raw_next(&d.raw, &f))
+            if (f.type == F_DATA)
+                got[f.id / 2] += f.len;
+        for (uint32_t i = 0; i < MANY; i++)
+            for (uint32_t k = 0; k < MANY; k++)
+                assert_true(got[i] <= got[k] + 2 * 16384);
+        assert_true(raw_frame(&d.raw, F_WINDOW, 0, 0, "\0\0\x13\x88", 4));
+    }
+    duo_stop(&d);
+}
+
+/* Requests above the peer's limit leave in order as others end, with ids that rise. */
+static void test_waiting_requests(void **state)
+{
+    struct duo d;
+    struct rec *r[20];
+    uint32_t id = 1;
+
+    (void)state;
+    duo_client(&d, NULL);
+    assert_true(raw_frame(&d.raw, F_SETTINGS, 0, 0, "\0\3\0\0\0\2", 6));
+    (void)raw_await(&d.raw, F_SETTINGS);
+    for (size_t i = 0; i < ARRAY_LEN(r); i++)
+        r[i] = end_request(&d.e, kit_request, true);
+    h2_stream_reset(r[7]->s, H2_CANCEL); /* takes no id */
+    for (size_t i = 0; i < ARRAY_LEN(r); i++) {
+        if (i == 7)
+            continue;
+        assert_int_equal(next_id(&d, F_HEADERS), id);
+        assert_int_equal(r[i]->s->id, id);
+        if (i >= 1)
+            duo_answer(&d, id - 2, FLAG_END_STREAM);
+        id += 2;
+    }
+    /* The limit falls below what is open, then to nothing, then rises. */
+    assert_true(raw_frame(&d.raw, F_SETTINGS, 0, 0, "\0\3\0\0\0\0", 6));
+    (void)raw_await(&d.raw, F_SETTINGS);
+    r[0] = end_request(&d.e, kit_request, true);
+    duo_answer(&d, id - 2, FLAG_END_STREAM);
+    kit_run_ms(&d.k, 20);
+    assert_int_equal(r[0]->s->id, 0);
+    assert_int_equal(h2_conn_stream_count(d.e.c), 1);
+    assert_true(raw_frame(&d.raw, F_SETTINGS, 0, 0, "\0\3\0\0\0\1", 6));
+    assert_int_equal(next_id(&d, F_HEADERS), id);
+    duo_stop(&d);
+}
+
+/* The last id there is: no more requests, and those that wait are told when the peer goes. */
+static void test_ids_run_out(void **state)
+{
+    struct duo d;
+    struct h2_stream *s;
+    struct rec *r;
+
+    (void)state;
+    duo_client(&d, NULL);
+    d.e.c->next_id = H2__ID_MAX;
+    r = end_request(&d.e, kit_request, true);
+    assert_int_equal(next_id(&d, F_HEADERS), H2__ID_MAX);
+    assert_false(h2_conn_can_request(d.e.c));
+    assert_int_equal(h2_request(d.e.c, kit_request, true, NULL, NULL, &s), ERR_CLOSED);
+    duo_answer(&d, H2__ID_MAX, FLAG_END_STREAM);
+    KIT_UNTIL(&d.k, r->close_count == 1);
+    assert_int_equal(r->how, H2_END_COMPLETE);
+    duo_stop(&d);
+}
+
+/* Header blocks of every size around a frame's: HEADERS, then CONTINUATION, nothing larger than the
+ * peer has to take, END_STREAM on the first, END_HEADERS on the last. */
+static void test_large_blocks(void **state)
+{
+    static char value[60000];
+
+    (void)state;
+    memset(value, '\\', sizeof value); /* 19 bits in Huffman's code: sent as it is */
+    for (size_t n = 16370; n<50000; n += n> 16390 ? 8191 : 1) {
+        struct h2_field v[] = {{BYTES_LIT(":status"), BYTES_LIT("200")},
+                               {BYTES_LIT("x-long"), bytes_of(value, n)}};
+        struct duo d;
+        struct raw_frame f;
+        size_t total;
+
+        duo_server(&d, NULL);
+        duo_open(&d, 1, FLAG_END_STREAM);
+        KIT_UNTIL(&d.k, d.e.recs_count == 1);
+        assert_int_equal(h2_respond(d.e.last->s, (struct h2_fields){v, 2}, true), ERR_OK);
+        f = raw_await(&d.raw, F_HEADERS);
+        total = f.len;
+        assert_int_equal(f.flags & FLAG_END_STREAM, FLAG_END_STREAM);
+        while ((f.flags & FLAG_END_HEADERS) == 0) {
+            assert_int_equal(f.len, 16384);
+            while (!raw_next(&d.raw, &f)) {
+                kit_turn(&d.k);
+                raw_read(&d.raw);
+            }
+            assert_int_equal(f.type, F_CONT);
+            assert_int_equal(f.id, 1);
+            assert_int_equal(f.flags & ~FLAG_END_HEADERS, 0);
+            total += f.len;
+        }
+        assert_true(f.len > 0 && f.len <= 16384);
+        assert_in_range(total, n + 1, n + 20);
+        duo_stop(&d);
+    }
+}
+
+/* Small pieces are copied, others are not: the counters say so. */
+static void test_copies(void **state)
+{
+    static const struct {
+        size_t piece;
+        bool is_copied;
+    } cases[] = {
+        {100, true}, {LIMIT_SMALL_COPY - 1, true}, {LIMIT_SMALL_COPY, false}, {5000, false}};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct duo d;
+        struct rec *r[1];
+        uint64_t copied = metric_get(METRIC_bytes_copied_total);
+        uint64_t forwarded = metric_get(METRIC_bytes_forwarded_total);
+
+        duo_server(&d, NULL);
+        open_requests(&d, r, 1);
+        rec_send(r[0], 0, cases[i].piece, cases[i].piece, false);
+        KIT_UNTIL(&d.k, r[0]->drained == cases[i].piece);
+        assert_int_equal(metric_get(METRIC_bytes_forwarded_total) - forwarded, cases[i].piece);
+        assert_int_equal(metric_get(METRIC_bytes_copied_total) - copied,
+                         cases[i].is_copied ? cases[i].piece : 0);
+        duo_stop(&d);
+    }
+}
+
+/* When nothing is under way a connection holds no buffer, no table entry, no slab. */
+static void test_idle_costs_little(void **state)
+{
+    struct duo d;
+    struct h2_conn *c;
+
+    (void)state;
+    duo_server(&d, NULL);
+    open_wide(&d);
+    for (uint32_t i = 0; i < 300; i++)
+        duo_open(&d, 2 * i + 1, FLAG_END_STREAM);
+    KIT_UNTIL(&d.k, d.e.recs_count == 300);
+    c = d.e.c;
+    LIST_FOREACH(it, &d.e.recs)
+        rec_answer(LIST_ENTRY(it, struct rec, node), 3000);
+    DUO_UNTIL(&d, h2_conn_stream_count(c) == 0);
+    kit_run_ms(&d.k, 20);
+    assert_null(c->control.p);
+    assert_null(c->scratch);
+    assert_null(c->in.part);
+    assert_null(c->in.block.p);
+    assert_int_equal(c->out.len, 0);
+    assert_true(c->table.slot_count <= 256);
+    assert_in_range(sizeof *c, 1, 2048);
+    duo_stop(&d);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_turns),
+        cmocka_unit_test(test_drained_sends_more),
+        cmocka_unit_test(test_drained_resets),
+        cmocka_unit_test(test_connection_window_is_shared),
+        cmocka_unit_test(test_waiting_requests),
+        cmocka_unit_test(test_ids_run_out),
+        cmocka_unit_test(test_large_blocks),
+        cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_idle_costs_little),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
