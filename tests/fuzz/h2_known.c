@@ -88,10 +88,19 @@ static bool is_discarded(struct run *r, const struct recent *recent)
            recent->f.id != 0 && judge_stream(&r->ours.judge, recent->f.id)->is_reset;
 }
 
+/* Both took their turn behind several frames: what one of them had sent in between is over. */
+static bool is_gathered(const struct run *r)
+{
+    return r->recent_count - r->turned_count > 1;
+}
+
 static bool is_freed(struct run *r, const struct recent *recent)
 {
+    if (!is_gathered(r))
+        return false;
+    if (r->code.o.is_client)
+        return r->ours.count > r->theirs.count;
     return r->code.o.few_streams && recent->f.type == T_HEADERS &&
-           r->recent_count - r->turned_count > 1 &&
            resets(&r->theirs, recent->f.id, NGHTTP2_REFUSED_STREAM) &&
            !resets(&r->ours, recent->f.id, NGHTTP2_REFUSED_STREAM);
 }
@@ -151,6 +160,31 @@ static bool is_empty_end(struct run *r, const struct recent *recent)
     return false;
 }
 
+static bool is_answered_at_once(struct run *r, const struct recent *recent)
+{
+    if (!is_gathered(r) || (recent->f.type != T_RST && recent->f.type != T_WINDOW))
+        return false;
+    for (unsigned i = 0; i < r->ours.count && i < r->theirs.count; i++)
+        if (r->theirs.calls[i].id == recent->f.id && r->ours.calls[i].is_closed &&
+            r->ours.calls[i].how == H2_END_COMPLETE &&
+            (is_dead(&r->theirs) || r->theirs.calls[i].how == H2_END_RESET))
+            return true;
+    return false;
+}
+
+static bool is_unread(struct run *r, const struct recent *recent)
+{
+    return (recent->f.flags & NGHTTP2_FLAG_PADDED) != 0 && recent->f.type == T_DATA &&
+           says(&r->ours, NGHTTP2_PROTOCOL_ERROR) && !is_dead(&r->theirs) &&
+           judge_stream(&r->theirs.judge, recent->f.id)->is_reset;
+}
+
+static bool is_overflow_heard(struct run *r, const struct recent *recent)
+{
+    return recent->f.type == T_DATA && resets(&r->ours, recent->f.id, NGHTTP2_FLOW_CONTROL_ERROR) &&
+           resets(&r->theirs, recent->f.id, NGHTTP2_FLOW_CONTROL_ERROR);
+}
+
 static bool is_drained(struct run *r, const struct recent *recent)
 {
     return r->stopping_ns != 0 && recent->f.type == T_HEADERS &&
@@ -202,6 +236,10 @@ static const struct {
     {is_said_twice, "a setting that comes twice in a frame: nghttp2 looks at the second only, RFC "
                     "9113 section 6.5.3 has both processed"},
     {is_empty_end, "DATA without a byte pass a window that is used up; nghttp2's wait for it"},
+    {is_answered_at_once, "ours may have sent its answer, and be done with the stream, before the "
+                          "next frame is read; nghttp2 sends when all was read"},
+    {is_unread, "padding is checked on streams that were reset, too; nghttp2 does not look"},
+    {is_overflow_heard, "DATA that overflow a window: nghttp2 hands them over before it resets"},
     {is_drained, "behind our last GOAWAY nghttp2 ignores new streams; ours are refused"},
     {is_guarded, "our limits against floods (guard.c)"},
     {is_slow, "a graceful stop goes on after 1 s, whatever the input says"},
