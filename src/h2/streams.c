@@ -100,13 +100,11 @@ struct h2_stream *h2__stream_of(struct h2_conn *c, uint32_t id)
     return NULL;
 }
 
-static enum err table_grow(struct h2_conn *c)
+NEVER_INLINE static enum err table_grow(struct h2_conn *c)
 {
     struct h2__streams *t = &c->table;
     struct h2__streams to = *t;
 
-    if (t->count < t->slot_count)
-        return ERR_OK;
     to.slot_count = t->slot_count == 0 ? SLOTS_FIRST : t->slot_count * 2;
     to.slot = objects_calloc(&c->pool->objects, to.slot_count, sizeof(struct h2_stream *));
     if (to.slot == NULL)
@@ -131,7 +129,8 @@ static enum err table_add(struct h2_stream *s, uint32_t id)
     struct h2__streams *t = &s->c->table;
     struct h2_stream **at;
 
-    TRY(table_grow(s->c));
+    if (t->count == t->slot_count)
+        TRY(table_grow(s->c));
     at = slot_of(t, id);
     s->id = id;
     s->next = *at;
