@@ -140,6 +140,7 @@ static enum upstream_class class_of(const struct call *c)
 /* Opens the upstream stream with the kept headers. False: the call has failed. */
 static bool open_up_on(struct call *c, struct h2_conn *conn)
 {
+    struct h2_fields headers;
     enum err e;
 
     if (!add_timeout(c)) {
@@ -148,8 +149,9 @@ static bool open_up_on(struct call *c, struct h2_conn *conn)
     }
     /* Which connection it is, is known only now. */
     c->headers.v[REQUEST_SCHEME].value = bytes_str(upstream_scheme(conn));
-    e = h2_request(conn, fields_view(&c->headers), false, &up_ops, c, &c->up);
-    call__headers_drop(c);
+    headers = fields_take(&c->headers);
+    call_count_kept(c);
+    e = h2_request_take(conn, &headers, false, &up_ops, c, &c->up);
     if (e != ERR_OK) {
         call_fail_err(c, e == ERR_CLOSED ? ERR_UPSTREAM_AWAY : e);
         return false;
