@@ -8,16 +8,15 @@
 
 bool grpc_prefix_peek(const struct chain *c, struct grpc_prefix *out)
 {
-    struct chain_pos start = chain_begin(c);
-    const uint8_t *b = chain_peek(&start, GRPC_PREFIX_LEN).p;
     uint8_t copy[GRPC_PREFIX_LEN];
+    const uint8_t *b = copy;
 
     if (c->len < GRPC_PREFIX_LEN)
         return false;
-    if (chain_at(c, 0)->len < GRPC_PREFIX_LEN) {
+    if (chain_at(c, 0)->len >= GRPC_PREFIX_LEN)
+        b = slice_data(*chain_at(c, 0));
+    else
         chain_copy(c, 0, sizeof copy, copy);
-        b = copy;
-    }
     out->flag = b[0];
     out->length = (uint32_t)b[1] << 24 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 8 | b[4];
     return true;
@@ -64,13 +63,15 @@ bool grpc_timeout_parse(struct bytes text, uint64_t *ns)
  * write, and snprintf costs ten times as much. */
 static size_t decimal_put(char *out, uint64_t v)
 {
-    size_t n = 1;
+    char digits[TIMEOUT_DIGITS_MAX];
+    size_t at = sizeof digits;
 
-    for (uint64_t rest = v / 10; rest > 0; rest /= 10)
-        n++;
-    for (size_t i = n; i > 0; v /= 10)
-        out[--i] = (char)('0' + v % 10);
-    return n;
+    do {
+        digits[--at] = (char)('0' + v % 10);
+        v /= 10;
+    } while (v > 0);
+    memcpy(out, digits + at, sizeof digits - at);
+    return sizeof digits - at;
 }
 
 size_t grpc_timeout_format(uint64_t ns, char out[static GRPC_TIMEOUT_MAX])
