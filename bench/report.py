@@ -4,14 +4,17 @@ import datetime
 import json
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
 import sys
 import time
 
+import growth
 import instructions
 import peers
+import providers
 
 OURS = "etcd-envelope"
 ONE_WORKER = "etcd-envelope, 1 worker"
@@ -91,6 +94,16 @@ def crypto(results, size):
 
 # --- the goals
 
+def openssl_of(results):
+    """(3, 0) and the like; (0, 0): not known."""
+    found = re.search(r"OpenSSL (\d+)\.(\d+)", results["header"]["versions"].get("openssl", ""))
+    return tuple(map(int, found.groups())) if found else (0, 0)
+
+
+def mib(kib):
+    return None if kib is None else kib / 1024
+
+
 def goals(s, results):
     """(what, measured, bound, is met, comparison): what the project wants to reach. What a run did not measure
     stands there all the same, as None: a goal must not vanish because its load failed."""
@@ -103,38 +116,48 @@ def goals(s, results):
     def least(what, value, bound):
         out.append((what, value, bound, None if value is None else value >= bound, ">="))
 
-    for group, bounds in (("clear", {"nghttpx": .70, "haproxy": .30, "grpc-proxy": .11}),
-                          ("tls", {"nghttpx": .70, "haproxy": .5})):
+    new = openssl_of(results) >= (3, 5)  # its AES-GCM is faster, so that lists can be, too
+    for group, bounds in (("clear", {"nghttpx": .70, "haproxy": .35}), ("tls", {"nghttpx": .70, "haproxy": .35})):
         for other, bound in bounds.items():
             most(f"unary CPU, {group}, of {other}", s.mean_ratio(group, other), bound)
-    most("added p50, range 1x1, of gateway", s.added_ratio("clear", "range 1x1", "gateway", "p50"), 1.1)
-    most("added p50, range 1x1, of haproxy", s.added_ratio("clear", "range 1x1", "haproxy", "p50"), .5)
-    for load, bound in (("range 1x1", 6), ("range 4x32", .20)):
+        for load in ("range 4x32, no timeout", "put 4x32, no timeout"):
+            most(f"CPU of {load}, {group}, of nghttpx", s.cpu_ratio(group, load, "nghttpx"), .70)
+    most("added p50, range 1x1, of gateway", s.added_ratio("clear", "range 1x1", "gateway", "p50"), 1.2)
+    most("added p50, range 1x1, of haproxy", s.added_ratio("clear", "range 1x1", "haproxy", "p50"), .7)
+    for load, bound in (("range 1x1", 6), ("range 4x32", .19)):
         counted = results["syscalls"].get(load, {}).get(OURS)
         most(f"system calls a request, {load}", counted and counted["total"], bound)
-    for load, other, bound in (("list 500x1K", "nghttpx", 1.1), ("list 500x1K", "haproxy", .6),
-                               ("list 5000x2K", "nghttpx", 1.4), ("list 5000x2K", "haproxy", .5)):
-        most(f"CPU of {load}, clear, of {other}", s.cpu_ratio("clear", load, other), bound)
-    most("CPU of list 500x1K, tls, of nghttpx", s.cpu_ratio("tls", "list 500x1K", "nghttpx"), .85)
-    most("CPU of list 5000x2K, tls, of nghttpx", s.cpu_ratio("tls", "list 5000x2K", "nghttpx"), .95)
+    for load, bound in (("range 4x32", 14000), ("put 4x32", 14000), (instructions.PER_KV[0], 1200)):
+        most(f"instructions of our own code, {load}", results["instructions"].get(load, {}).get("own"), bound)
+    for load, group, other, bound in (("list 500x1K", "clear", "nghttpx", 1.7 if new else 2.2),
+                                      ("list 500x1K", "clear", "haproxy", .6),
+                                      ("list 5000x2K", "clear", "nghttpx", 1.5 if new else 1.8),
+                                      ("list 5000x2K", "clear", "haproxy", .55),
+                                      ("list 500x1K", "tls", "nghttpx", 1.15 if new else 1.5),
+                                      ("list 5000x2K", "tls", "nghttpx", 1.15 if new else 1.5)):
+        most(f"CPU of {load}, {group}, of {other}", s.cpu_ratio(group, load, other), bound)
     for load in ("list 500x1K", "list 5000x2K"):
-        most(f"copied of forwarded bytes, {load}, clear", s.copied_share("clear", load), .03)
+        most(f"copied of forwarded bytes, {load}, clear", s.copied_share("clear", load), .045)
     for size, name in ((64, "64 B"), (1024, "1 KiB"), (16384, "16 KiB"), (1048576, "1 MiB")):
         most(f"crypto CPU of an object of {name}, of the best C (worse of seal, open)", crypto(results, size), 1.15)
-    for label in ("clear", "tls"):
+    for label, bound in (("clear", 24), ("tls", 45)):
         big = results["memory"].get(f"big lists {label}", {}).get(OURS)
         most(f"MiB above idle, four 25 MiB lists, {label}",
              big and (big["peak_kib"] - big["idle_kib"]) / 1024, 12)
         links = results["memory"].get(f"idle links {label}", {})
-        most(f"KiB per idle link, {label} (nghttpx's)", links.get(OURS, {}).get("kib_per_link"),
-             links.get("nghttpx", {}).get("kib_per_link"))
+        most(f"KiB per idle link, {label}", links.get(OURS, {}).get("kib_per_link"), bound)
+    for load, bound in (("100 x 2", 1.0), ("1000 x 1", 1.1)):
+        most(f"CPU of {load} connections x streams, of nghttpx", s.cpu_ratio(growth.GROUP, load, "nghttpx"), bound)
+    peak = results["growth"].get("1000 x 1", {})
+    most("peak MiB at 1000 x 1 (nghttpx's)", mib(peak.get(OURS)), mib(peak.get("nghttpx")))
+    most("stub, 20 watchers: CPU per event, of nghttpx", s.cpu_ratio("clear", "watch 20", "nghttpx"), 1.0)
     most("real etcd, 20 watchers: CPU per event, of nghttpx", s.cpu_ratio("etcd", "watch 20", "nghttpx"), 1.0)
     for load in ("quiet range", "quiet put"):
-        most(f"CPU, {load}, of nghttpx", s.cpu_ratio("clear", load, "nghttpx"), .75)
+        most(f"CPU, {load}, of nghttpx", s.cpu_ratio("clear", load, "nghttpx"), .80)
+    least("real etcd, put 4x32: requests/s of direct", s.rate_ratio("etcd", "put 4x32", OURS), .85)
     for load in ("put 4x32", "txn 4x32"):
-        least(f"real etcd, {load}: requests/s of direct", s.rate_ratio("etcd", load, OURS), .95)
         most(f"real etcd, {load}: CPU of etcd's",
-             s.median("etcd", load, lambda r: r[OURS]["cpu_us_proxy"] / r[OURS]["cpu_us_upstream"]), .17)
+             s.median("etcd", load, lambda r: r[OURS]["cpu_us_proxy"] / r[OURS]["cpu_us_upstream"]), .20)
     for load in ("range 4x32", "put 4x32"):
         known = [x for x in s.two_of_one(load) if x is not None]
         least(f"two workers of one, {load} (requests/s, or by CPU a request)", max(known) if known else None, 1.7)
@@ -189,7 +212,10 @@ def lost_proxies(results, group, measured):
 
 
 TITLES = {"clear": "In clear on both sides, stub upstream", "tls": "TLS on both sides, stub upstream",
-          "etcd": "In clear, before a real etcd", "workers": "One worker and two"}
+          "etcd": "In clear, before a real etcd",
+          "apiserver": "The load of an apiserver, before a real etcd: 100 connections with a watch each, 70 % gets, "
+                       "30 % updates, a list of 500 in 500 requests, 1,000 requests a second",
+          "workers": "One worker and two"}
 
 
 def group_text(s, group, results):
@@ -301,8 +327,14 @@ def text(results):
         rows = [[what, "not measured" if value is None else cell(value, 3 if value < 10 else 1),
                  f"{sign} {cell(bound, 2)}", {True: "yes", False: "**no**", None: "?"}[met]]
                 for what, value, bound, met, sign in listed]
-        out += ["## Goals\n", table(["what", "measured", "goal", "met"], rows)]
+        out += [f"## Goals (with {h['versions'].get('openssl', 'an unknown OpenSSL')})\n", table(["what", "measured", "goal", "met"], rows)]
     out += [group_text(s, group, results) for group in TITLES if s.loads(group)]
+    if s.loads(providers.GROUP):
+        out += ["## What encryption at rest costs, before a real etcd\n", providers.sentences(s, results)]
+        for title, head, rows in providers.tables(s, results):
+            out += [title + "\n", table(head, rows)]
+    if s.loads(growth.GROUP):
+        out += ["## How it grows: connections x streams, watches, lists\n", table(*growth.table(s, results))]
     if results["instructions"]:
         out += ["## Instructions (callgrind), one worker\n", table(*instructions.markdown(results["instructions"]))]
     if results["syscalls"]:
@@ -329,7 +361,8 @@ set xtics nomirror scale 0
 set ytics nomirror scale 0.5
 """
 COLOURS = {OURS: "#1b6ca8", "nghttpx": "#e08e45", "haproxy": "#6a994e", "nginx": "#9d8189",
-           "gateway": "#b8b8b8", "grpc-proxy": "#c1666b"}
+           "gateway": "#b8b8b8", "grpc-proxy": "#c1666b", "identity": "#b8b8b8", "kms v2": "#1b6ca8", "aesgcm": "#6a994e",
+           "secretbox": "#e08e45", "aescbc": "#c1666b"}
 
 
 def gnuplot(script):
@@ -418,6 +451,12 @@ def plots(results, out):
         return
     s = Samples(results["samples"])
     headline(s, out)
+    known = [n for n in providers.NAMES if n in s.proxies(providers.GROUP)]
+    sizes = {f"{word} {kib} KiB": providers.load_name(kind, kib, 64) for kind, word in providers.KINDS
+             for kib in providers.SIZES if providers.load_name(kind, kib, 64) in s.loads(providers.GROUP)}
+    plot(out, "providers", "Encryption at rest: CPU time of the proxy a request, 64 clients, by provider and size",
+         "microseconds (log scale)", list(sizes), known, lambda load, name: s.cpu(providers.GROUP, sizes[load], name),
+         "set logscale y\nset yrange [1:*]\nset format y '%.0f'\n")
     for group, where in (("clear", "in clear"), ("tls", "TLS on both sides"), ("etcd", "before a real etcd")):
         proxies, loads = s.proxies(group), s.loads(group)
         alone = [x for x in loads if x.endswith("1x1") or x.startswith("quiet")]

@@ -9,7 +9,6 @@ and not the result.
 """
 import argparse
 import contextlib
-import dataclasses
 import json
 import os
 import pathlib
@@ -19,43 +18,26 @@ import sys
 import tempfile
 import time
 
+import growth
 import instructions
 import peers
+import providers
 import report
 import side
+from load import Load
 from process import Process, free_port
 
 
-@dataclasses.dataclass
-class Load:
-    name: str
-    kind: str
-    connections: int = 1
-    streams: int = 1
-    rate: int = 0
-    watchers: int = 0
-    probes: bool = False
-    scale: float = 1.0  # of the measuring time
-
-    def arguments(self):
-        out = ["--kind", self.kind, "--connections", str(self.connections), "--streams", str(self.streams)]
-        if self.rate:
-            out += ["--rate", str(self.rate)]
-        if self.watchers:
-            out += ["--watchers", str(self.watchers)]
-        if self.probes:
-            out += ["--probes"]
-        return out
-
-
 UNARY = [Load("range 1x1", "range"), Load("range 1x16", "range", 1, 16), Load("range 4x32", "range", 4, 32),
-         Load("put 4x32", "put", 4, 32), Load("txn 1x16", "txn", 1, 16)]
+         Load("put 4x32", "put", 4, 32), Load("range 4x32, no timeout", "range", 4, 32, timeouts=False),
+         Load("put 4x32, no timeout", "put", 4, 32, timeouts=False), Load("txn 1x16", "txn", 1, 16)]
 LISTS = [Load("list 500x1K", "list-500", 1, 2), Load("list 5000x2K", "list-5000", 1, 2, scale=2)]
 WATCH = [Load("watch 20", "watch", 4, watchers=20)]
 QUIET = [Load("quiet range", "range", 2, rate=1000, probes=True, scale=1.5),
          Load("quiet put", "put", 2, rate=1000, probes=True, scale=1.5)]
 REAL = [Load("put 4x32", "put", 4, 32, scale=1.5), Load("txn 4x32", "txn", 4, 32, scale=1.5),
         Load("watch 20", "watch", 4, watchers=20, scale=1.5)]
+APISERVER = [Load("apiserver", "apiserver", 100, rate=1000, probes=True, scale=4)]
 WORKERS = [Load("range 4x32", "range", 4, 32), Load("put 4x32", "put", 4, 32)]
 
 
@@ -72,6 +54,8 @@ class Bench:
         self.syscalls = {}
         self.commands = {}
         self.micro = []
+        self.stored = {}  # bytes of a value: {provider: bytes in etcd}
+        self.growth = {}  # load: {proxy: peak KiB}
         self.instructions = {}  # case: {part: count}
         self.failed = []  # {group, proxy, load ("": all of them), reason}
         self.stages = {}  # name: seconds
@@ -155,7 +139,7 @@ resources:
             raise FileNotFoundError(f"there is no etcd in {self.options.etcd}")
         port = free_port()
         self.etcd = self.start("etcd", [
-            str(self.options.etcd / "etcd"), "--data-dir", str(self.folder / "etcd-data"), "--log-level", "error",
+            str(self.options.etcd / "etcd"), "--data-dir", str(self.folder / f"etcd-data-{port}"), "--log-level", "error",
             "--listen-client-urls", f"http://127.0.0.1:{port}", "--advertise-client-urls",
             f"http://127.0.0.1:{port}", "--listen-peer-urls", "http://127.0.0.1:0", "--unsafe-no-fsync",
             "--quota-backend-bytes", str(8 << 30)])
@@ -245,7 +229,7 @@ resources:
             out["copied"], out["forwarded"] = (b - a for a, b in zip(bytes_before, bytes_after))
         return out
 
-    def measure(self, group, label, loads, direct, tls=False, upstream=None, real=False):
+    def measure(self, group, label, loads, direct, tls=False, upstream=None, real=False, rounds=0):
         """Rounds of every load through every proxy, and without one. A load that fails twice is given up; a proxy
         that ended or hung has no more of them."""
         broken = {(p.proxy.name, load) for p in group for load in p.proxy.unfit if not real}
@@ -254,7 +238,7 @@ resources:
         failures = {}
         gone = set()
         for load in loads:
-            for number in range(self.options.rounds):
+            for number in range(rounds or self.options.rounds):
                 order = [None] + group
                 turn = number % len(order)
                 for process in order[turn:] + order[:turn]:
@@ -297,7 +281,15 @@ resources:
             (self.options.rounds * 3 * len(WORKERS) if "workers" in stages else 0) + \
             (count * 2 if "syscalls" in stages else 0) + (3 if "micro" in stages else 0) + \
             (len(instructions.CASES) if "instructions" in stages else 0) + \
-            (count * (2 if self.options.quick else 4) if "memory" in stages else 0)
+            self.plan_of_real_loads() + (count * (2 if self.options.quick else 4) if "memory" in stages else 0)
+
+    def plan_of_real_loads(self):
+        """Of the stages providers, growth and apiserver."""
+        o = self.options
+        rounds = min(o.rounds, 3)
+        return (rounds * len(providers.loads(o.quick)) * (len(providers.NAMES) + 1) if "providers" in o.stages else 0) + \
+            (rounds * len(growth.loads(o)) * 3 if "growth" in o.stages else 0) + \
+            (o.rounds * (len(self.proxies) + 1) if "apiserver" in o.stages else 0)
 
     def run(self):
         stages = self.options.stages
@@ -335,6 +327,21 @@ resources:
                 group = self.start_group(False, (port, port), "etcd")
                 self.measure(group, "etcd", REAL, port, upstream=self.etcd, real=True)
                 self.stop_group(group, "etcd")
+                self.stop(self.etcd)
+        if "apiserver" in stages:
+            with self.stage("apiserver"):
+                port = self.start_etcd()
+                near = [p for p in self.proxies if p.name in ("etcd-envelope", "nghttpx", "haproxy")]
+                group = self.start_group(False, (port, port), "apiserver", near)
+                self.measure(group, "apiserver", APISERVER, port, upstream=self.etcd, real=True)
+                self.stop_group(group, "apiserver")
+                self.stop(self.etcd)
+        if "providers" in stages:
+            with self.stage("providers"):
+                providers.measure(self)
+        if "growth" in stages:
+            with self.stage("growth"):
+                growth.measure(self, ports)
 
     def run_clear(self, ports):
         if not self.loads_clear() and "syscalls" not in self.options.stages:
@@ -358,11 +365,12 @@ resources:
 
     def results(self):
         return {"header": report.header(self), "samples": self.samples, "syscalls": self.syscalls,
-                "memory": self.memory, "micro": self.micro, "instructions": self.instructions,
+                "memory": self.memory, "micro": self.micro, "instructions": self.instructions, "stored": self.stored, "growth": self.growth,
                 "failed": self.failed}
 
 
-STAGES = ["micro", "instructions", "clear", "watch", "quiet", "syscalls", "tls", "workers", "memory", "real"]
+STAGES = ["micro", "instructions", "clear", "watch", "quiet", "syscalls", "tls", "workers", "memory", "real", "apiserver", "providers", "growth"]
+LONG = ["instructions", "providers", "growth"]  # a quick run has them only when they are named
 
 
 def parse():
@@ -380,6 +388,7 @@ def parse():
     p.add_argument("--warmup", type=int, help="milliseconds before it")
     p.add_argument("--only", type=lambda t: t.split(","), help="proxies, separated by commas")
     p.add_argument("--stages", type=lambda t: t.split(","), help="of " + ",".join(STAGES))
+    p.add_argument("--many-watches", action="store_true", help="growth: 10,000 watches, too")
     p.add_argument("--few", action="store_true", help="instructions: a tenth of the requests, to see that it runs")
     p.add_argument("--check", action="store_true", help="instructions: fail when own code costs 3 %% more than kept")
     p.add_argument("--keep-counts", metavar="WHY", help="instructions: keep these figures from now on")
@@ -388,7 +397,7 @@ def parse():
     o.rounds = o.rounds or (3 if o.quick else 5)
     o.measure = o.measure or (250 if o.quick else 500)
     o.warmup = o.warmup or (80 if o.quick else 120)
-    o.stages = o.stages or STAGES
+    o.stages = o.stages or [s for s in STAGES if not (o.quick and s in LONG)]
     for kind, given, known in (("stage", o.stages, STAGES), ("proxy", o.only or [], [x.name for x in peers.PROXIES])):
         for name in given:
             if name not in known:

@@ -21,57 +21,16 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cpu.h"
-#include "hist.h"
-#include "options.h"
+#include "load.h"
 #include "pb/pb.h"
-#include "peer.h"
-#include "wire.h"
 
 #define FILLER_FIELD 19999u
-#define COUNT_NS 120000000000u /* of all requests of --count */
-#define DRAIN_NS 5000000000u
-#define PUTS 65536u /* watch: so many Puts may be ahead of their events */
+#define LIST_EVERY 500u /* apiserver: requests from list to list */
+#define LIST_OBJECTS 500u
 
-struct conn;
-
-/* One request after the other. */
-struct slot {
-    struct conn *conn;
-    uint64_t started;
-    struct buf request;
-    size_t request_at;
-    struct buf first; /* the answer, as long as it is looked at */
-    size_t answer_len;
-    bool is_checked, is_busy, has_status, has_grpc_status, is_writer, is_watch;
-    char item[96];
-    uint64_t revision; /* of its key: what the next update expects */
-    uint64_t events;   /* watch: that it has had */
-    struct slot *next_free;
-};
-
-struct conn {
-    struct peer *peer; /* first */
-    struct slot *free;
-};
-
-enum phase { WARMUP, MEASURE, DRAIN };
-
-static struct peer_loop loop;
+struct run run;
+struct peer_loop loop;
 static nghttp2_session_callbacks *callbacks;
-static struct {
-    enum phase phase;
-    struct conn *conns;
-    struct slot *writer; /* watch */
-    struct buf expected; /* without its gRPC prefix */
-    struct hist latencies;
-    uint64_t sent, requests, events, answered, busy, bytes;
-    uint64_t jitter; /* of the timeouts */
-    uint64_t cpu_before[OPTIONS_CPU_MAX], cpu_after[OPTIONS_CPU_MAX];
-    uint64_t begun, ended;
-    uint64_t puts, put_at[PUTS]; /* watch: so many were sent, and when */
-    char authority[128];
-} run;
 
 /* --- sending --------------------------------------------------------------------------------- */
 
@@ -103,12 +62,42 @@ static enum kind kind_of_slot(const struct slot *s)
     return s->is_writer ? KIND_PUT : options.kind;
 }
 
+/* In a real etcd a key is put before it is read. Of 500 requests of an apiserver one is a list, 150
+ * are updates, the others gets. */
+static enum kind next_kind(struct slot *s)
+{
+    enum kind kind = kind_of_slot(s);
+    bool needs_key = options.is_real && (kind == KIND_RANGE || kind == KIND_APISERVER);
+
+    if (needs_key && !s->is_made)
+        return KIND_PUT;
+    if (kind != KIND_APISERVER)
+        return kind;
+    if (run.sent % LIST_EVERY == LIST_EVERY - 1)
+        return KIND_LIST_500;
+    return run.sent % 10 < 3 ? KIND_TXN : KIND_RANGE;
+}
+
+static bool is_update(const struct slot *s)
+{
+    return options.is_real && s->kind == KIND_TXN;
+}
+
 static void make_request(struct slot *s)
 {
-    if (s->request.n > 0 && !(options.is_real && options.kind == KIND_TXN))
+    enum kind kind = next_kind(s);
+    char list[96];
+
+    if (s->request.n > 0 && kind == s->kind && !(options.is_real && kind == KIND_TXN))
         return;
+    s->kind = kind;
     s->request.n = 0;
-    wire_request(&s->request, kind_of_slot(s), s->item, s->revision);
+    if (options.is_real && kind == KIND_LIST_500) {
+        snprintf(list, sizeof list, "%slist/", options.item);
+        wire_list_request(&s->request, list);
+    } else {
+        wire_request(&s->request, kind, s->item, s->revision, (size_t)options.value_len);
+    }
     buf_frame(&s->request);
 }
 
@@ -127,12 +116,12 @@ static void make_timeout(char out[static 16])
 }
 
 /* The header fields of grpc-go, in its order. A watch has no timeout. */
-static void send_request(struct slot *s, uint64_t started)
+static void submit(struct slot *s)
 {
     char timeout[16];
     nghttp2_nv headers[] = {nv(":method", "POST"),
                             nv(":scheme", options.is_tls ? "https" : "http"),
-                            nv(":path", kind_path(kind_of_slot(s))),
+                            nv(":path", kind_path(s->kind)),
                             nv(":authority", run.authority),
                             nv("content-type", "application/grpc"),
                             nv("user-agent", "grpc-go/1.71.1"),
@@ -144,7 +133,16 @@ static void send_request(struct slot *s, uint64_t started)
     make_timeout(timeout);
     headers[ARRAY_LEN(headers) - 1] = nv("grpc-timeout", timeout);
     headers[ARRAY_LEN(headers) - 1].flags = NGHTTP2_NV_FLAG_NO_COPY_NAME;
+    if (nghttp2_submit_request(s->conn->peer->session, NULL, headers, count, &data, s) < 0)
+        die("no more requests on this connection");
+    peer_touch(s->conn->peer);
+}
+
+static void send_request(struct slot *s, uint64_t started)
+{
     make_request(s);
+    if (is_update(s)) /* its answer is read each time */
+        s->is_checked = false;
     s->request_at = 0;
     s->started = started;
     s->answer_len = 0;
@@ -154,9 +152,7 @@ static void send_request(struct slot *s, uint64_t started)
         run.put_at[run.puts++ % PUTS] = started;
     run.busy++;
     run.sent += !s->is_watch;
-    if (nghttp2_submit_request(s->conn->peer->session, NULL, headers, count, &data, s) < 0)
-        die("no more requests on this connection");
-    peer_touch(s->conn->peer);
+    submit(s);
 }
 
 static bool has_sent_all(void)
@@ -173,6 +169,17 @@ static void send_next(struct slot *s)
         s->conn->free = s;
         return;
     }
+    send_request(s, loop.now);
+}
+
+/* apiserver: puts the next object of the list, until all are there. */
+static void fill_list(struct slot *s)
+{
+    if (run.filled == LIST_OBJECTS)
+        return;
+    snprintf(s->item, sizeof s->item, "%slist/%03u", options.item, (unsigned)run.filled++);
+    s->request.n = 0;
+    s->is_made = false;
     send_request(s, loop.now);
 }
 
@@ -226,25 +233,37 @@ static void learn_revision(struct slot *s)
     static const uint32_t succeeded[] = {2}, revision[] = {1, 3}, held[] = {3, 1, 2, 3};
     struct bytes body = bytes_of(s->first.p + 5, s->first.n - 5);
 
-    if (field_of(body, succeeded, 1, 0) != 0)
+    if (field_of(body, succeeded, 1, 0) != 0) {
         s->revision = field_of(body, revision, 2, 0);
-    else
+        run.writes++;
+    } else {
         s->revision = field_of(body, held, 4, 0);
+    }
+}
+
+static void check_answer(struct slot *s)
+{
+    size_t least = options.is_real ? 0 : run.expected.n;
+
+    if (!s->has_status || !s->has_grpc_status)
+        die("a request failed: no status 200 or no grpc-status 0");
+    if (options.is_real && s->kind == KIND_RANGE)
+        least = (size_t)options.value_len;
+    if (options.is_real && s->kind == KIND_LIST_500 && run.filled == LIST_OBJECTS)
+        least = LIST_OBJECTS * (size_t)options.value_len;
+    if (!s->is_writer && s->answer_len < least + 5)
+        die("an answer of %zu bytes instead of %zu", s->answer_len, least + 5);
+    if (!s->is_checked && !s->is_writer)
+        check_first(s);
 }
 
 static void finish(struct slot *s)
 {
-    bool is_update = options.is_real && kind_of_slot(s) == KIND_TXN;
-
-    if (!s->has_status || !s->has_grpc_status)
-        die("a request failed: no status 200 or no grpc-status 0");
-    if (!options.is_real && !s->is_writer && s->answer_len < run.expected.n + 5)
-        die("an answer of %zu bytes instead of %zu", s->answer_len, run.expected.n + 5);
-    if (!s->is_checked && !s->is_writer)
-        check_first(s);
-    if (is_update)
+    check_answer(s);
+    if (is_update(s))
         learn_revision(s);
-    s->is_checked = !is_update;
+    run.writes += s->kind == KIND_PUT && !s->is_filler;
+    s->is_made = s->is_checked = true;
     s->first.n = 0;
     if (run.phase == MEASURE) {
         run.requests++;
@@ -254,7 +273,10 @@ static void finish(struct slot *s)
     run.answered++;
     s->is_busy = false;
     run.busy--;
-    send_next(s);
+    if (s->is_filler)
+        fill_list(s);
+    else
+        send_next(s);
 }
 
 /* --- receiving ------------------------------------------------------------------------------- */
@@ -303,6 +325,10 @@ static void on_watch_answer(struct slot *s, struct bytes answer)
     struct bytes value = {0};
     uint32_t count = wire_count_events(answer, &value);
 
+    if (options.kind == KIND_APISERVER) {
+        run.seen += count;
+        return;
+    }
     if (count > 0 && s->events == 0)
         check_event(value);
     if (s->events + count > run.puts)
@@ -393,7 +419,10 @@ static struct slot *slot_new(struct conn *conn, long number)
     if (s == NULL)
         die("out of memory");
     s->conn = conn;
-    if (options.is_real)
+    if (options.kind == KIND_APISERVER)
+        snprintf(s->item, sizeof s->item, "%sc%04td/%05" PRIu64, options.item, conn - run.conns,
+                 run.slots++);
+    else if (options.is_real)
         snprintf(s->item, sizeof s->item, "%s%05ld", options.item, number);
     return s;
 }
@@ -421,6 +450,7 @@ static void start_watchers(SSL_CTX *tls)
     }
     while (run.answered < (uint64_t)options.watchers)
         peer_turn(&loop, UINT64_MAX);
+    run.watches = (uint64_t)options.watchers;
     writer = slot_new(conn_open(&run.conns[options.connections], tls), 0);
     writer->is_writer = true;
     snprintf(writer->item, sizeof writer->item, "%sobject", keys);
@@ -428,7 +458,28 @@ static void start_watchers(SSL_CTX *tls)
     send_request(writer, loop.now);
 }
 
-static void start(void)
+/* A watch on each connection, which sees the keys that are written on this connection. */
+static void start_apiserver(void)
+{
+    struct slot *filler = slot_new(&run.conns[0], 0);
+
+    for (long i = 0; i < options.connections; i++) {
+        struct slot *s = slot_new(&run.conns[i], i);
+
+        s->is_watch = true;
+        snprintf(s->item, sizeof s->item, "%sc%04ld/", options.item, i);
+        send_request(s, loop.now);
+    }
+    while (run.answered < (uint64_t)options.connections)
+        peer_turn(&loop, UINT64_MAX);
+    run.watches = (uint64_t)options.connections;
+    filler->is_filler = true;
+    fill_list(filler);
+    while (run.answered < (uint64_t)options.connections + LIST_OBJECTS)
+        peer_turn(&loop, UINT64_MAX);
+}
+
+void load_start(void)
 {
     SSL_CTX *tls = options.is_tls ? peer_tls_client(options.ca) : NULL;
 
@@ -439,6 +490,10 @@ static void start(void)
         conn_open(&run.conns[i], tls);
     if (options.watchers > 0) {
         start_watchers(tls);
+        return;
+    }
+    if (options.kind == KIND_APISERVER) {
+        start_apiserver();
         return;
     }
     for (long i = 0; i < options.connections * options.streams; i++) {
@@ -453,122 +508,19 @@ static void start(void)
     }
 }
 
-static void sample(uint64_t *out)
+void load_send_due(struct conn *c, uint64_t at)
 {
-    for (int i = 0; i < options.cpu_count; i++)
-        out[i] = cpu_ns(options.cpu_pids[i]);
+    struct slot *s = c->free;
+
+    if (s == NULL)
+        s = slot_new(c, 0);
+    else
+        c->free = s->next_free;
+    send_request(s, at);
 }
 
-/* Sends what is due by now. Returns the time of the next one. */
-static uint64_t send_due(uint64_t begun, uint64_t *sent)
+void load_init(void)
 {
-    for (;;) {
-        uint64_t at = begun + (uint64_t)((double)*sent * 1e9 / options.rate);
-        struct conn *c = &run.conns[*sent % (uint64_t)options.connections];
-        struct slot *s = c->free;
-
-        if (at > loop.now)
-            return at;
-        if (s == NULL)
-            s = slot_new(c, 0);
-        else
-            c->free = s->next_free;
-        send_request(s, at);
-        ++*sent;
-    }
-}
-
-static void run_until(uint64_t end, uint64_t rate_begun, uint64_t *sent)
-{
-    while (loop.now < end) {
-        uint64_t wake = end;
-
-        if (options.rate > 0) {
-            uint64_t next = send_due(rate_begun, sent);
-
-            if (next < wake)
-                wake = next;
-        }
-        peer_turn(&loop, wake > loop.now ? wake - loop.now : 0);
-    }
-}
-
-static void measure(void)
-{
-    uint64_t begun, sent = 0, drain_end;
-
-    start();
-    loop.now = begun = peer_clock();
-    run_until(begun + (uint64_t)(options.warmup_ms * 1e6), begun, &sent);
-    sample(run.cpu_before);
-    run.begun = peer_clock();
-    run.phase = MEASURE;
-    run.bytes = 0;
-    run_until(run.begun + (uint64_t)(options.measure_ms * 1e6), begun, &sent);
-    sample(run.cpu_after);
-    run.ended = peer_clock();
-    run.phase = DRAIN;
-    drain_end = run.ended + DRAIN_NS;
-    while (run.busy > (uint64_t)options.watchers && loop.now < drain_end)
-        peer_turn(&loop, drain_end - loop.now);
-    if (run.busy > (uint64_t)options.watchers)
-        die("%" PRIu64 " requests without an answer", run.busy);
-}
-
-/* All of --count, and nothing before or after it. */
-static void count_requests(void)
-{
-    uint64_t count = (uint64_t)options.count, events = count * (uint64_t)options.watchers;
-    uint64_t end = peer_clock() + COUNT_NS;
-
-    run.phase = MEASURE;
-    run.begun = peer_clock();
-    start();
-    while (run.requests < count || run.events < events) {
-        peer_turn(&loop, COUNT_NS);
-        if (loop.now > end)
-            die("%" PRIu64 " requests without an answer", run.busy);
-    }
-    run.ended = peer_clock();
-}
-
-static void hold(void)
-{
-    char t[64];
-
-    start();
-    while (run.answered < (uint64_t)(options.connections * options.streams))
-        peer_turn(&loop, UINT64_MAX);
-    puts("holding");
-    fflush(stdout);
-    (void)!read(STDIN_FILENO, t, sizeof t);
-}
-
-static void report(void)
-{
-    double seconds = (double)(run.ended - run.begun) / 1e9;
-    uint64_t units = options.watchers > 0 ? run.events : run.requests;
-
-    printf(
-        "{\"kind\": \"%s\", \"connections\": %ld, \"streams\": %ld, \"rate\": %.0f, \"tls\": %s, "
-        "\"seconds\": %.4f, \"requests\": %" PRIu64 ", \"units\": %" PRIu64 ", \"per_s\": %.1f, "
-        "\"answered\": %" PRIu64 ", \"mib_per_s\": %.2f, "
-        "\"us\": {\"p50\": %.2f, \"p99\": %.2f, \"p999\": %.2f, \"max\": %.2f}",
-        kind_names[options.kind], options.connections, options.streams, options.rate,
-        options.is_tls ? "true" : "false", seconds, run.requests, units, (double)units / seconds,
-        run.answered, (double)run.bytes / seconds / (1 << 20),
-        (double)hist_at(&run.latencies, 0.5) / 1e3, (double)hist_at(&run.latencies, 0.99) / 1e3,
-        (double)hist_at(&run.latencies, 0.999) / 1e3, (double)run.latencies.max / 1e3);
-    for (int i = 0; i < options.cpu_count; i++)
-        printf(", \"cpu_us_%s\": %.4f", options.cpu_names[i],
-               units == 0 ? 0.0
-                          : (double)(run.cpu_after[i] - run.cpu_before[i]) / 1e3 / (double)units);
-    puts("}");
-}
-
-int main(int argc, char **argv)
-{
-    options_parse(argc, argv);
     snprintf(run.authority, sizeof run.authority, "%s",
              strncmp(options.target, "unix:", 5) == 0 ? "localhost" : options.target);
     peer_loop_init(&loop, on_dead);
@@ -578,15 +530,6 @@ int main(int argc, char **argv)
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_close);
-    wire_answer(&run.expected, options.kind, NULL);
-    if (options.holds) {
-        hold();
-        return 0;
-    }
-    if (options.count > 0)
-        count_requests();
-    else
-        measure();
-    report();
-    return 0;
+    if (!options.is_real)
+        wire_answer(&run.expected, options.kind, NULL);
 }

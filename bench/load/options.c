@@ -8,29 +8,34 @@
 struct options options = {.kind = KIND_RANGE,
                           .connections = 1,
                           .streams = 1,
+                          .value_len = 1024,
                           .warmup_ms = 200,
                           .measure_ms = 1000,
                           .has_timeouts = true};
 
 _Noreturn static void usage(void)
 {
-    fputs("usage: bench-load --target HOST:PORT --kind KIND [options]\n"
-          "  KIND: range put txn list-500 list-5000 list-big watch\n"
-          "  --connections N --streams N   closed loop\n"
-          "  --rate N                      open loop: requests a second over all connections\n"
-          "  --watchers N                  with kind watch\n"
-          "  --warmup MS --measure MS\n"
-          "  --count N                     closed loop: N requests in all (watch: N Puts), and no "
-          "time\n"
-          "  --no-timeouts                 calls without grpc-timeout\n"
-          "  --tls --ca FILE               TLS; the server's certificate is verified\n"
-          "  --real ITEM                   a real etcd: every stream has its own key, ITEM and a "
-          "number\n"
-          "  --probes                      a PING for DATA, as grpc-go sends them\n"
-          "  --hold                        one answer on each stream, then silence until the input "
-          "ends\n"
-          "  --cpu NAME=PID,PID            report their CPU time a request; may be repeated\n",
-          stderr);
+    fputs(
+        "usage: bench-load --target HOST:PORT --kind KIND [options]\n"
+        "  KIND: range put txn list-50 list-500 list-5000 list-big list-huge watch apiserver\n"
+        "  kind apiserver                a real etcd and a rate: a watch on each connection, gets, "
+        "updates, few lists\n"
+        "  --connections N --streams N   closed loop\n"
+        "  --rate N                      open loop: requests a second over all connections\n"
+        "  --watchers N                  with kind watch\n"
+        "  --warmup MS --measure MS\n"
+        "  --count N                     closed loop: N requests in all (watch: N Puts), and no "
+        "time\n"
+        "  --no-timeouts                 calls without grpc-timeout\n"
+        "  --tls --ca FILE               TLS; the server's certificate is verified\n"
+        "  --real ITEM                   a real etcd: every stream has its own key, ITEM and a "
+        "number\n"
+        "  --value BYTES                 of what is put there (1024)\n"
+        "  --probes                      a PING for DATA, as grpc-go sends them\n"
+        "  --hold                        one answer on each stream, then silence until the input "
+        "ends\n"
+        "  --cpu NAME=PID,PID            report their CPU time a request; may be repeated\n",
+        stderr);
     exit(2);
 }
 
@@ -69,6 +74,7 @@ static bool parse_number(const char *name, const char *value)
     } numbers[] = {{&options.connections, "--connections"},
                    {&options.streams, "--streams"},
                    {&options.watchers, "--watchers"},
+                   {&options.value_len, "--value"},
                    {&options.count, "--count"}};
 
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
@@ -109,7 +115,11 @@ static bool is_sane(void)
     bool is_counted = options.count > 0;
 
     if (options.target == NULL || options.kind == KIND_NONE || options.count < 0 ||
-        options.connections < 1 || options.streams < 1)
+        options.connections < 1 || options.streams < 1 || options.value_len < 1)
+        return false;
+    if (options.kind == KIND_APISERVER && (options.rate == 0 || !options.is_real))
+        return false;
+    if (!options.is_real && options.value_len != 1024) /* the stub's values are as they are */
         return false;
     if ((options.kind == KIND_WATCH) != (options.watchers > 0))
         return false;

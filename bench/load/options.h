@@ -14,7 +14,8 @@ struct options {
     const char *target, *ca, *item;
     enum kind kind;
     long connections, streams, watchers;
-    long count; /* so many requests, whatever time they take; 0: by time */
+    long value_len; /* bytes of what is put */
+    long count;     /* so many requests, whatever time they take; 0: by time */
     double rate, warmup_ms, measure_ms;
     bool is_tls, is_real, has_probes, holds, has_timeouts;
     const char *cpu_names[OPTIONS_CPU_MAX], *cpu_pids[OPTIONS_CPU_MAX];

@@ -51,14 +51,19 @@ static struct {
     struct buf answers[KIND_COUNT], created, empty, events[EVENTS];
 } made[2]; /* plain, sealed */
 
+static void make_answer(int sealed, enum kind kind)
+{
+    wire_answer(&made[sealed].answers[kind], kind, sealed ? seal_value : NULL);
+    buf_frame(&made[sealed].answers[kind]);
+}
+
 static void make_answers(int sealed)
 {
     wire_seal_fn seal = sealed ? seal_value : NULL;
 
-    for (int kind = 1; kind < KIND_COUNT; kind++) {
-        wire_answer(&made[sealed].answers[kind], (enum kind)kind, seal);
-        buf_frame(&made[sealed].answers[kind]);
-    }
+    for (int kind = 1; kind < KIND_COUNT; kind++)
+        if (kind != KIND_LIST_HUGE)
+            make_answer(sealed, (enum kind)kind);
     wire_empty(&made[sealed].empty);
     buf_frame(&made[sealed].empty);
     for (uint32_t i = 0; i < EVENTS; i++) {
@@ -174,6 +179,8 @@ static void answer_call(struct call *c)
         kind = wire_kind_of_key(request_key(c));
     if (kind == KIND_PUT && bytes_has_prefix(request_key(c), BYTES_LIT(WIRE_WATCH_KEYS)))
         wake_watches(port);
+    if (kind == KIND_LIST_HUGE && made[port->is_sealed].answers[kind].n == 0)
+        make_answer(port->is_sealed, kind); /* only when somebody asks */
     send_answer(c, kind == KIND_NONE ? &made[port->is_sealed].empty
                                      : &made[port->is_sealed].answers[kind]);
 }

@@ -11,7 +11,8 @@
 #define REVISION 123456u
 
 const char *const kind_names[KIND_COUNT] = {"none",     "range",     "put",      "txn",
-                                            "list-500", "list-5000", "list-big", "watch"};
+                                            "list-500", "list-5000", "list-50",  "list-huge",
+                                            "list-big", "watch",     "apiserver"};
 
 struct list {
     enum kind kind;
@@ -24,6 +25,8 @@ static const struct list lists[] = {
     {KIND_RANGE, WIRE_KEYS "bench/one", "", 1, 1024},
     {KIND_LIST_500, WIRE_KEYS "small/", WIRE_KEYS "small0", 500, 1024},
     {KIND_LIST_5000, WIRE_KEYS "large/", WIRE_KEYS "large0", 5000, 2048},
+    {KIND_LIST_50, WIRE_KEYS "few/", WIRE_KEYS "few0", 50, 1024},
+    {KIND_LIST_HUGE, WIRE_KEYS "vast/", WIRE_KEYS "vast0", 102400, 2048},
     {KIND_LIST_BIG, WIRE_KEYS "huge/", WIRE_KEYS "huge0", 25600, 1024},
 };
 
@@ -138,13 +141,16 @@ static void make_value(uint8_t *out, size_t n, const char *key, uint32_t version
 static void add_value(struct buf *out, uint32_t number, const char *key, size_t n, uint32_t version,
                       wire_seal_fn seal)
 {
-    uint8_t value[2048];
+    uint8_t *value = malloc(n);
 
+    if (value == NULL)
+        die("out of memory");
     make_value(value, n, key, version);
     if (seal == NULL)
         buf_field(out, number, bytes_of(value, n));
     else
         seal(bytes_str(key), bytes_of(value, n), number, out);
+    free(value);
 }
 
 /* KeyValue: key 1, create_revision 2, mod_revision 3, version 4, value 5. */
@@ -184,18 +190,18 @@ static void request_key(char key[static 128], const char *item)
 }
 
 /* PutRequest: key 1, value 2. */
-static void put_body(struct buf *out, const char *item)
+static void put_body(struct buf *out, const char *item, size_t value_len)
 {
     char key[128];
 
     request_key(key, item);
     buf_field(out, 1, bytes_str(key));
-    add_value(out, 2, key, 1024, 7, NULL);
+    add_value(out, 2, key, value_len, 7, NULL);
 }
 
 /* What kube-apiserver sends to update an object: Compare{result EQUAL, target MOD 2, key 3,
  * mod_revision 6}, success: a put, failure: a range. */
-static void txn_body(struct buf *out, const char *item, uint64_t revision)
+static void txn_body(struct buf *out, const char *item, uint64_t revision, size_t value_len)
 {
     struct buf compare = {0}, op = {0}, put = {0}, range = {0};
     char key[128];
@@ -205,7 +211,7 @@ static void txn_body(struct buf *out, const char *item, uint64_t revision)
     buf_field(&compare, 3, bytes_str(key));
     buf_varint(&compare, 6, revision);
     buf_sub(out, 1, &compare);
-    put_body(&put, item);
+    put_body(&put, item, value_len);
     buf_sub(&op, 2, &put);
     buf_sub(out, 2, &op);
     buf_field(&range, 1, bytes_str(key));
@@ -213,16 +219,23 @@ static void txn_body(struct buf *out, const char *item, uint64_t revision)
     buf_sub(out, 3, &op);
 }
 
-/* WatchCreateRequest: key 1, range_end 2, prev_kv 6. All keys that begin with item. */
-static void watch_body(struct buf *out, const char *item)
+/* key 1, range_end 2: all keys that begin with item. */
+void wire_list_request(struct buf *out, const char *item)
 {
-    struct buf create = {0};
     char key[128];
 
     request_key(key, item);
-    buf_field(&create, 1, bytes_str(key));
+    buf_field(out, 1, bytes_str(key));
     key[strlen(key) - 1]++;
-    buf_field(&create, 2, bytes_str(key));
+    buf_field(out, 2, bytes_str(key));
+}
+
+/* WatchCreateRequest: key 1, range_end 2, prev_kv 6. */
+static void watch_body(struct buf *out, const char *item)
+{
+    struct buf create = {0};
+
+    wire_list_request(&create, item);
     buf_varint(&create, 6, 1);
     buf_sub(out, 1, &create);
 }
@@ -235,16 +248,21 @@ static const struct list *list_of(enum kind kind)
     die("%s: no list", kind_names[kind]);
 }
 
-void wire_request(struct buf *out, enum kind kind, const char *item, uint64_t revision)
+void wire_request(struct buf *out, enum kind kind, const char *item, uint64_t revision,
+                  size_t value_len)
 {
     const struct list *list;
+    char key[128];
 
     if (kind == KIND_PUT) {
-        put_body(out, item);
+        put_body(out, item, value_len);
     } else if (kind == KIND_TXN) {
-        txn_body(out, item, revision);
+        txn_body(out, item, revision, value_len);
     } else if (kind == KIND_WATCH) {
         watch_body(out, *item == '\0' ? WIRE_WATCH_KEYS : item);
+    } else if (kind == KIND_RANGE && *item != '\0') {
+        request_key(key, item);
+        buf_field(out, 1, bytes_str(key));
     } else {
         list = list_of(kind);
         buf_field(out, 1, bytes_str(list->prefix));
@@ -293,7 +311,7 @@ void wire_answer(struct buf *out, enum kind kind, wire_seal_fn seal)
         txn_answer(out);
     else if (kind == KIND_WATCH)
         wire_watch_created(out);
-    else
+    else if (kind != KIND_APISERVER)
         list_answer(out, list_of(kind), seal);
 }
 

@@ -33,8 +33,11 @@ enum kind {
     KIND_TXN,       /* an update as kube-apiserver makes it, 1 KiB */
     KIND_LIST_500,  /* 500 x 1 KiB */
     KIND_LIST_5000, /* 5000 x 2 KiB */
+    KIND_LIST_50,   /* 50 x 1 KiB */
+    KIND_LIST_HUGE, /* 102400 x 2 KiB: 200 MiB */
     KIND_LIST_BIG,  /* 25600 x 1 KiB: 25 MiB */
     KIND_WATCH,     /* events of 1 KiB with prev_kv */
+    KIND_APISERVER, /* a mix of the above before a real etcd; itself no request */
     KIND_COUNT
 };
 
@@ -51,8 +54,11 @@ typedef void (*wire_seal_fn)(struct bytes key, struct bytes value, uint32_t numb
 
 /* The request message without gRPC prefix. item tells writers apart (their keys, or "" for the key
  * that the stub has), and watchers (what the keys begin with that they see); revision is the
- * mod_revision that an update expects. */
-void wire_request(struct buf *out, enum kind kind, const char *item, uint64_t revision);
+ * mod_revision that an update expects, value_len the length of what is put. */
+void wire_request(struct buf *out, enum kind kind, const char *item, uint64_t revision,
+                  size_t value_len);
+/* RangeRequest: all keys that begin with item. */
+void wire_list_request(struct buf *out, const char *item);
 /* The answer to it. */
 void wire_answer(struct buf *out, enum kind kind, wire_seal_fn seal);
 /* RangeResponse without a key: what etcd says of a key that it does not have. */

@@ -93,7 +93,7 @@ static void ask_of(enum kind kind, enum etcd_content content, struct etcd_ask *a
     struct chain msg = {0};
     struct buf wire = {0};
 
-    wire_request(&wire, kind, "", 1);
+    wire_request(&wire, kind, "", 1, 1024);
     micro_must(chain_push_copy(&msg, &m.pool, wire.p, wire.n, 0));
     if (etcd_scan_request(&plan, content, m.rules, &msg, ask) == ETCD_REJECT)
         micro_must(plan.err);
@@ -107,7 +107,7 @@ static void measure_kind(enum kind kind, enum etcd_content content, const char *
     static struct messages k;
 
     k = (struct messages){.content = content};
-    wire_request(&k.wire, kind, "", 1);
+    wire_request(&k.wire, kind, "", 1, 1024);
     measure_message(&k, names[0], names[1]);
     k = (struct messages){.content = content, .is_answer = true};
     ask_of(kind, content, &k.ask);

@@ -275,8 +275,11 @@ static void on_down_drained(struct h2_stream *s, size_t n)
     struct call *c = h2_stream_user(s);
 
     (void)n;
-    if (h2_stream_queued(s) < LIMIT_STREAM_OUT / 2)
-        lane_kick(&c->answer);
+    if (h2_stream_queued(s) >= LIMIT_STREAM_OUT / 2)
+        return;
+    lane_kick(&c->answer);
+    if (c->method->shape == ETCD_BIDI) /* lane__is_held */
+        lane_kick(&c->request);
 }
 
 static void on_down_close(struct h2_stream *s, enum h2_code code, enum h2_end how)
@@ -471,6 +474,7 @@ static void on_up_close(struct h2_stream *s, enum h2_code code, enum h2_end how)
     struct call *c = h2_stream_user(s);
 
     c->up = NULL;
+    upstream_released(h2_stream_conn(s));
     /* When the answer's end is in, the lane finishes with it, parked or not. */
     if (c->state == CALL_OPEN && !c->answer.has_ended)
         up_broke(c, s, code, how);

@@ -4,11 +4,12 @@
  * the worker's.
  *
  *   accepted ─ first bytes ─► HTTP/1.1: probe.c answers and closes
- *        └─ "PRI " ─► dial etcd ─► etcd's SETTINGS ─► our SETTINGS to the client ─► calls
+ *        └─ "PRI " ─► join the pool ─► etcd answers ─► SETTINGS to the client ─► calls
  *
  * The client's SETTINGS go out only when etcd is reached: a balancer must see a dead member as
- * dead. If upstream is lost its streams end with UNAVAILABLE; new calls wait for the redial for at
- * most 1 s; then GOAWAY and close. */
+ * dead. Connections to etcd are shared with the worker's other links; all calls of a link go to one
+ * endpoint. If a connection is lost its streams end with UNAVAILABLE; new calls wait for the redial
+ * for at most 1 s; then GOAWAY and close. */
 #ifndef PROXY_LINK_H
 #define PROXY_LINK_H
 

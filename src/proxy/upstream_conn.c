@@ -5,10 +5,11 @@
  *   - refused, unreachable, TLS failure, no SETTINGS in time: upstream__on_failed;
  *   - lost: its streams have had their on_close; upstream__on_retired;
  *   - GOAWAY: upstream__on_retired; it goes on for its streams and is closed behind the last of
- *     them, for a server need not close by itself. */
+ *     them, for a server need not close by itself. So does one that the pool replaces. */
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "base/limits.h"
 #include "proxy/upstream_int.h"
 
 /* etcd's TLS port sends frames up to what we announce: fewer headers on large answers. */
@@ -30,7 +31,7 @@ static void conn_set_state(struct upstream_conn *uc, enum upstream_conn_state to
 static void conn_free(struct upstream_conn *uc)
 {
     list_remove(&uc->node);
-    upstream__on_gone(uc->group);
+    loop_timer_fini(&uc->timer);
     free(uc);
 }
 
@@ -38,6 +39,7 @@ void upstream__conn_close(struct upstream_conn *uc)
 {
     if (uc->state != UPSTREAM_CONN_OVER)
         conn_set_state(uc, UPSTREAM_CONN_OVER);
+    loop_timer_stop(&uc->timer);
     if (uc->h2 != NULL)
         h2_conn_close(uc->h2, H2_NO_ERROR, 0);
     else if (uc->net != NULL)
@@ -51,10 +53,39 @@ static void conn_fail(struct upstream_conn *uc, const char *peer, const char *wh
     upstream__on_failed(uc);
 }
 
-void upstream__conn_cut(struct upstream_conn *uc)
+static void on_late(struct loop_timer *t)
 {
+    struct upstream_conn *uc = CONTAINER_OF(t, struct upstream_conn, timer);
+
     conn_fail(uc, uc->h2 != NULL ? h2_conn_peer(uc->h2) : net_conn_peer(uc->net),
               "no answer in time");
+}
+
+void upstream__conn_hurry(struct upstream_conn *uc, uint64_t limit_ms)
+{
+    struct loop *loop = uc->group->pool->loop;
+    uint64_t at = loop_now_ms(loop) + limit_ms;
+
+    if (at >= uc->limit_ms)
+        return;
+    uc->limit_ms = at;
+    /* It was started before, and can't fail any more. */
+    CHECK(loop_timer_start(loop, &uc->timer, limit_ms) == ERR_OK);
+}
+
+void upstream__conn_drain(struct upstream_conn *uc)
+{
+    conn_set_state(uc, UPSTREAM_CONN_DRAINING);
+    if (h2_conn_stream_count(uc->h2) == 0)
+        upstream__conn_close(uc);
+}
+
+bool upstream__conn_is_aged(const struct upstream_conn *uc)
+{
+    const struct upstream_pool *p = uc->group->pool;
+
+    return uc->is_suspect || uc->opened >= p->conn_streams ||
+           (uc->group->url->is_tls && uc->tls_age != p->tls_age);
 }
 
 /* --- the HTTP/2 connection ------------------------------------------------------------------- */
@@ -64,6 +95,8 @@ static void h2_on_ready(struct h2_conn *h)
     struct upstream_conn *uc = h2_conn_user(h);
 
     conn_set_state(uc, UPSTREAM_CONN_READY);
+    loop_timer_stop(&uc->timer);
+    uc->idle_ms = loop_now_ms(uc->group->pool->loop);
     upstream__on_ready(uc);
 }
 
@@ -73,6 +106,8 @@ static void h2_on_idle(struct h2_conn *h)
 
     if (uc->state == UPSTREAM_CONN_DRAINING)
         upstream__conn_close(uc);
+    else if (uc->state == UPSTREAM_CONN_READY)
+        upstream__on_idle(uc);
 }
 
 static void h2_on_goaway(struct h2_conn *h, enum h2_code code)
@@ -82,7 +117,7 @@ static void h2_on_goaway(struct h2_conn *h, enum h2_code code)
     LOG_RATED(INFO, "etcd said GOAWAY", "server=%s code=%d", h2_conn_peer(h), (int)code);
     if (uc->state == UPSTREAM_CONN_READY) {
         conn_set_state(uc, UPSTREAM_CONN_DRAINING);
-        upstream__on_retired(uc);
+        upstream__on_retired(uc, false);
     }
     if (h2_conn_stream_count(h) == 0)
         h2_on_idle(h);
@@ -102,7 +137,7 @@ static void h2_on_lost(struct h2_conn *h, enum err why)
                   h2_conn_peer(h), err_reason(why), h2_conn_why(h));
     upstream__conn_close(uc);
     if (was_ready)
-        upstream__on_retired(uc);
+        upstream__on_retired(uc, why == ERR_TIMEOUT);
 }
 
 static void h2_on_closed(struct h2_conn *h)
@@ -122,7 +157,7 @@ const char *upstream_scheme(const struct h2_conn *conn)
 {
     const struct upstream_conn *uc = h2_conn_user(conn);
 
-    return uc->url->is_tls ? "https" : "http";
+    return uc->group->url->is_tls ? "https" : "http";
 }
 
 /* --- the dialled socket ---------------------------------------------------------------------- */
@@ -137,7 +172,7 @@ static void net_on_open(struct net_conn *n)
         .ping_ack_ms = LIMIT_PING_ACK_MS,
     };
     struct upstream_conn *uc = net_conn_user(n);
-    const struct upstream_pool *p = uc->pool;
+    const struct upstream_pool *p = uc->group->pool;
 
     uc->net = NULL;
     if (h2_conn_new(p->loop, p->slabs, n, &opts, &h2_ops, uc, &uc->h2) != ERR_OK) {
@@ -179,23 +214,30 @@ static const struct net_conn_ops dial_ops = {
     .on_closed = net_on_closed,
 };
 
-enum err upstream__conn_dial(const struct upstream_pool *p, const struct net_url *url,
-                             struct upstream_group *g, struct list *conns)
+enum err upstream__conn_dial(struct upstream_group *g, enum upstream_class class, uint64_t limit_ms,
+                             struct upstream_conn **out)
 {
+    const struct upstream_pool *p = g->pool;
     struct upstream_conn *uc = calloc(1, sizeof *uc);
     enum err e;
 
     if (uc == NULL)
         return ERR_NOMEM;
-    uc->pool = p;
     uc->group = g;
-    uc->url = url;
-    e = net_conn_dial(p->loop, p->slabs, 0, url, url->is_tls ? p->tls : NULL, &dial_ops, uc,
-                      &uc->net);
+    uc->class = class;
+    uc->tls_age = p->tls_age;
+    uc->limit_ms = loop_now_ms(p->loop) + limit_ms;
+    loop_timer_init(&uc->timer, on_late);
+    e = loop_timer_start(p->loop, &uc->timer, limit_ms);
+    if (e == ERR_OK)
+        e = net_conn_dial(p->loop, p->slabs, 0, g->url, g->url->is_tls ? p->tls : NULL, &dial_ops,
+                          uc, &uc->net);
     if (e != ERR_OK) {
+        loop_timer_fini(&uc->timer);
         free(uc);
         return e;
     }
-    list_push(conns, &uc->node);
+    list_push(&g->conns, &uc->node);
+    *out = uc;
     return ERR_OK;
 }

@@ -221,6 +221,7 @@ static void stop_deliver(struct mail *mail, bool delivered)
     if (!delivered)
         return;
     probes_end(w, drain_left_ms(w));
+    upstream_pool_close(&w->upstream);
     worker__keysets_free(w);
     loop_timer_fini(&w->drain_timer);
     loop_timer_fini(&w->wipe_timer);

@@ -2,7 +2,8 @@
 /* The happy path:
  *   1. server__setup makes workers and listeners, server__first_set the key manager of the rule
  *      set;
- *   2. an accepted socket goes to the worker with the fewest links;
+ *   2. an accepted socket goes to the worker with the fewest links, and while there are few in all
+ *      to the one that has them;
  *   3. SIGTERM or SIGINT: listeners close, workers drain, then everything ends in reverse order.
  * Failure modes: what cannot be set up ends the start with a reason. A KMS plugin that is away does
  * not: reads and writes of protected keys are refused until it comes. A second signal exits at
@@ -77,13 +78,28 @@ static struct server_worker *find_worker(struct server *s, const struct worker *
     return NULL;
 }
 
+/* With few links each is quiet, and one worker that wakes up for all of them costs less than
+ * several that wake up for one. With more than that they are spread evenly, idle or not: an
+ * apiserver opens its links in one idle burst and keeps them for days, and links can't move. */
+static struct server_worker *worker_for_link(struct server *s)
+{
+    struct server_worker *fewest = &s->workers[0], *most = &s->workers[0];
+    size_t total = 0;
+
+    for (size_t i = 0; i < s->worker_count; i++) {
+        struct server_worker *sw = &s->workers[i];
+
+        total += sw->links;
+        fewest = sw->links < fewest->links ? sw : fewest;
+        most = sw->links > most->links ? sw : most;
+    }
+    return total < SERVER_FEW_LINKS ? most : fewest;
+}
+
 static void give_socket(struct server *s, const struct server_listener *sl, int fd)
 {
-    struct server_worker *best = &s->workers[0];
+    struct server_worker *best = worker_for_link(s);
 
-    for (size_t i = 1; i < s->worker_count; i++)
-        if (s->workers[i].links < best->links)
-            best = &s->workers[i];
     if (worker_give_socket(best->worker, fd, sl->is_tls ? s->tls : NULL) == ERR_OK)
         best->links++;
     else

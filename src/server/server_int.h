@@ -10,6 +10,7 @@
 #include "proxy/worker.h"
 
 #define SERVER_EARLY_MAX 64
+#define SERVER_FEW_LINKS 8 /* fewer, of all workers together, are served by one */
 
 struct server_worker {
     struct worker *worker;

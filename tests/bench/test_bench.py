@@ -10,8 +10,10 @@ import unittest
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "bench"))
+import growth  # noqa: E402
 import instructions  # noqa: E402
 import peers  # noqa: E402
+import providers  # noqa: E402
 import report  # noqa: E402
 import run  # noqa: E402
 import side  # noqa: E402
@@ -27,7 +29,8 @@ def sample(group, load, proxy, number, cpu, per_s=1000.0, **more):
 
 
 def results(samples=(), **more):
-    return dict({"header": HEADER, "samples": list(samples), "syscalls": {}, "memory": {}, "micro": [], "instructions": {},
+    return dict({"header": HEADER, "samples": list(samples), "syscalls": {}, "memory": {}, "micro": [], "instructions": {}, "stored": {},
+                 "growth": {},
                  "failed": []},
                 **more)
 
@@ -60,8 +63,21 @@ class Ratios(unittest.TestCase):
 class Goals(unittest.TestCase):
     def test_all_are_there_when_nothing_was_measured(self):
         found = report.goals(report.Samples([]), results())
-        self.assertEqual(len(found), 34)
+        self.assertEqual(len(found), 43)
         self.assertTrue(all(value is None and met is None for _, value, _, met, _ in found))
+
+    def test_lists_by_openssl(self):
+        """What a list may cost depends on how fast the machine's OpenSSL is."""
+        for version, bound in (("OpenSSL 3.0.19 27 Jan 2026", 2.2), ("OpenSSL 3.5.9 7 Apr 2026", 1.7), ("", 2.2)):
+            r = results(header=dict(HEADER, versions={"openssl": version}))
+            found = goal(report.goals(report.Samples([]), r), "CPU of list 500x1K, clear, of nghttpx")
+            self.assertEqual(found[2], bound, version)
+
+    def test_own_instructions(self):
+        r = results(instructions={"put 4x32": {"own": 14001}, "KeyValue of list 500x1K": {"own": 1200}})
+        found = report.goals(report.Samples([]), r)
+        self.assertEqual(goal(found, "instructions of our own code, put 4x32")[3], False)
+        self.assertEqual(goal(found, "instructions of our own code, KeyValue")[3], True)
 
     def test_copied(self):
         samples = [sample("clear", "list 500x1K", report.OURS, n, 1.0, copied=10.0 + n, forwarded=1000.0)
@@ -248,6 +264,47 @@ class Instructions(unittest.TestCase):
         for where, cases in kept.items():
             self.assertEqual(set(cases), names, where)
             self.assertTrue(all(own > 0 and why for own, why in cases.values()), where)
+
+
+class Providers(unittest.TestCase):
+    def results(self):
+        samples = []
+        for kind, _ in providers.KINDS:
+            load = providers.load_name(kind, 1, 64)
+            for name, cpu, rate in (("direct", 0, 1000.0), ("identity", 20.0, 900.0), ("kms v2", 25.0, 800.0)):
+                samples.append(sample(providers.GROUP, load, name, 0, cpu, rate))
+        return results(samples, stored={"1024": {"direct": 1024, "kms v2": 1185}})
+
+    def test_sentences_and_tables(self):
+        r = self.results()
+        said = providers.sentences(report.Samples(r["samples"]), r)
+        for part in ("writes of 1 KiB through the proxy reach 80 %", "161 bytes more", "25 us of CPU on a write",
+                     "encryption is 5.0 and 5.0"):
+            self.assertIn(part, said)
+        text = report.text(r)
+        self.assertIn("| kms v2 | 800/s (0.80), 10 / 20 us, CPU 25 + 100 |", text)
+        self.assertIn("| kms v2 | 1,185 |", text)
+
+    def test_nothing_measured_says_nothing(self):
+        self.assertEqual(providers.sentences(report.Samples([]), results()), "")
+
+    def test_each_load_has_a_name_of_its_own(self):
+        names = [load.name for load in providers.loads(False)]
+        self.assertEqual((len(names), len(set(names))), (24, 24))
+        self.assertEqual(providers.loads(False)[0].arguments()[-2:], ["--value", "1024"])
+
+    def test_stored_bytes(self):
+        self.assertEqual(providers.stored_bytes({"kvs": [{"value": "YWJj"}]}), 3)
+        self.assertIsNone(providers.stored_bytes({}))
+
+
+class Growth(unittest.TestCase):
+    def test_table(self):
+        samples = [sample(growth.GROUP, "100 x 2", p, 0, c) for p, c in ((report.OURS, 8.0), ("nghttpx", 10.0))]
+        r = results(samples, growth={"100 x 2": {report.OURS: 2048, "nghttpx": 4096}})
+        self.assertIn("| 100 x 2 | 8.0 | 2.0 | 10.0 | 4.0 | 0.80 |", report.text(r))
+        found = report.goals(report.Samples(samples), r)
+        self.assertEqual(goal(found, "CPU of 100 x 2")[1:4], (0.8, 1.0, True))
 
 
 class Syscalls(unittest.TestCase):

@@ -68,7 +68,7 @@ static void watchers_see_their_keys_alone(void **state)
     struct buf request = {0};
 
     (void)state;
-    wire_request(&request, KIND_WATCH, "/registry/secrets/watch/a-", 0);
+    wire_request(&request, KIND_WATCH, "/registry/secrets/watch/a-", 0, 0);
     assert_int_equal(request.n, 2 + 2 * (2 + 26) + 2);
     assert_memory_equal(request.p + 4, "/registry/secrets/watch/a-", 26);
     assert_memory_equal(request.p + 4 + 26 + 2, "/registry/secrets/watch/a.", 26);

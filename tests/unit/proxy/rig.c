@@ -107,6 +107,14 @@ void rig_pass(struct rig *r, uint64_t ms)
 
 /* --- etcd ------------------------------------------------------------------------------------ */
 
+static void on_call(struct rec *s)
+{
+    struct rig *r = s->end->arg;
+
+    r->etcd = s->end;
+    r->call = s;
+}
+
 void rig_add_etcd(struct rig *r, int fd)
 {
     struct end *e = calloc(1, sizeof *e);
@@ -114,6 +122,8 @@ void rig_add_etcd(struct rig *r, int fd)
     assert_non_null(e);
     assert_true(r->etcd_count < RIG_ETCDS);
     end_init(e, &r->outside, fd, &r->etcd_opts);
+    e->arg = r;
+    e->on_request = on_call;
     r->etcds[r->etcd_count++] = e;
     r->etcd = e;
 }
@@ -427,7 +437,10 @@ void rig_fini(struct rig *r)
         end_free(r, r->clients[i]);
     RIG_UNTIL(r, list_is_empty(&r->w->links) && r->w->link_count == 0);
     check_tallies(r);
+    rig_pass(r, 31000); /* the connections to etcd go half a minute after the last link */
     assert_true(rig_is_idle(r));
+    for (size_t i = 0; i < r->etcd_count; i++)
+        assert_true(r->etcds[i]->c == NULL || r->etcds[i]->lost_count == 1);
     assert_int_equal(r->w->pool.objects.live, 0);
     assert_int_equal(r->freed_count, r->old_manager != NULL); /* nobody plans with the old rules */
     worker_end(r->w);

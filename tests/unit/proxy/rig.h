@@ -83,7 +83,8 @@ struct rig {
     size_t silent_count;
     size_t relay_count; /* of rig_tls.c */
     size_t accepted;    /* of all kinds */
-    struct end *etcd;   /* the newest; NULL: none yet */
+    struct end *etcd;   /* the newest, or that of the newest call; NULL: none yet */
+    struct rec *call;   /* the newest */
     struct end *client; /* of rig_setup_with_client; NULL: none */
     struct end *clients[RIG_CLIENTS];
     size_t client_count;
@@ -172,8 +173,11 @@ struct buf put_request(const char *key, const void *value, size_t n);
 struct buf range_request(const char *key, const char *range_end);
 struct buf watch_create(const char *key, const char *range_end);
 
-/* etcd's newest call, once there are n in all on the newest connection and its request is whole. */
+/* etcd's newest call, once there are n in all on the connections that are open now, and its request
+ * is whole. */
 struct rec *rig_await(struct rig *r, unsigned n);
+/* How many there are; connections that are deaf (kit.h) aside. */
+unsigned rig_calls(const struct rig *r);
 /* The same, but only its headers. */
 struct rec *rig_await_headers(struct rig *r, unsigned n);
 /* etcd's answer: headers; one message (taken); trailers. All three: rig_answer. */

@@ -123,11 +123,21 @@ struct buf watch_create(const char *key, const char *range_end)
 
 /* --- etcd ------------------------------------------------------------------------------------ */
 
+unsigned rig_calls(const struct rig *r)
+{
+    unsigned n = 0;
+
+    for (size_t i = 0; i < r->etcd_count; i++)
+        if (r->etcds[i]->c != NULL && r->etcds[i]->lost_count == 0 && !r->etcds[i]->is_deaf)
+            n += r->etcds[i]->recs_count;
+    return n;
+}
+
 struct rec *rig_await_headers(struct rig *r, unsigned n)
 {
-    RIG_UNTIL(r, r->etcd != NULL && r->etcd->recs_count >= n);
-    assert_int_equal(r->etcd->recs_count, n);
-    return r->etcd->last;
+    RIG_UNTIL(r, rig_calls(r) >= n);
+    assert_int_equal(rig_calls(r), n);
+    return r->call;
 }
 
 struct rec *rig_await(struct rig *r, unsigned n)

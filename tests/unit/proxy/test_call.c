@@ -400,6 +400,7 @@ static void etcd_says_goaway_at_each_stage(void **state)
         struct buf m = put_response();
 
         h2_conn_shutdown(old->c);
+        old->is_deaf = true;
         RIG_UNTIL(&r, r.etcd != old && r.etcd->ready_count == 1);
         second = rig_put(r.client, POD_KEY, "x");
         rig_answer(rig_await(&r, 1), &m);

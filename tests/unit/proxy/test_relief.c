@@ -12,7 +12,6 @@
 
 static struct rig r;
 static struct end *heavy, *light;
-static struct end *heavy_etcd, *light_etcd; /* their connections to etcd */
 static char *large;
 
 static int setup(void **state)
@@ -20,9 +19,7 @@ static int setup(void **state)
     (void)rig_setup(state);
     r.env.worker_memory_limit = LIMIT;
     light = rig_client(&r);
-    light_etcd = r.etcd;
     heavy = rig_client(&r);
-    heavy_etcd = r.etcd;
     large = malloc(LARGE + 1);
     if (large == NULL)
         return -1;
@@ -43,15 +40,15 @@ static uint64_t held(void)
 }
 
 /* A range whose answer waits for a key that the plugin keeps back. */
-static struct rec *waiting_range(struct end *client, struct end *etcd, size_t len)
+static struct rec *waiting_range(struct end *client, size_t len)
 {
     struct rec *c = rig_range(client, SECRET_KEY), *s;
     struct buf sealed = rig_seal(&r, 1, SECRET_KEY, large, len), m;
-    unsigned n = etcd->recs_count;
+    unsigned n = rig_calls(&r);
 
     r.plugin.decrypt.how = FAKE_SILENT;
-    RIG_UNTIL(&r, etcd->recs_count == n + 1 || c->close_count == 1);
-    s = etcd->last;
+    RIG_UNTIL(&r, rig_calls(&r) == n + 1 || c->close_count == 1);
+    s = r.call;
     if (c->close_count == 0) {
         RIG_UNTIL(&r, s->end_count == 1);
         m = range_response(SECRET_KEY, &sealed);
@@ -87,7 +84,7 @@ static void below_it_nothing_happens(void **state)
 
     (void)state;
     for (unsigned i = 0; i < ARRAY_LEN(c); i++)
-        c[i] = waiting_range(heavy, heavy_etcd, LARGE);
+        c[i] = waiting_range(heavy, LARGE);
     assert_in_range(held(), ARRAY_LEN(c) * LARGE, LIMIT);
     check_newest_ended(c, ARRAY_LEN(c), ARRAY_LEN(c));
     fake_speak(&r.plugin);
@@ -100,12 +97,12 @@ static void below_it_nothing_happens(void **state)
 /* Each answer that comes is over the limit: it is the newest, and it goes. */
 static void answers_newest_first(void **state)
 {
-    struct rec *small = waiting_range(light, light_etcd, 1000), *c[MANY];
+    struct rec *small = waiting_range(light, 1000), *c[MANY];
     unsigned open;
 
     (void)state;
     for (unsigned i = 0; i < MANY; i++)
-        c[i] = waiting_range(heavy, heavy_etcd, LARGE);
+        c[i] = waiting_range(heavy, LARGE);
     RIG_UNTIL(&r, held() <= LIMIT);
     open = count_open(c, MANY);
     assert_in_range(open, 4, 8);
@@ -130,9 +127,9 @@ static void whoever_holds_most_pays(void **state)
 
     (void)state;
     for (unsigned i = 0; i < ARRAY_LEN(c); i++)
-        c[i] = waiting_range(heavy, heavy_etcd, LARGE);
+        c[i] = waiting_range(heavy, LARGE);
     for (unsigned i = 0; i < ARRAY_LEN(small); i++)
-        small[i] = waiting_range(light, light_etcd, LARGE);
+        small[i] = waiting_range(light, LARGE);
     RIG_UNTIL(&r, held() <= LIMIT);
     check_newest_ended(small, ARRAY_LEN(small), ARRAY_LEN(small));
     assert_in_range(count_open(c, ARRAY_LEN(c)), 3, 6);
@@ -171,17 +168,17 @@ static void requests_newest_first(void **state)
     RIG_UNTIL(&r, held() <= LIMIT);
     open = count_open(c, MANY);
     assert_in_range(open, 4, 8);
-    assert_int_equal(heavy_etcd->recs_count, 0);
+    assert_int_equal(rig_calls(&r), 0);
     for (unsigned i = 0; i < MANY; i++) {
         struct buf m = put_response();
 
         if (c[i]->close_count == 0) {
-            unsigned n = heavy_etcd->recs_count;
+            unsigned n = rig_calls(&r);
 
             rig_send(c[i], "x", 1, true);
-            RIG_UNTIL(&r, heavy_etcd->recs_count == n + 1);
-            RIG_UNTIL(&r, heavy_etcd->last->end_count == 1);
-            rig_answer(heavy_etcd->last, &m);
+            RIG_UNTIL(&r, rig_calls(&r) == n + 1);
+            RIG_UNTIL(&r, r.call->end_count == 1);
+            rig_answer(r.call, &m);
             rig_expect(&r, c[i], 0);
         } else {
             assert_int_equal(rig_status(c[i]), 8);
@@ -211,17 +208,16 @@ static void the_oldest_is_spared(void **state)
         rig_expect(&r, watches[i], 8);
     refused = rig_put(light, SECRET_KEY, "treasure");
     rig_expect(&r, refused, 8);
-    assert_int_equal(light_etcd->recs_count, 0);
+    assert_int_equal(rig_calls(&r), 2);
     r.env.worker_memory_limit = LIMIT;
     rig_send(c, rest.p, rest.n, true);
-    RIG_UNTIL(&r, heavy_etcd->recs_count == 3);
-    RIG_UNTIL(&r, heavy_etcd->last->end_count == 1);
-    rig_answer(heavy_etcd->last, &m);
+    RIG_UNTIL(&r, rig_calls(&r) == 3);
+    RIG_UNTIL(&r, r.call->end_count == 1);
+    rig_answer(r.call, &m);
     rig_expect(&r, c, 0);
     after = rig_put(light, SECRET_KEY, "treasure");
-    RIG_UNTIL(&r, light_etcd->recs_count == 1 && light_etcd->last->end_count == 1);
     m = put_response();
-    rig_answer(light_etcd->last, &m);
+    rig_answer(rig_await(&r, rig_calls(&r) + 1), &m);
     rig_expect(&r, after, 0);
     buf_free(&rest);
 }
@@ -241,8 +237,8 @@ static void who_does_not_read_is_reset(void **state)
         m = (struct buf){0};
         c[i] = rig_call(heavy, SNAPSHOT, &m);
         c[i]->is_hungry = false;
-        RIG_UNTIL(&r, heavy_etcd->recs_count == i + 1 && heavy_etcd->last->end_count == 1);
-        s = heavy_etcd->last;
+        RIG_UNTIL(&r, rig_calls(&r) == i + 1 && r.call->end_count == 1);
+        s = r.call;
         rig_respond(s);
         for (unsigned k = 0; k < 4; k++)
             rig_send(s, framed.p, framed.n, false);
@@ -257,9 +253,8 @@ static void who_does_not_read_is_reset(void **state)
     }
     assert_in_range(reset, 5, MANY - 1);
     small = rig_put(light, SECRET_KEY, "treasure");
-    RIG_UNTIL(&r, light_etcd->recs_count == 1 && light_etcd->last->end_count == 1);
     m = put_response();
-    rig_answer(light_etcd->last, &m);
+    rig_answer(rig_await(&r, rig_calls(&r) + 1), &m);
     rig_expect(&r, small, 0);
     assert_int_equal(rig_tally(&r, "ResourceExhausted", SNAPSHOT), reset);
     buf_free(&framed);
@@ -282,8 +277,7 @@ static void calls_that_only_wait_count_too(void **state)
     open = count_open(c, STREAMS);
     assert_in_range(open, 50, STREAMS - 1);
     small = rig_put(light, SECRET_KEY, "treasure");
-    RIG_UNTIL(&r, light_etcd->recs_count == 1 && light_etcd->last->end_count == 1);
-    rig_answer(light_etcd->last, &m);
+    rig_answer(rig_await(&r, rig_calls(&r) + 1), &m);
     rig_expect(&r, small, 0);
     for (unsigned i = 0; i < STREAMS; i++)
         if (c[i]->close_count == 1)
@@ -298,7 +292,7 @@ static void it_is_over_when_they_have_gone(void **state)
         struct rec *c[MANY];
 
         for (unsigned i = 0; i < MANY; i++)
-            c[i] = waiting_range(heavy, heavy_etcd, LARGE);
+            c[i] = waiting_range(heavy, LARGE);
         RIG_UNTIL(&r, held() <= LIMIT);
         for (unsigned i = 0; i < MANY; i++)
             if (c[i]->s != NULL)

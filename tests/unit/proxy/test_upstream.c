@@ -1,311 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The pool as its users see it, on a loop without a thread. etcd is played by h2's server role on
- * loopback sockets: it can refuse, be silent, greet, say GOAWAY, and be gone. Users are on the heap
- * and freed as soon as they have left, so that a late call to one is seen by the sanitizers;
- * kit_fini fails when a handle or a slab is left. */
-#include "kit.h"
+/* Users of the pool: who is told what, and when, while endpoints refuse, are silent, are lost and
+ * come back. */
+#include "upstream_kit.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
-#include "base/limits.h"
 #include "failing_alloc.h"
-#include "proxy/upstream.h"
-
-#define CONNS_MAX 16
-#define WAITS 3
-
-struct server {
-    struct kit *k;
-    struct net_url *url;
-    int listener;           /* -1: connections are refused */
-    bool is_silent, greets; /* silent after its SETTINGS */
-    int silent[CONNS_MAX];
-    struct end ends[CONNS_MAX];
-    unsigned count, silent_count;
-};
-
-struct fix {
-    struct kit k;
-    struct proxy_env env;
-    struct net_url urls[2];
-    struct server servers[2];
-    struct upstream_pool pool;
-};
-
-struct waiter {
-    struct upstream_wait wait;
-    struct user *user;
-    unsigned told;
-    unsigned order; /* among its user's */
-    struct h2_conn *conn;
-};
-
-struct user {
-    struct upstream_user up;
-    unsigned backs, aways;
-    unsigned told; /* waits */
-    struct waiter waiters[WAITS];
-    /* What the test wants to do from inside. */
-    void (*at_back)(struct user *u);
-    void (*at_away)(struct user *u);
-    void (*at_wait)(struct waiter *w);
-};
-
-/* --- etcd ------------------------------------------------------------------------------------ */
-
-static void server_listen(struct server *s)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof a;
-    int on = 1;
-
-    if (s->url->port[0] != '\0')
-        a.sin_port = htons((uint16_t)strtoul(s->url->port, NULL, 10));
-    s->listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    assert_int_equal(setsockopt(s->listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on), 0);
-    assert_int_equal(bind(s->listener, (struct sockaddr *)&a, len), 0);
-    assert_int_equal(listen(s->listener, CONNS_MAX), 0);
-    assert_int_equal(getsockname(s->listener, (struct sockaddr *)&a, &len), 0);
-    (void)snprintf(s->url->host, sizeof s->url->host, "127.0.0.1");
-    (void)snprintf(s->url->port, sizeof s->url->port, "%d", ntohs(a.sin_port));
-}
-
-static void server_refuse(struct server *s)
-{
-    close(s->listener);
-    s->listener = -1;
-}
-
-static void server_accept(struct server *s)
-{
-    int fd;
-
-    if (s->listener < 0)
-        return;
-    fd = accept4(s->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd < 0) {
-        assert_true(errno == EAGAIN);
-        return;
-    }
-    assert_true(s->count < CONNS_MAX && s->silent_count < CONNS_MAX);
-    if (s->greets)
-        assert_int_equal(write(fd, "\0\0\0\4\0\0\0\0\0", 9), 9); /* SETTINGS */
-    if (s->is_silent)
-        s->silent[s->silent_count++] = fd;
-    else
-        end_init(&s->ends[s->count++], s->k, fd, &kit_server_opts);
-}
-
-/* --- the fixture ----------------------------------------------------------------------------- */
-
-static void fix_init(struct fix *f, size_t servers)
-{
-    memset(f, 0, sizeof *f);
-    kit_init(&f->k);
-    for (size_t i = 0; i < servers; i++) {
-        f->servers[i] = (struct server){.k = &f->k, .url = &f->urls[i]};
-        server_listen(&f->servers[i]);
-    }
-    f->env = (struct proxy_env){.etcd_urls = f->urls, .etcd_url_count = servers};
-    upstream_pool_init(&f->pool, &f->k.loop, &f->k.pool, &f->env);
-}
-
-static void fix_fini(struct fix *f)
-{
-    for (size_t i = 0; i < f->env.etcd_url_count; i++) {
-        struct server *s = &f->servers[i];
-
-        for (unsigned n = 0; n < s->count; n++)
-            end_close(&s->ends[n]);
-        for (unsigned n = 0; n < s->silent_count; n++)
-            close(s->silent[n]);
-        if (s->listener >= 0)
-            close(s->listener);
-    }
-    kit_fini(&f->k);
-    upstream_pool_fini(&f->pool); /* checks that nothing is left in it */
-}
-
-static void turn(struct fix *f)
-{
-    for (size_t i = 0; i < f->env.etcd_url_count; i++)
-        server_accept(&f->servers[i]);
-    kit_turn(&f->k);
-}
-
-#define UNTIL(f, cond)                                                                             \
-    do {                                                                                           \
-        uint64_t end_ = loop_hrtime_ns() + 5000000000ull;                                          \
-        while (!(cond)) {                                                                          \
-            if (loop_hrtime_ns() > end_)                                                           \
-                fail_msg("timed out waiting for: %s", #cond);                                      \
-            turn(f);                                                                               \
-        }                                                                                          \
-    } while (0)
-
-static void run_ms(struct fix *f, unsigned ms)
-{
-    uint64_t end = loop_hrtime_ns() + ms * 1000000ull;
-
-    while (loop_hrtime_ns() < end)
-        turn(f);
-}
-
-static unsigned long since_ms(uint64_t start_ns)
-{
-    return (unsigned long)((loop_hrtime_ns() - start_ns) / 1000000);
-}
-
-/* --- users ----------------------------------------------------------------------------------- */
-
-static void on_back(struct upstream_user *up)
-{
-    struct user *u = CONTAINER_OF(up, struct user, up);
-
-    u->backs++;
-    if (u->at_back != NULL)
-        u->at_back(u);
-}
-
-static void on_away(struct upstream_user *up)
-{
-    struct user *u = CONTAINER_OF(up, struct user, up);
-
-    for (int i = 0; i < WAITS; i++) /* those that wait from before have heard of it first */
-        assert_true(list_is_empty(&u->waiters[i].wait.node) || u->waiters[i].told > 0);
-    u->aways++;
-    if (u->at_away != NULL)
-        u->at_away(u);
-}
-
-static const struct upstream_user_ops user_ops = {.on_back = on_back, .on_away = on_away};
-
-static void on_wait(struct upstream_wait *wait, struct h2_conn *conn)
-{
-    struct waiter *w = CONTAINER_OF(wait, struct waiter, wait);
-
-    assert_true(list_is_empty(&wait->node));
-    w->told++;
-    w->order = ++w->user->told;
-    w->conn = conn;
-    if (w->user->at_wait != NULL)
-        w->user->at_wait(w);
-}
-
-static struct user *user_new(struct fix *f)
-{
-    struct user *u = calloc(1, sizeof *u);
-
-    assert_non_null(u);
-    for (int i = 0; i < WAITS; i++) {
-        u->waiters[i].user = u;
-        upstream_wait_init(&u->waiters[i].wait, on_wait);
-    }
-    assert_int_equal(upstream_join(&f->pool, &u->up, &user_ops), ERR_OK);
-    assert_int_equal(u->backs + u->aways, 0); /* both come from the loop */
-    return u;
-}
-
-static struct user *user_ready(struct fix *f)
-{
-    struct user *u = user_new(f);
-
-    UNTIL(f, u->backs == 1);
-    return u;
-}
-
-static void user_free(struct user *u)
-{
-    upstream_leave(&u->up);
-    upstream_leave(&u->up);
-    free(u);
-}
-
-static void user_free_from_inside(struct user *u)
-{
-    upstream_leave(&u->up);
-    memset(u, 0x5a, sizeof *u); /* the test still holds it; who uses it now falls over */
-}
-
-/* The connection, or NULL and a wait. */
-static struct h2_conn *ask(struct user *u, int i)
-{
-    return upstream_ask(&u->up, UPSTREAM_UNARY, &u->waiters[i].wait);
-}
-
-/* What a call's stream hears. */
-struct stream {
-    struct h2_stream *s;
-    unsigned closes;
-    enum h2_code code;
-    enum h2_end how;
-    bool is_answered;
-};
-
-static void on_response(struct h2_stream *s, struct h2_fields h, bool end)
-{
-    (void)h;
-    (void)end;
-    ((struct stream *)h2_stream_user(s))->is_answered = true;
-}
-
-static void on_data(struct h2_stream *s, struct slice *data)
-{
-    (void)s;
-    slice_drop(data);
-}
-
-static void on_trailers(struct h2_stream *s, struct h2_fields h)
-{
-    (void)s;
-    (void)h;
-}
-
-static void on_end(struct h2_stream *s)
-{
-    (void)s;
-}
-
-static void on_drained(struct h2_stream *s, size_t n)
-{
-    (void)s;
-    (void)n;
-}
-
-static void on_close(struct h2_stream *s, enum h2_code code, enum h2_end how)
-{
-    struct stream *stream = h2_stream_user(s);
-
-    stream->closes++;
-    stream->s = NULL;
-    stream->code = code;
-    stream->how = how;
-}
-
-static const struct h2_stream_ops stream_ops = {
-    .on_response = on_response,
-    .on_data = on_data,
-    .on_trailers = on_trailers,
-    .on_end = on_end,
-    .on_drained = on_drained,
-    .on_close = on_close,
-};
-
-static void stream_open(struct fix *f, struct server *s, struct h2_conn *conn, struct stream *out)
-{
-    struct end *e = &s->ends[s->count - 1];
-    unsigned before = e->recs_count;
-
-    *out = (struct stream){0};
-    assert_non_null(conn);
-    assert_int_equal(h2_request(conn, kit_request, true, &stream_ops, out, &out->s), ERR_OK);
-    UNTIL(f, e->recs_count == before + 1);
-}
 
 /* --- the good path --------------------------------------------------------------------------- */
 
@@ -326,13 +27,14 @@ static void test_one_user(void **state)
     assert_ptr_equal(conn, u->waiters[0].conn);
     assert_string_equal(upstream_scheme(conn), "http");
     assert_true(upstream_max_streams(&u->up) > 1000);
-    stream_open(&f, &f.servers[0], conn, &s);
+    stream_open(&f, conn, &s);
     assert_int_equal(h2_respond(f.servers[0].ends[0].last->s, kit_trailers_only, true), ERR_OK);
     UNTIL(&f, s.closes == 1);
     assert_true(s.is_answered);
     assert_int_equal(s.how, H2_END_COMPLETE);
     user_free(u);
-    UNTIL(&f, f.servers[0].ends[0].lost_count == 1);
+    run_ms(&f, 50);
+    assert_int_equal(server_conns(&f.servers[0]), 1); /* the next user will want it */
     assert_int_equal(f.servers[0].count, 1);
     fix_fini(&f);
 }
@@ -348,12 +50,10 @@ static void test_classes(void **state)
     fix_init(&f, 1);
     u = user_ready(&f);
     for (size_t i = 0; i < ARRAY_LEN(classes); i++) {
-        struct h2_conn *conn = upstream_ask(&u->up, classes[i], &u->waiters[0].wait);
         struct stream s;
 
-        stream_open(&f, &f.servers[0], conn, &s);
-        h2_stream_reset(s.s, H2_CANCEL);
-        UNTIL(&f, s.closes == 1);
+        stream_for(&f, u, classes[i], &s);
+        stream_end(&f, &s);
     }
     user_free(u);
     fix_fini(&f);
@@ -480,7 +180,7 @@ static void test_lost_and_back(void **state)
     (void)state;
     fix_init(&f, 1);
     u = user_ready(&f);
-    stream_open(&f, &f.servers[0], ask(u, 0), &s);
+    stream_open(&f, ask(u, 0), &s);
     run_ms(&f, 2 * LIMIT_REDIAL_MS);
     server_refuse(&f.servers[0]);
     end_close(&f.servers[0].ends[0]);
@@ -499,9 +199,9 @@ static void test_lost_and_back(void **state)
     assert_int_equal(u->waiters[2].order, 2);
     assert_int_equal(u->waiters[1].told, 0);
     assert_int_equal(u->aways, 0);
-    stream_open(&f, &f.servers[0], u->waiters[0].conn, &s);
+    stream_open(&f, u->waiters[0].conn, &s);
     user_free(u);
-    UNTIL(&f, s.closes == 1); /* streams end, also when their user has left */
+    stream_end(&f, &s); /* it was its owner's to end */
     fix_fini(&f);
 }
 
@@ -557,11 +257,11 @@ static void test_goaway(void **state)
     u = user_ready(&f);
     run_ms(&f, 2 * LIMIT_REDIAL_MS);
     first = &f.servers[0].ends[0];
-    stream_open(&f, &f.servers[0], ask(u, 0), &old);
+    stream_open(&f, ask(u, 0), &old);
     h2_conn_shutdown(first->c);
     UNTIL(&f, u->backs == 2);
     assert_int_equal(f.servers[0].count, 2);
-    stream_open(&f, &f.servers[0], ask(u, 0), &young);
+    stream_open(&f, ask(u, 0), &young);
     assert_int_equal(f.servers[0].ends[1].recs_count, 1);
     /* The old connection goes on for its stream, and is closed behind it. */
     run_ms(&f, 50);
@@ -572,7 +272,7 @@ static void test_goaway(void **state)
     assert_int_equal(old.how, H2_END_COMPLETE);
     assert_int_equal(young.closes, 0);
     user_free(u);
-    UNTIL(&f, young.closes == 1);
+    stream_end(&f, &young);
     fix_fini(&f);
 }
 
@@ -704,7 +404,7 @@ static void test_cancel_from_a_wait(void **state)
     for (int i = 0; i < WAITS; i++)
         assert_null(ask(u, i));
     u->at_wait = cancel_the_next;
-    UNTIL(&f, u->told == 2);
+    UNTIL(&f, u->told == WAITS - 1);
     assert_int_equal(u->waiters[1].told, 0);
     assert_int_equal(u->waiters[2].told, 1);
     user_free(u);
@@ -756,10 +456,6 @@ static void test_ask_after_leaving(void **state)
  * each wait hears once of a connection or that there is none, and nothing is left over. */
 static void live_with_failure(struct fix *f, struct user *u)
 {
-    for (int i = 0; i < WAITS; i++) {
-        u->waiters[i].user = u;
-        upstream_wait_init(&u->waiters[i].wait, on_wait);
-    }
     if (upstream_join(&f->pool, &u->up, &user_ops) != ERR_OK) {
         assert_true(alloc_has_failed());
         assert_null(ask(u, 0));
@@ -790,7 +486,7 @@ static void no_memory(bool leaves_from_inside)
 
     do {
         struct fix f;
-        struct user *u = calloc(1, sizeof *u);
+        struct user *u = user_alloc();
 
         fix_init(&f, 1);
         f.servers[0].is_silent = f.servers[0].greets = true;

@@ -82,12 +82,61 @@ static void expect_links(size_t a, size_t b, size_t c)
     assert_int_equal(f.known[2].links, c);
 }
 
-static void sockets_are_spread(void **state)
+static void few_go_to_one_worker(void **state)
 {
     (void)state;
-    for (int i = 0; i < 4; i++)
+    for (size_t i = 0; i < SERVER_FEW_LINKS; i++) {
+        expect_links(i, 0, 0);
         assert_true(is_open(accept_one()));
-    expect_links(2, 1, 1);
+    }
+    assert_true(is_open(accept_one()));
+    assert_true(is_open(accept_one()));
+    expect_links(SERVER_FEW_LINKS, 1, 1);
+}
+
+/* However many they are, and whichever have gone meanwhile: at most what the few were is uneven. */
+static void many_are_spread(void **state)
+{
+    size_t most, least;
+
+    (void)state;
+    for (int i = 0; i < 300; i++)
+        assert_true(is_open(accept_one()));
+    expect_links(100, 100, 100);
+    for (unsigned n = 0, seed = 1; n < 600; n++) {
+        struct worker_report closed = {.event = WORKER_LINK_CLOSED};
+
+        seed = seed * 1664525u + 1013904223u;
+        closed.worker = &f.workers[(seed >> 16) % WORKERS];
+        if (f.known[closed.worker - f.workers].links > 90)
+            server__on_report(&f.s, &closed);
+        if (n % 3 != 0)
+            assert_true(is_open(accept_one()));
+    }
+    for (int i = 0; i < 60; i++)
+        assert_true(is_open(accept_one()));
+    most = least = f.known[0].links;
+    for (unsigned i = 1; i < WORKERS; i++) {
+        most = f.known[i].links > most ? f.known[i].links : most;
+        least = f.known[i].links < least ? f.known[i].links : least;
+    }
+    assert_in_range(most - least, 0, 1);
+}
+
+/* They go on where the others are, also when that is not the first worker. */
+static void few_that_are_left_attract(void **state)
+{
+    struct worker_report closed = {.event = WORKER_LINK_CLOSED};
+
+    (void)state;
+    for (int i = 0; i < 12; i++)
+        assert_true(is_open(accept_one()));
+    expect_links(8, 2, 2);
+    closed.worker = &f.workers[0];
+    for (int i = 0; i < 8; i++)
+        server__on_report(&f.s, &closed);
+    assert_true(is_open(accept_one()));
+    expect_links(0, 3, 2);
 }
 
 /* What was not handed over is closed and counts for nobody: else the worker would look busier than
@@ -106,7 +155,7 @@ static void what_cannot_be_handed_over_is_not_counted(void **state)
     assert_true(alloc_recover());
     expect_links(1, 0, 0);
     assert_true(is_open(accept_one()));
-    expect_links(1, 1, 0);
+    expect_links(2, 0, 0);
 }
 
 /* Those that came before the workers were ready. */
@@ -138,22 +187,22 @@ static void closed_links_count_down(void **state)
     struct worker_report closed = {.event = WORKER_LINK_CLOSED, .worker = &f.workers[1]};
 
     (void)state;
-    for (int i = 0; i < WORKERS; i++)
+    for (int i = 0; i < 10; i++)
         assert_true(is_open(accept_one()));
+    expect_links(8, 1, 1);
     server__on_report(&f.s, &closed);
-    expect_links(1, 0, 1);
+    expect_links(8, 0, 1);
     assert_true(is_open(accept_one()));
-    expect_links(1, 1, 1);
+    expect_links(8, 1, 1);
 }
 
 int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(sockets_are_spread),
-        TEST(what_cannot_be_handed_over_is_not_counted),
-        TEST(early_ones_are_the_same),
-        TEST(closed_links_count_down),
+        TEST(few_go_to_one_worker),      TEST(many_are_spread),
+        TEST(few_that_are_left_attract), TEST(what_cannot_be_handed_over_is_not_counted),
+        TEST(early_ones_are_the_same),   TEST(closed_links_count_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
