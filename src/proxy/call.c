@@ -278,7 +278,7 @@ static void on_down_drained(struct h2_stream *s, size_t n)
     if (h2_stream_queued(s) >= LIMIT_STREAM_OUT / 2)
         return;
     lane_kick(&c->answer);
-    if (c->method->shape == ETCD_BIDI) /* lane__is_held */
+    if (!call_is_unary(c) && c->method->shape == ETCD_BIDI) /* lane__is_held */
         lane_kick(&c->request);
 }
 
