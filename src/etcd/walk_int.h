@@ -98,8 +98,8 @@ struct etcd__scan {
     /* What stays of the plan when the present event fails: its mark and what lies before it. */
     size_t kept_ops, kept_to;
 
-    /* From here on nothing is cleared. Of the frames only the first depth are ever read; event_kv is
-     * cleared where an event begins. */
+    /* From here on nothing is cleared. Of the frames only the first depth are ever read; event_kv
+     * is cleared where an event begins. */
     struct etcd__frame frames[ETCD__DEPTH_MAX];
     struct etcd__kv event_kv[2]; /* kv, prev_kv */
     struct etcd__txn own_txn;
