@@ -134,6 +134,11 @@ struct h2_conn *h2_stream_conn(const struct h2_stream *s);
  * Errors: ERR_CLOSED when the connection takes no more streams, ERR_NOMEM. */
 MUST_CHECK enum err h2_request(struct h2_conn *c, struct h2_fields headers, bool end,
                                const struct h2_stream_ops *ops, void *user, struct h2_stream **out);
+/* The same without a copy: takes *headers (also on error), of which v is one object of the
+ * connection's slab_pool, and has the bytes in it that do not outlive the stream. */
+MUST_CHECK enum err h2_request_take(struct h2_conn *c, struct h2_fields *headers, bool end,
+                                    const struct h2_stream_ops *ops, void *user,
+                                    struct h2_stream **out);
 /* Server role: response headers; end: trailers-only. */
 MUST_CHECK enum err h2_respond(struct h2_stream *s, struct h2_fields headers, bool end);
 /* Queues message bytes: takes all of data (also on error). end: END_STREAM behind them. Data may be
@@ -142,6 +147,8 @@ MUST_CHECK enum err h2_respond(struct h2_stream *s, struct h2_fields headers, bo
 MUST_CHECK enum err h2_stream_send(struct h2_stream *s, struct chain *data, bool end);
 /* Server role: trailers behind the queued data; the sending side is over. */
 MUST_CHECK enum err h2_stream_trailers(struct h2_stream *s, struct h2_fields trailers);
+/* The same without a copy: takes *trailers as h2_request_take takes headers. */
+MUST_CHECK enum err h2_stream_trailers_take(struct h2_stream *s, struct h2_fields *trailers);
 /* Did the peer break HTTP's rules for messages? Then we reset the stream (H2_PROTOCOL_ERROR). */
 bool h2_stream_is_malformed(const struct h2_stream *s);
 /* Bytes queued on the stream, not yet in frames. */

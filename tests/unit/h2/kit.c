@@ -366,6 +366,14 @@ struct rec *end_request(struct end *e, struct h2_fields f, bool last)
     return r;
 }
 
+struct rec *end_request_take(struct end *e, struct h2_fields *f, bool last)
+{
+    struct rec *r = rec_new(e, NULL);
+
+    assert_int_equal(h2_request_take(e->c, f, last, &stream_ops, r, &r->s), ERR_OK);
+    return r;
+}
+
 static uint8_t pattern(size_t at)
 {
     return (uint8_t)(at ^ at >> 8 ^ at >> 16);
