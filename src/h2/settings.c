@@ -99,9 +99,10 @@ void h2__got_settings(struct h2_conn *c, const struct h2__frame *f)
     }
     for (const uint8_t *p = f->p; p != f->p + f->len && !h2__is_stopped(c); p += ENTRY_LEN)
         apply(c, (uint32_t)p[0] << 8 | p[1], h2__u32(p + 2));
-    if (h2__is_stopped(c))
+    if (!h2__is_stopped(c))
+        h2__put_ack(c, H2__SETTINGS, NULL, 0);
+    if (h2__is_stopped(c)) /* without memory for it, too */
         return;
-    h2__put_ack(c, H2__SETTINGS, NULL, 0);
     if (!c->is_ready) {
         c->is_ready = true;
         c->ops->on_ready(c);
