@@ -10,6 +10,10 @@ static const char usage[] =
     "       etcd-envelope encrypt [flags]   seals one value: plaintext in, stored value out\n"
     "       etcd-envelope decrypt [flags]   opens one value\n"
     "       etcd-envelope inspect [flags]   explains a stored value without any key\n"
+    "       etcd-envelope check [flags]     says what serve would do with its flags and files\n"
+    "       etcd-envelope verify [flags]    says how all values in etcd are sealed\n"
+    "       etcd-envelope reencrypt [flags] rewrites what is not sealed with the current key\n"
+    "       etcd-envelope status [flags]    several proxies side by side: do they agree?\n"
     "       etcd-envelope version\n"
     "\n"
     "Each has --help.\n";
@@ -19,10 +23,9 @@ static const struct {
     const char *name;
     int (*run)(int argc, char *const argv[]);
 } commands[] = {
-    {"serve", cli_serve},
-    {"encrypt", cli_encrypt},
-    {"decrypt", cli_decrypt},
-    {"inspect", cli_inspect},
+    {"serve", cli_serve},         {"encrypt", cli_encrypt}, {"decrypt", cli_decrypt},
+    {"inspect", cli_inspect},     {"check", cli_check},     {"verify", cli_verify},
+    {"reencrypt", cli_reencrypt}, {"status", cli_status},
 };
 
 static int version(void)

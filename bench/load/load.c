@@ -21,65 +21,16 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cpu.h"
-#include "hist.h"
-#include "options.h"
+#include "load.h"
 #include "pb/pb.h"
-#include "peer.h"
-#include "wire.h"
 
 #define FILLER_FIELD 19999u
-#define COUNT_NS 120000000000u /* of all requests of --count */
-#define LIST_EVERY 500u        /* apiserver: requests from list to list */
+#define LIST_EVERY 500u /* apiserver: requests from list to list */
 #define LIST_OBJECTS 500u
-#define DRAIN_NS 5000000000u
-#define PUTS 65536u /* watch: so many Puts may be ahead of their events */
 
-struct conn;
-
-/* One request after the other. */
-struct slot {
-    struct conn *conn;
-    uint64_t started;
-    struct buf request;
-    size_t request_at;
-    struct buf first; /* the answer, as long as it is looked at */
-    size_t answer_len;
-    bool is_checked, is_busy, has_status, has_grpc_status, is_writer, is_watch;
-    bool is_filler; /* apiserver: it puts the objects of the list, one after the other */
-    bool is_made;   /* a real etcd: its key exists, for it was put */
-    enum kind kind; /* of the request under way */
-    char item[96];
-    uint64_t revision; /* of its key: what the next update expects */
-    uint64_t events;   /* watch: that it has had */
-    struct slot *next_free;
-};
-
-struct conn {
-    struct peer *peer; /* first */
-    struct slot *free;
-};
-
-enum phase { WARMUP, MEASURE, DRAIN };
-
-static struct peer_loop loop;
+struct run run;
+struct peer_loop loop;
 static nghttp2_session_callbacks *callbacks;
-static struct {
-    enum phase phase;
-    struct conn *conns;
-    struct slot *writer; /* watch */
-    struct buf expected; /* without its gRPC prefix */
-    struct hist latencies;
-    uint64_t sent, requests, events, answered, busy, bytes;
-    uint64_t watches, slots;
-    uint64_t writes, seen; /* apiserver: acknowledged, and events of them */
-    uint64_t filled;       /* apiserver: objects of the list */
-    uint64_t jitter;       /* of the timeouts */
-    uint64_t cpu_before[OPTIONS_CPU_MAX], cpu_after[OPTIONS_CPU_MAX];
-    uint64_t begun, ended;
-    uint64_t puts, put_at[PUTS]; /* watch: so many were sent, and when */
-    char authority[128];
-} run;
 
 /* --- sending --------------------------------------------------------------------------------- */
 
@@ -528,7 +479,7 @@ static void start_apiserver(void)
         peer_turn(&loop, UINT64_MAX);
 }
 
-static void start(void)
+void load_start(void)
 {
     SSL_CTX *tls = options.is_tls ? peer_tls_client(options.ca) : NULL;
 
@@ -557,129 +508,19 @@ static void start(void)
     }
 }
 
-static void sample(uint64_t *out)
+void load_send_due(struct conn *c, uint64_t at)
 {
-    for (int i = 0; i < options.cpu_count; i++)
-        out[i] = cpu_ns(options.cpu_pids[i]);
+    struct slot *s = c->free;
+
+    if (s == NULL)
+        s = slot_new(c, 0);
+    else
+        c->free = s->next_free;
+    send_request(s, at);
 }
 
-/* Sends what is due by now. Returns the time of the next one. */
-static uint64_t send_due(uint64_t begun, uint64_t *sent)
+void load_init(void)
 {
-    for (;;) {
-        uint64_t at = begun + (uint64_t)((double)*sent * 1e9 / options.rate);
-        struct conn *c = &run.conns[*sent % (uint64_t)options.connections];
-        struct slot *s = c->free;
-
-        if (at > loop.now)
-            return at;
-        if (s == NULL)
-            s = slot_new(c, 0);
-        else
-            c->free = s->next_free;
-        send_request(s, at);
-        ++*sent;
-    }
-}
-
-static void run_until(uint64_t end, uint64_t rate_begun, uint64_t *sent)
-{
-    while (loop.now < end) {
-        uint64_t wake = end;
-
-        if (options.rate > 0) {
-            uint64_t next = send_due(rate_begun, sent);
-
-            if (next < wake)
-                wake = next;
-        }
-        peer_turn(&loop, wake > loop.now ? wake - loop.now : 0);
-    }
-}
-
-static bool is_under_way(void)
-{
-    return run.busy > run.watches || (options.kind == KIND_APISERVER && run.seen < run.writes);
-}
-
-static void measure(void)
-{
-    uint64_t begun, sent = 0, drain_end;
-
-    start();
-    loop.now = begun = peer_clock();
-    run_until(begun + (uint64_t)(options.warmup_ms * 1e6), begun, &sent);
-    sample(run.cpu_before);
-    run.begun = peer_clock();
-    run.phase = MEASURE;
-    run.bytes = 0;
-    run_until(run.begun + (uint64_t)(options.measure_ms * 1e6), begun, &sent);
-    sample(run.cpu_after);
-    run.ended = peer_clock();
-    run.phase = DRAIN;
-    drain_end = run.ended + DRAIN_NS;
-    while (is_under_way() && loop.now < drain_end)
-        peer_turn(&loop, drain_end - loop.now);
-    if (run.busy > run.watches)
-        die("%" PRIu64 " requests without an answer", run.busy - run.watches);
-    if (is_under_way() || (options.kind == KIND_APISERVER && run.seen != run.writes))
-        die("%" PRIu64 " events of %" PRIu64 " writes", run.seen, run.writes);
-}
-
-/* All of --count, and nothing before or after it. */
-static void count_requests(void)
-{
-    uint64_t count = (uint64_t)options.count, events = count * (uint64_t)options.watchers;
-    uint64_t end = peer_clock() + COUNT_NS;
-
-    run.phase = MEASURE;
-    run.begun = peer_clock();
-    start();
-    while (run.requests < count || run.events < events) {
-        peer_turn(&loop, COUNT_NS);
-        if (loop.now > end)
-            die("%" PRIu64 " requests without an answer", run.busy);
-    }
-    run.ended = peer_clock();
-}
-
-static void hold(void)
-{
-    char t[64];
-
-    start();
-    while (run.answered < (uint64_t)(options.connections * options.streams))
-        peer_turn(&loop, UINT64_MAX);
-    puts("holding");
-    fflush(stdout);
-    (void)!read(STDIN_FILENO, t, sizeof t);
-}
-
-static void report(void)
-{
-    double seconds = (double)(run.ended - run.begun) / 1e9;
-    uint64_t units = options.watchers > 0 ? run.events : run.requests;
-
-    printf(
-        "{\"kind\": \"%s\", \"connections\": %ld, \"streams\": %ld, \"rate\": %.0f, \"tls\": %s, "
-        "\"seconds\": %.4f, \"requests\": %" PRIu64 ", \"units\": %" PRIu64 ", \"per_s\": %.1f, "
-        "\"answered\": %" PRIu64 ", \"mib_per_s\": %.2f, "
-        "\"us\": {\"p50\": %.2f, \"p99\": %.2f, \"p999\": %.2f, \"max\": %.2f}",
-        kind_names[options.kind], options.connections, options.streams, options.rate,
-        options.is_tls ? "true" : "false", seconds, run.requests, units, (double)units / seconds,
-        run.answered, (double)run.bytes / seconds / (1 << 20),
-        (double)hist_at(&run.latencies, 0.5) / 1e3, (double)hist_at(&run.latencies, 0.99) / 1e3,
-        (double)hist_at(&run.latencies, 0.999) / 1e3, (double)run.latencies.max / 1e3);
-    for (int i = 0; i < options.cpu_count; i++)
-        printf(", \"cpu_us_%s\": %.4f", options.cpu_names[i],
-               units == 0 ? 0.0
-                          : (double)(run.cpu_after[i] - run.cpu_before[i]) / 1e3 / (double)units);
-    puts("}");
-}
-
-int main(int argc, char **argv)
-{
-    options_parse(argc, argv);
     snprintf(run.authority, sizeof run.authority, "%s",
              strncmp(options.target, "unix:", 5) == 0 ? "localhost" : options.target);
     peer_loop_init(&loop, on_dead);
@@ -691,14 +532,4 @@ int main(int argc, char **argv)
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_close);
     if (!options.is_real)
         wire_answer(&run.expected, options.kind, NULL);
-    if (options.holds) {
-        hold();
-        return 0;
-    }
-    if (options.count > 0)
-        count_requests();
-    else
-        measure();
-    report();
-    return 0;
 }

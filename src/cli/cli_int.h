@@ -2,6 +2,8 @@
 /* Shared by the files of cli/, one for each subcommand (encrypt and decrypt share one).
  *
  *   tool_args.c   the flags that the tools have beside the proxy's
+ *   etcdctl.c     etcdctl's environment, for the tools that talk to etcd
+ *   cluster.c     what the tools that work on a whole cluster have in common
  *   memory.c      memory for keys, locked or allowed not to be */
 #ifndef CLI_CLI_INT_H
 #define CLI_CLI_INT_H
@@ -10,17 +12,29 @@
 
 #include "base/slice.h"
 #include "config/settings.h"
+#include "policy/ruleset.h"
 
 #define CLI__WHY_MAX 4096
+#define CLI__NO_CONFIG                                                                             \
+    "--encryption-provider-config is needed: without it nothing would be encrypted"
 
 /* Says why on standard error; returns status. */
 int cli__refuse(int status, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /* --- tool_args.c ------------------------------------------------------------------------------ */
 
+/* The values of a flag that may be given several times: argv's own memory. */
+struct cli__texts {
+    const char **v; /* the array is to be freed */
+    size_t count;
+};
+
+/* One of the three is set. */
 struct cli__flag {
-    const char *name;   /* without dashes */
-    const char **value; /* set to the argument's own memory; NULL beforehand */
+    const char *name;         /* without dashes */
+    const char **value;       /* set to the argument's own memory; NULL beforehand */
+    struct cli__texts *texts; /* grows; may be given again and again */
+    bool *is_on;              /* takes no value */
 };
 
 /* What of argv is not the tool's own, in order. */
@@ -31,11 +45,61 @@ struct cli__args {
 };
 
 /* Takes the flags of the table out of argv: "--name=value" or "--name value"; of several the last
- * counts. Also -h and --help. Errors: ERR_CONFIG with why (a value is missing); then nothing is to
- * be freed. */
+ * counts. Also -h and --help. Errors: ERR_CONFIG with why (a value is missing, or there is one that
+ * is not wanted); then rest is not to be freed. */
 MUST_CHECK enum err cli__args_take(int argc, char *const argv[], const struct cli__flag *flags,
                                    size_t flag_count, struct cli__args *out, char *why,
                                    size_t why_len);
+
+/* --- etcdctl.c -------------------------------------------------------------------------------- */
+
+/* ETCDCTL_ENDPOINTS, ETCDCTL_CACERT, ETCDCTL_CERT and ETCDCTL_KEY stand for the flags of the same
+ * meaning where neither flag nor environment of ours gives them, before --config-file does. To be
+ * called before settings_parse. Errors: ERR_CONFIG with why: a setting that can't be followed, and
+ * that must not be passed over. */
+MUST_CHECK enum err cli__etcdctl_environment(char *why, size_t why_len);
+
+/* --- cluster.c -------------------------------------------------------------------------------- */
+
+struct tools_cluster;
+struct sweep_filter;
+
+/* A tool that works on a whole cluster. */
+struct cli__cluster_tool {
+    const char *help;
+    const struct cli__flag *flags; /* beside those of serve */
+    size_t flag_count;
+    const struct cli__texts *resources, *namespaces; /* what was given of these; may be NULL */
+    bool (*wants_keys)(void *arg);
+    /* Looks at the tool's own flags, before anything is done. Returns CLI_OK or the exit status,
+     * after having said why. */
+    int (*check)(void *arg, const struct settings *o, const struct ruleset *rules);
+    /* Runs the tool, whose cluster is initialised; returns the exit status. */
+    int (*run)(void *arg, struct tools_cluster *c, const struct sweep_filter *filter);
+    bool writes; /* only then it matters which providers may write */
+    void *arg;
+};
+
+int cli__cluster_main(const struct cli__cluster_tool *t, int argc, char *const argv[]);
+/* The exit status for what ended a run early. */
+int cli__cluster_status(const struct tools_cluster *c);
+/* The same, after having said what. */
+int cli__cluster_failed(const struct tools_cluster *c);
+/* Flags of serve that these tools take, for their help. */
+#define CLI__CLUSTER_HELP                                                                          \
+    "Flags (the same as those of serve, with the same environment and --config-file):\n"           \
+    "  --encryption-provider-config FILE\n"                                                        \
+    "      kube-apiserver's EncryptionConfiguration, YAML or JSON\n"                               \
+    "  --etcd-servers URLS, --etcd-cafile FILE, --etcd-certfile FILE, --etcd-keyfile FILE\n"       \
+    "      etcd itself, not the proxy. ETCDCTL_ENDPOINTS, ETCDCTL_CACERT, ETCDCTL_CERT and\n"      \
+    "      ETCDCTL_KEY are honoured\n"                                                             \
+    "  --etcd-prefix PREFIX\n"                                                                     \
+    "      the prefix of kube-apiserver's keys (default /registry)\n"                              \
+    "  --resource-prefix RESOURCE=PREFIX, --protect-prefix PREFIX=RESOURCE\n"                      \
+    "      what else is protected, and where it lies\n"                                            \
+    "  --allow-unlocked-memory\n"                                                                  \
+    "      go on where memory for keys can't be locked\n"                                          \
+    "  --log-level LEVEL, --log-format FORMAT, --config-file FILE, --help\n"
 
 /* --- memory.c --------------------------------------------------------------------------------- */
 

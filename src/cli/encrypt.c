@@ -158,7 +158,8 @@ static int tool_main(int argc, char *const argv[], const char *help, bool has_in
                      enum err (*fn)(struct tools_crypt *c))
 {
     struct tool t = {.run = fn};
-    const struct cli__flag flags[] = {{"key", &t.key}, {"input", &t.encoding}};
+    const struct cli__flag flags[] = {{.name = "key", .value = &t.key},
+                                      {.name = "input", .value = &t.encoding}};
     struct cli__args args;
     int status;
 

@@ -90,7 +90,8 @@ static int run_with(const struct cli__args *args, const char *input, const char 
 int cli_inspect(int argc, char *const argv[])
 {
     const char *input = NULL, *output = NULL;
-    const struct cli__flag flags[] = {{"input", &input}, {"output", &output}};
+    const struct cli__flag flags[] = {{.name = "input", .value = &input},
+                                      {.name = "output", .value = &output}};
     struct cli__args args;
     char why[256];
     int status;

@@ -33,9 +33,7 @@ static int serve_with(const struct settings *o)
     if (status != CLI_OK)
         return status;
     if (o->encryption_provider_config == NULL)
-        return refuse(CLI_USAGE,
-                      "--encryption-provider-config is needed: without it nothing would be "
-                      "encrypted");
+        return refuse(CLI_USAGE, CLI__NO_CONFIG);
     if (!pages_check(o, why, sizeof why))
         return refuse(CLI_USAGE, why);
     if (policy_load(o, &rules, why, sizeof why) != ERR_OK) {

@@ -8,7 +8,6 @@
 #include "client/client_int.h"
 #include "grpc/grpc.h"
 
-#define ANSWER_MAX (4u * 1024 * 1024)
 #define MESSAGE_MAX 1024u /* of a grpc-message; the rest is cut */
 
 static const struct h2_field *field_find(struct h2_fields f, struct bytes name)
@@ -158,14 +157,17 @@ void client__on_data(struct h2_stream *s, struct slice *data)
 {
     struct client_call *call = h2_stream_user(s);
     size_t n = data->len;
+    char text[64];
 
     if (call == NULL) {
         slice_drop(data);
         return;
     }
-    if (call->answer.len + n > ANSWER_MAX + GRPC_PREFIX_LEN) {
+    if (call->answer.len + n > (size_t)call->answer_max + GRPC_PREFIX_LEN) {
         slice_drop(data);
-        client__call_status(call, GRPC_RESOURCE_EXHAUSTED, "the answer is larger than 4 MiB");
+        (void)snprintf(text, sizeof text, "the answer is larger than %u KiB",
+                       call->answer_max >> 10);
+        client__call_status(call, GRPC_RESOURCE_EXHAUSTED, text);
         return;
     }
     if (chain_push(&call->answer, data) != ERR_OK) {

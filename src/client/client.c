@@ -479,6 +479,7 @@ enum err client_call(struct client *c, const char *path, struct bytes body, uint
     call->client = c;
     call->fn = fn;
     call->arg = arg;
+    call->answer_max = CLIENT_ANSWER_MAX;
     call->deadline_ms = loop_now_ms(c->loop) + deadline_ms;
     loop_timer_init(&call->timer, on_deadline);
     call->path = strdup(path);
@@ -493,6 +494,11 @@ enum err client_call(struct client *c, const char *path, struct bytes body, uint
         client_connect(c);
     client_dispatch(c);
     return ERR_OK;
+}
+
+void client_limit_answer(struct client_call *call, uint32_t max)
+{
+    call->answer_max = max;
 }
 
 void client_cancel(struct client_call *call)

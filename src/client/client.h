@@ -15,7 +15,7 @@ struct client_call;
 
 struct client_answer {
     /* ERR_OK: the call has a gRPC status, the server's or, for an answer that is none (malformed,
-     * compressed, above 4 MiB, another HTTP status), one as gRPC clients make it up, never OK. Else
+     * compressed, too large, another HTTP status), one as gRPC clients make it up, never OK. Else
      * the call never got one: ERR_UPSTREAM_AWAY (could not connect in time), ERR_UPSTREAM_LOST,
      * ERR_TIMEOUT. */
     enum err err;
@@ -35,6 +35,10 @@ MUST_CHECK enum err client_new(struct loop *loop, const struct net_url *url, str
 MUST_CHECK enum err client_call(struct client *c, const char *path, struct bytes body,
                                 uint64_t deadline_ms, client_answer_fn fn, void *arg,
                                 struct client_call **out);
+/* The largest answer that is taken, in bytes, in place of CLIENT_ANSWER_MAX: a larger one is
+ * RESOURCE_EXHAUSTED. For right behind client_call. */
+#define CLIENT_ANSWER_MAX (4u * 1024 * 1024)
+void client_limit_answer(struct client_call *call, uint32_t max);
 /* fn will not be called any more. */
 void client_cancel(struct client_call *call);
 /* From now on a connection is kept only while calls need it: it is closed after the last one, and

@@ -53,6 +53,7 @@ struct client_call {
     struct loop_timer timer;
     struct h2_stream *stream; /* NULL while waiting */
     struct chain answer;
+    uint32_t answer_max;
 };
 
 /* End the call: fn is called, the call is gone. status: an answer of the server, or of our own

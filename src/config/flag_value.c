@@ -48,7 +48,7 @@ static bool parse_digits(const char *text, uint64_t *out, const char **rest)
     return errno == 0;
 }
 
-static bool parse_size(const char *text, uint64_t *out)
+bool settings_parse_size(const char *text, uint64_t *out)
 {
     static const struct {
         const char *name;
@@ -215,7 +215,7 @@ const char *config__set_flag(const struct flag *f, struct settings *s, const cha
     case FLAG_PREFIX_RESOURCE:
         return add_elements(f, s, text);
     case FLAG_SIZE:
-        return parse_size(text, field) ? NULL : "a size, such as 16MiB";
+        return settings_parse_size(text, field) ? NULL : "a size, such as 16MiB";
     case FLAG_DURATION:
         return parse_duration(text, field) ? NULL : "a duration, such as 10s";
     case FLAG_COUNT:

@@ -55,6 +55,8 @@ struct settings {
 MUST_CHECK enum err settings_parse(int argc, char *const argv[], struct settings **out, char *why,
                                    size_t why_len);
 void settings_free(struct settings *s);
+/* "16MiB", "64k", "1000": bytes. False when it is none. */
+MUST_CHECK bool settings_parse_size(const char *text, uint64_t *out);
 /* Help text of serve: every flag with its default. Static storage. */
 const char *settings_help(void);
 /* Writes the settings as YAML (--print-config) to standard output. */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "etcd/message.h"
 
+#include <stdio.h>
+
 #include "pb/pb.h"
 
 /* --- writing --- */
@@ -28,15 +30,26 @@ void etcd_message_put_varint(struct etcd_message *m, uint32_t number, uint64_t v
     m->len += pb_put_varint(m->buf + m->len, v);
 }
 
-void etcd_message_put_bytes(struct etcd_message *m, uint32_t number, struct bytes v)
+/* What goes before a field of n bytes that the caller puts. */
+static void put_head(struct etcd_message *m, uint32_t number, size_t n)
 {
     uint64_t tag = pb_tag(number, PB_LEN);
-    size_t head = pb_varint_len(tag) + pb_varint_len(v.n);
 
-    if (!has_room(m, head) || !has_room(m, v.n) || !has_room(m, head + v.n))
+    if (!has_room(m, pb_varint_len(tag) + pb_varint_len(n)))
         return;
     m->len += pb_put_varint(m->buf + m->len, tag);
-    m->len += pb_put_varint(m->buf + m->len, v.n);
+    m->len += pb_put_varint(m->buf + m->len, n);
+}
+
+void etcd_message_put_bytes(struct etcd_message *m, uint32_t number, struct bytes v)
+{
+    size_t before = m->len;
+
+    put_head(m, number, v.n);
+    if (!has_room(m, v.n)) {
+        m->len = before;
+        return;
+    }
     if (v.n > 0)
         memcpy(m->buf + m->len, v.p, v.n);
     m->len += v.n;
@@ -61,6 +74,50 @@ void etcd_message_put_range(struct etcd_message *m, const struct etcd_range_requ
         etcd_message_put_varint(m, 4, (uint64_t)r->revision);
     if (r->keys_only)
         etcd_message_put_varint(m, 8, 1);
+    if (r->count_only)
+        etcd_message_put_varint(m, 9, 1);
+}
+
+/* --- a value put in place of another --- */
+
+/* Bytes of a field of n bytes whose number is below 16. */
+static size_t field_len(size_t n)
+{
+    return 1 + pb_varint_len(n) + n;
+}
+
+/* Compare: result EQUAL (0, left out), target MOD (2), key 3, mod_revision 6. */
+static void put_compare(struct etcd_message *m, const struct etcd_replace_request *r)
+{
+    uint64_t revision = (uint64_t)r->mod_revision;
+
+    put_head(m, 1, 2 + field_len(r->key.n) + 1 + pb_varint_len(revision));
+    etcd_message_put_varint(m, 2, 2);
+    etcd_message_put_bytes(m, 3, r->key);
+    etcd_message_put_varint(m, 6, revision);
+}
+
+size_t etcd_replace_max(size_t key_len, size_t value_len)
+{
+    return 3 * key_len + value_len + 128; /* some fifteen tags and lengths */
+}
+
+/* TxnRequest: compare 1, success 2, failure 3; RequestOp: range 1, put 2; PutRequest: key 1, value
+ * 2, ignore_lease 6. */
+void etcd_message_put_replace(struct etcd_message *m, const struct etcd_replace_request *r)
+{
+    size_t put = field_len(r->key.n) + field_len(r->value.n) + 2;
+    size_t range = field_len(r->key.n);
+
+    put_compare(m, r);
+    put_head(m, 2, field_len(put));
+    put_head(m, 2, put);
+    etcd_message_put_bytes(m, 1, r->key);
+    etcd_message_put_bytes(m, 2, r->value);
+    etcd_message_put_varint(m, 6, 1);
+    put_head(m, 3, field_len(range));
+    put_head(m, 1, range);
+    etcd_message_put_bytes(m, 1, r->key);
 }
 
 void etcd_message_put_watch_cancel(struct etcd_message *m, int64_t watch_id)
@@ -75,19 +132,26 @@ void etcd_message_put_watch_cancel(struct etcd_message *m, int64_t watch_id)
 
 /* --- reading --- */
 
-/* ResponseHeader: revision 3. */
-static enum err read_header(struct bytes header, int64_t *revision)
+/* ResponseHeader: cluster_id 1, member_id 2, revision 3. */
+static enum err read_header(struct bytes header, struct etcd_header *out)
 {
     struct pb_span f;
     enum pb_result r;
 
-    while ((r = pb_span_next(&header, &f)) == PB_FIELD)
-        if (f.number == 3 && f.wire == PB_VARINT)
-            *revision = (int64_t)f.varint;
+    while ((r = pb_span_next(&header, &f)) == PB_FIELD) {
+        if (f.wire != PB_VARINT)
+            continue;
+        if (f.number == 1)
+            out->cluster_id = f.varint;
+        else if (f.number == 2)
+            out->member_id = f.varint;
+        else if (f.number == 3)
+            out->revision = (int64_t)f.varint;
+    }
     return r == PB_END ? ERR_OK : ERR_ANS_MALFORMED;
 }
 
-/* RangeResponse: header 1, kvs 2. */
+/* RangeResponse: header 1, kvs 2, more 3, count 4. */
 enum err etcd_message_read_range(struct bytes body, struct etcd_range_answer *out)
 {
     struct pb_span f;
@@ -97,7 +161,127 @@ enum err etcd_message_read_range(struct bytes body, struct etcd_range_answer *ou
     while ((r = pb_span_next(&body, &f)) == PB_FIELD) {
         out->kv_count += f.number == 2;
         if (f.number == 1 && f.wire == PB_LEN)
-            TRY(read_header(f.value, &out->revision));
+            TRY(read_header(f.value, &out->header));
+        else if (f.number == 3 && f.wire == PB_VARINT)
+            out->has_more = f.varint != 0;
+        else if (f.number == 4 && f.wire == PB_VARINT)
+            out->count = (int64_t)f.varint;
     }
+    return r == PB_END ? ERR_OK : ERR_ANS_MALFORMED;
+}
+
+/* KeyValue: key 1, create_revision 2, mod_revision 3, version 4, value 5, lease 6. */
+static enum err read_kv(struct bytes in, struct etcd_kv *out)
+{
+    unsigned seen = 0;
+    struct pb_span f;
+    enum pb_result r;
+
+    *out = (struct etcd_kv){0};
+    while ((r = pb_span_next(&in, &f)) == PB_FIELD) {
+        if (f.number > 6)
+            continue;
+        if (f.wire != (f.number == 1 || f.number == 5 ? PB_LEN : PB_VARINT))
+            return ERR_ANS_WIRE_TYPE;
+        if ((seen & 1u << f.number) != 0)
+            return ERR_ANS_DOUBLED;
+        seen |= 1u << f.number;
+        if (f.number == 1)
+            out->key = f.value;
+        else if (f.number == 5)
+            out->value = f.value;
+        else if (f.number == 3)
+            out->mod_revision = (int64_t)f.varint;
+        else if (f.number == 6)
+            out->lease = (int64_t)f.varint;
+    }
+    if (r != PB_END)
+        return ERR_ANS_MALFORMED;
+    return out->key.n > 0 ? ERR_OK : ERR_ANS_NO_KEY;
+}
+
+enum err etcd_message_next_kv(struct bytes *rest, struct etcd_kv *out, bool *has)
+{
+    struct pb_span f;
+    enum pb_result r;
+
+    *has = false;
+    while ((r = pb_span_next(rest, &f)) == PB_FIELD) {
+        if (f.number != 2)
+            continue;
+        if (f.wire != PB_LEN)
+            return ERR_ANS_WIRE_TYPE;
+        *has = true;
+        return read_kv(f.value, out);
+    }
+    return r == PB_END ? ERR_OK : ERR_ANS_MALFORMED;
+}
+
+/* ResponseOp: response_range 1. */
+static enum err read_response_op(struct bytes op, struct bytes *range)
+{
+    struct pb_span f;
+    enum pb_result r;
+
+    while ((r = pb_span_next(&op, &f)) == PB_FIELD)
+        if (f.number == 1 && f.wire == PB_LEN)
+            *range = f.value;
+    return r == PB_END ? ERR_OK : ERR_ANS_MALFORMED;
+}
+
+/* TxnResponse: header 1, succeeded 2, responses 3. */
+enum err etcd_message_read_replace(struct bytes body, struct etcd_replace_answer *out)
+{
+    struct pb_span f;
+    enum pb_result r;
+
+    *out = (struct etcd_replace_answer){0};
+    while ((r = pb_span_next(&body, &f)) == PB_FIELD) {
+        if (f.number == 1 && f.wire == PB_LEN)
+            TRY(read_header(f.value, &out->header));
+        else if (f.number == 2 && f.wire == PB_VARINT)
+            out->is_done = f.varint != 0;
+        else if (f.number == 3 && f.wire == PB_LEN)
+            TRY(read_response_op(f.value, &out->read));
+    }
+    return r == PB_END ? ERR_OK : ERR_ANS_MALFORMED;
+}
+
+static bool holds(struct bytes text, struct bytes word)
+{
+    return memmem(text.p, text.n, word.p, word.n) != NULL;
+}
+
+/* StatusResponse: header 1, version 2, dbSize 3, errors 8, dbSizeInUse 9, dbSizeQuota 12. */
+static enum err read_status_field(const struct pb_span *f, struct etcd_status *out)
+{
+    if (f->wire == PB_VARINT) {
+        if (f->number == 3)
+            out->db_size = (int64_t)f->varint;
+        else if (f->number == 9)
+            out->db_size_in_use = (int64_t)f->varint;
+        else if (f->number == 12)
+            out->db_quota = (int64_t)f->varint;
+    }
+    if (f->wire != PB_LEN)
+        return ERR_OK;
+    if (f->number == 1)
+        return read_header(f->value, &out->header);
+    if (f->number == 2)
+        snprintf(out->version, sizeof out->version, "%.*s",
+                 (int)(f->value.n < 31 ? f->value.n : 31), (const char *)f->value.p);
+    if (f->number == 8 && holds(f->value, BYTES_LIT("NOSPACE")))
+        out->has_no_space = true;
+    return ERR_OK;
+}
+
+enum err etcd_message_read_status(struct bytes body, struct etcd_status *out)
+{
+    struct pb_span f;
+    enum pb_result r;
+
+    *out = (struct etcd_status){0};
+    while ((r = pb_span_next(&body, &f)) == PB_FIELD)
+        TRY(read_status_field(&f, out));
     return r == PB_END ? ERR_OK : ERR_ANS_MALFORMED;
 }

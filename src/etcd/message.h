@@ -2,8 +2,8 @@
 /* Receives: what we want to know of etcd. Gives: the bodies of requests that are our own, and what
  * their answers say. Owns: nothing; a body lies in its maker's buffer. Thread: any.
  *
- * Our own requests hold no value of anybody: the check of etcd's health, the look for keys under
- * the prefix, the end of one watch. */
+ * Of the proxy's own requests none holds a value of anybody: the check of etcd's health, the look
+ * for keys under the prefix, the end of one watch. The tools read and replace stored values. */
 #ifndef ETCD_MESSAGE_H
 #define ETCD_MESSAGE_H
 
@@ -11,6 +11,8 @@
 #include "base/err.h"
 
 #define ETCD_RANGE_PATH "/etcdserverpb.KV/Range"
+#define ETCD_TXN_PATH "/etcdserverpb.KV/Txn"
+#define ETCD_STATUS_PATH "/etcdserverpb.Maintenance/Status"
 
 /* --- a message that is being written: field by field, in the order of the calls --- */
 
@@ -36,22 +38,69 @@ struct etcd_range_request {
     int64_t limit;
     int64_t revision; /* 0: the present one */
     bool keys_only;
+    bool count_only;
 };
 
 /* RangeRequest. */
 void etcd_message_put_range(struct etcd_message *m, const struct etcd_range_request *r);
+/* A value that takes the place of the one that a key had at mod_revision. */
+struct etcd_replace_request {
+    struct bytes key;
+    struct bytes value;
+    int64_t mod_revision;
+};
+/* TxnRequest: while the key's mod_revision is still that, its value is put and its lease left as it
+ * is; otherwise the key is read. At most etcd_replace_max bytes. */
+size_t etcd_replace_max(size_t key_len, size_t value_len);
+void etcd_message_put_replace(struct etcd_message *m, const struct etcd_replace_request *r);
 /* WatchRequest { cancel_request { watch_id } }: at most ETCD_WATCH_CANCEL_MAX bytes. */
 #define ETCD_WATCH_CANCEL_MAX 16u
 void etcd_message_put_watch_cancel(struct etcd_message *m, int64_t watch_id);
 
 /* --- answers --- */
 
-struct etcd_range_answer {
+struct etcd_header {
+    uint64_t cluster_id, member_id;
     int64_t revision; /* of the store, when it answered; 0: it did not say */
-    size_t kv_count;
+};
+
+struct etcd_range_answer {
+    struct etcd_header header;
+    size_t kv_count; /* KeyValues in this answer */
+    bool has_more;   /* the limit cut the answer off */
+    int64_t count;   /* all keys of the range */
 };
 
 /* RangeResponse. Errors: ERR_ANS_MALFORMED. */
 MUST_CHECK enum err etcd_message_read_range(struct bytes body, struct etcd_range_answer *out);
+
+/* Borrows from the answer. */
+struct etcd_kv {
+    struct bytes key, value;
+    int64_t mod_revision;
+    int64_t lease; /* 0: none */
+};
+/* The next KeyValue of a RangeResponse: rest is the answer at first, and then what lies behind the
+ * last one. *has is false at the end. Errors: ERR_ANS_MALFORMED, ERR_ANS_WIRE_TYPE, ERR_ANS_DOUBLED
+ * (a field of it twice), ERR_ANS_NO_KEY. */
+MUST_CHECK enum err etcd_message_next_kv(struct bytes *rest, struct etcd_kv *out, bool *has);
+
+struct etcd_replace_answer {
+    struct etcd_header header;
+    bool is_done;      /* the value was put */
+    struct bytes read; /* otherwise the RangeResponse of the key, borrowed */
+};
+/* TxnResponse of etcd_message_put_replace. Errors: ERR_ANS_MALFORMED. */
+MUST_CHECK enum err etcd_message_read_replace(struct bytes body, struct etcd_replace_answer *out);
+
+struct etcd_status {
+    struct etcd_header header;
+    char version[32];
+    int64_t db_size, db_size_in_use;
+    int64_t db_quota;  /* 0: it did not say; etcd does from 3.6 on */
+    bool has_no_space; /* the alarm NOSPACE is raised: no write is taken */
+};
+/* StatusResponse. Errors: ERR_ANS_MALFORMED. */
+MUST_CHECK enum err etcd_message_read_status(struct bytes body, struct etcd_status *out);
 
 #endif

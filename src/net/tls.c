@@ -417,6 +417,17 @@ bool net_tls_expiry(const struct net_tls *t, int64_t *unix_s)
     return true;
 }
 
+/* As Go's clients do: an IP address by its own kind of name alone, and never by the subject. */
+bool net_tls_names_host(const struct net_tls *t, const char *host)
+{
+    X509 *cert = SSL_CTX_get0_certificate(t->ctx);
+    int is_named = cert == NULL ? 0 : X509_check_ip_asc(cert, host, 0);
+
+    if (is_named == -2) /* it is no IP address */
+        is_named = X509_check_host(cert, host, 0, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT, NULL);
+    return is_named == 1;
+}
+
 struct net_tls *net_tls_ref(struct net_tls *t)
 {
     refcount_ref(&t->refs);

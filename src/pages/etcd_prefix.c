@@ -76,8 +76,8 @@ static void take_answer(struct etcd_prefix *p, const struct client_answer *a)
         step_later(p, STEP_OVER, 0);
         return;
     }
-    if (p->step == STEP_PREFIX && answer.kv_count == 0 && answer.revision != 0) {
-        p->revision = answer.revision;
+    if (p->step == STEP_PREFIX && answer.kv_count == 0 && answer.header.revision != 0) {
+        p->revision = answer.header.revision;
         step_later(p, STEP_ALL, 0);
         return;
     }

@@ -273,8 +273,11 @@ static void on_down_drained(struct h2_stream *s, size_t n)
     struct call *c = h2_stream_user(s);
 
     (void)n;
-    if (h2_stream_queued(s) < LIMIT_STREAM_OUT / 2)
-        lane_kick(&c->answer);
+    if (h2_stream_queued(s) >= LIMIT_STREAM_OUT / 2)
+        return;
+    lane_kick(&c->answer);
+    if (c->method->shape == ETCD_BIDI) /* lane__is_held */
+        lane_kick(&c->request);
 }
 
 static void on_down_close(struct h2_stream *s, enum h2_code code, enum h2_end how)

@@ -102,9 +102,14 @@ static enum lane_step failed(struct lane *l)
 
 /* --- flow ------------------------------------------------------------------------------------ */
 
+bool lane__client_is_behind(const struct lane *l)
+{
+    return l->call->down != NULL && h2_stream_queued(l->call->down) >= LIMIT_STREAM_OUT;
+}
+
 /* Credit goes back while a unit is being collected and while the other side's queue is short; a
- * parked lane, one that still has work of its own, and messages that wait for etcd's redial hold it
- * back. */
+ * parked lane, one that still has work of its own, and messages that wait for etcd's redial or for
+ * their own client to read hold it back. */
 static void lane_credit(struct lane *l)
 {
     struct call *c = l->call;
@@ -117,6 +122,8 @@ static void lane_credit(struct lane *l)
         h2_stream_queued(to) >= LIMIT_STREAM_OUT)
         return;
     if (c->state == CALL_WAITING && l->in.len >= LIMIT_STREAM_OUT)
+        return;
+    if (!l->is_answer && l->in.len > 0 && lane__is_held(l))
         return;
     h2_stream_credit(from, l->uncredited);
     l->uncredited = 0;

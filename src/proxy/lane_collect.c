@@ -93,6 +93,14 @@ static enum lane_step collect_answer(struct lane *l, const struct grpc_prefix *p
     return take_message(l, prefix->length);
 }
 
+/* etcd stops to read a stream's requests when nobody takes its answers. Behind TLS (Go's net/http)
+ * it then gives no credit of the connection back either, which other clients' streams share: so a
+ * client that does not read is not heard. */
+bool lane__is_held(const struct lane *l)
+{
+    return l->call->method->shape == ETCD_BIDI && lane__client_is_behind(l);
+}
+
 static enum lane_step collect_request(struct lane *l, const struct grpc_prefix *prefix)
 {
     struct call *c = l->call;
@@ -107,7 +115,7 @@ static enum lane_step collect_request(struct lane *l, const struct grpc_prefix *
         return l->has_ended ? lane__fails(l, ERR_MESSAGE_CUT) : STEP_WAIT;
     if (!is_bidi && l->in.len - GRPC_PREFIX_LEN > prefix->length)
         return lane__fails(l, ERR_MESSAGE_EXTRA);
-    if (is_bidi ? c->up == NULL : !l->has_ended)
+    if (is_bidi ? c->up == NULL || lane__is_held(l) : !l->has_ended)
         return STEP_WAIT;
     return take_message(l, prefix->length);
 }

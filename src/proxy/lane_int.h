@@ -43,8 +43,13 @@ static inline enum lane_step lane__fails(struct lane *l, enum err e)
 /* Ends the call; with the key and field of the plan when e is its error. Returns STEP_WAIT. */
 enum lane_step lane__fail_call(struct lane *l, enum err e);
 
+/* The client reads slower than bytes come for it. */
+bool lane__client_is_behind(const struct lane *l);
+
 /* lane_collect.c */
 enum lane_step lane__collect(struct lane *l);
+/* A stream's requests that wait until its client reads what etcd has answered. */
+bool lane__is_held(const struct lane *l);
 enum lane_step lane__relay(struct lane *l);
 
 /* lane_large.c */

@@ -62,12 +62,6 @@ enum lane_step lane__large_begin(struct lane *l, uint32_t length)
     return ok ? STEP_NEXT : STEP_WAIT;
 }
 
-/* The client reads slower than etcd sends: do not open more than its queue should hold. */
-static bool client_is_behind(const struct lane *l)
-{
-    return l->call->down != NULL && h2_stream_queued(l->call->down) >= LIMIT_STREAM_OUT;
-}
-
 /* Nothing can be done now. Is more to come? */
 static enum lane_step large_waits(struct lane *l)
 {
@@ -141,7 +135,7 @@ enum lane_step lane__large(struct lane *l)
     if (e != ERR_OK || !lane__work_take(l))
         return lane__fails(l, ERR_NOMEM);
     l->large_todo -= n;
-    if (client_is_behind(l))
+    if (lane__client_is_behind(l)) /* do not open more than its queue should hold */
         return large_waits(l);
     switch (open_batch(l)) {
     case ETCD_DIRECT_BATCH:

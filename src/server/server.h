@@ -5,6 +5,7 @@
 #define SERVER_SERVER_H
 
 #include "config/settings.h"
+#include "net/tls.h"
 #include "policy/ruleset.h"
 
 /* Exit statuses of server_run. */
@@ -28,6 +29,17 @@ struct server_hooks {
     void (*ending)(void *arg);
     void *arg;
 };
+
+/* The TLS contexts of the settings' files; NULL: none is needed. References. */
+struct server_files {
+    struct net_tls *tls;      /* of the listeners */
+    struct net_tls *etcd_tls; /* towards etcd */
+};
+
+/* What server_run asks of the settings and their TLS files before it opens a socket, in the same
+ * words. 0, or the exit status that server_run would have, with why; then out is empty. */
+int server_check(const struct settings *settings, struct server_files *out, char *why,
+                 size_t why_len);
 
 /* Serves until SIGTERM or SIGINT has been answered by a drain; SIGHUP reloads. settings outlives
  * the call; rules is taken. Returns the exit status: 0, or 1 or 2 with the reason in why when it

@@ -4,6 +4,7 @@
  * Failure modes: what cannot be made ends the start with a reason and an exit status. */
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -133,6 +134,18 @@ static int check_listen_url(const struct setup *u, const char *text, const struc
                   text);
 }
 
+/* May it be listened on, and are the files there that it takes? */
+static int judge_listen_url(const struct setup *u, const char *text, struct net_url *url)
+{
+    int status = parse_url(u, "listen-client-urls", text, url);
+
+    if (status == 0)
+        status = check_listen_url(u, text, url);
+    if (status == 0 && url->is_tls)
+        status = setup_server_tls(u);
+    return status;
+}
+
 static int setup_listeners(const struct setup *u)
 {
     struct server *s = u->s;
@@ -143,12 +156,8 @@ static int setup_listeners(const struct setup *u)
         const char *text = o->listen_client_urls[i];
         struct server_listener *sl = &s->listeners[i];
         struct net_url url;
-        int status = parse_url(u, "listen-client-urls", text, &url);
+        int status = judge_listen_url(u, text, &url);
 
-        if (status == 0)
-            status = check_listen_url(u, text, &url);
-        if (status == 0 && url.is_tls)
-            status = setup_server_tls(u);
         if (status != 0)
             return status;
         sl->server = s;
@@ -245,5 +254,34 @@ int server__setup(struct server *s, char *why, size_t why_len)
         status = setup_listeners(&u);
     if (status == 0)
         status = setup_workers(&u); /* last, so that no other failure finds threads running */
+    return status;
+}
+
+int server_check(const struct settings *settings, struct server_files *out, char *why,
+                 size_t why_len)
+{
+    struct server *s = base_xcalloc(1, sizeof *s);
+    const struct setup u = {s, why, why_len};
+    struct net_url url;
+    int status;
+
+    *out = (struct server_files){0};
+    s->settings = settings;
+    status = setup_upstream(&u);
+    if (status == 0)
+        status = setup_advertise(&u);
+    for (size_t i = 0; status == 0 && i < settings->listen_client_url_count; i++)
+        status = judge_listen_url(&u, settings->listen_client_urls[i], &url);
+    if (status == 0) {
+        *out = (struct server_files){.tls = s->tls, .etcd_tls = s->etcd_tls};
+    } else {
+        net_tls_drop(s->tls);
+        net_tls_drop(s->etcd_tls);
+    }
+    net_tls_drop(s->etcd_tls_http1);
+    free(s->etcd_urls);
+    free(s->advertise);
+    free(s->advertise_texts);
+    free(s);
     return status;
 }

@@ -419,6 +419,30 @@ def h2_seeds():
         yield "h2_feed", "client-" + name, bytes([1, 6]) + body
 
 
+def sample_seeds():
+    """What metrics listeners say."""
+    golden = (GOLDEN / "metrics.txt").read_bytes()
+    for i in range(0, min(len(golden), 12000), 1500):
+        yield "samples", f"golden-{i}", golden[i:i + 1500]
+    for name, text in {"labels": b'a{hash="x",status="\\"}"} 1\nb 2', "cut": b'a{hash="x', "none": b"a{} 1\n#x\n{} 2",
+                       "order": b'a{status="success",hash=""} NaN\n'}.items():
+        yield "samples", name, text
+
+
+def message_seeds():
+    """Answers to the requests of our own."""
+    def kv(key, value, more=b""):
+        return field(2, field(1, key) + num(2, 3) + num(3, 9) + num(4, 1) + (field(5, value) if value else b"") + more)
+    page = HEADER + kv(SECRET, b"v") + kv(CONFIG, b"", num(6, 77)) + num(3, 1) + num(4, 9)
+    status = HEADER + field(2, b"3.6.0") + num(3, 4096) + num(9, 2048) + field(8, b"memberID:1 alarm:NOSPACE ") + num(12, 1 << 31)
+    for name, body in {"page": page, "none": HEADER, "no-key": HEADER + field(2, field(5, b"v")), "status": status,
+                       "twice": HEADER + field(2, field(1, b"a") + field(1, b"b")), "wrong": field(2, num(1, 5)),
+                       "done": HEADER + num(2, 1) + field(3, field(2, HEADER)),
+                       "conflict": HEADER + field(3, field(1, page))}.items():
+        for cut in (0, 1, 7):
+            yield "etcd_message", f"{name}-{cut}", body[:len(body) - cut]
+
+
 # RFC 7541 appendix C.3 to C.6: the blocks of requests (kind 0) and answers (1), in clear and Huffman-coded.
 HPACK_BLOCKS = {
     "requests": (0, ["828684410f7777772e6578616d706c652e636f6d", "828684be58086e6f2d6361636865",
@@ -470,7 +494,8 @@ def hpack_seeds():
     yield "hpack", "limits", bytes([0 | 16 | 32, 90, 0, 9, 4]) + bytes.fromhex("82868484") + bytes([7 | 32, 255, 0, 2]) + known
 
 
-GROUPS = [pb_seeds, grpc_seeds, etcd_seeds, direct_seeds, member_seeds, envelope_seeds, config_seeds, http1_seeds, kms_seeds, h2_seeds, hpack_seeds]
+GROUPS = [pb_seeds, grpc_seeds, etcd_seeds, direct_seeds, member_seeds, message_seeds, envelope_seeds, config_seeds, http1_seeds,
+          sample_seeds, kms_seeds, h2_seeds, hpack_seeds]
 
 
 def main(argv):

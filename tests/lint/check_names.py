@@ -22,7 +22,7 @@ TEXT_SUFFIXES = {".c", ".h", ".proto", ".md"} | HASH_SUFFIXES
 # Flags and subcommands of other programs that our texts speak of. One that no text names any more is reported, too.
 FOREIGN_FLAGS = {
     "--preset": "cmake, ctest", "--build": "cmake", "--workflow": "cmake",
-    "--print-value-only": "etcdctl", "--wrap": "ld",
+    "--print-value-only": "etcdctl", "--wrap": "ld", "--quota-backend-bytes": "etcd",
 }
 # Files of other projects, identifiers of other programs, standards and build tools that have the look of ours.
 FOREIGN_FILES = {
@@ -142,7 +142,7 @@ class Tree:
         for path in self.parts:
             text = path.read_text(errors="replace")
             if path.suffix == ".c":
-                yield from re.findall(r'\{"([a-z0-9-]+)", (?:&|required_argument|no_argument)|"--([a-z0-9-]+)"', text)
+                yield from re.findall(r'\{(?:\.name = )?"([a-z0-9-]+)", (?:&|\.\w+ = &|required_argument|no_argument)|"--([a-z0-9-]+)"', text)
             elif path.suffix == ".py":
                 yield from re.findall(r'add_argument\("--([a-z0-9-]+)"()', text)
             elif path.suffix == ".sh":

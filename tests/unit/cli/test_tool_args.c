@@ -15,6 +15,8 @@
 
 struct given {
     const char *key, *input;
+    bool is_dry;
+    struct cli__texts resources;
     struct cli__args args;
     char why[128];
     enum err err;
@@ -23,7 +25,10 @@ struct given {
 static struct given take(int argc, char *const argv[])
 {
     struct given g = {0};
-    const struct cli__flag flags[] = {{"key", &g.key}, {"input", &g.input}};
+    const struct cli__flag flags[] = {{.name = "key", .value = &g.key},
+                                      {.name = "input", .value = &g.input},
+                                      {.name = "dry-run", .is_on = &g.is_dry},
+                                      {.name = "resource", .texts = &g.resources}};
 
     g.err = cli__args_take(argc, argv, flags, ARRAY_LEN(flags), &g.args, g.why, sizeof g.why);
     return g;
@@ -104,6 +109,42 @@ static void test_a_missing_value(void **state)
     assert_null(g.args.rest);
 }
 
+static void test_switches_take_no_value(void **state)
+{
+    static const struct {
+        const char *text;
+        bool is_on, is_bad;
+    } cases[] = {{"--dry-run", true, false},
+                 {"--dry-run=true", true, false},
+                 {"--dry-run=false", false, false},
+                 {"--dry-run=", false, true},
+                 {"--dry-run=yes", false, true}};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct given g = take(2, ARGV((char *)(uintptr_t)cases[i].text, "rest"));
+
+        assert_int_equal(g.err, cases[i].is_bad ? ERR_CONFIG : ERR_OK);
+        assert_int_equal(g.is_dry, cases[i].is_on);
+        assert_int_equal(g.args.rest_count, cases[i].is_bad ? 0 : 1);
+        free(g.args.rest);
+    }
+}
+
+static void test_lists_grow(void **state)
+{
+    struct given g = take(5, ARGV("--resource", "a", "--resource=b", "--resource", ""));
+
+    (void)state;
+    assert_int_equal(g.err, ERR_OK);
+    assert_int_equal(g.resources.count, 3);
+    assert_string_equal(g.resources.v[0], "a");
+    assert_string_equal(g.resources.v[1], "b");
+    assert_string_equal(g.resources.v[2], "");
+    free(g.resources.v);
+    free(g.args.rest);
+}
+
 static void test_nothing(void **state)
 {
     struct given g = take(0, NULL);
@@ -123,6 +164,8 @@ int main(void)
         cmocka_unit_test(test_a_value_may_begin_with_dashes),
         cmocka_unit_test(test_help),
         cmocka_unit_test(test_a_missing_value),
+        cmocka_unit_test(test_switches_take_no_value),
+        cmocka_unit_test(test_lists_grow),
         cmocka_unit_test(test_nothing),
     };
 

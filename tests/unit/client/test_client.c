@@ -335,7 +335,7 @@ static void test_odd_answers(void **state)
         {serve_half_prefix, GRPC_INTERNAL, "the answer is not one whole message"},
         {serve_two, GRPC_INTERNAL, "the answer is not one whole message"},
         {serve_nothing, GRPC_INTERNAL, "the answer is not one whole message"},
-        {serve_huge, GRPC_RESOURCE_EXHAUSTED, "the answer is larger than 4 MiB"},
+        {serve_huge, GRPC_RESOURCE_EXHAUSTED, "the answer is larger than 4096 KiB"},
     };
 
     (void)state;

@@ -169,11 +169,120 @@ static void test_read_range(void **state)
             struct etcd_range_answer a;
 
             assert_int_equal(etcd_message_read_range(bytes_of(b.p, b.n), &a), ERR_OK);
-            assert_int_equal(a.revision, revisions[i]);
+            assert_int_equal(a.header.revision, revisions[i]);
             assert_int_equal(a.kv_count, kvs);
             buf_free(&b);
         }
     }
+}
+
+/* Whatever the lengths are, protobuf-c reads what was meant, and there is room. */
+static void test_replace(void **state)
+{
+    static const size_t lens[] = {0, 1, 100, 127, 128, 5000, 20000, 300000};
+    static const int64_t revisions[] = {1, 127, 128, INT64_MAX};
+    uint8_t *bytes = malloc(300000);
+
+    (void)state;
+    assert_non_null(bytes);
+    memset(bytes, 'v', 300000);
+    for (size_t i = 0; i < ARRAY_LEN(lens); i++)
+        for (size_t k = 1; k < ARRAY_LEN(lens) - 1; k++) {
+            const struct etcd_replace_request r = {.key = bytes_of(bytes, lens[k]),
+                                                   .value = bytes_of(bytes, lens[i]),
+                                                   .mod_revision = revisions[i % 4]};
+            size_t cap = etcd_replace_max(r.key.n, r.value.n);
+            uint8_t *room = malloc(cap);
+            Etcdserverpb__TxnRequest *t;
+            Etcdserverpb__PutRequest *put;
+            struct etcd_message m;
+            struct bytes body;
+
+            assert_non_null(room);
+            etcd_message_init(&m, room, cap);
+            etcd_message_put_replace(&m, &r);
+            assert_int_equal(etcd_message_body(&m, &body), ERR_OK);
+            t = etcdserverpb__txn_request__unpack(NULL, body.n, body.p);
+            assert_non_null(t);
+            assert_int_equal(t->n_compare, 1);
+            assert_int_equal(t->compare[0]->target, ETCDSERVERPB__COMPARE__COMPARE_TARGET__MOD);
+            assert_int_equal(t->compare[0]->result, ETCDSERVERPB__COMPARE__COMPARE_RESULT__EQUAL);
+            assert_int_equal(t->compare[0]->mod_revision, r.mod_revision);
+            assert_int_equal(t->compare[0]->key.len, r.key.n);
+            assert_int_equal(t->n_success, 1);
+            put = t->success[0]->request_put;
+            assert_non_null(put);
+            assert_int_equal(put->key.len, r.key.n);
+            assert_int_equal(put->value.len, r.value.n);
+            assert_true(put->ignore_lease && !put->ignore_value && put->lease == 0);
+            assert_int_equal(t->n_failure, 1);
+            assert_non_null(t->failure[0]->request_range);
+            assert_int_equal(t->failure[0]->request_range->key.len, r.key.n);
+            etcdserverpb__txn_request__free_unpacked(t, NULL);
+            free(room);
+        }
+    free(bytes);
+}
+
+static void test_next_kv(void **state)
+{
+    static const char body[] = "\x0a\x02\x18\x05" /* header */
+                               "\x12\x08\x0a\x01"
+                               "a\x18\x07\x2a\x01v" /* a = v at 7 */
+                               "\x18\x01"           /* more */
+                               "\x12\x05\x0a\x01"
+                               "b\x30\x09" /* b, with a lease */
+                               "\x20\x02"; /* count */
+    struct bytes rest = bytes_of(body, sizeof body - 1);
+    struct etcd_range_answer a;
+    struct etcd_kv kv;
+    bool has;
+
+    (void)state;
+    assert_int_equal(etcd_message_read_range(rest, &a), ERR_OK);
+    assert_int_equal(a.kv_count, 2);
+    assert_int_equal(a.count, 2);
+    assert_true(a.has_more);
+    assert_int_equal(etcd_message_next_kv(&rest, &kv, &has), ERR_OK);
+    assert_true(has && bytes_eq(kv.key, BYTES_LIT("a")) && bytes_eq(kv.value, BYTES_LIT("v")));
+    assert_true(kv.mod_revision == 7 && kv.lease == 0);
+    assert_int_equal(etcd_message_next_kv(&rest, &kv, &has), ERR_OK);
+    assert_true(has && bytes_eq(kv.key, BYTES_LIT("b")) && kv.value.n == 0 && kv.lease == 9);
+    assert_int_equal(etcd_message_next_kv(&rest, &kv, &has), ERR_OK);
+    assert_false(has);
+}
+
+static void test_read_replace(void **state)
+{
+    struct etcd_replace_answer a;
+
+    (void)state;
+    assert_int_equal(etcd_message_read_replace(BYTES_LIT("\x0a\x02\x18\x05\x10\x01"), &a), ERR_OK);
+    assert_true(a.is_done && a.header.revision == 5 && a.read.n == 0);
+    assert_int_equal(
+        etcd_message_read_replace(BYTES_LIT("\x0a\x02\x18\x05\x1a\x05\x0a\x03\x12\x01x"), &a),
+        ERR_OK);
+    assert_true(!a.is_done && bytes_eq(a.read, BYTES_LIT("\x12\x01x")));
+    assert_int_equal(etcd_message_read_replace(BYTES_LIT("\x1a\x05\x0a"), &a), ERR_ANS_MALFORMED);
+}
+
+static void test_read_status(void **state)
+{
+    struct etcd_status s;
+
+    (void)state;
+    assert_int_equal(
+        etcd_message_read_status(BYTES_LIT("\x0a\x04\x08\x0b\x10\x16\x12\x06"
+                                           "3.5.16\x18\x80\x01\x48\x40\x60\x80\x02\x42\x11"
+                                           "1 alarm:NOSPACE x"),
+                                 &s),
+        ERR_OK);
+    assert_string_equal(s.version, "3.5.16");
+    assert_true(s.db_size == 128 && s.db_size_in_use == 64 && s.db_quota == 256 && s.has_no_space);
+    assert_true(s.header.cluster_id == 11 && s.header.member_id == 22);
+    assert_int_equal(etcd_message_read_status(BYTES_LIT("\x42\x03no "), &s), ERR_OK);
+    assert_false(s.has_no_space);
+    assert_int_equal(etcd_message_read_status(BYTES_LIT("\x12\x09"), &s), ERR_ANS_MALFORMED);
 }
 
 static void test_read_malformed(void **state)
@@ -204,6 +313,10 @@ int main(void)
         cmocka_unit_test(test_no_room),
         cmocka_unit_test(test_no_room_for_any_length),
         cmocka_unit_test(test_read_range),
+        cmocka_unit_test(test_replace),
+        cmocka_unit_test(test_next_kv),
+        cmocka_unit_test(test_read_replace),
+        cmocka_unit_test(test_read_status),
         cmocka_unit_test(test_read_malformed),
     };
 

@@ -701,6 +701,34 @@ static void server_files_are_checked(void **state)
     }
 }
 
+static void hosts_that_a_certificate_names(void **state)
+{
+    static const struct {
+        const char *cert, *host;
+        bool is_named;
+    } cases[] = {
+        {"server", "localhost", true},
+        {"server", "127.0.0.1", true},
+        {"server", "::1", true},
+        {"server", "127.0.0.2", false},
+        {"server", "localhost2", false},
+        {"server-ip", "localhost", false},
+        {"server-ip", "127.0.0.1", true},
+        {"server-ip-dns", "127.0.0.1", false},
+        {"server-by-inter", "127.0.0.1", true},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        const struct plan p = {.server_cert = cases[i].cert};
+        struct net_tls *t = make_server(&p);
+
+        if (net_tls_names_host(t, cases[i].host) != cases[i].is_named)
+            fail_msg("%s, %s", cases[i].cert, cases[i].host);
+        net_tls_drop(t);
+    }
+}
+
 static void client_files_are_checked(void **state)
 {
     char cert[CERTS_PATH_MAX], key[CERTS_PATH_MAX];
@@ -816,6 +844,7 @@ int main(void)
         T(a_silent_client_is_given_up),
         T(a_failure_does_not_spill_over),
         T(server_files_are_checked),
+        T(hosts_that_a_certificate_names),
         T(client_files_are_checked),
     };
 

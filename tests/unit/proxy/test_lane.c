@@ -404,6 +404,47 @@ static void a_watcher_that_does_not_read_stops_its_stream(void **state)
     buf_free(&sealed);
 }
 
+/* Nor is it heard: etcd would leave its requests unread, and with them the credit of a connection
+ * that others share. */
+static void a_watcher_that_does_not_read_is_not_heard(void **state)
+{
+    struct rec *s, *c = watch_open(1, &s);
+    struct buf big = {calloc(1, 100000), 100000, 0};
+    struct buf sealed = rig_seal(&r, 1, SECRET_KEY, big.p, big.n);
+    char *key = calloc(1, 20001);
+    unsigned creates = 200, events = 20;
+    size_t before;
+
+    (void)state;
+    memset(key, 'k', 20000);
+    c->is_hungry = false;
+    for (unsigned i = 0; i < events; i++) {
+        struct buf m = watch_event(0, SECRET_KEY, &sealed);
+
+        rig_message(s, &m, false);
+    }
+    rig_pass(&r, 100);
+    before = rig_message_count(s);
+    for (unsigned i = 0; i < creates; i++) {
+        struct buf m = watch_create(key, NULL), framed = rig_framed(&m);
+
+        rig_send(c, framed.p, framed.n, false);
+        buf_free(&framed);
+    }
+    rig_pass(&r, 100);
+    assert_int_equal(rig_message_count(s), before);
+    assert_in_range(c->drained, MIB / 2, 2 * MIB); /* its window, and no credit */
+    rig_answer_put(&r, rig_put(r.client, SECRET_KEY, "treasure"), 2);
+    c->is_hungry = true;
+    h2_stream_credit(c->s, c->body_len);
+    RIG_UNTIL(&r, rig_message_count(s) == before + creates);
+    RIG_UNTIL(&r, rig_message_count(c) == events + 1);
+    close_watch(c, s);
+    buf_free(&big);
+    buf_free(&sealed);
+    free(key);
+}
+
 /* An etcd that does not read. */
 static void requests_are_held_back_too(void **state)
 {
@@ -500,6 +541,7 @@ int main(void)
         TEST(a_bad_value_ends_its_watch_alone),
         TEST(a_client_that_does_not_read_stops_its_stream),
         TEST(a_watcher_that_does_not_read_stops_its_stream),
+        TEST(a_watcher_that_does_not_read_is_not_heard),
         TEST(requests_are_held_back_too),
         TEST(opaque_answers_pass_byte_for_byte),
         TEST(opaque_answers_begin_before_they_are_whole),

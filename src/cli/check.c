@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* check: what serve would do with this configuration, said beforehand. What the files alone show is
+ * judged by the functions that serve itself starts with, so that both say the same. */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "cli/cli.h"
+#include "cli/cli_int.h"
+#include "kms/text.h"
+#include "net/addr.h"
+#include "pages/pages.h"
+#include "policy/load.h"
+#include "server/server.h"
+#include "tools/check.h"
+
+#define SOON_S (30 * 24 * 3600) /* a certificate that ends by then is worth a warning */
+
+static const char check_help[] =
+    "usage: etcd-envelope check --encryption-provider-config FILE [flags of serve]\n"
+    "\n"
+    "Says what serve would do with these flags and files, and whether it would work: which keys "
+    "of\n"
+    "etcd are protected, by which provider; whether every KMS plugin is healthy, wraps a key and\n"
+    "unwraps it; whether etcd answers; whether the first values of each protected prefix open;\n"
+    "whether TLS files fit, and how long they last. Nothing is changed.\n"
+    "\n"
+    "  --offline\n"
+    "      judge flags and files alone, without asking plugins or etcd. Refused is what serve\n"
+    "      refuses, in the same words; with --encryption-provider-config-automatic-reload\n"
+    "      kube-apiserver's stricter rules for that\n"
+    "  --output text|json\n"
+    "      a line for each finding, or one JSON object (default text)\n"
+    "\n"
+    "All flags of serve are taken, and etcdctl's environment; see etcd-envelope serve --help.\n"
+    "\n"
+    "Exit status: 0 all well; 3 a certificate is over or does not fit, etcd is full; 4 values are\n"
+    "there that do not open; 1 serve would refuse the files; 2 it would refuse the flags, or the\n"
+    "server is a proxy; 75 etcd or a KMS plugin is not reachable or not well.\n";
+
+struct check {
+    const struct settings *o;
+    struct ruleset *rules;
+    struct server_files files;
+    struct tools_findings findings;
+    char why[CLI__WHY_MAX];
+    bool is_offline, is_json;
+    int status; /* the most urgent so far */
+};
+
+/* Of two exit statuses the more urgent one. */
+static int worse(int a, int b)
+{
+    static const int order[] = {CLI_USAGE, CLI_ERROR, CLI_UNREACHABLE, CLI_UNREADABLE,
+                                CLI_NOT_AS_WANTED};
+
+    for (size_t i = 0; i < ARRAY_LEN(order); i++)
+        if (a == order[i] || b == order[i])
+            return order[i];
+    return CLI_OK;
+}
+
+/* --- files ------------------------------------------------------------------------------------ */
+
+static int load_files(struct check *c)
+{
+    int status;
+
+    if (c->o->encryption_provider_config == NULL)
+        return cli__refuse(CLI_USAGE, CLI__NO_CONFIG);
+    if (!pages_check(c->o, c->why, sizeof c->why))
+        return cli__refuse(CLI_USAGE, "%s", c->why);
+    if (policy_load(c->o, &c->rules, c->why, sizeof c->why) != ERR_OK)
+        return cli__refuse(CLI_ERROR, "%s: %s", c->o->encryption_provider_config, c->why);
+    status = server_check(c->o, &c->files, c->why, sizeof c->why);
+    return status == 0 ? CLI_OK : cli__refuse(status, "%s", c->why);
+}
+
+static void check_expiry(struct check *c, const struct net_tls *tls, const char *what,
+                         const char *file)
+{
+    int64_t ends, left;
+    char text[KMS_TIME_TEXT];
+
+    if (tls == NULL || file == NULL || !net_tls_expiry(tls, &ends))
+        return;
+    left = ends - (int64_t)time(NULL);
+    kms_time_text(ends, text);
+    if (left <= 0) {
+        tools_finding(&c->findings, TOOLS_FAIL, what, "%s: over since %s", file, text);
+        c->status = worse(c->status, CLI_NOT_AS_WANTED);
+    } else {
+        tools_finding(&c->findings, left < SOON_S ? TOOLS_WARN : TOOLS_OK, what,
+                      "%s: fits its key, valid until %s%s", file, text,
+                      left < SOON_S ? ", less than 30 days" : "");
+    }
+}
+
+/* What clients check: does the certificate name the host that they connect to? */
+static void check_names(struct check *c, char *const *urls, size_t count)
+{
+    const char *reason;
+    struct net_url url;
+
+    for (size_t i = 0; i < count; i++) {
+        const char *text = urls[i], *equals = strchr(text, '='), *scheme = strstr(text, "://");
+
+        if (equals != NULL && scheme != NULL && equals < scheme)
+            text = equals + 1; /* "member=URL" */
+        if (net_url_parse(text, &url, &reason) != ERR_OK || !url.is_tls || url.is_unix ||
+            url.host[0] == '\0' || strcmp(url.host, "0.0.0.0") == 0 ||
+            strcmp(url.host, "::") == 0 || net_tls_names_host(c->files.tls, url.host))
+            continue;
+        tools_finding(&c->findings, TOOLS_FAIL, "TLS",
+                      "%s does not name %s: clients of %s refuse it", c->o->cert_file, url.host,
+                      text);
+        c->status = worse(c->status, CLI_NOT_AS_WANTED);
+    }
+}
+
+static void say_files(struct check *c)
+{
+    tools_check_rules(&c->findings, c->rules, c->o->encryption_provider_config);
+    check_expiry(c, c->files.tls, "TLS", c->o->cert_file);
+    if (c->files.tls != NULL) {
+        check_names(c, c->o->listen_client_urls, c->o->listen_client_url_count);
+        check_names(c, c->o->advertise_client_urls, c->o->advertise_client_url_count);
+    }
+    check_expiry(c, c->files.etcd_tls, "TLS to etcd", c->o->etcd_certfile);
+}
+
+/* --- the others ------------------------------------------------------------------------------- */
+
+static void look_at_etcd(struct check *c)
+{
+    static const int statuses[] = {[TOOLS_CHECK_UNREADABLE] = CLI_UNREADABLE,
+                                   [TOOLS_CHECK_ODD] = CLI_NOT_AS_WANTED,
+                                   [TOOLS_CHECK_GOOD] = CLI_OK};
+    struct tools_cluster cluster;
+    enum tools_check_result result;
+
+    if (tools_cluster_init(&cluster, c->o, c->rules, true) != ERR_OK) {
+        tools_finding(&c->findings, TOOLS_FAIL, "etcd", "%s", cluster.why);
+        c->status = worse(c->status, CLI_ERROR);
+    } else {
+        result = tools_check_values(&c->findings, &cluster);
+        c->status = worse(c->status, result != TOOLS_CHECK_FAILED ? statuses[result]
+                                                                  : cli__cluster_status(&cluster));
+    }
+    tools_cluster_fini(&cluster);
+}
+
+static int run(struct check *c)
+{
+    int status = cli__lock_memory(c->o);
+
+    if (status != CLI_OK)
+        return status;
+    /* What goes wrong stands among the findings. */
+    if (log_start(c->o->log_level == LOG_INFO ? LOG_ERROR : c->o->log_level, c->o->log_format) !=
+        ERR_OK)
+        return cli__refuse(CLI_ERROR, "cannot start the log");
+    signal(SIGPIPE, SIG_IGN);
+    status = load_files(c);
+    if (status == CLI_OK) {
+        tools_findings_begin(&c->findings, stdout, c->is_json);
+        say_files(c);
+        if (!c->is_offline && !tools_check_plugins(&c->findings, c->rules))
+            c->status = worse(c->status, CLI_UNREACHABLE);
+        if (!c->is_offline)
+            look_at_etcd(c);
+        tools_findings_end(&c->findings);
+        status = c->status;
+    }
+    net_tls_drop(c->files.tls);
+    net_tls_drop(c->files.etcd_tls);
+    ruleset_drop(c->rules);
+    log_stop();
+    if (fflush(stdout) != 0 || ferror(stdout))
+        return cli__refuse(CLI_ERROR, "cannot write the findings");
+    return status;
+}
+
+int cli_check(int argc, char *const argv[])
+{
+    struct check c = {0};
+    const char *output = NULL;
+    const struct cli__flag flags[] = {{.name = "offline", .is_on = &c.is_offline},
+                                      {.name = "output", .value = &output}};
+    struct settings *settings = NULL;
+    struct cli__args args;
+    int status;
+
+    if (cli__args_take(argc, argv, flags, ARRAY_LEN(flags), &args, c.why, sizeof c.why) != ERR_OK)
+        return cli__refuse(CLI_USAGE, "%s", c.why);
+    c.is_json = output != NULL && strcmp(output, "json") == 0;
+    if (args.wants_help) {
+        fputs(check_help, stdout);
+        status = CLI_OK;
+    } else if (output != NULL && !c.is_json && strcmp(output, "text") != 0) {
+        status = cli__refuse(CLI_USAGE, "--output: \"%.40s\" is not text or json", output);
+    } else if (cli__etcdctl_environment(c.why, sizeof c.why) != ERR_OK ||
+               settings_parse(args.rest_count, args.rest, &settings, c.why, sizeof c.why) !=
+                   ERR_OK) {
+        status = cli__refuse(CLI_USAGE, "%s", c.why);
+    } else {
+        c.o = settings;
+        status = run(&c);
+    }
+    settings_free(settings);
+    free(args.rest);
+    return status;
+}

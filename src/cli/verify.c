@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* verify: how the values that lie in etcd are sealed. tools/verify.c looks at them. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/cli_int.h"
+#include "tools/verify.h"
+
+static const char verify_help[] =
+    "usage: etcd-envelope verify --encryption-provider-config FILE [flags]\n"
+    "\n"
+    "Looks at every value of the protected resources in etcd, opens it, and counts: sealed with "
+    "the\n"
+    "current key, with older keys, with other providers, plaintext, unreadable; and which keys "
+    "are\n"
+    "in use, so which have to be kept for what lies in etcd. Nothing is changed. With a FILE that\n"
+    "is not in force yet it says which values that configuration could not open.\n"
+    "\n"
+    "  --no-open\n"
+    "      look at envelopes alone: needs no key and no plugin, proves nothing\n"
+    "  --list unreadable|plaintext|stale\n"
+    "      write the keys of such values to standard output, a line each, with the reason; the\n"
+    "      report then goes to standard error. stale: sealed, but not with the current key\n"
+    "  --resource RESOURCE\n"
+    "      only this one, named as the configuration names it; may be repeated\n"
+    "  --output text|json\n"
+    "      a table, or one JSON object with all counts, revision, time and versions (default "
+    "text)\n"
+    "\n" CLI__CLUSTER_HELP "\n"
+    "Exit status: 0 all values are sealed with the current key and open; 3 some are not sealed "
+    "with\n"
+    "it, or plaintext; 4 some do not open; 1 error; 2 used wrongly, or the server is a proxy; 75\n"
+    "etcd or a KMS plugin that is needed is not reachable.\n";
+
+struct verify_tool {
+    bool is_no_open;
+    const char *list, *output;
+    struct cli__texts resources;
+    struct tools_verify_opts opts;
+};
+
+static bool wants_keys(void *arg)
+{
+    const struct verify_tool *t = arg;
+
+    return !t->is_no_open;
+}
+
+static bool parse_list(const char *text, enum tools_list *out)
+{
+    static const char *const names[] = {[TOOLS_LIST_UNREADABLE] = "unreadable",
+                                        [TOOLS_LIST_PLAINTEXT] = "plaintext",
+                                        [TOOLS_LIST_STALE] = "stale"};
+
+    *out = TOOLS_LIST_NONE;
+    for (size_t i = TOOLS_LIST_UNREADABLE; text != NULL && i < ARRAY_LEN(names); i++)
+        if (strcmp(text, names[i]) == 0)
+            *out = (enum tools_list)i;
+    return text == NULL || *out != TOOLS_LIST_NONE;
+}
+
+static int check(void *arg, const struct settings *o, const struct ruleset *rules)
+{
+    struct verify_tool *t = arg;
+
+    (void)o;
+    (void)rules;
+    t->opts =
+        (struct tools_verify_opts){.is_open = !t->is_no_open,
+                                   .version = ENVELOPE_VERSION,
+                                   .out = stdout,
+                                   .beside = stderr,
+                                   .is_json = t->output != NULL && strcmp(t->output, "json") == 0};
+    if (!parse_list(t->list, &t->opts.list))
+        return cli__refuse(CLI_USAGE, "--list: \"%.40s\" is not unreadable, plaintext or stale",
+                           t->list);
+    if (t->output != NULL && !t->opts.is_json && strcmp(t->output, "text") != 0)
+        return cli__refuse(CLI_USAGE, "--output: \"%.40s\" is not text or json", t->output);
+    return CLI_OK;
+}
+
+static int run(void *arg, struct tools_cluster *c, const struct sweep_filter *filter)
+{
+    static const int statuses[] = {[TOOLS_VERIFY_UNREADABLE] = CLI_UNREADABLE,
+                                   [TOOLS_VERIFY_DUE] = CLI_NOT_AS_WANTED,
+                                   [TOOLS_VERIFY_GOOD] = CLI_OK};
+    struct verify_tool *t = arg;
+    enum tools_verify_result result;
+
+    t->opts.filter = *filter;
+    result = tools_verify(c, &t->opts);
+    if (fflush(stdout) != 0 || ferror(stdout))
+        return cli__refuse(CLI_ERROR, "cannot write the report");
+    return result == TOOLS_VERIFY_FAILED ? cli__cluster_failed(c) : statuses[result];
+}
+
+int cli_verify(int argc, char *const argv[])
+{
+    struct verify_tool v = {0};
+    const struct cli__flag flags[] = {{.name = "no-open", .is_on = &v.is_no_open},
+                                      {.name = "list", .value = &v.list},
+                                      {.name = "output", .value = &v.output},
+                                      {.name = "resource", .texts = &v.resources}};
+    const struct cli__cluster_tool tool = {.help = verify_help,
+                                           .flags = flags,
+                                           .flag_count = ARRAY_LEN(flags),
+                                           .resources = &v.resources,
+                                           .wants_keys = wants_keys,
+                                           .check = check,
+                                           .run = run,
+                                           .arg = &v};
+    int status = cli__cluster_main(&tool, argc, argv);
+
+    free(v.resources.v);
+    return status;
+}

@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Happy path: the first call has the server in use asked who it is; it says that it does not know
+ * the method, as etcd does; then all calls are sent, and their answers handed on.
+ * Failure modes:
+ *  - the server is a proxy of ours: every text of its own begins with PROXY_TEXT, that of an
+ * unknown
+ *    method above all; etcd has no such text. All calls end with ERR_CONFIG;
+ *  - it does not answer: the calls wait, the next server is asked who it is, after a pause; when no
+ *    server has answered for away_ms, all calls end with ERR_UPSTREAM_AWAY;
+ *  - it has too much to do: the call is sent again after a pause. */
+#include "sweep/etcd.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+
+/* In this service there is no method, in etcd as little as in the proxy. */
+#define WHO_PATH "/etcd_envelope.Proxy/Identify"
+#define PROXY_TEXT "etcd-envelope: "
+#define WHO_MS 3000u
+#define CALL_MS 15000u
+#define PAUSE_MS 250u
+
+enum etcd_state {
+    ETCD_UNKNOWN = 0, /* nobody has asked the server yet */
+    ETCD_ASKING,      /* who is it? */
+    ETCD_PAUSE,       /* it did not answer: the timer runs */
+    ETCD_READY,       /* it is an etcd, and takes calls */
+    ETCD_FAILED,      /* it did not answer: the task lets go of it */
+    ETCD_REFUSED,     /* it is a proxy of ours */
+};
+
+struct sweep_etcd {
+    struct sweep_etcd_opts o;
+    enum etcd_state state;
+    size_t at; /* the server in use */
+    struct client *client;
+    struct client_call *who;
+    struct list waiting, sent;
+    struct loop_timer pause;
+    struct loop_task task; /* goes on from outside of a callback of the client's */
+    bool has_answered, has_said_away;
+    uint64_t good_ms; /* when a server answered last, or the first call began */
+    char why[512];
+};
+
+const char *sweep_etcd_server(const struct sweep_etcd *e, char out[static NET_URL_MAX])
+{
+    return net_url_text(&e->o.urls[e->at], out);
+}
+
+const struct net_url *sweep_etcd_url(const struct sweep_etcd *e)
+{
+    return &e->o.urls[e->at];
+}
+
+/* --- ends of calls ---------------------------------------------------------------------------- */
+
+static void call_detach(struct sweep_call *c)
+{
+    if (c->call != NULL)
+        client_cancel(c->call);
+    c->call = NULL;
+    list_remove(&c->node);
+    c->etcd = NULL;
+}
+
+/* Ends all calls; fn may start others, which then wait. */
+static void end_all(struct sweep_etcd *e, enum err err)
+{
+    struct client_answer a = {.err = err, .status = GRPC_UNAVAILABLE, .message = e->why};
+    struct list now;
+
+    list_init(&now);
+    list_splice(&now, &e->sent);
+    list_splice(&now, &e->waiting);
+    while (!list_is_empty(&now)) {
+        struct sweep_call *c = LIST_FIRST(&now, struct sweep_call, node);
+
+        call_detach(c);
+        c->fn(c->arg, &a);
+    }
+}
+
+static bool is_of_proxy(const struct client_answer *a)
+{
+    return a->err == ERR_OK && strncmp(a->message, PROXY_TEXT, strlen(PROXY_TEXT)) == 0;
+}
+
+/* It could not be asked, or says itself that it can't answer now. */
+static bool is_away(const struct client_answer *a)
+{
+    return (a->err != ERR_OK && a->err != ERR_NOMEM) || a->status == GRPC_UNAVAILABLE ||
+           a->status == GRPC_DEADLINE_EXCEEDED;
+}
+
+/* etcd bounds what it has applied and not yet committed. */
+static bool is_busy(const struct client_answer *a)
+{
+    return a->err == ERR_OK && a->status == GRPC_RESOURCE_EXHAUSTED &&
+           strstr(a->message, "too many requests") != NULL;
+}
+
+/* --- servers ---------------------------------------------------------------------------------- */
+
+static void drop_client(struct sweep_etcd *e)
+{
+    LIST_FOREACH(it, &e->sent)
+        LIST_ENTRY(it, struct sweep_call, node)->call = NULL; /* the client's end ends them */
+    list_splice(&e->waiting, &e->sent);
+    if (e->client != NULL)
+        client_close(e->client);
+    e->client = NULL;
+    e->who = NULL;
+}
+
+/* For callbacks of the client, in which it cannot be closed: the task goes on from there. */
+static void server_failed(struct sweep_etcd *e, const char *message)
+{
+    char url[NET_URL_MAX];
+
+    if (e->state == ETCD_FAILED)
+        return;
+    snprintf(e->why, sizeof e->why, "etcd at %s does not answer: %.300s", sweep_etcd_server(e, url),
+             message);
+    e->state = ETCD_FAILED;
+    loop_task_want(e->o.loop, &e->task);
+}
+
+static void server_is_proxy(struct sweep_etcd *e)
+{
+    char url[NET_URL_MAX];
+
+    snprintf(e->why, sizeof e->why,
+             "%s is a proxy of etcd-envelope, not etcd: what comes from it is opened already. Give "
+             "etcd's own client URLs (--etcd-servers, ETCDCTL_ENDPOINTS)",
+             sweep_etcd_server(e, url));
+    e->state = ETCD_REFUSED;
+    loop_task_want(e->o.loop, &e->task);
+}
+
+static void leave_server(struct sweep_etcd *e)
+{
+    uint64_t now = loop_now_ms(e->o.loop);
+
+    drop_client(e);
+    if (now - e->good_ms >= (e->has_answered ? e->o.away_ms : e->o.first_ms)) {
+        e->state = ETCD_UNKNOWN;
+        end_all(e, ERR_UPSTREAM_AWAY);
+        return;
+    }
+    if (e->has_answered && !e->has_said_away)
+        LOG(WARN, "etcd does not answer, trying again", "reason=\"%s\" for_s=%u", e->why,
+            (unsigned)(e->o.away_ms / 1000));
+    e->has_said_away = true;
+    e->at = (e->at + 1) % e->o.url_count;
+    e->state = ETCD_PAUSE;
+    CHECK(loop_timer_start(e->o.loop, &e->pause, PAUSE_MS) == ERR_OK); /* exists since the start */
+}
+
+static void server_answered(struct sweep_etcd *e)
+{
+    if (e->has_said_away && e->has_answered)
+        LOG(WARN, "etcd answers again", "%s", "");
+    e->has_answered = true;
+    e->has_said_away = false;
+    e->good_ms = loop_now_ms(e->o.loop);
+}
+
+/* --- calls ------------------------------------------------------------------------------------ */
+
+/* The call waits on, for this server or another one. */
+static void call_again(struct sweep_call *c, const struct client_answer *a)
+{
+    struct sweep_etcd *e = c->etcd;
+
+    list_remove(&c->node);
+    list_push(&e->waiting, &c->node);
+    if (is_of_proxy(a))
+        server_is_proxy(e);
+    else if (is_away(a))
+        server_failed(e, a->message);
+    else if (!loop_timer_is_active(&e->pause)) /* it exists since the start */
+        CHECK(loop_timer_start(e->o.loop, &e->pause, PAUSE_MS) == ERR_OK);
+}
+
+static void on_answer(void *arg, const struct client_answer *a)
+{
+    struct sweep_call *c = arg;
+    struct sweep_etcd *e = c->etcd;
+
+    c->call = NULL;
+    if (is_of_proxy(a) || is_away(a) || is_busy(a)) {
+        call_again(c, a);
+        return;
+    }
+    server_answered(e);
+    call_detach(c);
+    c->fn(c->arg, a);
+}
+
+static void fail_call(struct sweep_call *c, enum err err)
+{
+    const struct client_answer a = {
+        .err = err, .status = GRPC_RESOURCE_EXHAUSTED, .message = "out of memory"};
+
+    call_detach(c);
+    c->fn(c->arg, &a);
+}
+
+static void send_all(struct sweep_etcd *e)
+{
+    struct list now;
+
+    list_init(&now);
+    list_splice(&now, &e->waiting);
+    while (e->state == ETCD_READY && !list_is_empty(&now)) {
+        struct sweep_call *c = LIST_FIRST(&now, struct sweep_call, node);
+        enum err err = client_call(e->client, c->path, c->body, CALL_MS, on_answer, c, &c->call);
+
+        if (err != ERR_OK) {
+            fail_call(c, ERR_NOMEM);
+            continue;
+        }
+        client_limit_answer(c->call, c->answer_max);
+        list_remove(&c->node);
+        list_push(&e->sent, &c->node);
+    }
+    list_splice(&e->waiting, &now);
+}
+
+static void on_who(void *arg, const struct client_answer *a)
+{
+    struct sweep_etcd *e = arg;
+
+    e->who = NULL;
+    if (is_of_proxy(a)) {
+        server_is_proxy(e);
+    } else if (is_away(a)) {
+        server_failed(e, a->message);
+    } else {
+        server_answered(e);
+        e->state = ETCD_READY;
+        loop_task_want(e->o.loop, &e->task);
+    }
+}
+
+static enum err ask_who(struct sweep_etcd *e)
+{
+    const struct net_url *url = sweep_etcd_url(e);
+    char authority[sizeof url->host + sizeof url->port + 4];
+
+    if (url->is_unix)
+        snprintf(authority, sizeof authority, "localhost");
+    else
+        snprintf(authority, sizeof authority, "%s:%s", url->host, url->port);
+    TRY(client_new(e->o.loop, url, url->is_tls ? e->o.tls : NULL, authority, &e->client));
+    return client_call(e->client, WHO_PATH, bytes_of(NULL, 0), WHO_MS, on_who, e, &e->who);
+}
+
+static void on_task(struct loop_task *t)
+{
+    struct sweep_etcd *e = CONTAINER_OF(t, struct sweep_etcd, task);
+
+    if (e->state == ETCD_FAILED) {
+        leave_server(e);
+    } else if (e->state == ETCD_REFUSED) {
+        drop_client(e);
+        end_all(e, ERR_CONFIG);
+    } else if (e->state == ETCD_READY) {
+        send_all(e);
+    } else if (e->state == ETCD_UNKNOWN && !list_is_empty(&e->waiting)) {
+        e->state = ETCD_ASKING;
+        if (ask_who(e) != ERR_OK)
+            server_failed(e, "out of memory");
+    }
+}
+
+static void on_pause(struct loop_timer *t)
+{
+    struct sweep_etcd *e = CONTAINER_OF(t, struct sweep_etcd, pause);
+
+    if (e->state == ETCD_PAUSE)
+        e->state = ETCD_UNKNOWN;
+    loop_task_want(e->o.loop, &e->task);
+}
+
+/* --- exported --------------------------------------------------------------------------------- */
+
+void sweep_call_start(struct sweep_call *c, struct sweep_etcd *e, const char *path,
+                      struct bytes body, uint32_t answer_max, client_answer_fn fn, void *arg)
+{
+    CHECK(c->etcd == NULL);
+    *c = (struct sweep_call){
+        .etcd = e, .path = path, .body = body, .answer_max = answer_max, .fn = fn, .arg = arg};
+    if (list_is_empty(&e->waiting) && list_is_empty(&e->sent) && e->state == ETCD_UNKNOWN)
+        e->good_ms = loop_now_ms(e->o.loop);
+    list_push(&e->waiting, &c->node);
+    if (!loop_timer_is_active(&e->pause))
+        loop_task_want(e->o.loop, &e->task);
+}
+
+void sweep_call_cancel(struct sweep_call *c)
+{
+    if (c->etcd != NULL)
+        call_detach(c);
+}
+
+enum err sweep_etcd_new(const struct sweep_etcd_opts *o, struct sweep_etcd **out)
+{
+    struct sweep_etcd *e = calloc(1, sizeof *e);
+
+    if (e == NULL)
+        return ERR_NOMEM;
+    e->o = *o;
+    list_init(&e->waiting);
+    list_init(&e->sent);
+    loop_timer_init(&e->pause, on_pause);
+    loop_task_init(&e->task, on_task);
+    if (loop_timer_start(o->loop, &e->pause, PAUSE_MS) != ERR_OK) {
+        free(e);
+        return ERR_NOMEM;
+    }
+    loop_timer_stop(&e->pause);
+    if (o->tls != NULL)
+        net_tls_ref(o->tls);
+    *out = e;
+    return ERR_OK;
+}
+
+void sweep_etcd_close(struct sweep_etcd *e)
+{
+    while (!list_is_empty(&e->sent))
+        call_detach(LIST_FIRST(&e->sent, struct sweep_call, node));
+    while (!list_is_empty(&e->waiting))
+        call_detach(LIST_FIRST(&e->waiting, struct sweep_call, node));
+    drop_client(e);
+    loop_timer_fini(&e->pause);
+    loop_task_cancel(&e->task);
+    if (e->o.tls != NULL)
+        net_tls_drop(e->o.tls);
+    free(e);
+}

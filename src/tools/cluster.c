@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Happy path: tools_cluster_run has the plugins checked; when they were, and the ring knows what
+ * came of it, etcd is asked for its status and then for the number of keys; on_ready; the loop ends
+ * after tools_cluster_end.
+ * Failure modes: a plugin that is not well is no failure here, for maybe no value needs it; an etcd
+ * that does not answer, or is a proxy, ends the run. */
+#include "tools/cluster.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/randpool.h"
+
+#define FIRST_MS 10000u /* for etcd's first answer */
+#define AWAY_MS 60000u  /* a restart of etcd is waited for */
+#define STATUS_MAX 65536u
+
+/* --- setting up ------------------------------------------------------------------------------- */
+
+static enum err random_bytes(void *arg, void *out, size_t n)
+{
+    (void)arg;
+    return random_get(out, n);
+}
+
+static enum err make_urls(struct tools_cluster *c, const struct settings *o)
+{
+    const char *reason = "";
+
+    c->urls = base_xcalloc(o->etcd_server_count + 1, sizeof *c->urls);
+    for (size_t i = 0; i < o->etcd_server_count; i++) {
+        if (net_url_parse(o->etcd_servers[i], &c->urls[i], &reason) != ERR_OK) {
+            snprintf(c->why, sizeof c->why, "--etcd-servers: %.300s: %s", o->etcd_servers[i],
+                     reason);
+            return ERR_CONFIG;
+        }
+        c->url_count++;
+    }
+    return ERR_OK;
+}
+
+static enum err make_tls(struct tools_cluster *c, const struct settings *o)
+{
+    struct net_tls_client_opts tls = {.ca_file = o->etcd_cafile,
+                                      .cert_file = o->etcd_certfile,
+                                      .key_file = o->etcd_keyfile,
+                                      .alpn_h2 = true};
+
+    bool needs_tls = false;
+
+    for (size_t i = 0; i < c->url_count; i++)
+        needs_tls |= c->urls[i].is_tls;
+    if (!needs_tls)
+        return ERR_OK;
+    TRY(net_tls_client_new(&tls, &c->tls, c->why, sizeof c->why));
+    tls.alpn_h2 = false;
+    return net_tls_client_new(&tls, &c->tls_http1, c->why, sizeof c->why);
+}
+
+static enum err make_keys(struct tools_cluster *c)
+{
+    const struct kms_manager_opts o = {
+        .loop = &c->loop, .plugins = c->rules->plugins, .plugin_count = c->rules->plugin_count};
+
+    TRY(kms_manager_new(&o, &c->manager));
+    TRY(keyring_new(&c->loop, kms_manager_mailbox(c->manager), &c->box,
+                    (uint32_t)c->rules->plugin_count, &c->ring));
+    return kms_manager_join(c->manager, &c->box, c->ring);
+}
+
+static enum err make_rest(struct tools_cluster *c, bool wants_keys)
+{
+    const struct sweep_etcd_opts etcd = {.loop = &c->loop,
+                                         .urls = c->urls,
+                                         .url_count = c->url_count,
+                                         .tls = c->tls,
+                                         .first_ms = FIRST_MS,
+                                         .away_ms = AWAY_MS};
+
+    snprintf(c->why, sizeof c->why, "cannot set up the connections to etcd and KMS plugins");
+    TRY(envelope_ctx_new(random_bytes, NULL, &c->ctx));
+    TRY(sweep_etcd_new(&etcd, &c->etcd));
+    if (wants_keys)
+        TRY(make_keys(c));
+    c->judge = (struct sweep_judge_env){
+        .loop = &c->loop, .ring = c->ring, .ctx = c->ctx, .pool = &c->pool};
+    c->why[0] = '\0';
+    return ERR_OK;
+}
+
+static void on_closing(struct loop_task *t);
+
+enum err tools_cluster_init(struct tools_cluster *c, const struct settings *o,
+                            struct ruleset *rules, bool wants_keys)
+{
+    enum err e;
+
+    *c = (struct tools_cluster){.rules = rules};
+    slab_pool_init(&c->pool, 64);
+    loop_task_init(&c->closing, on_closing);
+    CHECK(loop_init(&c->loop) == ERR_OK && mailbox_init(&c->box, &c->loop) == ERR_OK);
+    e = make_urls(c, o);
+    if (e == ERR_OK)
+        e = make_tls(c, o);
+    if (e == ERR_OK)
+        e = make_rest(c, wants_keys);
+    if (e != ERR_OK) { /* the loop has to run until its handles are closed */
+        c->err = e;
+        loop_task_want(&c->loop, &c->closing);
+        loop_run(&c->loop);
+    }
+    return e;
+}
+
+/* --- the end ---------------------------------------------------------------------------------- */
+
+static void on_keys_closed(void *arg)
+{
+    struct tools_cluster *c = arg;
+
+    mailbox_close(&c->box);
+    loop_stop(&c->loop);
+}
+
+/* From outside of every callback of what is closed here. */
+static void on_closing(struct loop_task *t)
+{
+    struct tools_cluster *c = CONTAINER_OF(t, struct tools_cluster, closing);
+
+    sweep_call_cancel(&c->status_call);
+    sweep_count_fini(&c->count);
+    if (c->etcd != NULL)
+        sweep_etcd_close(c->etcd);
+    if (c->ring != NULL) {
+        kms_manager_leave(c->manager, c->ring);
+        keyring_free(c->ring);
+    }
+    if (c->manager != NULL)
+        kms_manager_close(c->manager, on_keys_closed, c);
+    else
+        on_keys_closed(c);
+}
+
+void tools_cluster_end(struct tools_cluster *c, enum err e, const char *why)
+{
+    if (c->is_over)
+        return;
+    c->is_over = true;
+    c->err = e;
+    snprintf(c->why, sizeof c->why, "%s", why);
+    loop_task_want(&c->loop, &c->closing);
+}
+
+void tools_cluster_fini(struct tools_cluster *c)
+{
+    slab_pool_settle(&c->pool);
+    slab_pool_fini(&c->pool);
+    if (c->ctx != NULL) {
+        envelope_ctx_wipe(c->ctx);
+        envelope_ctx_free(c->ctx);
+    }
+    if (c->tls != NULL)
+        net_tls_drop(c->tls);
+    if (c->tls_http1 != NULL)
+        net_tls_drop(c->tls_http1);
+    free(c->urls);
+    mailbox_fini(&c->box);
+    loop_fini(&c->loop);
+}
+
+/* --- the begin -------------------------------------------------------------------------------- */
+
+/* True when it is not, and the run ended. */
+static bool is_bad(struct tools_cluster *c, const struct client_answer *a)
+{
+    char why[TOOLS_CLUSTER_WHY];
+
+    if (a->err == ERR_OK && a->status == GRPC_OK)
+        return false;
+    if (a->err != ERR_OK) {
+        tools_cluster_end(c, a->err, a->message);
+        return true;
+    }
+    snprintf(why, sizeof why, "etcd refuses us: %s: %.300s", grpc_status_name(a->status),
+             a->message);
+    tools_cluster_end(c, ERR_SYSTEM, why);
+    return true;
+}
+
+static void on_counted(struct sweep_count *count, const struct client_answer *a)
+{
+    struct tools_cluster *c = CONTAINER_OF(count, struct tools_cluster, count);
+
+    if (is_bad(c, a))
+        return;
+    c->key_count = count->count;
+    c->on_ready(c->arg);
+}
+
+static void on_status(void *arg, const struct client_answer *a)
+{
+    struct tools_cluster *c = arg;
+    enum err e;
+
+    if (is_bad(c, a))
+        return;
+    e = etcd_message_read_status(a->body, &c->status);
+    if (e != ERR_OK) {
+        tools_cluster_end(c, e, "etcd's status is malformed");
+        return;
+    }
+    e = sweep_count_start(&c->count, c->etcd, c->rules, c->filter, on_counted);
+    if (e == ERR_CONFIG)
+        c->on_ready(c->arg);
+    else if (e != ERR_OK)
+        tools_cluster_end(c, e, "out of memory");
+}
+
+static void ask_status(struct tools_cluster *c)
+{
+    sweep_call_start(&c->status_call, c->etcd, ETCD_STATUS_PATH, bytes_of(NULL, 0), STATUS_MAX,
+                     on_status, c);
+}
+
+/* What the checks of the plugins found is in the mailbox before it. */
+static void on_behind_news(struct mail *self, bool delivered)
+{
+    struct tools_cluster *c = CONTAINER_OF(self, struct tools_cluster, behind_news);
+
+    if (delivered)
+        ask_status(c);
+}
+
+static void on_primed(void *arg)
+{
+    struct tools_cluster *c = arg;
+
+    c->behind_news.deliver = on_behind_news;
+    mailbox_post(&c->box, &c->behind_news);
+}
+
+void tools_cluster_run(struct tools_cluster *c, const struct sweep_filter *filter,
+                       void (*on_ready)(void *arg), void *arg)
+{
+    c->filter = filter;
+    c->on_ready = on_ready;
+    c->arg = arg;
+    if (c->rules->plugin_count > 0 && c->manager != NULL)
+        kms_manager_on_primed(c->manager, on_primed, c);
+    else
+        ask_status(c);
+    loop_run(&c->loop);
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives: settings and a rule set. Gives: etcd and the keys, to a tool that works on a whole
+ * cluster. Owns: a loop, a connection to etcd, a key manager. Thread: one without a loop. */
+#ifndef TOOLS_CLUSTER_H
+#define TOOLS_CLUSTER_H
+
+#include "config/settings.h"
+#include "etcd/message.h"
+#include "policy/ruleset.h"
+#include "sweep/count.h"
+#include "sweep/etcd.h"
+#include "sweep/judge.h"
+
+#define TOOLS_CLUSTER_WHY 1024
+
+struct tools_cluster {
+    struct loop loop;
+    struct mailbox box;
+    struct ruleset *rules; /* borrowed */
+    struct net_url *urls;
+    size_t url_count;
+    struct net_tls *tls, *tls_http1; /* the same without ALPN h2 */
+    struct sweep_etcd *etcd;
+    struct kms_manager *manager; /* NULL: no KMS provider, or no keys are wanted */
+    struct keyring *ring;        /* NULL: no keys are wanted */
+    struct envelope_ctx *ctx;
+    struct slab_pool pool; /* of plaintexts */
+    struct sweep_judge_env judge;
+    struct etcd_status status; /* the server in use, as it was at the start */
+    uint64_t key_count;        /* of the keys to look at, at the start */
+    const struct sweep_filter *filter;
+    void (*on_ready)(void *arg);
+    void *arg;
+    enum err err; /* of the run; why says what it is */
+    char why[TOOLS_CLUSTER_WHY];
+    /* private */
+    struct sweep_call status_call;
+    struct sweep_count count;
+    struct mail behind_news;
+    struct loop_task closing;
+    bool is_over;
+};
+
+/* The URLs of --etcd-servers, and TLS for them. Errors: ERR_CONFIG with why (a URL), ERR_TLS with
+ * why (files). */
+MUST_CHECK enum err tools_cluster_init(struct tools_cluster *c, const struct settings *o,
+                                       struct ruleset *rules, bool wants_keys);
+/* Runs the loop: the plugins are checked for the first time, etcd says who it is and how many keys
+ * the filter's ranges hold, then on_ready is called. Returns when tools_cluster_end was called;
+ * what it was told is in err and why. Without on_ready being called: ERR_UPSTREAM_AWAY, ERR_CONFIG
+ * (the server is a proxy of ours), ERR_SYSTEM (etcd refuses us), ERR_NOMEM. */
+void tools_cluster_run(struct tools_cluster *c, const struct sweep_filter *filter,
+                       void (*on_ready)(void *arg), void *arg);
+/* The run is over; from the loop. Runs and rewriters of the caller have to be stopped by now. Only
+ * the first call counts. why is copied. */
+void tools_cluster_end(struct tools_cluster *c, enum err e, const char *why);
+/* After run, or init that failed. */
+void tools_cluster_fini(struct tools_cluster *c);
+
+#endif

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tools/findings.h"
+
+#include <stdarg.h>
+
+static const char *const names[] = {
+    [TOOLS_OK] = "ok", [TOOLS_NOTE] = "note", [TOOLS_WARN] = "warn", [TOOLS_FAIL] = "FAIL"};
+
+void tools_findings_begin(struct tools_findings *r, FILE *f, bool is_json)
+{
+    *r = (struct tools_findings){.f = f, .is_json = is_json, .json = {.f = f}};
+    if (!is_json)
+        return;
+    tools_json_open(&r->json, NULL, '{');
+    tools_json_open(&r->json, "findings", '[');
+}
+
+void tools_finding(struct tools_findings *r, enum tools_level level, const char *what,
+                   const char *fmt, ...)
+{
+    char text[4096];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    r->counts[level]++;
+    if (!r->is_json) {
+        fprintf(r->f, "%-5s %-14s %s\n", names[level], what, text);
+        fflush(r->f); /* the next one may take its time */
+        return;
+    }
+    tools_json_open(&r->json, NULL, '{');
+    tools_json_text(&r->json, "level", level == TOOLS_FAIL ? "fail" : names[level]);
+    tools_json_text(&r->json, "what", what);
+    tools_json_text(&r->json, "text", text);
+    tools_json_close(&r->json, '}');
+}
+
+void tools_findings_end(struct tools_findings *r)
+{
+    if (r->is_json) {
+        tools_json_close(&r->json, ']');
+        tools_json_number(&r->json, "warnings", r->counts[TOOLS_WARN]);
+        tools_json_number(&r->json, "failures", r->counts[TOOLS_FAIL]);
+        tools_json_close(&r->json, '}');
+        fputc('\n', r->f);
+        return;
+    }
+    fprintf(r->f, "\n%u failed, %u warning%s, %u ok\n", r->counts[TOOLS_FAIL],
+            r->counts[TOOLS_WARN], r->counts[TOOLS_WARN] == 1 ? "" : "s",
+            r->counts[TOOLS_OK] + r->counts[TOOLS_NOTE]);
+}

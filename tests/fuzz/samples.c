@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Targets: tools_samples_next, tools_sample_label.
+ * Whatever a metrics listener answers: names, labels and their values lie within the text, and each
+ * call brings the text's end nearer.
+ *
+ * Input: the text. */
+#include "tools/samples.h"
+
+#include "fuzz.h"
+
+static void check_within(struct bytes all, struct bytes part)
+{
+    if (part.n > 0)
+        CHECK(part.p >= all.p && part.p + part.n <= all.p + all.n);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static const char *const names[] = {"hash", "provider_name", "status", ""};
+    struct bytes all = bytes_of(data, size), rest = all;
+    struct tools_sample s;
+    size_t left = rest.n;
+
+    while (tools_samples_next(&rest, &s)) {
+        CHECK(rest.n < left);
+        left = rest.n;
+        CHECK(s.name.n > 0);
+        check_within(all, s.name);
+        check_within(all, s.labels);
+        for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+            struct bytes label = tools_sample_label(&s, names[i]);
+
+            check_within(s.labels, label);
+            if (label.n > 0)
+                fuzz_deep();
+        }
+    }
+    return 0;
+}
