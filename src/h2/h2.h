@@ -84,6 +84,8 @@ struct h2_conn_ops {
     /* The peer sent GOAWAY; streams above the id that it names get their on_close. New streams are
      * refused. */
     void (*on_goaway)(struct h2_conn *c, enum h2_code code);
+    /* May be NULL. Later SETTINGS of the peer's allow more streams than those before. */
+    void (*on_room)(struct h2_conn *c);
     /* May be NULL. A stream had its on_close and none is open any more. */
     void (*on_idle)(struct h2_conn *c);
     /* The connection failed or ended; all streams have had their on_close. Once, and not after

@@ -200,6 +200,13 @@ static void on_ready(struct h2_conn *c)
     e->ready_count++;
 }
 
+static void on_room(struct h2_conn *c)
+{
+    struct end *e = h2_conn_user(c);
+
+    e->room_count++;
+}
+
 static void on_goaway(struct h2_conn *c, enum h2_code code)
 {
     struct end *e = h2_conn_user(c);
@@ -240,6 +247,7 @@ static void on_conn_closed(struct h2_conn *c)
 static const struct h2_conn_ops conn_ops = {
     .on_request = on_request,
     .on_ready = on_ready,
+    .on_room = on_room,
     .on_goaway = on_goaway,
     .on_idle = on_idle,
     .on_lost = on_lost,

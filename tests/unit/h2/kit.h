@@ -62,7 +62,7 @@ struct end {
     struct list recs;
     struct rec *last; /* the newest */
     unsigned recs_count;
-    unsigned ready_count, goaway_count, idle_count, lost_count;
+    unsigned ready_count, room_count, goaway_count, idle_count, lost_count;
     enum h2_code goaway_code;
     enum err lost_err;
     char lost_why[128];
