@@ -25,6 +25,23 @@ static inline struct bytes bytes_str(const char *s)
     return (struct bytes){(const uint8_t *)s, strlen(s)};
 }
 
+/* Copies b to where room for it is; returns the place behind it. For names and values of header
+ * fields, of which a call copies dozens: most are short, and a call of memcpy costs more than what
+ * it does. Two fixed copies may overlap. */
+static inline uint8_t *bytes_put(uint8_t *to, struct bytes b)
+{
+    if (b.n >= 8 && b.n <= 16) {
+        memcpy(to, b.p, 8);
+        memcpy(to + b.n - 8, b.p + b.n - 8, 8);
+    } else if (b.n >= 4 && b.n < 8) {
+        memcpy(to, b.p, 4);
+        memcpy(to + b.n - 4, b.p + b.n - 4, 4);
+    } else if (b.n > 0) {
+        memcpy(to, b.p, b.n);
+    }
+    return to + b.n;
+}
+
 /* Not constant time: for public data only (keys, prefixes, ids). */
 static inline bool bytes_eq(struct bytes a, struct bytes b)
 {

@@ -147,7 +147,7 @@ struct slice slice_static(struct slab *slab, const uint8_t *data, uint32_t len)
     return (struct slice){slab, 0, len};
 }
 
-void chain_clear(struct chain *c)
+void chain__clear(struct chain *c)
 {
     for (uint32_t i = 0; i < c->count; i++)
         slice_drop(chain_at(c, i));
@@ -155,9 +155,9 @@ void chain_clear(struct chain *c)
     c->len = 0;
 }
 
-void chain_fini(struct chain *c)
+void chain__fini(struct chain *c)
 {
-    chain_clear(c);
+    chain__clear(c);
     free(c->v);
     *c = (struct chain){0};
 }

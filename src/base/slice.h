@@ -136,10 +136,21 @@ struct chain {
     struct slice few[CHAIN_FEW];
 };
 
-/* Drops everything and frees the array; the chain is empty and valid again. */
-void chain_fini(struct chain *c);
+void chain__clear(struct chain *c);
+void chain__fini(struct chain *c);
 /* Drops everything, keeps the array. */
-void chain_clear(struct chain *c);
+static inline void chain_clear(struct chain *c)
+{
+    if (c->count > 0)
+        chain__clear(c);
+}
+/* Drops everything and frees the array; the chain is empty and valid again. Most chains that end
+ * are empty and never had an array. */
+static inline void chain_fini(struct chain *c)
+{
+    if (c->count > 0 || c->v != NULL)
+        chain__fini(c);
+}
 static inline struct slice *chain_at(const struct chain *c, uint32_t i)
 {
     const struct slice *v = c->v != NULL ? c->v : c->few;

@@ -289,7 +289,10 @@ static enum err warn_unknown(struct builder *b, const char *name, struct group_r
             "resource \"%.*s\" matches nothing known: the built-in resource of that name is "
             "%.*s%s%s",
             NAME_SHOWN, name, (int)gr.plural.n, gr.plural.p, group[0] != '\0' ? "." : "", group);
-    return warn(b, "resource \"%.*s\" matches nothing known", NAME_SHOWN, name);
+    return warn(b,
+                "resource \"%.*s\" matches nothing known: names are plural (secrets), and those of "
+                "custom resources end in their group (widgets.example.com)",
+                NAME_SHOWN, name);
 }
 
 static enum err add_unknown(struct builder *b, const char *name, struct group_resource gr)

@@ -64,7 +64,8 @@ void etcd_plan_forget_part(struct etcd_plan *p)
     size_t n = p->part.count_count;
 
     p->count_count -= n;
-    memmove(p->counts, p->counts + n, p->count_count * sizeof *p->counts);
+    if (p->count_count > 0) /* else there may be no array */
+        memmove(p->counts, p->counts + n, p->count_count * sizeof *p->counts);
     p->opened -= p->part.opened;
     p->part = (struct etcd_part){0};
 }

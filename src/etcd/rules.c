@@ -10,6 +10,7 @@ struct etcd_rules {
     size_t count;
     size_t prefix_max; /* length of the longest prefix */
     bool *is_last;     /* by rule, behind v: no longer prefix lies within this one */
+    bool *has_len;     /* by length up to prefix_max, behind is_last: some prefix is that long */
     struct etcd_rule v[];
 };
 
@@ -35,20 +36,33 @@ static bool has_longer(const struct etcd_rules *r, const struct etcd_rule *rule)
     return false;
 }
 
+static size_t longest_of(const struct etcd_rule *rules, size_t count)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < count; i++)
+        if (rules[i].prefix.n > n)
+            n = rules[i].prefix.n;
+    return n;
+}
+
 enum err etcd_rules_new(const struct etcd_rule *rules, size_t count, struct etcd_rules **out)
 {
-    struct etcd_rules *r = malloc(sizeof *r + count * (sizeof *rules + sizeof *r->is_last));
+    size_t prefix_max = longest_of(rules, count);
+    struct etcd_rules *r = malloc(sizeof *r + count * (sizeof *rules + sizeof(bool)) +
+                                  (prefix_max + 1) * sizeof(bool));
 
     *out = NULL;
     if (r == NULL)
         return ERR_NOMEM;
     r->count = count;
-    r->prefix_max = 0;
+    r->prefix_max = prefix_max;
     r->is_last = (bool *)(r->v + count);
+    r->has_len = r->is_last + count;
+    memset(r->has_len, 0, (prefix_max + 1) * sizeof(bool));
     for (size_t i = 0; i < count; i++) {
         r->v[i] = rules[i];
-        if (rules[i].prefix.n > r->prefix_max)
-            r->prefix_max = rules[i].prefix.n;
+        r->has_len[rules[i].prefix.n] = true;
     }
     if (count > 0)
         qsort(r->v, count, sizeof *r->v, rule_cmp);
@@ -92,7 +106,7 @@ static bool segment_has_dot(struct bytes key, size_t prefix_len)
 /* The rule for a key whose prefix of n bytes ends a segment. */
 static const struct etcd_rule *rules_match(const struct etcd_rules *r, struct bytes key, size_t n)
 {
-    const struct etcd_rule *rule = rules_at(r, bytes_of(key.p, n));
+    const struct etcd_rule *rule = r->has_len[n] ? rules_at(r, bytes_of(key.p, n)) : NULL;
     const struct etcd_rule *end = r->v + r->count;
 
     for (; rule != NULL && rule < end && rule->prefix.n == n; rule++) {

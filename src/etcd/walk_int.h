@@ -89,7 +89,6 @@ struct etcd__scan {
     /* answers */
     const struct etcd_range *watched; /* Watch: the range of the message's watch */
     bool is_in_event;
-    struct etcd__kv event_kv[2]; /* kv, prev_kv */
     /* Watch: where a value may fail without those of earlier revisions */
     bool has_marks;    /* the plan gets an EVENT for each event */
     bool has_revision; /* an event was there */
@@ -99,8 +98,10 @@ struct etcd__scan {
     /* What stays of the plan when the present event fails: its mark and what lies before it. */
     size_t kept_ops, kept_to;
 
-    /* Last, for only the first depth of them are ever read and none is cleared. */
+    /* From here on nothing is cleared. Of the frames only the first depth are ever read; event_kv
+     * is cleared where an event begins. */
     struct etcd__frame frames[ETCD__DEPTH_MAX];
+    struct etcd__kv event_kv[2]; /* kv, prev_kv */
     struct etcd__txn own_txn;
 };
 

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "grpc/grpc.h"
 
-#include <stdio.h>
-
 #include "base/digit.h"
 
 #define TIMEOUT_DIGITS_MAX 8u
@@ -10,11 +8,15 @@
 
 bool grpc_prefix_peek(const struct chain *c, struct grpc_prefix *out)
 {
-    uint8_t b[GRPC_PREFIX_LEN];
+    uint8_t copy[GRPC_PREFIX_LEN];
+    const uint8_t *b = copy;
 
-    if (c->len < sizeof b)
+    if (c->len < GRPC_PREFIX_LEN)
         return false;
-    chain_copy(c, 0, sizeof b, b);
+    if (chain_at(c, 0)->len >= GRPC_PREFIX_LEN)
+        b = slice_data(*chain_at(c, 0));
+    else
+        chain_copy(c, 0, sizeof copy, copy);
     out->flag = b[0];
     out->length = (uint32_t)b[1] << 24 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 8 | b[4];
     return true;
@@ -57,16 +59,33 @@ bool grpc_timeout_parse(struct bytes text, uint64_t *ns)
     return false;
 }
 
+/* Writes v, which has at most TIMEOUT_DIGITS_MAX digits; gives their number. Every call has one to
+ * write, and snprintf costs ten times as much. */
+static size_t decimal_put(char *out, uint64_t v)
+{
+    char digits[TIMEOUT_DIGITS_MAX];
+    size_t at = sizeof digits;
+
+    do {
+        digits[--at] = (char)('0' + v % 10);
+        v /= 10;
+    } while (v > 0);
+    memcpy(out, digits + at, sizeof digits - at);
+    return sizeof digits - at;
+}
+
 size_t grpc_timeout_format(uint64_t ns, char out[static GRPC_TIMEOUT_MAX])
 {
     uint64_t value = ns == 0 ? 1 : ns;
-    size_t u = 0;
+    size_t u = 0, n;
 
     /* The finest unit that 8 digits can hold; UINT64_MAX ns are 5,124,095 hours. */
     while (value > TIMEOUT_VALUE_MAX)
         value = ns / units[++u].ns;
-    return (size_t)snprintf(out, GRPC_TIMEOUT_MAX, "%u%c",
-                            (unsigned)(value % (TIMEOUT_VALUE_MAX + 1)), units[u].letter);
+    n = decimal_put(out, value);
+    out[n++] = units[u].letter;
+    out[n] = '\0';
+    return n;
 }
 
 size_t grpc_message_encode(struct bytes text, char *out, size_t cap)

@@ -242,7 +242,7 @@ static size_t take_preface(struct h2_conn *c, const uint8_t *p, size_t n)
     size_t part = H2__PREFACE_LEN - in->have;
 
     part = part < n ? part : n;
-    if (memcmp(p, H2__PREFACE + in->have, part) != 0)
+    if (memcmp(p, &H2__PREFACE[in->have], part) != 0)
         h2__cut(c, H2_PROTOCOL_ERROR, "not HTTP/2");
     in->have = (uint8_t)(in->have + part);
     if (in->have == H2__PREFACE_LEN) {

@@ -84,6 +84,8 @@ struct h2_conn_ops {
     /* The peer sent GOAWAY; streams above the id that it names get their on_close. New streams are
      * refused. */
     void (*on_goaway)(struct h2_conn *c, enum h2_code code);
+    /* May be NULL. Later SETTINGS of the peer's allow more streams than those before. */
+    void (*on_room)(struct h2_conn *c);
     /* May be NULL. A stream had its on_close and none is open any more. */
     void (*on_idle)(struct h2_conn *c);
     /* The connection failed or ended; all streams have had their on_close. Once, and not after
@@ -134,6 +136,11 @@ struct h2_conn *h2_stream_conn(const struct h2_stream *s);
  * Errors: ERR_CLOSED when the connection takes no more streams, ERR_NOMEM. */
 MUST_CHECK enum err h2_request(struct h2_conn *c, struct h2_fields headers, bool end,
                                const struct h2_stream_ops *ops, void *user, struct h2_stream **out);
+/* The same without a copy: takes *headers (also on error), of which v is one object of the
+ * connection's slab_pool, and has the bytes in it that do not outlive the stream. */
+MUST_CHECK enum err h2_request_take(struct h2_conn *c, struct h2_fields *headers, bool end,
+                                    const struct h2_stream_ops *ops, void *user,
+                                    struct h2_stream **out);
 /* Server role: response headers; end: trailers-only. */
 MUST_CHECK enum err h2_respond(struct h2_stream *s, struct h2_fields headers, bool end);
 /* Queues message bytes: takes all of data (also on error). end: END_STREAM behind them. Data may be
@@ -142,6 +149,8 @@ MUST_CHECK enum err h2_respond(struct h2_stream *s, struct h2_fields headers, bo
 MUST_CHECK enum err h2_stream_send(struct h2_stream *s, struct chain *data, bool end);
 /* Server role: trailers behind the queued data; the sending side is over. */
 MUST_CHECK enum err h2_stream_trailers(struct h2_stream *s, struct h2_fields trailers);
+/* The same without a copy: takes *trailers as h2_request_take takes headers. */
+MUST_CHECK enum err h2_stream_trailers_take(struct h2_stream *s, struct h2_fields *trailers);
 /* Did the peer break HTTP's rules for messages? Then we reset the stream (H2_PROTOCOL_ERROR). */
 bool h2_stream_is_malformed(const struct h2_stream *s);
 /* Bytes queued on the stream, not yet in frames. */

@@ -281,12 +281,6 @@ struct h2_conn {
     uint64_t ping_at_ms; /* 0: no PING is waiting for its answer */
 };
 
-/* A copied field list. */
-struct h2__fields_copy {
-    size_t count;
-    struct h2_field v[];
-};
-
 struct h2_stream {
     struct list node;
     struct list send_node;
@@ -297,10 +291,10 @@ struct h2_stream {
     uint32_t id; /* 0: IDLE */
     enum h2__stream_state state;
     struct chain out;
-    struct h2__fields_copy *fields; /* the request while IDLE; later the trailers behind out */
-    int32_t send_left;              /* its window for what we send; may be negative */
-    int32_t recv_left;              /* its window for what the peer sends */
-    uint32_t recv_back;             /* bytes of it that the owner has given back */
+    struct h2_fields fields; /* owned: the request while IDLE; later the trailers behind out */
+    int32_t send_left;       /* its window for what we send; may be negative */
+    int32_t recv_left;       /* its window for what the peer sends */
+    uint32_t recv_back;      /* bytes of it that the owner has given back */
     enum h2_code reset_code;
     bool is_in_table;
     bool is_reset;       /* by the owner; on_close is on its way */
@@ -423,7 +417,9 @@ enum h2__place h2__place_of(struct h2_conn *c, uint32_t id, struct h2_stream **s
 enum h2__reaction h2__reaction_to(const struct h2_conn *c, enum h2__place place, uint8_t type);
 void h2__streams_fini(struct h2_conn *c);
 /* Errors: NULL when out of memory. */
-struct h2__fields_copy *h2__fields_copy(struct h2_conn *c, struct h2_fields f);
+MUST_CHECK enum err h2__fields_copy(struct h2_conn *c, struct h2_fields f, struct h2_fields *out);
+/* Of a copied list, or one that an owner gave. */
+void h2__fields_free(struct h2_conn *c, struct h2_fields *f);
 
 /* ---------------------------------------------------------------- frame_out.c */
 

@@ -53,6 +53,16 @@ bool h2__huffman_decode(struct bytes in, uint8_t *out, size_t *out_len)
         }
         for (; count < LONGEST && p < end; count += 8)
             window |= (uint64_t)*p++ << (56 - count);
+        for (; count >= 8; count -= bits) { /* short codes: nearly all */
+            code = h2__huffman_first[window >> 56];
+            bits = code >> 8;
+            if (code == 0)
+                break;
+            *to++ = (uint8_t)code;
+            window <<= bits;
+        }
+        if (count < LONGEST && p < end)
+            continue;
         code = h2__huffman_first[window >> 56];
         bits = code >> 8;
         symbol = code & 0xff;

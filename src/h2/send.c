@@ -77,15 +77,13 @@ static void sent_end(struct h2_stream *s)
 static enum err start_request(struct h2_conn *c)
 {
     struct h2_stream *s = LIST_FIRST(&c->waiting, struct h2_stream, send_node);
-    struct h2__fields_copy *fields = s->fields;
     enum err e;
 
     list_remove(&s->send_node);
     TRY(h2__stream_open(s, c->next_id));
     c->next_id += 2;
-    e = h2__put_headers(c, s->id, (struct h2_fields){fields->v, fields->count}, s->is_bodyless);
-    objects_free(&c->pool->objects, fields);
-    s->fields = NULL;
+    e = h2__put_headers(c, s->id, s->fields, s->is_bodyless);
+    h2__fields_free(c, &s->fields);
     TRY(e);
     if (s->is_bodyless)
         h2__stream_event(s, H2__LOCAL_END);
@@ -105,11 +103,9 @@ static size_t sendable(const struct h2_conn *c, const struct h2_stream *s)
 
 static enum err send_trailers(struct h2_conn *c, struct h2_stream *s)
 {
-    struct h2__fields_copy *fields = s->fields;
-    enum err e = h2__put_headers(c, s->id, (struct h2_fields){fields->v, fields->count}, true);
+    enum err e = h2__put_headers(c, s->id, s->fields, true);
 
-    s->fields = NULL;
-    objects_free(&c->pool->objects, fields);
+    h2__fields_free(c, &s->fields);
     h2__stream_event(s, H2__LOCAL_END);
     s->is_end_pending = true;
     return e;
@@ -121,8 +117,8 @@ static enum err send_frame(struct h2_conn *c, struct h2_stream *s, size_t *sent)
     size_t n = sendable(c, s);
     bool is_last = n == s->out.len && s->is_end_queued;
 
-    if (n > 0 || (is_last && s->fields == NULL)) {
-        TRY(h2__out_data(c, s, n, is_last && s->fields == NULL));
+    if (n > 0 || (is_last && s->fields.v == NULL)) {
+        TRY(h2__out_data(c, s, n, is_last && s->fields.v == NULL));
         s->send_left -= (int32_t)n;
         c->send_left -= (int32_t)n;
         h2__bucket_give(&c->guard.frames, H2__GIVE_SENT_DATA + (uint32_t)(n / H2__GIVE_BYTES));
@@ -130,7 +126,7 @@ static enum err send_frame(struct h2_conn *c, struct h2_stream *s, size_t *sent)
     *sent = n;
     if (!is_last)
         return ERR_OK;
-    if (s->fields != NULL)
+    if (s->fields.v != NULL)
         return send_trailers(c, s);
     h2__stream_event(s, H2__LOCAL_END);
     s->is_end_pending = true;

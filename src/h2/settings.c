@@ -83,6 +83,7 @@ static void apply(struct h2_conn *c, uint32_t id, uint32_t value)
 void h2__got_settings(struct h2_conn *c, const struct h2__frame *f)
 {
     bool is_ack = (f->flags & H2__FLAG_ACK) != 0;
+    uint32_t streams = c->peer_streams;
 
     if (is_ack ? f->len != 0 : f->len % ENTRY_LEN != 0) {
         h2__cut(c, H2__FRAME_SIZE_ERROR, "length of SETTINGS");
@@ -98,11 +99,14 @@ void h2__got_settings(struct h2_conn *c, const struct h2__frame *f)
     }
     for (const uint8_t *p = f->p; p != f->p + f->len && !h2__is_stopped(c); p += ENTRY_LEN)
         apply(c, (uint32_t)p[0] << 8 | p[1], h2__u32(p + 2));
-    if (h2__is_stopped(c))
+    if (!h2__is_stopped(c))
+        h2__put_ack(c, H2__SETTINGS, NULL, 0);
+    if (h2__is_stopped(c)) /* without memory for it, too */
         return;
-    h2__put_ack(c, H2__SETTINGS, NULL, 0);
     if (!c->is_ready) {
         c->is_ready = true;
         c->ops->on_ready(c);
+    } else if (c->peer_streams > streams && c->ops->on_room != NULL) {
+        c->ops->on_room(c);
     }
 }

@@ -59,22 +59,28 @@ uint32_t h2_conn_peer_streams(const struct h2_conn *c)
 enum err h2_request(struct h2_conn *c, struct h2_fields headers, bool end,
                     const struct h2_stream_ops *ops, void *user, struct h2_stream **out)
 {
-    struct h2__fields_copy *fields;
-    struct h2_stream *s;
+    struct h2_fields copy;
 
-    CHECK(!c->opts.is_server);
     if (!takes_requests(c))
         return ERR_CLOSED;
-    fields = h2__fields_copy(c, headers);
-    if (fields == NULL)
-        return ERR_NOMEM;
-    s = h2__stream_new(c, 0);
+    TRY(h2__fields_copy(c, headers, &copy));
+    return h2_request_take(c, &copy, end, ops, user, out);
+}
+
+enum err h2_request_take(struct h2_conn *c, struct h2_fields *headers, bool end,
+                         const struct h2_stream_ops *ops, void *user, struct h2_stream **out)
+{
+    bool is_taken = takes_requests(c);
+    struct h2_stream *s = is_taken ? h2__stream_new(c, 0) : NULL;
+
+    CHECK(!c->opts.is_server);
     if (s == NULL) {
-        objects_free(&c->pool->objects, fields);
-        return ERR_NOMEM;
+        h2__fields_free(c, headers);
+        return is_taken ? ERR_NOMEM : ERR_CLOSED;
     }
     h2_stream_set_owner(s, ops, user);
-    s->fields = fields;
+    s->fields = *headers;
+    *headers = (struct h2_fields){NULL, 0};
     s->is_bodyless = s->is_end_queued = end;
     list_push(&c->waiting, &s->send_node);
     h2__conn_want_flush(c);
@@ -134,26 +140,58 @@ enum err h2_stream_send(struct h2_stream *s, struct chain *data, bool end)
     return ERR_OK;
 }
 
+static bool takes_trailers(const struct h2_stream *s)
+{
+    CHECK(s->c->opts.is_server);
+    if (stream_is_over(s) || s->is_end_queued)
+        return false;
+    CHECK(s->is_responded);
+    return true;
+}
+
+static enum err put_trailers(struct h2_stream *s, struct h2_fields trailers)
+{
+    TRY(h2__put_headers(s->c, s->id, trailers, true));
+    end_is_put(s);
+    h2__conn_want_flush(s->c);
+    return ERR_OK;
+}
+
+/* Takes the list. */
+static void queue_trailers(struct h2_stream *s, struct h2_fields *trailers)
+{
+    s->fields = *trailers;
+    *trailers = (struct h2_fields){NULL, 0};
+    s->is_end_queued = true;
+    h2__send_want(s);
+    h2__conn_want_flush(s->c);
+}
+
 enum err h2_stream_trailers(struct h2_stream *s, struct h2_fields trailers)
 {
-    struct h2_conn *c = s->c;
+    struct h2_fields copy;
 
-    CHECK(c->opts.is_server);
-    if (stream_is_over(s) || s->is_end_queued)
+    if (!takes_trailers(s))
         return ERR_CLOSED;
-    CHECK(s->is_responded);
-    if (s->out.len == 0) {
-        TRY(h2__put_headers(c, s->id, trailers, true));
-        end_is_put(s);
-    } else {
-        s->fields = h2__fields_copy(c, trailers);
-        if (s->fields == NULL)
-            return ERR_NOMEM;
-        s->is_end_queued = true;
-        h2__send_want(s);
-    }
-    h2__conn_want_flush(c);
+    if (s->out.len == 0)
+        return put_trailers(s, trailers);
+    TRY(h2__fields_copy(s->c, trailers, &copy));
+    queue_trailers(s, &copy);
     return ERR_OK;
+}
+
+enum err h2_stream_trailers_take(struct h2_stream *s, struct h2_fields *trailers)
+{
+    enum err e = takes_trailers(s) ? ERR_OK : ERR_CLOSED;
+
+    if (e == ERR_OK && s->out.len > 0) {
+        queue_trailers(s, trailers);
+        return ERR_OK;
+    }
+    if (e == ERR_OK)
+        e = put_trailers(s, *trailers);
+    h2__fields_free(s->c, trailers);
+    return e;
 }
 
 bool h2_stream_is_malformed(const struct h2_stream *s)

@@ -100,13 +100,11 @@ struct h2_stream *h2__stream_of(struct h2_conn *c, uint32_t id)
     return NULL;
 }
 
-static enum err table_grow(struct h2_conn *c)
+NEVER_INLINE static enum err table_grow(struct h2_conn *c)
 {
     struct h2__streams *t = &c->table;
     struct h2__streams to = *t;
 
-    if (t->count < t->slot_count)
-        return ERR_OK;
     to.slot_count = t->slot_count == 0 ? SLOTS_FIRST : t->slot_count * 2;
     to.slot = objects_calloc(&c->pool->objects, to.slot_count, sizeof(struct h2_stream *));
     if (to.slot == NULL)
@@ -131,7 +129,8 @@ static enum err table_add(struct h2_stream *s, uint32_t id)
     struct h2__streams *t = &s->c->table;
     struct h2_stream **at;
 
-    TRY(table_grow(s->c));
+    if (t->count == t->slot_count)
+        TRY(table_grow(s->c));
     at = slot_of(t, id);
     s->id = id;
     s->next = *at;
@@ -251,8 +250,7 @@ void h2__stream_finish(struct h2_stream *s, enum h2_code code, enum h2_end how)
         c->stream_count--;
     s->is_reset = true; /* what the owner calls from inside on_close changes nothing any more */
     chain_fini(&s->out);
-    objects_free(&c->pool->objects, s->fields);
-    s->fields = NULL;
+    h2__fields_free(c, &s->fields);
     if (s->ops != NULL)
         s->ops->on_close(s, code, how);
     objects_free(&c->pool->objects, s);
@@ -288,42 +286,32 @@ void h2__stream_error(struct h2_stream *s, enum h2_code code)
     h2__stream_finish(s, code, H2_END_RESET);
 }
 
-/* Most names and values are short, and a call of memcpy costs more than what it does, two dozen
- * times a request: two fixed copies that overlap. */
-static inline uint8_t *put_short(uint8_t *to, struct bytes b)
-{
-    if (b.n >= 8 && b.n <= 16) {
-        memcpy(to, b.p, 8);
-        memcpy(to + b.n - 8, b.p + b.n - 8, 8);
-    } else if (b.n >= 4 && b.n < 8) {
-        memcpy(to, b.p, 4);
-        memcpy(to + b.n - 4, b.p + b.n - 4, 4);
-    } else if (b.n > 0) {
-        memcpy(to, b.p, b.n);
-    }
-    return to + b.n;
-}
-
-/* One block: the array, then the bytes that it points to. */
-struct h2__fields_copy *h2__fields_copy(struct h2_conn *c, struct h2_fields f)
+/* One object: the array, then the bytes that it points to. */
+enum err h2__fields_copy(struct h2_conn *c, struct h2_fields f, struct h2_fields *out)
 {
     size_t bytes = 0;
-    struct h2__fields_copy *copy;
+    struct h2_field *v;
     uint8_t *p;
 
     for (size_t i = 0; i < f.count; i++)
         bytes += f.v[i].name.n + f.v[i].value.n;
-    copy = objects_alloc(&c->pool->objects, sizeof *copy + f.count * sizeof *copy->v + bytes);
-    if (copy == NULL)
-        return NULL;
-    copy->count = f.count;
-    p = (uint8_t *)(copy->v + f.count);
+    v = objects_alloc(&c->pool->objects, f.count * sizeof *v + bytes);
+    if (v == NULL)
+        return ERR_NOMEM;
+    p = (uint8_t *)(v + f.count);
     for (size_t i = 0; i < f.count; i++) {
         struct bytes name = f.v[i].name, value = f.v[i].value;
 
-        copy->v[i] = (struct h2_field){bytes_of(p, name.n), bytes_of(p + name.n, value.n)};
-        p = put_short(p, name);
-        p = put_short(p, value);
+        v[i] = (struct h2_field){bytes_of(p, name.n), bytes_of(p + name.n, value.n)};
+        p = bytes_put(p, name);
+        p = bytes_put(p, value);
     }
-    return copy;
+    *out = (struct h2_fields){v, f.count};
+    return ERR_OK;
+}
+
+void h2__fields_free(struct h2_conn *c, struct h2_fields *f)
+{
+    objects_free(&c->pool->objects, (void *)(uintptr_t)f->v);
+    *f = (struct h2_fields){NULL, 0};
 }

@@ -298,7 +298,8 @@ enum err keyfile_generate(const char *path, char *why, size_t why_len)
     k->text[KEK_TEXT_LEN] = '\n';
     fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0) {
-        snprintf(why, why_len, "%s: %s", path, strerror(errno));
+        snprintf(why, why_len, "%s: %s%s", path, strerror(errno),
+                 errno == EEXIST ? " (a key file is never written over: take another name)" : "");
         e = ERR_SYSTEM;
         goto out;
     }

@@ -42,10 +42,10 @@ static const char usage[] =
     "  --version             print the version, then end\n"
     "  --help                print this text, then end\n"
     "\n"
-    "To rotate: put a new key in front of the others and send SIGHUP. etcd-envelope\n"
-    "seals with it within a minute. The old key is\n"
-    "needed as long as a value is stored that it wraps: values change over when they\n"
-    "are written anew.\n"
+    "To rotate: --generate-key into another file, put its line in front of the others in\n"
+    "FILE (by a rename) and send SIGHUP. The proxy takes it over within a minute. The\n"
+    "old key is needed as long as a value is stored that it wraps: values change over when\n"
+    "they are written anew.\n"
     "Signals: SIGHUP reads the key file anew, SIGTERM and SIGINT end the program.\n"
     "Exit status: 0 ended as asked, 1 error, 2 used wrongly.\n";
 

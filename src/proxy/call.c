@@ -140,6 +140,7 @@ static enum upstream_class class_of(const struct call *c)
 /* Opens the upstream stream with the kept headers. False: the call has failed. */
 static bool open_up_on(struct call *c, struct h2_conn *conn)
 {
+    struct h2_fields headers;
     enum err e;
 
     if (!add_timeout(c)) {
@@ -148,8 +149,9 @@ static bool open_up_on(struct call *c, struct h2_conn *conn)
     }
     /* Which connection it is, is known only now. */
     c->headers.v[REQUEST_SCHEME].value = bytes_str(upstream_scheme(conn));
-    e = h2_request(conn, fields_view(&c->headers), false, &up_ops, c, &c->up);
-    call__headers_drop(c);
+    headers = fields_take(&c->headers);
+    call_count_kept(c);
+    e = h2_request_take(conn, &headers, false, &up_ops, c, &c->up);
     if (e != ERR_OK) {
         call_fail_err(c, e == ERR_CLOSED ? ERR_UPSTREAM_AWAY : e);
         return false;
@@ -276,7 +278,7 @@ static void on_down_drained(struct h2_stream *s, size_t n)
     if (h2_stream_queued(s) >= LIMIT_STREAM_OUT / 2)
         return;
     lane_kick(&c->answer);
-    if (c->method->shape == ETCD_BIDI) /* lane__is_held */
+    if (!call_is_unary(c) && c->method->shape == ETCD_BIDI) /* lane__is_held */
         lane_kick(&c->request);
 }
 

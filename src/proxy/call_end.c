@@ -23,19 +23,14 @@
 
 /* --- what it holds --------------------------------------------------------------------------- */
 
-void call__headers_drop(struct call *c)
-{
-    fields_fini(&c->headers, &c->worker->pool.objects);
-    call_count_kept(c);
-}
-
 /* Nothing of the request goes to etcd any more. */
 static void drop_request(struct call *c)
 {
     upstream_wait_cancel(&c->wait);
     lane_kill(&c->request);
     sealed_msg_fini(&c->pending);
-    call__headers_drop(c);
+    fields_fini(&c->headers, &c->worker->pool.objects);
+    call_count_kept(c);
 }
 
 void call__free_if_over(struct call *c)
@@ -91,6 +86,13 @@ static enum err say_status(struct call *c, const struct call_end *end)
     return h2_respond(c->down, (struct h2_fields){f, n}, true);
 }
 
+static enum err hand_on_trailers(struct call *c)
+{
+    struct h2_fields trailers = fields_take(&c->trailers);
+
+    return h2_stream_trailers_take(c->down, &trailers);
+}
+
 static void tell_client(struct call *c, const struct call_end *end)
 {
     enum err e = ERR_OK;
@@ -104,8 +106,8 @@ static void tell_client(struct call *c, const struct call_end *end)
     }
     if (end->how == CALL_END_STATUS)
         e = say_status(c, end);
-    else if (end->trailers.count > 0)
-        e = h2_stream_trailers(c->down, end->trailers);
+    else if (end->how == CALL_END_ANSWERED && c->trailers.count > 0)
+        e = hand_on_trailers(c);
     if (e != ERR_OK)
         h2_stream_reset(c->down, H2_INTERNAL_ERROR);
     /* A client that goes on sending is not read any more. */
@@ -176,8 +178,7 @@ void call_finish(struct call *c)
         return;
     }
     call__end(c, &(struct call_end){.how = CALL_END_ANSWERED,
-                                    .status = call__status_of(head.grpc_status),
-                                    .trailers = fields_view(&c->trailers)});
+                                    .status = call__status_of(head.grpc_status)});
 }
 
 /* --- failures -------------------------------------------------------------------------------- */

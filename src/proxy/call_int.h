@@ -31,12 +31,11 @@ enum call_end_how {
 
 struct call_end {
     enum call_end_how how;
-    enum grpc_status status;   /* counted, unless the call was, or is a probe; STATUS: sent, too */
-    const char *text;          /* STATUS */
-    const char *http_status;   /* STATUS before anything else was said; NULL: "200" */
-    bool refuse_encoding;      /* STATUS: says that we take identity only */
-    struct h2_fields trailers; /* ANSWERED */
-    enum h2_code code;         /* RESET */
+    enum grpc_status status; /* counted, unless the call was, or is a probe; STATUS: sent, too */
+    const char *text;        /* STATUS */
+    const char *http_status; /* STATUS before anything else was said; NULL: "200" */
+    bool refuse_encoding;    /* STATUS: says that we take identity only */
+    enum h2_code code;       /* RESET */
 };
 
 /* Ends the call: nothing of it goes either way any more, but for its end. */
@@ -45,7 +44,6 @@ void call__end(struct call *c, const struct call_end *end);
 void call__free_if_over(struct call *c);
 /* An answered stream's client does not end its own side. */
 void call__on_reap(struct loop_timer *t);
-void call__headers_drop(struct call *c);
 /* Of grpc-status, as a peer sent it. */
 enum grpc_status call__status_of(struct bytes code);
 

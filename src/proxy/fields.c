@@ -23,20 +23,18 @@ enum name {
     NAME_OWN, /* ends at a proxy */
 };
 
-static bool is(struct bytes name, const char *text)
-{
-    return memcmp(name.p, text, name.n) == 0;
-}
+/* The length is known where this is used, so that it is no call of memcmp. */
+#define IS(name, text) bytes_eq(name, BYTES_LIT(text))
 
 static enum name pseudo_of(struct bytes n)
 {
     switch (n.n) {
     case 5:
-        return is(n, ":path") ? NAME_PATH : NAME_PSEUDO;
+        return IS(n, ":path") ? NAME_PATH : NAME_PSEUDO;
     case 7:
-        return is(n, ":method") ? NAME_METHOD : is(n, ":status") ? NAME_STATUS : NAME_PSEUDO;
+        return IS(n, ":method") ? NAME_METHOD : IS(n, ":status") ? NAME_STATUS : NAME_PSEUDO;
     case 10:
-        return is(n, ":authority") ? NAME_AUTHORITY : NAME_PSEUDO;
+        return IS(n, ":authority") ? NAME_AUTHORITY : NAME_PSEUDO;
     default:
         return NAME_PSEUDO;
     }
@@ -55,31 +53,31 @@ static enum name name_of(struct bytes n)
         return pseudo_of(n);
     switch (n.n) { /* most names fit no case, and are not compared at all */
     case 2:
-        return own_if(is(n, "te"));
+        return own_if(IS(n, "te"));
     case 4:
-        return own_if(is(n, "host"));
+        return own_if(IS(n, "host"));
     case 6:
-        return own_if(is(n, "expect"));
+        return own_if(IS(n, "expect"));
     case 7:
-        return own_if(is(n, "upgrade"));
+        return own_if(IS(n, "upgrade"));
     case 10:
-        return own_if(is(n, "connection") || is(n, "keep-alive"));
+        return own_if(IS(n, "connection") || IS(n, "keep-alive"));
     case 11:
-        return is(n, "grpc-status") ? NAME_GRPC_STATUS : NAME_OTHER;
+        return IS(n, "grpc-status") ? NAME_GRPC_STATUS : NAME_OTHER;
     case 12:
-        return is(n, "content-type")   ? NAME_CONTENT_TYPE
-               : is(n, "grpc-timeout") ? NAME_TIMEOUT
+        return IS(n, "content-type")   ? NAME_CONTENT_TYPE
+               : IS(n, "grpc-timeout") ? NAME_TIMEOUT
                                        : NAME_OTHER;
     case 13:
-        return is(n, "grpc-encoding") ? NAME_ENCODING : NAME_OTHER;
+        return IS(n, "grpc-encoding") ? NAME_ENCODING : NAME_OTHER;
     case 14:
-        return own_if(is(n, "content-length") || is(n, "http2-settings"));
+        return own_if(IS(n, "content-length") || IS(n, "http2-settings"));
     case 16:
-        return own_if(is(n, "proxy-connection"));
+        return own_if(IS(n, "proxy-connection"));
     case 17:
-        return own_if(is(n, "transfer-encoding"));
+        return own_if(IS(n, "transfer-encoding"));
     case 20:
-        return own_if(is(n, "grpc-accept-encoding"));
+        return own_if(IS(n, "grpc-accept-encoding"));
     default:
         return NAME_OTHER;
     }
@@ -160,9 +158,7 @@ static struct bytes put(struct fields *f, struct bytes b)
     uint8_t *to = f->bytes;
 
     CHECK(b.n <= f->bytes_left);
-    if (b.n > 0)
-        memcpy(to, b.p, b.n);
-    f->bytes += b.n;
+    f->bytes = bytes_put(to, b);
     f->bytes_left -= b.n;
     return bytes_of(to, b.n);
 }
@@ -181,4 +177,12 @@ void fields_add_static(struct fields *f, struct bytes name, struct bytes value)
 struct h2_fields fields_view(const struct fields *f)
 {
     return (struct h2_fields){f->v, f->count};
+}
+
+struct h2_fields fields_take(struct fields *f)
+{
+    struct h2_fields v = fields_view(f);
+
+    *f = (struct fields){0};
+    return v;
 }

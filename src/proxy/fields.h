@@ -42,6 +42,8 @@ void fields_add(struct fields *f, struct bytes name, struct bytes value);
 void fields_add_static(struct fields *f, struct bytes name, struct bytes value);
 void fields_fini(struct fields *f, struct objects *o);
 struct h2_fields fields_view(const struct fields *f);
+/* The list with the block that it is in, for h2_request_take and the like; f is empty then. */
+struct h2_fields fields_take(struct fields *f);
 /* Bytes of all names and values. */
 size_t fields_bytes(struct h2_fields h);
 

@@ -178,7 +178,9 @@ static void on_turn(struct loop_task *t)
 
 void lane_init(struct lane *l, struct call *c, bool is_answer)
 {
-    *l = (struct lane){.call = c, .state = LANE_COLLECT, .is_answer = is_answer};
+    l->call = c;
+    l->state = LANE_COLLECT;
+    l->is_answer = is_answer;
     loop_task_init(&l->turn, on_turn);
 }
 

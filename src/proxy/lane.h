@@ -55,6 +55,7 @@ struct lane {
     struct loop_task turn;    /* the rest of the work, after the loop had its turn */
 };
 
+/* l is all zeros, as a new call is. */
 void lane_init(struct lane *l, struct call *c, bool is_answer);
 /* Stops everything and frees what it holds; the lane is DEAD. Idempotent. */
 void lane_kill(struct lane *l);

@@ -98,7 +98,9 @@ static enum lane_step collect_answer(struct lane *l, const struct grpc_prefix *p
  * client that does not read is not heard. */
 bool lane__is_held(const struct lane *l)
 {
-    return l->call->method->shape == ETCD_BIDI && lane__client_is_behind(l);
+    const struct call *c = l->call;
+
+    return !call_is_unary(c) && c->method->shape == ETCD_BIDI && lane__client_is_behind(l);
 }
 
 static enum lane_step collect_request(struct lane *l, const struct grpc_prefix *prefix)

@@ -110,6 +110,11 @@ static void h2_on_idle(struct h2_conn *h)
         upstream__on_idle(uc);
 }
 
+static void h2_on_room(struct h2_conn *h)
+{
+    upstream_released(h);
+}
+
 static void h2_on_goaway(struct h2_conn *h, enum h2_code code)
 {
     struct upstream_conn *uc = h2_conn_user(h);
@@ -147,6 +152,7 @@ static void h2_on_closed(struct h2_conn *h)
 
 static const struct h2_conn_ops h2_ops = {
     .on_ready = h2_on_ready,
+    .on_room = h2_on_room,
     .on_goaway = h2_on_goaway,
     .on_idle = h2_on_idle,
     .on_lost = h2_on_lost,

@@ -17,7 +17,7 @@
  *   - another connection is lost: its streams end; the next stream dials a new one;
  *   - another connection fell silent: so may the base have, which is replaced to find out;
  *   - a further connection can't be dialled though the base is there (files of TLS that are bad by
- *     now, descriptors run out): its class shares what there is;
+ *     now, descriptors run out), or etcd allows no stream on it: its class shares what there is;
  *   - stream ids run out, or TLS files have changed: the base is replaced when the next is ready,
  *     the others at once. Who is replaced finishes its streams. */
 #include <stdlib.h>
@@ -180,7 +180,8 @@ void upstream__on_ready(struct upstream_conn *uc)
         base_ready(g, uc);
     else
         sweep_by(g, IDLE_MS);
-    g->has_failed[uc->class] = false;
+    /* Where none may be opened, none could be on another one: it is as good as not dialled. */
+    g->has_failed[uc->class] = h2_conn_peer_streams(uc->h2) == 0;
     if (g->state == UPSTREAM_GROUP_READY)
         upstream__users_serve(g);
 }

@@ -57,7 +57,7 @@ struct upstream_group {
     uint64_t ready_ms;      /* when the last base became ready */
     uint64_t not_before_ms; /* the next base is dialled */
     uint64_t left_ms;       /* when the last user left */
-    bool has_failed[UPSTREAM_CLASSES];  /* the last further connection could not be dialled */
+    bool has_failed[UPSTREAM_CLASSES];  /* the last further connection is not there, or useless */
     uint64_t dial_ms[UPSTREAM_CLASSES]; /* when that was tried */
     struct loop_timer timer;            /* RESTING */
     uint64_t sweep_at_ms;               /* when that timer fires, if it runs */

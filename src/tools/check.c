@@ -284,7 +284,9 @@ enum tools_check_result tools_check_values(struct tools_findings *r, struct tool
         tools_finding(r, TOOLS_FAIL, l.is_ready ? "values" : "etcd", "%s", c->why);
         result = TOOLS_CHECK_FAILED;
     } else if (sum->count == 0) {
-        tools_finding(r, TOOLS_OK, "values", "etcd holds none of the protected resources");
+        tools_finding(r, TOOLS_OK, "values",
+                      "etcd holds none of the protected resources: if it should, look at "
+                      "--etcd-prefix and at the resources of the configuration");
     }
     tools_counts_fini(&l.counts);
     return result;

@@ -270,8 +270,9 @@ static void put_left(const struct reencrypt *r, FILE *f)
                 r->leased);
     if (r->unreadable > 0)
         fprintf(f,
-                "%" PRIu64 " unreadable, left as they are: etcd-envelope verify --list "
-                "unreadable names them\n",
+                "%" PRIu64
+                " do not open, or are plaintext in a list without identity, left as they "
+                "are: etcd-envelope verify says which\n",
                 r->unreadable);
     if (r->too_large > 0)
         fprintf(f,

@@ -287,7 +287,9 @@ static void put_result(const struct verify *v, FILE *f, enum tools_verify_result
               "told without --no-open\n",
               f);
     if (result == TOOLS_VERIFY_GOOD && all->count == 0)
-        fputs("etcd holds no value of the protected resources\n", f);
+        fputs("etcd holds no value of the protected resources: if it should, look at --etcd-prefix "
+              "and at the resources of the configuration\n",
+              f);
     else if (result == TOOLS_VERIFY_GOOD)
         fprintf(f, "All %llu values are as they would be written now%s\n", ull(all->count),
                 v->o->is_open ? ", and each opens" : ", as far as their envelopes tell");

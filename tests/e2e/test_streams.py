@@ -149,8 +149,8 @@ class Limits(Base):
             self.assertLess(proxy.process.peak_mib(), before + 24)
 
 
-class LowerLimit(Base):
-    """An etcd that lowers its limit while the connection lives, as only a strange one does."""
+class OtherLimit(Base):
+    """An etcd that changes its limit while the connection lives, as only a strange one does."""
     needs_proxy = True
 
     @classmethod
@@ -160,6 +160,8 @@ class LowerLimit(Base):
         cls.proxy = cls.env.proxy([cls.fake.url], cls.env.config(cls.env.kms().path))
         cls.address = cls.proxy.address
 
+
+class LowerLimit(OtherLimit):
     def test_calls_go_elsewhere(self):
         """More than it allows on one connection go over another one; and each can be cancelled."""
         held = []
@@ -188,6 +190,32 @@ class LowerLimit(Base):
         for sid in (first, watch, another):
             client.send_rst(sid, h2raw.CANCEL)
         self.assertEqual(client.wait(put(b"third")).status, 0)
+        self.assertEqual(self.fake.problems, [])
+
+
+class NoStreams(OtherLimit):
+    def test_none_for_a_while(self):
+        """etcd allows no stream, then many: calls wait, on the connections that there are, and are made."""
+        client = self.connect()
+        client.wait(client.start(RANGE, GET))
+        self.fake.settings[h2raw.MAX_CONCURRENT_STREAMS] = 0
+        for conn in list(self.fake.conns):
+            before = conn.settings_acked
+            conn.send_settings({h2raw.MAX_CONCURRENT_STREAMS: 0})
+            harness.wait_until(lambda: conn.settings_acked > before or conn.closed, 5, "SETTINGS taken")
+        watch = client.open(WATCH)
+        client.send_data(watch, create(0))
+        calls = [client.start(RANGE, GET) for _ in range(10)]
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            client.read(end - time.monotonic())
+        self.assertLess(len(self.fake.conns), 10)
+        self.assertEqual([i for i in calls + [watch] if client.stream(i).done], [])
+        del self.fake.settings[h2raw.MAX_CONCURRENT_STREAMS]
+        for conn in list(self.fake.conns):
+            conn.send_settings({h2raw.MAX_CONCURRENT_STREAMS: 100})
+        self.assertEqual({client.wait(i).status for i in calls}, {0})
+        client.wait_for(lambda: client.stream(watch).data, 5, "the watch")
         self.assertEqual(self.fake.problems, [])
 
 

@@ -4,200 +4,12 @@
  * have got the same, and an error must be of the same kind with the same code. What ours sends must
  * be legal on its own (h2_judge.c).
  *
- * Where the two differ on purpose, known_differences says when and why. Behind such a difference
- * ours runs on alone. */
+ * Where the two differ on purpose, known_differences in h2_known.c says when and why. Behind such a
+ * difference ours runs on alone. */
 #include <stdio.h>
 #include <string.h>
 
 #include "h2_diff.h"
-
-#define RECENT 512u
-
-/* A frame of the input; its payload is not kept. */
-struct recent {
-    struct h2_frame f;
-    bool is_late; /* it came on a stream that was closed */
-    bool is_self; /* it makes its stream depend on itself */
-};
-
-struct run {
-    struct code code;
-    struct diff_side ours, theirs;
-    struct oracle *oracle;
-    struct grow walk; /* the input's bytes from the last whole frame on */
-    struct recent recent[RECENT];
-    unsigned recent_count, turned_count; /* in all; before both took their turn */
-    uint32_t last_id;                    /* the highest that was opened */
-    uint64_t stopping_ns;                /* when our server began to stop; 0: it did not */
-    bool is_different;                   /* a known difference came: only ours runs on */
-    char what[200];                      /* the difference that was found */
-};
-
-static bool is_dead(const struct diff_side *s)
-{
-    return s->is_dead || s->judge.is_goaway;
-}
-
-static bool says(const struct diff_side *s, uint32_t code)
-{
-    return s->judge.is_goaway && s->judge.goaway_code == code;
-}
-
-/* Was the stream reset with the code? */
-static bool resets(struct diff_side *s, uint32_t id, uint32_t code)
-{
-    const struct judge_stream *stream = judge_stream(&s->judge, id);
-
-    return stream->is_reset && stream->code == code;
-}
-
-/* ------------------------------------------------------------------------ known differences */
-
-/* They are asked when a difference was found, and have to be sure that it is theirs. */
-
-static bool is_starved(struct run *r, const struct recent *recent)
-{
-    (void)recent;
-    return r->ours.judge.is_starved || r->theirs.judge.is_starved;
-}
-
-static bool is_late_frame(struct run *r, const struct recent *recent)
-{
-    if (!recent->is_late || is_dead(&r->theirs))
-        return false;
-    return says(&r->ours, NGHTTP2_STREAM_CLOSED) || says(&r->ours, NGHTTP2_PROTOCOL_ERROR) ||
-           resets(&r->ours, recent->f.id, NGHTTP2_STREAM_CLOSED);
-}
-
-static bool is_self_dependent(struct run *r, const struct recent *recent)
-{
-    return recent->is_self && !is_dead(&r->ours) &&
-           (says(&r->theirs, NGHTTP2_PROTOCOL_ERROR) ||
-            resets(&r->theirs, recent->f.id, NGHTTP2_PROTOCOL_ERROR));
-}
-
-static bool is_settings_overflow(struct run *r, const struct recent *recent)
-{
-    return recent->f.type == T_SETTINGS && says(&r->ours, NGHTTP2_FLOW_CONTROL_ERROR) &&
-           !is_dead(&r->theirs);
-}
-
-static bool is_other_extent(struct run *r, const struct recent *recent)
-{
-    if (recent->f.id == 0 || is_dead(&r->ours) == is_dead(&r->theirs))
-        return false;
-    return is_dead(&r->ours) ? resets(&r->theirs, recent->f.id, r->ours.judge.goaway_code)
-                             : resets(&r->ours, recent->f.id, r->theirs.judge.goaway_code);
-}
-
-static bool is_wrong_twice(struct run *r, const struct recent *recent)
-{
-    const uint32_t alike = 1u << NGHTTP2_PROTOCOL_ERROR | 1u << NGHTTP2_FLOW_CONTROL_ERROR |
-                           1u << NGHTTP2_STREAM_CLOSED | 1u << NGHTTP2_FRAME_SIZE_ERROR;
-    uint32_t a = r->ours.judge.goaway_code, b = r->theirs.judge.goaway_code;
-
-    (void)recent;
-    return a < 32 && b < 32 && (alike & 1u << a) != 0 && (alike & 1u << b) != 0;
-}
-
-static bool is_odd_goaway(struct run *r, const struct recent *recent)
-{
-    return recent->f.type == T_GOAWAY && says(&r->theirs, NGHTTP2_PROTOCOL_ERROR);
-}
-
-static bool is_unasked_ack(struct run *r, const struct recent *recent)
-{
-    return recent->f.type == T_SETTINGS && (recent->f.flags & NGHTTP2_FLAG_ACK) != 0 &&
-           says(&r->theirs, NGHTTP2_PROTOCOL_ERROR) && !is_dead(&r->ours);
-}
-
-static bool is_deaf(struct run *r, const struct recent *recent)
-{
-    (void)recent;
-    for (unsigned i = 0; i < r->theirs.count; i++)
-        if (!r->theirs.calls[i].is_closed)
-            return false;
-    return r->theirs.text.n > 0 && !is_dead(&r->theirs); /* a GOAWAY was heard */
-}
-
-static bool is_discarded(struct run *r, const struct recent *recent)
-{
-    return says(&r->theirs, NGHTTP2_STREAM_CLOSED) && !is_dead(&r->ours) &&
-           judge_stream(&r->ours.judge, recent->f.id)->is_reset;
-}
-
-static bool is_late_code(struct run *r, const struct recent *recent)
-{
-    (void)recent;
-    for (unsigned i = 0; i < r->ours.count && i < r->theirs.count; i++) {
-        const struct diff_call *a = &r->ours.calls[i], *b = &r->theirs.calls[i];
-
-        if (a->is_closed && b->is_closed && a->how == H2_END_RESET && b->how == H2_END_RESET &&
-            a->code == H2_PROTOCOL_ERROR && b->code == H2_NO_ERROR &&
-            resets(&r->ours, b->id, H2_PROTOCOL_ERROR))
-            return true;
-    }
-    return false;
-}
-
-static bool is_drained(struct run *r, const struct recent *recent)
-{
-    return r->stopping_ns != 0 && recent->f.type == T_HEADERS &&
-           resets(&r->ours, recent->f.id, NGHTTP2_REFUSED_STREAM);
-}
-
-static bool is_guarded(struct run *r, const struct recent *recent)
-{
-    (void)recent;
-    return says(&r->ours, NGHTTP2_ENHANCE_YOUR_CALM);
-}
-
-static bool is_slow(struct run *r, const struct recent *recent)
-{
-    (void)recent;
-    return r->stopping_ns != 0 && loop_hrtime_ns() - r->stopping_ns > 900000000;
-}
-
-static const struct {
-    bool (*is_it)(struct run *r, const struct recent *recent);
-    const char *why;
-} known_differences[] = {
-    {is_starved, "who gets the last of the connection's window is the sender's choice"},
-    {is_late_frame, "nghttp2 ignores frames on closed streams, and ids that fall; RFC 9113 section "
-                    "5.1 lets us call them STREAM_CLOSED or PROTOCOL_ERROR"},
-    {is_self_dependent, "priorities are not obeyed (RFC 9113 section 5.3.2), so not judged"},
-    {is_settings_overflow, "a window beyond 2^31-1 by SETTINGS ends the connection (RFC 9113 "
-                           "section 6.9.2); nghttp2 resets the stream"},
-    {is_other_extent, "an error of a stream may be made one of its connection (RFC 9113 section "
-                      "5.4.2)"},
-    {is_wrong_twice, "a frame that is wrong twice: which of it is said is not laid down"},
-    {is_odd_goaway, "nghttp2 insists that a GOAWAY's last id does not rise, and is ours"},
-    {is_unasked_ack,
-     "nghttp2 takes SETTINGS with ACK that nobody asked for as an error; no RFC does"},
-    {is_deaf, "behind the peer's GOAWAY nghttp2 reads nothing once no stream is left"},
-    {is_discarded, "what comes on a stream that we reset is discarded (RFC 9113 section 5.1); "
-                   "nghttp2 remembers that it was half-closed"},
-    {is_late_code,
-     "a message found malformed by the frame that ends it: nghttp2 resets the stream, "
-     "but tells its owner NO_ERROR"},
-    {is_drained, "behind our last GOAWAY nghttp2 ignores new streams; ours are refused"},
-    {is_guarded, "our limits against floods (guard.c)"},
-    {is_slow, "a graceful stop goes on after 1 s, whatever the input says"},
-};
-
-static bool is_known(struct run *r)
-{
-    static const struct recent none;
-
-    for (size_t i = 0; i < ARRAY_LEN(known_differences); i++) {
-        if (r->recent_count == r->turned_count && known_differences[i].is_it(r, &none))
-            return true;
-        for (unsigned k = r->turned_count; k < r->recent_count; k++)
-            if (known_differences[i].is_it(r, &r->recent[k]))
-                return true;
-    }
-    return false;
-}
 
 /* ------------------------------------------------------------------------ comparing */
 
@@ -288,7 +100,8 @@ static void tell_side(const struct diff_side *s, const char *whose)
                       s->judge.streams[i].is_ended, s->judge.streams[i].is_reset,
                       s->judge.streams[i].code, (int)s->judge.streams[i].fields.n,
                       (char *)s->judge.streams[i].fields.p);
-    (void)fprintf(stderr, "%s end: dead %d, GOAWAY %u\n", whose, is_dead(s), s->judge.goaway_code);
+    (void)fprintf(stderr, "%s end: dead %d, GOAWAY %u %s\n", whose, is_dead(s),
+                  s->judge.goaway_code, s->why);
 }
 
 /* Everything that helps to see whose fault it is. */
@@ -308,7 +121,7 @@ static void compare(struct run *r)
 {
     if (r->is_different || same_all(r))
         return;
-    r->is_different = is_known(r);
+    r->is_different = known_difference(r);
     if (!r->is_different)
         tell(r);
     CHECK(r->is_different);
@@ -329,14 +142,23 @@ static bool depends_on_itself(const struct h2_frame *f)
                                       (uint32_t)p[at + 2] << 8 | p[at + 3]) == f->id;
 }
 
+static bool was_opened(const struct run *r, uint32_t id)
+{
+    if (!r->code.o.is_client)
+        return id != 0 && id <= r->last_id;
+    for (unsigned i = 0; i < r->theirs.count; i++)
+        if (r->theirs.calls[i].id == id)
+            return true;
+    return false;
+}
+
 static void frame_in(struct run *r, const struct h2_frame *f)
 {
     judge_input(&r->ours.judge, f);
     judge_input(&r->theirs.judge, f);
     if (r->recent_count < RECENT)
         r->recent[r->recent_count++] = (struct recent){
-            *f, f->id != 0 && f->id <= r->last_id && oracle_is_closed(r->oracle, f->id),
-            depends_on_itself(f)};
+            *f, was_opened(r, f->id) && oracle_is_closed(r->oracle, f->id), depends_on_itself(f)};
     if (f->type == T_HEADERS && f->id > r->last_id)
         r->last_id = f->id;
 }

@@ -2,7 +2,8 @@
 /* What the files of the target h2_diff share. One input is the traffic of a peer; it goes, frame by
  * frame, to a connection of ours over h2.h and to a session of nghttp2, the oracle.
  *
- *   h2_diff.c     runs both, compares; the list of the differences that are meant
+ *   h2_diff.c     runs both and compares
+ *   h2_known.c    the list of the differences that are meant
  *   h2_code.c     the input: a byte-code that is expanded to frames
  *   h2_side.c     the owner of the streams, the same for both, and what it heard
  *   h2_ours.c     our connection, on a net_conn without a socket (h2_net.c)
@@ -163,7 +164,8 @@ struct diff_side {
     unsigned count;
     struct grow text; /* what the owner of the connection heard */
     struct judge judge;
-    bool is_dead; /* it ended the connection */
+    bool is_dead;  /* it ended the connection */
+    char why[100]; /* the oracle: nghttp2's last complaint */
 };
 
 struct diff_call *side_call(struct diff_side *s, void *stream, uint32_t id);
@@ -199,6 +201,38 @@ void oracle_turn(struct oracle *o);
 /* Is the stream over, so that what comes on it comes late? */
 bool oracle_is_closed(struct oracle *o, uint32_t id);
 void oracle_free(struct oracle *o);
+
+/* ---------------------------------------------------------------- a run */
+
+#define RECENT 512u
+
+/* A frame of the input; its payload is not kept. */
+struct recent {
+    struct h2_frame f;
+    bool is_late; /* it came on a stream that was closed */
+    bool is_self; /* it makes its stream depend on itself */
+};
+
+struct run {
+    struct code code;
+    struct diff_side ours, theirs;
+    struct oracle *oracle;
+    struct grow walk; /* the input's bytes from the last whole frame on */
+    struct recent recent[RECENT];
+    unsigned recent_count, turned_count; /* in all; before both took their turn */
+    uint32_t last_id;                    /* the highest that was opened */
+    uint64_t stopping_ns;                /* when our server began to stop; 0: it did not */
+    bool is_different;                   /* a known difference came: only ours runs on */
+    char what[200];                      /* the difference that was found */
+};
+
+/* Has the end given up the connection? */
+static inline bool is_dead(const struct diff_side *s)
+{
+    return s->is_dead || s->judge.is_goaway;
+}
+/* A difference was found: is it one that is meant? */
+bool known_difference(struct run *r);
 
 /* --- h2_net.c: a net_conn whose socket is the test --- */
 

@@ -2,6 +2,7 @@
 /* The other end: a session of nghttp2 with our limits, and around it what h2.h promises to the
  * owner of a stream, written a second time, the short way: field lists are judged when they are
  * whole. */
+#include <stdio.h>
 #include <string.h>
 
 #include "h2_diff.h"
@@ -455,6 +456,16 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
 
 /* ------------------------------------------------------------------------ the session */
 
+static int on_error(nghttp2_session *session, int code, const char *text, size_t n, void *user)
+{
+    struct oracle *o = user;
+
+    (void)session;
+    (void)code;
+    (void)snprintf(o->side->why, sizeof o->side->why, "%.*s", (int)n, text);
+    return 0;
+}
+
 static void session_new(struct oracle *o)
 {
     nghttp2_session_callbacks *cb;
@@ -467,6 +478,7 @@ static void session_new(struct oracle *o)
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(cb, on_data_chunk);
     nghttp2_session_callbacks_set_on_stream_close_callback(cb, on_stream_close);
     nghttp2_session_callbacks_set_on_frame_send_callback(cb, on_frame_send);
+    nghttp2_session_callbacks_set_error_callback2(cb, on_error);
     nghttp2_option_set_no_auto_window_update(opt, 1);
     nghttp2_option_set_no_closed_streams(opt, 1);
     nghttp2_option_set_no_http_messaging(opt, 1);

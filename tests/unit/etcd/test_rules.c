@@ -207,6 +207,55 @@ static void test_near(void **state)
     etcd_rules_free(r);
 }
 
+/* The longest prefix whose segments the key begins with, by trying all of them. */
+static const struct provider_list *find_slowly(const struct etcd_rule *v, size_t n,
+                                               struct bytes key)
+{
+    const struct etcd_rule *best = NULL;
+
+    for (size_t i = 0; i < n; i++) {
+        struct bytes p = v[i].prefix;
+
+        if (bytes_has_prefix(key, p) && (key.n == p.n || key.p[p.n] == '/') &&
+            (best == NULL || p.n > best->prefix.n))
+            best = &v[i];
+    }
+    return best == NULL ? NULL : best->list;
+}
+
+static void test_every_set_of_prefixes(void **state)
+{
+    const struct etcd_rule all[] = {
+        {BYTES_LIT(""), false, &list_all},    {BYTES_LIT("/a"), false, &list_a},
+        {BYTES_LIT("/b"), false, &list_b},    {BYTES_LIT("/a/b"), false, &list_b},
+        {BYTES_LIT("/ab/a"), false, &list_a}, {BYTES_LIT("/a/b/ab"), false, &list_all},
+    };
+    static const char alphabet[] = {'/', '/', 'a', 'b'};
+    char key[9];
+
+    (void)state;
+    for (unsigned set = 0; set < 1u << ARRAY_LEN(all); set++) {
+        struct etcd_rule v[ARRAY_LEN(all)];
+        struct etcd_rules *r;
+        size_t n = 0;
+
+        for (size_t i = 0; i < ARRAY_LEN(all); i++)
+            if ((set >> i & 1) != 0)
+                v[n++] = all[i];
+        r = make(v, n);
+        for (uint32_t random = set, i = 0; i < 4000; i++) {
+            struct bytes k = bytes_of(key, i % (sizeof key + 1));
+
+            for (size_t j = 0; j < k.n; j++) {
+                random = random * 1103515245u + 12345u;
+                key[j] = j == 0 ? '/' : alphabet[random >> 29 & 3];
+            }
+            assert_ptr_equal(etcd_rules_find(r, k), find_slowly(v, n, k));
+        }
+        etcd_rules_free(r);
+    }
+}
+
 /* --- etcd_rules_lost ------------------------------------------------------------------------- */
 
 static char *lost(const struct etcd_rules *old, const struct etcd_rules *fresh)
@@ -348,8 +397,8 @@ int main(void)
         cmocka_unit_test(test_whole_segments), cmocka_unit_test(test_longest_wins),
         cmocka_unit_test(test_dotless),        cmocka_unit_test(test_empty),
         cmocka_unit_test(test_touch),          cmocka_unit_test(test_touch_never_misses),
-        cmocka_unit_test(test_near),           cmocka_unit_test(test_lost),
-        cmocka_unit_test(test_lost_is_exact),
+        cmocka_unit_test(test_near),           cmocka_unit_test(test_every_set_of_prefixes),
+        cmocka_unit_test(test_lost),           cmocka_unit_test(test_lost_is_exact),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
@@ -110,6 +111,21 @@ static void timeout_writes(void **state)
     }
 }
 
+/* As printf writes it, for numbers of every length. */
+static void timeout_writes_all_lengths(void **state)
+{
+    char out[GRPC_TIMEOUT_MAX], wanted[32];
+
+    (void)state;
+    for (uint64_t power = 1; power <= 10000000; power *= 10) {
+        for (uint64_t ns = power; ns < power * 10; ns += power / 7 + 1) {
+            snprintf(wanted, sizeof wanted, "%un", (unsigned)ns);
+            assert_int_equal(grpc_timeout_format(ns, out), strlen(wanted));
+            assert_string_equal(out, wanted);
+        }
+    }
+}
+
 static void message_encodes(void **state)
 {
     char out[64];
@@ -204,10 +220,15 @@ static void content_type(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(prefix),          cmocka_unit_test(timeout_reads),
-        cmocka_unit_test(timeout_refuses), cmocka_unit_test(timeout_writes),
-        cmocka_unit_test(message_encodes), cmocka_unit_test(message_is_cut_between_escapes),
-        cmocka_unit_test(message_decodes), cmocka_unit_test(message_there_and_back),
+        cmocka_unit_test(prefix),
+        cmocka_unit_test(timeout_reads),
+        cmocka_unit_test(timeout_refuses),
+        cmocka_unit_test(timeout_writes),
+        cmocka_unit_test(timeout_writes_all_lengths),
+        cmocka_unit_test(message_encodes),
+        cmocka_unit_test(message_is_cut_between_escapes),
+        cmocka_unit_test(message_decodes),
+        cmocka_unit_test(message_there_and_back),
         cmocka_unit_test(content_type),
     };
 

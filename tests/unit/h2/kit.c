@@ -200,6 +200,13 @@ static void on_ready(struct h2_conn *c)
     e->ready_count++;
 }
 
+static void on_room(struct h2_conn *c)
+{
+    struct end *e = h2_conn_user(c);
+
+    e->room_count++;
+}
+
 static void on_goaway(struct h2_conn *c, enum h2_code code)
 {
     struct end *e = h2_conn_user(c);
@@ -240,6 +247,7 @@ static void on_conn_closed(struct h2_conn *c)
 static const struct h2_conn_ops conn_ops = {
     .on_request = on_request,
     .on_ready = on_ready,
+    .on_room = on_room,
     .on_goaway = on_goaway,
     .on_idle = on_idle,
     .on_lost = on_lost,
@@ -363,6 +371,14 @@ struct rec *end_request(struct end *e, struct h2_fields f, bool last)
     struct rec *r = rec_new(e, NULL);
 
     assert_int_equal(h2_request(e->c, f, last, &stream_ops, r, &r->s), ERR_OK);
+    return r;
+}
+
+struct rec *end_request_take(struct end *e, struct h2_fields *f, bool last)
+{
+    struct rec *r = rec_new(e, NULL);
+
+    assert_int_equal(h2_request_take(e->c, f, last, &stream_ops, r, &r->s), ERR_OK);
     return r;
 }
 

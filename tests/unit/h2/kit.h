@@ -62,7 +62,7 @@ struct end {
     struct list recs;
     struct rec *last; /* the newest */
     unsigned recs_count;
-    unsigned ready_count, goaway_count, idle_count, lost_count;
+    unsigned ready_count, room_count, goaway_count, idle_count, lost_count;
     enum h2_code goaway_code;
     enum err lost_err;
     char lost_why[128];
@@ -92,6 +92,8 @@ void kit_socketpair(int fd[2]);
 /* gRPC-like headers. */
 extern const struct h2_fields kit_request, kit_response, kit_trailers, kit_trailers_only;
 struct rec *end_request(struct end *e, struct h2_fields f, bool last);
+/* The same with h2_request_take. */
+struct rec *end_request_take(struct end *e, struct h2_fields *f, bool last);
 /* Sends n bytes of the pattern that starts at from. */
 void rec_send(struct rec *r, size_t from, size_t n, size_t piece, bool last);
 bool kit_is_pattern(const uint8_t *p, size_t from, size_t n);

@@ -109,6 +109,27 @@ static void test_every_one_is_acknowledged(void **state)
     duo_stop(&d);
 }
 
+/* The owner hears of each limit of streams that is above the one before, and of no other. */
+static void test_room(void **state)
+{
+    static const uint8_t limits[] = {0, 4, 4, 3, 5, 0, 1};
+    unsigned rises = 0;
+    struct duo d;
+
+    (void)state;
+    duo_client(&d, NULL);
+    for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
+        uint8_t p[6] = {0, 3, 0, 0, 0, limits[i]};
+
+        assert_true(raw_frame(&d.raw, F_SETTINGS, 0, 0, p, sizeof p));
+        KIT_UNTIL(&d.k, h2_conn_peer_streams(d.e.c) == limits[i]);
+        (void)raw_await(&d.raw, F_SETTINGS);
+        rises += i > 0 && limits[i] > limits[i - 1];
+        assert_int_equal(d.e.room_count, rises);
+    }
+    duo_stop(&d);
+}
+
 /* The peer allows no table: nothing that we send refers to one, and it is told of the change first
  * (RFC 7541 section 4.2). */
 static void test_no_table(void **state)
@@ -140,6 +161,7 @@ int main(void)
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_many_entries),
         cmocka_unit_test(test_every_one_is_acknowledged),
+        cmocka_unit_test(test_room),
         cmocka_unit_test(test_no_table),
     };
 

@@ -156,6 +156,79 @@ static void test_no_message(void **state)
     teardown(&f);
 }
 
+/* f in one object of the connection's pool, as whoever hands a list over has it. */
+static struct h2_fields own_list(struct kit *k, struct h2_fields f)
+{
+    struct h2_field *v = objects_alloc(&k->pool.objects, f.count * sizeof *v);
+
+    assert_non_null(v);
+    memcpy(v, f.v, f.count * sizeof *v); /* the bytes are constants */
+    return (struct h2_fields){v, f.count};
+}
+
+static size_t taken_body; /* of an answer */
+
+/* Trailers are taken while bytes wait before them, when none do, and when it is too late. */
+static void answer_taken(struct rec *r)
+{
+    struct h2_fields trailers = own_list(r->end->k, kit_trailers);
+
+    assert_int_equal(h2_respond(r->s, kit_response, false), ERR_OK);
+    if (taken_body > 0)
+        rec_send(r, 0, taken_body, taken_body, false);
+    assert_int_equal(h2_stream_trailers_take(r->s, &trailers), ERR_OK);
+    assert_null(trailers.v);
+    trailers = own_list(r->end->k, kit_trailers);
+    assert_int_equal(h2_stream_trailers_take(r->s, &trailers), ERR_CLOSED);
+    assert_null(trailers.v);
+}
+
+/* Lists that are handed over say what copied ones do; nothing of them is left (kit_fini). */
+static void test_taken_lists(void **state)
+{
+    struct fix f;
+
+    (void)state;
+    setup(&f);
+    f.server.on_request = answer_taken;
+    for (taken_body = 0; taken_body <= 100; taken_body += 50) {
+        struct h2_fields request = own_list(&f.k, kit_request);
+        struct rec *copied = end_request(&f.client, kit_request, true);
+        struct rec *taken = end_request_take(&f.client, &request, true);
+
+        assert_null(request.v);
+        KIT_UNTIL(&f.k, copied->close_count == 1 && taken->close_count == 1);
+        assert_string_equal(f.server.last->headers,
+                            ":method: POST\n:scheme: http\n:path: /a.B/C\n:authority: localhost\n"
+                            "te: trailers\ncontent-type: application/grpc\nauthorization: pssst\n");
+        assert_string_equal(taken->trailers, "grpc-status: 0\ngrpc-message: fine \n");
+        assert_int_equal(taken->body_len, taken_body);
+        assert_string_equal(taken->trailers, copied->trailers);
+    }
+    teardown(&f);
+}
+
+/* A list is taken, too, when there will be no stream, or when it is reset before it began. */
+static void test_taken_lists_of_nothing(void **state)
+{
+    struct fix f;
+    struct h2_fields request;
+    struct h2_stream *s;
+    struct rec *r;
+
+    (void)state;
+    setup(&f);
+    request = own_list(&f.k, kit_request);
+    r = end_request_take(&f.client, &request, true);
+    h2_stream_reset(r->s, H2_CANCEL);
+    KIT_UNTIL(&f.k, r->close_count == 1);
+    h2_conn_close(f.client.c, H2_NO_ERROR, 0);
+    request = own_list(&f.k, kit_request);
+    assert_int_equal(h2_request_take(f.client.c, &request, true, NULL, NULL, &s), ERR_CLOSED);
+    assert_null(request.v);
+    teardown(&f);
+}
+
 static void start_stream(struct rec *r)
 {
     assert_int_equal(h2_respond(r->s, kit_response, false), ERR_OK);
@@ -548,6 +621,8 @@ int main(void)
         cmocka_unit_test(test_unary),
         cmocka_unit_test(test_trailers_only_and_no_body),
         cmocka_unit_test(test_no_message),
+        cmocka_unit_test(test_taken_lists),
+        cmocka_unit_test(test_taken_lists_of_nothing),
         cmocka_unit_test(test_bidi),
         cmocka_unit_test(test_unread_stream_beside_another),
         cmocka_unit_test(test_unread_streams_do_not_hold_the_connection),

@@ -3,6 +3,7 @@
  */
 #include "proxy/request.h"
 
+#include <ctype.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -157,6 +158,31 @@ static const char *sent(const struct fields *f, const char *name, char out[stati
     return out;
 }
 
+/* RFC 3986 section 3.2: letters, digits and these, no other byte. */
+static void authority_bytes(void **state)
+{
+    static const char marks[] = "-._~%!$&'()*+,;=:@[]";
+
+    (void)state;
+    for (unsigned b = 1; b < 256; b++) {
+        bool is_legal = b < 128 && (isalnum((int)b) != 0 || strchr(marks, (int)b) != NULL);
+        const char authority[] = {'a', (char)b, '\0'};
+        struct odd odd = {":authority", authority, 0, NULL};
+        struct objects o = {0};
+        struct h2_field v[8];
+        struct h2_fields h = {v, fields_of(&odd, v)};
+        struct request_head head;
+        struct fields f = {0};
+        char text[200];
+
+        assert_int_equal(request_judge(h, &head), REQUEST_GOOD);
+        assert_int_equal(request_for_etcd(&f, &o, h, &head), ERR_OK);
+        assert_string_equal(sent(&f, ":authority", text), is_legal ? authority : "localhost");
+        fields_fini(&f, &o);
+        objects_fini(&o);
+    }
+}
+
 /* Whatever the client sent of it, etcd gets this, once; and nothing that ends at a proxy. */
 static void what_goes_to_etcd(void **state)
 {
@@ -219,6 +245,7 @@ int main(void)
         cmocka_unit_test(verdicts),
         cmocka_unit_test(http_requests),
         cmocka_unit_test(long_values_in_answers),
+        cmocka_unit_test(authority_bytes),
         cmocka_unit_test(what_goes_to_etcd),
     };
 

@@ -189,6 +189,31 @@ static void test_etcds_limit(void **state)
     fix_fini(&f);
 }
 
+/* Where etcd allows no stream at all, calls wait for what is there: another connection would be the
+ * same, and the next. Of each class one is tried, and again behind a second. */
+static void test_no_stream_allowed(void **state)
+{
+    struct fix f;
+    struct user *u;
+
+    (void)state;
+    fix_init(&f, 1);
+    f.servers[0].opts.max_streams = 0;
+    u = user_ready(&f);
+    for (int i = 0; i < UPSTREAM_CLASSES; i++)
+        assert_null(ask_for(u, (enum upstream_class)i, i));
+    run_ms(&f, 300);
+    assert_int_equal(f.servers[0].count, 1 + UPSTREAM_CLASSES);
+    skip_ms(&f, 1000);
+    for (int i = UPSTREAM_CLASSES; i < 10; i++)
+        assert_null(ask_for(u, UPSTREAM_UNARY, i));
+    run_ms(&f, 300);
+    assert_int_equal(f.servers[0].count, 1 + 2 * UPSTREAM_CLASSES);
+    assert_int_equal(u->told, 0);
+    user_free(u);
+    fix_fini(&f);
+}
+
 /* --- replaced -------------------------------------------------------------------------------- */
 
 /* Stream ids run out: another connection takes over, nobody waits for it, and the old one ends
@@ -583,6 +608,7 @@ int main(void)
         cmocka_unit_test(test_lists_at_once),
         cmocka_unit_test(test_lists_of_two_endpoints),
         cmocka_unit_test(test_etcds_limit),
+        cmocka_unit_test(test_no_stream_allowed),
         cmocka_unit_test(test_ids_run_out),
         cmocka_unit_test(test_last_user),
         cmocka_unit_test(test_idle),
