@@ -428,6 +428,33 @@ static void away_is_asked_again_for_those_who_came_later(void **state)
     assert_int_equal(young.wait.err, ERR_OK);
 }
 
+/* Whatever lies at the manager for a DEK that is waited for says so: else the manager drops it. */
+static void away_for_those_who_gave_up_is_no_matter_of_those_who_ask_now(void **state)
+{
+    struct waiter gone, now;
+    unsigned asked = 0;
+
+    (void)state;
+    assert_int_equal(get("a", &gone), ERR_AGAIN);
+    turn();
+    answer(0, ERR_KMS_AWAY, 0);
+    keyring_cancel(&gone.wait); /* with the answer on its way */
+    assert_int_equal(get("a", &now), ERR_AGAIN);
+    turn();
+    turn();
+    for (unsigned i = 0; i < request_count; i++) {
+        if (requests[i] != NULL) {
+            assert_false(atomic_load(&requests[i]->ticket->is_given_up));
+            asked++;
+        }
+    }
+    assert_int_equal(asked, 1);
+    assert_int_equal(now.place, 0);
+    answer(1, ERR_OK, 0);
+    turn();
+    assert_int_equal(now.wait.err, ERR_OK);
+}
+
 static void away_at_the_end_of_all_waits_is_the_answer(void **state)
 {
     struct waiter w;
@@ -864,6 +891,7 @@ int main(void)
         TEST(each_wait_ends_after_its_own_10_s),
         TEST(without_any_good_check_the_end_is_another_error),
         TEST(away_is_asked_again_for_those_who_came_later),
+        TEST(away_for_those_who_gave_up_is_no_matter_of_those_who_ask_now),
         TEST(away_at_the_end_of_all_waits_is_the_answer),
         TEST(a_refusal_lasts_until_the_time_that_came_with_it),
         TEST(a_ring_may_be_freed_wherever_its_mail_is),
