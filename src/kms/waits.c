@@ -281,9 +281,13 @@ static enum err wait_join(struct keyring *r, const uint8_t *digest, struct key_w
     return ERR_OK;
 }
 
+/* Behind others that are held, too: one message asks for its next DEK in the moment in which one is
+ * there, and would always come before the others. */
 static bool has_to_be_held(struct keyring *r, const uint8_t *digest, const struct key_wait *w)
 {
-    return w->asker != NULL && w->asker->in_flight >= LIMIT_KEYS_A_CONNECTION &&
+    const struct key_asker *a = w->asker;
+
+    return a != NULL && (a->in_flight >= LIMIT_KEYS_A_CONNECTION || !list_is_empty(&a->held)) &&
            pending_find(r, w->provider->slot, digest) == NULL;
 }
 

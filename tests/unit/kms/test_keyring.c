@@ -852,6 +852,38 @@ static void what_is_given_up_makes_room_and_says_so_to_the_manager(void **state)
     assert_int_equal(done_count, 0);
 }
 
+static struct waiter next_wait;
+static struct dek_id next_id;
+
+static void ask_for_next(struct waiter *w)
+{
+    (void)w;
+    assert_int_equal(get_for(&greedy, &next_id, &next_wait), ERR_AGAIN);
+}
+
+/* A list asks for the next of its DEKs as soon as one is there: not before those that wait. */
+static void a_new_wait_does_not_overtake_those_that_are_held(void **state)
+{
+    (void)state;
+    ask_for_many();
+    next_id = v2_id("next");
+    many[0].then = ask_for_next;
+    answer(0, ERR_OK, 0);
+    turn();
+    turn();
+    assert_int_equal(request_count, LIMIT_KEYS_A_CONNECTION + 1);
+    assert_true(
+        dek_id_eq(&requests[LIMIT_KEYS_A_CONNECTION]->id, &many_ids[LIMIT_KEYS_A_CONNECTION]));
+    for (unsigned i = 1; i < MANY + 1; i++) {
+        assert_true(i < request_count);
+        answer(i, ERR_OK, 0);
+        turn();
+        turn();
+    }
+    assert_int_equal(next_wait.place, MANY + 1);
+    end_many();
+}
+
 /* Others have joined what the asker was charged for: it goes, and their waits go on. */
 static void an_asker_may_go_while_others_wait_for_what_it_asked_for(void **state)
 {
@@ -910,6 +942,7 @@ int main(void)
         TEST(a_held_wait_joins_what_others_ask_for_and_takes_what_is_known),
         TEST(held_waits_may_be_cancelled_and_end_in_time),
         TEST(what_is_given_up_makes_room_and_says_so_to_the_manager),
+        TEST(a_new_wait_does_not_overtake_those_that_are_held),
         TEST(an_asker_may_go_while_others_wait_for_what_it_asked_for),
     };
 
