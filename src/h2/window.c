@@ -127,6 +127,8 @@ void h2__window_initial(struct h2_conn *c, uint32_t size)
 {
     int64_t change = (int64_t)size - c->peer_window;
 
+    if (change == 0)
+        return;
     c->peer_window = (int32_t)size;
     LIST_FOREACH(it, &c->streams) {
         struct h2_stream *s = LIST_ENTRY(it, struct h2_stream, node);
