@@ -454,8 +454,6 @@ MUST_CHECK enum err h2__frames_out(struct h2_conn *c, size_t limit);
 bool h2__has_output(const struct h2_conn *c);
 /* The stream has something new to send, or new window. */
 void h2__send_want(struct h2_stream *s);
-/* The connection has window again. */
-void h2__send_unstall(struct h2_conn *c);
 
 /* ---------------------------------------------------------------- goaway.c, keepalive.c */
 

@@ -89,7 +89,6 @@ static void update_conn(struct h2_conn *c, uint32_t n)
         return;
     }
     c->send_left += (int32_t)n;
-    h2__send_unstall(c);
 }
 
 static void update_stream(struct h2_stream *s, uint32_t n)
