@@ -164,7 +164,8 @@ enum err h2__frames_out(struct h2_conn *c, size_t limit)
     enum err e = ERR_OK;
 
     c->out_limit = limit;
-    while (e == ERR_OK && c->state == state && c->fatal == ERR_OK && !h2__out_is_full(c)) {
+    while (e == ERR_OK && c->state == state && c->fatal == ERR_OK && !c->is_cut &&
+           !h2__out_is_full(c)) {
         if (can_start(c)) {
             e = start_request(c);
         } else if (!list_is_empty(turns(c))) {

@@ -203,6 +203,35 @@ static void test_small_window_is_for_one(void **state)
     duo_stop(&d);
 }
 
+static void cut(struct rec *r)
+{
+    h2__cut(r->end->c, H2_ENHANCE_YOUR_CALM, "enough");
+}
+
+/* Who is cut off while frames are made hears GOAWAY next, and nothing of the streams that wait. */
+static void test_nothing_behind_a_cut(void **state)
+{
+    unsigned data = 0;
+    struct duo d;
+    struct rec *r[MANY];
+    struct raw_frame f;
+
+    (void)state;
+    duo_server(&d, NULL);
+    open_requests(&d, r, MANY);
+    for (uint32_t i = 0; i < MANY; i++)
+        rec_send(r[i], 0, 1000, 1000, false);
+    d.e.on_drained = cut;
+    assert_true(raw_await_eof(&d.raw, 3000));
+    do {
+        assert_true(raw_next(&d.raw, &f));
+        data += f.type == F_DATA;
+    } while (f.type != F_GOAWAY);
+    assert_int_equal(data, 1);
+    assert_false(raw_next(&d.raw, &f));
+    duo_stop(&d);
+}
+
 /* Requests above the peer's limit leave in order as others end, with ids that rise. */
 static void test_waiting_requests(void **state)
 {
@@ -360,6 +389,7 @@ int main(void)
         cmocka_unit_test(test_drained_resets),
         cmocka_unit_test(test_connection_window_is_shared),
         cmocka_unit_test(test_small_window_is_for_one),
+        cmocka_unit_test(test_nothing_behind_a_cut),
         cmocka_unit_test(test_waiting_requests),
         cmocka_unit_test(test_ids_run_out),
         cmocka_unit_test(test_large_blocks),
