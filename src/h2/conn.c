@@ -386,6 +386,7 @@ static struct h2_conn *conn_alloc(struct loop *loop, struct slab_pool *pool, str
     c->recv_left =
         (int32_t)(opts->conn_window > H2__WINDOW_DEFAULT ? opts->conn_window : H2__WINDOW_DEFAULT);
     c->read_at_ms = loop_now_ms(loop);
+    h2__streams_init(c);
     list_init(&c->streams);
     list_init(&c->dead);
     list_init(&c->waiting);

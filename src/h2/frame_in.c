@@ -20,6 +20,7 @@
  *  - memory: h2__fail */
 #include <stdlib.h>
 
+#include "base/secret.h"
 #include "h2/h2_int.h"
 
 /* Header blocks in frames of 16 KiB are far below; small ones are nobody's habit. */
@@ -30,9 +31,17 @@
 
 /* ------------------------------------------------------------------------ header blocks */
 
+/* Header blocks have credentials in them. */
+static void wipe_free(uint8_t *p, size_t n)
+{
+    if (p != NULL)
+        secret_wipe(p, n);
+    free(p);
+}
+
 static void block_reset(struct h2__joined *b)
 {
-    free(b->p);
+    wipe_free(b->p, b->len);
     *b = (struct h2__joined){0};
 }
 
@@ -46,12 +55,15 @@ static void block_append(struct h2_conn *c, const uint8_t *p, size_t n)
     }
     if (b->len + n > b->cap) {
         size_t cap = 2 * (b->len + n);
-        uint8_t *to = realloc(b->p, cap);
+        uint8_t *to = malloc(cap);
 
         if (to == NULL) {
             h2__fail(c, ERR_NOMEM);
             return;
         }
+        if (b->len > 0)
+            memcpy(to, b->p, b->len);
+        wipe_free(b->p, b->len);
         b->p = to;
         b->cap = cap;
     }
@@ -300,7 +312,7 @@ static size_t take_payload(struct h2_conn *c, const uint8_t *p, size_t n)
         whole = in->part;
         in->part = NULL;
         frame_handle(c, whole);
-        free(whole);
+        wipe_free(whole, in->frame.len);
     }
     return part;
 }
@@ -382,7 +394,7 @@ void h2__frames_in(struct h2_conn *c, struct slice s)
 
 void h2__frames_in_fini(struct h2_conn *c)
 {
-    free(c->in.part);
+    wipe_free(c->in.part, c->in.frame.len - c->in.left); /* as much as has come */
     c->in.part = NULL;
     block_reset(&c->in.block);
 }

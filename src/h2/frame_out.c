@@ -10,13 +10,15 @@
  * costs more than a small copy).
  *
  * Failure modes:
- *  - a peer that makes us queue answers and reads none of them (CVE-2019-9512, -9515): cut
+ *  - a peer that makes us queue answers and reads none of them (CVE-2019-9512, -9515): cut; so is a
+ *    client whose calls are answered at once, and over, for no limit of streams holds those back
  *  - memory: h2__fail, since a frame is missing then; ERR_NOMEM in the flush */
 #include "base/metrics.h"
 #include "h2/h2_int.h"
 
 #define CONTROL_FIRST 240u
 #define ACKS_MAX 1000u
+#define UNREAD_MAX (4u * 1024 * 1024) /* the answers of some 50,000 calls */
 
 /* ------------------------------------------------------------------------ control */
 
@@ -40,6 +42,8 @@ static uint8_t *control_add(struct h2_conn *c, size_t n)
         k->cap = cap;
     }
     k->len += n;
+    if (k->len > UNREAD_MAX && c->opts.is_server && c->is_blocked)
+        h2__cut(c, H2_ENHANCE_YOUR_CALM, "flooded by the peer, which does not read");
     return k->p + (k->len - n);
 }
 

@@ -188,6 +188,7 @@ enum h2__reaction {
 struct h2__streams {
     struct h2_stream **slot; /* chains; NULL: none was ever opened */
     size_t slot_count;       /* a power of two */
+    uint32_t seed;           /* of the hash */
     size_t count;
     struct h2_stream *recent; /* the one used last, or NULL */
     struct {
@@ -415,6 +416,8 @@ struct h2_stream *h2__stream_of(struct h2_conn *c, uint32_t id);
 enum h2__place h2__place_of(struct h2_conn *c, uint32_t id, struct h2_stream **s);
 /* What a frame of the type leads to there. */
 enum h2__reaction h2__reaction_to(const struct h2_conn *c, enum h2__place place, uint8_t type);
+/* c is zeroed but for its pool. */
+void h2__streams_init(struct h2_conn *c);
 void h2__streams_fini(struct h2_conn *c);
 /* Errors: NULL when out of memory. */
 MUST_CHECK enum err h2__fields_copy(struct h2_conn *c, struct h2_fields f, struct h2_fields *out);
@@ -451,8 +454,6 @@ MUST_CHECK enum err h2__frames_out(struct h2_conn *c, size_t limit);
 bool h2__has_output(const struct h2_conn *c);
 /* The stream has something new to send, or new window. */
 void h2__send_want(struct h2_stream *s);
-/* The connection has window again. */
-void h2__send_unstall(struct h2_conn *c);
 
 /* ---------------------------------------------------------------- goaway.c, keepalive.c */
 

@@ -5,7 +5,9 @@
  *             allows
  *   ready     streams with something to send: one DATA frame each in turns, until the socket's
  *             queue is full
- *   stalled   streams that only the connection's window keeps from sending
+ *   stalled   streams that only the connection's window keeps from sending; when it opens they come
+ *             before those that are ready, one by one: a window that opens by a byte is for one
+ *             stream, and costs no walk of all others
  *
  * A stream is in at most one list, by its send_node; what has nothing to send, or no window of its
  * own, is in none. An owner's on_drained may send more on any stream, its own included: a stream
@@ -39,10 +41,10 @@ void h2__send_want(struct h2_stream *s)
         list_push(&c->ready, &s->send_node);
 }
 
-void h2__send_unstall(struct h2_conn *c)
+/* Where the next stream comes from. */
+static const struct list *turns(const struct h2_conn *c)
 {
-    if (c->send_left > 0)
-        list_splice(&c->ready, &c->stalled);
+    return c->send_left > 0 && !list_is_empty(&c->stalled) ? &c->stalled : &c->ready;
 }
 
 static bool can_start(const struct h2_conn *c)
@@ -54,7 +56,7 @@ static bool can_start(const struct h2_conn *c)
 
 bool h2__has_output(const struct h2_conn *c)
 {
-    return c->control.len > 0 || !list_is_empty(&c->ready) || can_start(c);
+    return c->control.len > 0 || !list_is_empty(turns(c)) || can_start(c);
 }
 
 /* ------------------------------------------------------------------------ one stream */
@@ -162,11 +164,12 @@ enum err h2__frames_out(struct h2_conn *c, size_t limit)
     enum err e = ERR_OK;
 
     c->out_limit = limit;
-    while (e == ERR_OK && c->state == state && c->fatal == ERR_OK && !h2__out_is_full(c)) {
+    while (e == ERR_OK && c->state == state && c->fatal == ERR_OK && !c->is_cut &&
+           !h2__out_is_full(c)) {
         if (can_start(c)) {
             e = start_request(c);
-        } else if (!list_is_empty(&c->ready)) {
-            struct h2_stream *s = LIST_FIRST(&c->ready, struct h2_stream, send_node);
+        } else if (!list_is_empty(turns(c))) {
+            struct h2_stream *s = LIST_FIRST(turns(c), struct h2_stream, send_node);
 
             list_remove(&s->send_node);
             e = send_turn(c, s);

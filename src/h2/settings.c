@@ -52,7 +52,8 @@ void h2__settings_put(struct h2_conn *c)
     h2__put_frame(c, H2__WINDOW_UPDATE, 0, 0, update, sizeof update);
 }
 
-static void apply(struct h2_conn *c, uint32_t id, uint32_t value)
+/* *window: what the frame says last, for that touches every stream and is done once. */
+static void apply(struct h2_conn *c, uint32_t id, uint32_t value, uint32_t *window)
 {
     switch (id) {
     case HEADER_TABLE_SIZE:
@@ -69,7 +70,7 @@ static void apply(struct h2_conn *c, uint32_t id, uint32_t value)
         if (value > H2__WINDOW_MAX)
             h2__cut(c, H2_FLOW_CONTROL_ERROR, "SETTINGS_INITIAL_WINDOW_SIZE");
         else
-            h2__window_initial(c, value);
+            *window = value;
         break;
     case MAX_FRAME_SIZE: /* ours are of the size that everybody has to take */
         if (value < H2__FRAME_MAX || value > FRAME_SIZE_MAX)
@@ -83,7 +84,7 @@ static void apply(struct h2_conn *c, uint32_t id, uint32_t value)
 void h2__got_settings(struct h2_conn *c, const struct h2__frame *f)
 {
     bool is_ack = (f->flags & H2__FLAG_ACK) != 0;
-    uint32_t streams = c->peer_streams;
+    uint32_t streams = c->peer_streams, window = (uint32_t)c->peer_window;
 
     if (is_ack ? f->len != 0 : f->len % ENTRY_LEN != 0) {
         h2__cut(c, H2__FRAME_SIZE_ERROR, "length of SETTINGS");
@@ -98,7 +99,9 @@ void h2__got_settings(struct h2_conn *c, const struct h2__frame *f)
         return;
     }
     for (const uint8_t *p = f->p; p != f->p + f->len && !h2__is_stopped(c); p += ENTRY_LEN)
-        apply(c, (uint32_t)p[0] << 8 | p[1], h2__u32(p + 2));
+        apply(c, (uint32_t)p[0] << 8 | p[1], h2__u32(p + 2), &window);
+    if (!h2__is_stopped(c))
+        h2__window_initial(c, window);
     if (!h2__is_stopped(c))
         h2__put_ack(c, H2__SETTINGS, NULL, 0);
     if (h2__is_stopped(c)) /* without memory for it, too */

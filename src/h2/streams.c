@@ -17,6 +17,7 @@
  *
  * Failure modes: no memory for a stream or for a larger table: NULL or ERR_NOMEM, nothing has
  * changed. */
+#include "base/randpool.h"
 #include "h2/h2_int.h"
 
 #define SLOTS_FIRST 8u
@@ -77,9 +78,15 @@ enum h2__reaction h2__reaction_to(const struct h2_conn *c, enum h2__place place,
 
 /* ------------------------------------------------------------------------ table */
 
+/* The peer chooses the ids, and may leave out as many as it likes: a factor that it does not know
+ * keeps them from falling into one slot. The second step breaks up the order that ids of the same
+ * distance have behind the first. */
 static struct h2_stream **slot_of(const struct h2__streams *t, uint32_t id)
 {
-    return &t->slot[id / 2 & (t->slot_count - 1)]; /* ids of one side are all odd */
+    uint32_t hash = id * ((t->seed ^ 0x9e3779b1u) | 1);
+
+    hash = (hash ^ hash >> 16) * 0x85ebca6bu;
+    return &t->slot[(uint64_t)hash * t->slot_count >> 32];
 }
 
 struct h2_stream *h2__stream_of(struct h2_conn *c, uint32_t id)
@@ -122,6 +129,12 @@ NEVER_INLINE static enum err table_grow(struct h2_conn *c)
     objects_free(&c->pool->objects, t->slot);
     *t = to;
     return ERR_OK;
+}
+
+void h2__streams_init(struct h2_conn *c)
+{
+    if (random_get(&c->table.seed, sizeof c->table.seed) != ERR_OK)
+        c->table.seed = 0; /* it is time alone that a peer could make us waste */
 }
 
 static enum err table_add(struct h2_stream *s, uint32_t id)

@@ -89,7 +89,6 @@ static void update_conn(struct h2_conn *c, uint32_t n)
         return;
     }
     c->send_left += (int32_t)n;
-    h2__send_unstall(c);
 }
 
 static void update_stream(struct h2_stream *s, uint32_t n)
@@ -127,6 +126,8 @@ void h2__window_initial(struct h2_conn *c, uint32_t size)
 {
     int64_t change = (int64_t)size - c->peer_window;
 
+    if (change == 0)
+        return;
     c->peer_window = (int32_t)size;
     LIST_FOREACH(it, &c->streams) {
         struct h2_stream *s = LIST_ENTRY(it, struct h2_stream, node);

@@ -2,6 +2,9 @@
 /* Bytes into frames: the same events wherever the input is cut, what a frame may look like, and how
  * much of a header block is put together. */
 #include "h2/h2_int.h"
+
+#include <malloc.h>
+
 #include "duo.h"
 
 /* --- cuts --- */
@@ -442,6 +445,63 @@ static void test_first_frames(void **state)
     }
 }
 
+/* --- what is put together --- */
+
+#define CREDENTIAL "pssst-do-not-tell"
+
+static bool is_watching;
+static unsigned given_away;
+
+void __real_free(void *p);
+void __wrap_free(void *p);
+
+void __wrap_free(void *p)
+{
+    size_t room = p == NULL ? 0 : malloc_usable_size(p);
+
+    if (room > 0 && memmem(p, room, CREDENTIAL, sizeof CREDENTIAL - 1) != NULL) {
+        given_away += is_watching;
+        memset(p, 0, room); /* whoever gets the memory next has not given it away */
+    }
+    __real_free(p);
+}
+
+/* A credential that came in pieces is in no memory that is given back, wherever it was cut, also
+ * when the connection ends before it is whole. */
+static void test_pieces_are_wiped(void **state)
+{
+    uint8_t block[300], all[700];
+    size_t first, n = raw_put_request(block), len = 0;
+
+    (void)state;
+    n += raw_put_field(block + n, "token", CREDENTIAL);
+    first = n;
+    n += raw_put_field(block + n, "x-filler",
+                       "as much again as what came before, so that the block "
+                       "has to move to where there is more room for it");
+    len = raw_put_frame(all, F_HEADERS, 0, 1, block, first);
+    for (size_t at = first; at < n; at += 60)
+        len += raw_put_frame(all + len, F_CONT, at + 60 >= n ? FLAG_END_HEADERS : 0, 1, block + at,
+                             n - at < 60 ? n - at : 60);
+    for (size_t cut = 1; cut <= len; cut += 7) {
+        struct duo d;
+
+        duo_server(&d, NULL);
+        is_watching = true;
+        assert_true(raw_write(&d.raw, all, cut));
+        kit_run_ms(&d.k, 2);
+        if (cut % 2 == 0) {
+            assert_true(raw_write(&d.raw, all + cut, len - cut));
+            KIT_UNTIL(&d.k, d.e.recs_count == 1);
+        }
+        h2_conn_close(d.e.c, H2_NO_ERROR, 0);
+        KIT_UNTIL(&d.k, d.e.c == NULL);
+        is_watching = false;
+        duo_stop(&d);
+        assert_int_equal(given_away, 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -455,6 +515,7 @@ int main(void)
         cmocka_unit_test(test_block_of_no_stream),
         cmocka_unit_test(test_ends_anywhere),
         cmocka_unit_test(test_first_frames),
+        cmocka_unit_test(test_pieces_are_wiped),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

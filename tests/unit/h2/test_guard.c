@@ -203,6 +203,34 @@ static void test_rapid_reset(void **state)
     teardown(&f);
 }
 
+static void refuse(struct rec *r)
+{
+    assert_int_equal(h2_respond(r->s, kit_trailers_only, true), ERR_OK);
+}
+
+/* Calls that are answered at once, and over, by a client that reads no answer: useful frames, all
+ * of them, but what is queued for it does not grow for ever. */
+static void test_answers_that_nobody_reads(void **state)
+{
+    enum { COUNT = 200000 };
+    struct fix f;
+
+    (void)state;
+    setup(&f);
+    f.server.on_request = refuse;
+    /* Without a table what it has us answer is larger than what it asks. */
+    assert_true(raw_frame(&f.raw, F_SETTINGS, 0, 0, "\0\1\0\0\0\0", 6));
+    for (uint32_t i = 0; i < COUNT && f.server.lost_count == 0; i++) {
+        assert_true(open_stream(&f, 2 * i + 1, 0));
+        assert_true(raw_frame(&f.raw, F_DATA, FLAG_END_STREAM, 2 * i + 1, "x", 1));
+        assert_in_range(f.server.c->control.len, 0, 5 * 1024 * 1024);
+    }
+    assert_int_equal(f.server.lost_count, 1);
+    assert_true(raw_await_eof(&f.raw, 5000));
+    check_cut(&f, H2_ENHANCE_YOUR_CALM);
+    teardown(&f);
+}
+
 static void begin_answer(struct rec *r)
 {
     assert_int_equal(h2_respond(r->s, kit_response, false), ERR_OK);
@@ -393,6 +421,7 @@ int main(void)
         cmocka_unit_test(test_frame_floods),
         cmocka_unit_test(test_flood_on_closed_stream),
         cmocka_unit_test(test_rapid_reset),
+        cmocka_unit_test(test_answers_that_nobody_reads),
         cmocka_unit_test(test_many_watches_end_at_once),
         cmocka_unit_test(test_settings_cost_by_streams),
         cmocka_unit_test(test_made_to_reset_by_headers),

@@ -168,6 +168,70 @@ static void test_connection_window_is_shared(void **state)
     duo_stop(&d);
 }
 
+/* A connection's window that opens by a byte is for the stream that waits longest; it is no reason
+ * to look at those behind. */
+static void test_small_window_is_for_one(void **state)
+{
+    struct h2_stream decoy = {.state = H2__CLOSED, .is_reset = true};
+    struct duo d;
+    struct rec *r[MANY];
+    struct raw_frame f;
+
+    (void)state;
+    duo_server(&d, NULL);
+    open_requests(&d, r, MANY);
+    for (uint32_t i = 0; i < MANY; i++)
+        rec_send(r[i], 0, 40000, 65536, false);
+    DUO_UNTIL(&d, d.e.c->send_left == 0 && list_is_empty(&d.e.c->ready));
+    decoy.c = d.e.c; /* who gives it a turn drops it */
+    list_push(&d.e.c->stalled, &decoy.send_node);
+    while (raw_next(&d.raw, &f))
+        ;
+    for (uint32_t i = 0; i < MANY; i++) {
+        uint32_t id = LIST_FIRST(&d.e.c->stalled, struct h2_stream, send_node)->id;
+
+        if (id == 0) /* all that were in front have had their byte */
+            break;
+        assert_true(raw_frame(&d.raw, F_WINDOW, 0, 0, "\0\0\0\1", 4));
+        f = raw_await(&d.raw, F_DATA);
+        assert_int_equal(f.len, 1);
+        assert_int_equal(f.id, id);
+        assert_false(list_is_empty(&decoy.send_node));
+    }
+    assert_ptr_equal(d.e.c->stalled.next, &decoy.send_node);
+    list_remove(&decoy.send_node);
+    duo_stop(&d);
+}
+
+static void cut(struct rec *r)
+{
+    h2__cut(r->end->c, H2_ENHANCE_YOUR_CALM, "enough");
+}
+
+/* Who is cut off while frames are made hears GOAWAY next, and nothing of the streams that wait. */
+static void test_nothing_behind_a_cut(void **state)
+{
+    unsigned data = 0;
+    struct duo d;
+    struct rec *r[MANY];
+    struct raw_frame f;
+
+    (void)state;
+    duo_server(&d, NULL);
+    open_requests(&d, r, MANY);
+    for (uint32_t i = 0; i < MANY; i++)
+        rec_send(r[i], 0, 1000, 1000, false);
+    d.e.on_drained = cut;
+    assert_true(raw_await_eof(&d.raw, 3000));
+    do {
+        assert_true(raw_next(&d.raw, &f));
+        data += f.type == F_DATA;
+    } while (f.type != F_GOAWAY);
+    assert_int_equal(data, 1);
+    assert_false(raw_next(&d.raw, &f));
+    duo_stop(&d);
+}
+
 /* Requests above the peer's limit leave in order as others end, with ids that rise. */
 static void test_waiting_requests(void **state)
 {
@@ -324,6 +388,8 @@ int main(void)
         cmocka_unit_test(test_drained_sends_more),
         cmocka_unit_test(test_drained_resets),
         cmocka_unit_test(test_connection_window_is_shared),
+        cmocka_unit_test(test_small_window_is_for_one),
+        cmocka_unit_test(test_nothing_behind_a_cut),
         cmocka_unit_test(test_waiting_requests),
         cmocka_unit_test(test_ids_run_out),
         cmocka_unit_test(test_large_blocks),

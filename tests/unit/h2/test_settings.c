@@ -76,6 +76,31 @@ static void test_many_entries(void **state)
     }
 }
 
+/* A window that one frame names several times is changed once, to the last of its values: each
+ * change touches every stream. What comes between shows nowhere, not even as a window above 2^31-1.
+ */
+static void test_last_window_counts(void **state)
+{
+    struct duo d;
+    uint8_t entries[32 * 6] = {0};
+    char text[30];
+
+    (void)state;
+    duo_server(&d, NULL);
+    duo_open(&d, 1, 0);
+    assert_true(raw_frame(&d.raw, F_WINDOW, 0, 1, "\0\0\0\1", 4));
+    for (size_t i = 0; i < 32; i++) {
+        entries[i * 6 + 1] = 4;
+        h2__put_u32(entries + i * 6 + 2, i == 31 ? 1000 : i % 2 ? H2__WINDOW_MAX : 0);
+    }
+    assert_true(raw_frame(&d.raw, F_SETTINGS, 0, 0, entries, sizeof entries));
+    duo_outcome(&d, 1, text, sizeof text);
+    assert_string_equal(text, "alive");
+    assert_int_equal(d.e.c->peer_window, 1000);
+    assert_int_equal(d.e.last->s->send_left, 1001);
+    duo_stop(&d);
+}
+
 /* Each is acknowledged once, in order with the answers to PING. */
 static void test_every_one_is_acknowledged(void **state)
 {
@@ -160,6 +185,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_many_entries),
+        cmocka_unit_test(test_last_window_counts),
         cmocka_unit_test(test_every_one_is_acknowledged),
         cmocka_unit_test(test_room),
         cmocka_unit_test(test_no_table),

@@ -118,6 +118,44 @@ static void test_table(void **state)
     slab_pool_fini(&pool);
 }
 
+static size_t longest_chain(const struct h2__streams *t)
+{
+    size_t longest = 0;
+
+    for (size_t i = 0; i < t->slot_count; i++) {
+        size_t n = 0;
+
+        for (const struct h2_stream *s = t->slot[i]; s != NULL; s = s->next)
+            n++;
+        longest = n > longest ? n : longest;
+    }
+    return longest;
+}
+
+/* The peer chooses the ids. Whatever it leaves out between them, no look-up takes long. */
+static void test_chosen_ids(void **state)
+{
+    enum { STREAMS = 4096 };
+
+    (void)state;
+    for (uint32_t step = 2; step <= (1u << 19); step *= 2) {
+        struct slab_pool pool;
+        struct h2_conn c;
+        unsigned closed = 0;
+
+        bare_init(&c, &pool);
+        h2__streams_init(&c);
+        for (uint32_t i = 0; i < STREAMS; i++)
+            h2_stream_set_owner(h2__stream_new(&c, i * step + 1), &quiet_ops, &closed);
+        assert_in_range(longest_chain(&c.table), 1, 40);
+        while (!list_is_empty(&c.streams))
+            h2__stream_finish(LIST_FIRST(&c.streams, struct h2_stream, node), H2_CANCEL,
+                              H2_END_RESET);
+        h2__streams_fini(&c);
+        slab_pool_fini(&pool);
+    }
+}
+
 /* The last 64 are remembered, and of an id the newest word. */
 static void test_closed_ids(void **state)
 {
@@ -501,6 +539,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_state_and_event),
         cmocka_unit_test(test_table),
+        cmocka_unit_test(test_chosen_ids),
         cmocka_unit_test(test_closed_ids),
         cmocka_unit_test(test_cost),
         cmocka_unit_test(test_every_type_in_every_state),
