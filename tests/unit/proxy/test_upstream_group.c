@@ -419,8 +419,8 @@ static void test_one_says_goaway(void **state)
     fix_fini(&f);
 }
 
-/* The base is lost while its replacement is dialled, and the last user has left meanwhile: what comes
- * of the dial is nobody's any more, and the next user finds an endpoint that answers. */
+/* The base is lost while its replacement is dialled, and the last user has left meanwhile: what
+ * comes of the dial is nobody's any more, and the next user finds an endpoint that answers. */
 static void test_lost_without_users(void **state)
 {
     struct fix f;
