@@ -15,6 +15,7 @@
 #define RING_CACHE_MAX 1024u
 #define RING_REFUSED_MAX 1024u
 #define EVICT_FOR_ROOM (RING_CACHE_MAX / 2)
+
 struct ring_handle *kms__ring_handle(struct keyring *r)
 {
     return ring_handle_ref(r->handle);
@@ -206,8 +207,6 @@ enum err keyring_wrap(struct keyring *r, const struct provider *provider, struct
     wait_init(r, provider, NULL, w);
     return kms__wait_begin(r, NULL, w);
 }
-
-/* Its turn has come: what it waits for may be known by now, or be asked for by others. */
 
 void keyring_confirm(struct keyring *r, const struct provider *provider, struct dek *dek)
 {

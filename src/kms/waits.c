@@ -281,9 +281,13 @@ static enum err wait_join(struct keyring *r, const uint8_t *digest, struct key_w
     return ERR_OK;
 }
 
+/* Behind others that are held, too: one message asks for its next DEK in the moment in which one is
+ * there, and would always come before the others. */
 static bool has_to_be_held(struct keyring *r, const uint8_t *digest, const struct key_wait *w)
 {
-    return w->asker != NULL && w->asker->in_flight >= LIMIT_KEYS_A_CONNECTION &&
+    const struct key_asker *a = w->asker;
+
+    return a != NULL && (a->in_flight >= LIMIT_KEYS_A_CONNECTION || !list_is_empty(&a->held)) &&
            pending_find(r, w->provider->slot, digest) == NULL;
 }
 
@@ -327,6 +331,13 @@ static void wait_resume(struct key_wait *w)
     wait_finish(w, e, dek);
 }
 
+/* Those for whom it was have given up while it was on its way, and others ask now, by a request of
+ * their own. What the plugin said is good for them, too; that it said nothing is not. */
+static bool is_late(const struct key_pending *p, const struct dek_request *a)
+{
+    return a->ticket != p->ticket && a->err != ERR_OK && a->until_ms == 0;
+}
+
 static void take_answer(struct keyring *r, struct dek_request *a)
 {
     struct key_pending *p = pending_find(r, a->slot, a->digest);
@@ -334,7 +345,7 @@ static void take_answer(struct keyring *r, struct dek_request *a)
 
     if (a->until_ms != 0)
         dek_cache_put(&r->slots[a->slot].refused, a->digest, NULL, a->err, a->until_ms);
-    if (p == NULL) {
+    if (p == NULL || is_late(p, a)) {
         kms__request_free(a);
         return;
     }

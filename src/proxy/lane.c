@@ -6,7 +6,7 @@
  *               |           v
  *   bytes ->  COLLECT <----------------------------.
  *               |  ^                               |
- *               |  `--- STREAM ------.             |      a large answer, batch by batch
+ *               |  `--- LARGE -------.             |      a large answer, batch by batch
  *               v                    v             |
  *              SCAN ------------> RESOLVE -> APPLY -> SEND -> bytes
  *                |                 |   ^               ^

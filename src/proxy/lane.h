@@ -27,7 +27,7 @@ enum lane_state {
     LANE_APPLY,    /* every key has come, or failed: seals or opens */
     LANE_SEND,     /* hands on what was made */
     LANE_FILLING,  /* the call failed within a large answer: etcd's bytes are dropped, and the
-                      message  is completed with filler as they come */
+                      message is completed with filler as they come */
     LANE_ENDED,    /* all was handed on, the end included */
 };
 

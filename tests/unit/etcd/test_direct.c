@@ -156,16 +156,20 @@ static void run(struct way *w, enum etcd_content content, struct chain *msg, con
     chain_fini(msg);
 }
 
+static void way_free(struct way *w)
+{
+    buf_free(&w->out);
+    buf_free(&w->bad_key);
+}
+
 static void assert_same(struct way *a, struct way *b)
 {
     assert_int_equal(a->err, b->err);
     assert_buf_equal(&a->out, &b->out);
     assert_buf_equal(&a->bad_key, &b->bad_key);
     assert_true(counts_same(&a->counts, &b->counts));
-    buf_free(&a->out);
-    buf_free(&b->out);
-    buf_free(&a->bad_key);
-    buf_free(&b->bad_key);
+    way_free(a);
+    way_free(b);
 }
 
 /* Returns what the one pass said. */
@@ -418,13 +422,41 @@ static void test_large(void **state)
     buf_free(&stream);
 }
 
+/* GCM's cipher is a stream: what was decrypted twice is what it was at first. So where plaintext
+ * was put in place of its ciphertext, the tag would be right the second time. */
+static void test_plaintext_for_ciphertext(void **state)
+{
+    static const size_t lengths[] = {100, 17000, 40000};
+
+    (void)state;
+    at_hand = ALL_AT_HAND;
+    for (size_t i = 0; i < 2 * ARRAY_LEN(lengths); i++) {
+        size_t n = lengths[i / 2];
+        struct way plan, direct;
+        struct buf b = {0};
+
+        if (i % 2 == 1)
+            add_kv(&b, 2, SECRET "a", 0, 50, 0);
+        add_kv(&b, 2, SECRET "b", 0, n, 0);
+        memset(b.p + b.n - fix.deks[0]->tail.n - 16 - n, 'b', n);
+        both(ETCD_RANGE, &b, NULL, 0);
+        (void)run_large(&plan, ETCD_RANGE, &b, 1u << 20, b.n, false);
+        (void)run_large(&direct, ETCD_RANGE, &b, 1u << 20, b.n, true);
+        assert_int_equal(plan.err, ERR_AUTH_FAILED);
+        assert_int_equal(direct.err, ERR_AUTH_FAILED);
+        way_free(&plan);
+        way_free(&direct);
+        buf_free(&b);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_cut),     cmocka_unit_test(test_each_change),
         cmocka_unit_test(test_each_length),  cmocka_unit_test(test_odd_behind_large),
         cmocka_unit_test(test_keys_at_hand), cmocka_unit_test(test_other_answers),
-        cmocka_unit_test(test_large),
+        cmocka_unit_test(test_large),        cmocka_unit_test(test_plaintext_for_ciphertext),
     };
 
     return cmocka_run_group_tests(tests, kit_setup, kit_teardown);

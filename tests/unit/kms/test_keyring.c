@@ -428,6 +428,33 @@ static void away_is_asked_again_for_those_who_came_later(void **state)
     assert_int_equal(young.wait.err, ERR_OK);
 }
 
+/* Whatever lies at the manager for a DEK that is waited for says so: else the manager drops it. */
+static void away_for_those_who_gave_up_is_no_matter_of_those_who_ask_now(void **state)
+{
+    struct waiter gone, now;
+    unsigned asked = 0;
+
+    (void)state;
+    assert_int_equal(get("a", &gone), ERR_AGAIN);
+    turn();
+    answer(0, ERR_KMS_AWAY, 0);
+    keyring_cancel(&gone.wait); /* with the answer on its way */
+    assert_int_equal(get("a", &now), ERR_AGAIN);
+    turn();
+    turn();
+    for (unsigned i = 0; i < request_count; i++) {
+        if (requests[i] != NULL) {
+            assert_false(atomic_load(&requests[i]->ticket->is_given_up));
+            asked++;
+        }
+    }
+    assert_int_equal(asked, 1);
+    assert_int_equal(now.place, 0);
+    answer(1, ERR_OK, 0);
+    turn();
+    assert_int_equal(now.wait.err, ERR_OK);
+}
+
 static void away_at_the_end_of_all_waits_is_the_answer(void **state)
 {
     struct waiter w;
@@ -825,6 +852,38 @@ static void what_is_given_up_makes_room_and_says_so_to_the_manager(void **state)
     assert_int_equal(done_count, 0);
 }
 
+static struct waiter next_wait;
+static struct dek_id next_id;
+
+static void ask_for_next(struct waiter *w)
+{
+    (void)w;
+    assert_int_equal(get_for(&greedy, &next_id, &next_wait), ERR_AGAIN);
+}
+
+/* A list asks for the next of its DEKs as soon as one is there: not before those that wait. */
+static void a_new_wait_does_not_overtake_those_that_are_held(void **state)
+{
+    (void)state;
+    ask_for_many();
+    next_id = v2_id("next");
+    many[0].then = ask_for_next;
+    answer(0, ERR_OK, 0);
+    turn();
+    turn();
+    assert_int_equal(request_count, LIMIT_KEYS_A_CONNECTION + 1);
+    assert_true(
+        dek_id_eq(&requests[LIMIT_KEYS_A_CONNECTION]->id, &many_ids[LIMIT_KEYS_A_CONNECTION]));
+    for (unsigned i = 1; i < MANY + 1; i++) {
+        assert_true(i < request_count);
+        answer(i, ERR_OK, 0);
+        turn();
+        turn();
+    }
+    assert_int_equal(next_wait.place, MANY + 1);
+    end_many();
+}
+
 /* Others have joined what the asker was charged for: it goes, and their waits go on. */
 static void an_asker_may_go_while_others_wait_for_what_it_asked_for(void **state)
 {
@@ -864,6 +923,7 @@ int main(void)
         TEST(each_wait_ends_after_its_own_10_s),
         TEST(without_any_good_check_the_end_is_another_error),
         TEST(away_is_asked_again_for_those_who_came_later),
+        TEST(away_for_those_who_gave_up_is_no_matter_of_those_who_ask_now),
         TEST(away_at_the_end_of_all_waits_is_the_answer),
         TEST(a_refusal_lasts_until_the_time_that_came_with_it),
         TEST(a_ring_may_be_freed_wherever_its_mail_is),
@@ -882,6 +942,7 @@ int main(void)
         TEST(a_held_wait_joins_what_others_ask_for_and_takes_what_is_known),
         TEST(held_waits_may_be_cancelled_and_end_in_time),
         TEST(what_is_given_up_makes_room_and_says_so_to_the_manager),
+        TEST(a_new_wait_does_not_overtake_those_that_are_held),
         TEST(an_asker_may_go_while_others_wait_for_what_it_asked_for),
     };
 
