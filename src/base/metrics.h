@@ -24,6 +24,7 @@
     X(kms_unwrap_errors_total, counter, "Decrypt calls that failed")                               \
     X(reload_successes_total, counter, "Configurations that were taken over while running")        \
     X(reload_failures_total, counter, "Configurations that were refused while running")            \
+    X(reload_failed, gauge, "1: the last reload failed, and an older configuration is in force")   \
     X(dek_cache_size, gauge, "DEK sources in the cache")
 
 enum metric {

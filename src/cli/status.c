@@ -23,8 +23,8 @@ static const char status_help[] =
     "  --output text|json\n"
     "      lines to read, or one JSON object (default text)\n"
     "\n"
-    "Exit status: 0 all agree and are well; 3 they differ, or one is not well; 75 one does not\n"
-    "answer; 1 error; 2 used wrongly.\n";
+    "Exit status: 0 all agree and are well; 3 they differ, or one is not well, or its last reload\n"
+    "failed; 75 one does not answer; 1 error; 2 used wrongly.\n";
 
 struct status_tool {
     struct cli__texts urls;

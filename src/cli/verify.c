@@ -30,8 +30,11 @@ static const char verify_help[] =
     "\n" CLI__CLUSTER_HELP "\n"
     "Exit status: 0 all values are sealed with the current key and open; 3 some are not sealed "
     "with\n"
-    "it, or plaintext; 4 some do not open; 1 error; 2 used wrongly, or the server is a proxy; 75\n"
-    "etcd or a KMS plugin that is needed is not reachable.\n";
+    "it, or plaintext, or kube-apiserver's keys lie elsewhere than under --etcd-prefix; 4 some do "
+    "not\n"
+    "open; 1 error; 2 used wrongly, or the server is a proxy; 75 etcd or a KMS plugin that is "
+    "needed\n"
+    "is not reachable.\n";
 
 struct verify_tool {
     bool is_no_open;
@@ -84,6 +87,7 @@ static int run(void *arg, struct tools_cluster *c, const struct sweep_filter *fi
 {
     static const int statuses[] = {[TOOLS_VERIFY_UNREADABLE] = CLI_UNREADABLE,
                                    [TOOLS_VERIFY_DUE] = CLI_NOT_AS_WANTED,
+                                   [TOOLS_VERIFY_NOTHING] = CLI_NOT_AS_WANTED,
                                    [TOOLS_VERIFY_GOOD] = CLI_OK};
     struct verify_tool *t = arg;
     enum tools_verify_result result;

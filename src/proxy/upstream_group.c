@@ -119,6 +119,13 @@ static void close_in_state(struct upstream_group *g, enum upstream_conn_state st
     }
 }
 
+static void drop_next(struct upstream_group *g)
+{
+    if (g->next != NULL)
+        upstream__conn_close(g->next);
+    g->next = NULL;
+}
+
 static void endpoint_failed(struct upstream_group *g)
 {
     close_in_state(g, UPSTREAM_CONN_READY);
@@ -133,7 +140,8 @@ static void endpoint_lost(struct upstream_group *g)
     uint64_t now = now_ms(g);
 
     upstream__users_lost(g);
-    if (list_is_empty(&g->users)) {
+    if (list_is_empty(&g->users)) { /* its replacement would be nobody's base */
+        drop_next(g);
         group_set_state(g, UPSTREAM_GROUP_IDLE);
         return;
     }
@@ -479,9 +487,7 @@ static void on_sweep(struct loop_timer *t)
     uint64_t now = now_ms(g), next;
 
     if (!has_users(g) && g->state == UPSTREAM_GROUP_READY && now >= g->left_ms + IDLE_MS) {
-        if (g->next != NULL)
-            upstream__conn_close(g->next);
-        g->next = NULL;
+        drop_next(g);
         close_in_state(g, UPSTREAM_CONN_READY);
         group_set_state(g, UPSTREAM_GROUP_IDLE);
     }

@@ -227,8 +227,19 @@ enum err server__first_set(struct server *s, struct ruleset *rules)
 
 /* --- reload ---------------------------------------------------------------------------------- */
 
-static void reload_failed(const char *why)
+static void set_reload_failed(struct server *s, bool is_failed)
 {
+    if (is_failed && !s->is_reload_failed)
+        metric_add(METRIC_reload_failed, 1);
+    else if (!is_failed && s->is_reload_failed)
+        metric_sub(METRIC_reload_failed, 1);
+    s->is_reload_failed = is_failed;
+}
+
+static void reload_failed(struct server *s, const char *why)
+{
+    /* A pipe is read once: SIGHUP, which TLS files may need, is no other configuration. */
+    set_reload_failed(s, !file_is_read_once(s->settings->encryption_provider_config));
     metric_add(METRIC_reload_failures_total, 1);
     metric_reload(false, NULL);
     LOG(ERROR, "reload failed: the old configuration stays in force", "reason=\"%s\"", why);
@@ -239,7 +250,7 @@ static void refuse_content(struct server *s, const char *hash, const char *why)
 {
     snprintf(s->refused_hash, sizeof s->refused_hash, "%s", hash);
     s->refused_at_ms = loop_now_ms(&s->loop);
-    reload_failed(why);
+    reload_failed(s, why);
 }
 
 static void reload_succeeded(struct server *s, struct server_set *set)
@@ -247,6 +258,7 @@ static void reload_succeeded(struct server *s, struct server_set *set)
     say_protected(set->rules);
     on_primed(set);
     set_use(s, set);
+    set_reload_failed(s, false);
     metric_add(METRIC_reload_successes_total, 1);
     metric_reload(true, set->rules->config->hash);
     LOG(INFO, "configuration reloaded", "hash=%s", set->rules->config->hash);
@@ -378,7 +390,7 @@ static void try_content(struct server *s, char hash[static DIGEST_TEXT_LEN])
         set->probation_until = loop_now_ms(&s->loop) + PROBATION_MS;
         on_probation_tick(&set->timer);
     } else if (e == ERR_NOMEM || e == ERR_SYSTEM) {
-        reload_failed(why);
+        reload_failed(s, why);
     } else {
         refuse_content(s, hash, why);
     }
@@ -397,8 +409,10 @@ static void reload_rules(struct server *s, bool is_forced)
     if (content == CONTENT_ON_PROBATION)
         return;
     drop_probation(s);
-    if (content == CONTENT_IN_USE)
+    if (content == CONTENT_IN_USE) {
+        set_reload_failed(s, false);
         return;
+    }
     if (content == CONTENT_REFUSED && !is_forced &&
         loop_now_ms(&s->loop) - s->refused_at_ms < REFUSED_AGAIN_MS)
         return;

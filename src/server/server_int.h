@@ -61,6 +61,7 @@ struct server {
     char tls_refused_hash[72];                 /* of TLS files that the log was told of; "": none */
     char refused_hash[72]; /* of the configuration file, while its content is refused; "": none */
     uint64_t refused_at_ms;
+    bool is_reload_failed; /* the last one: what is in force is not what the file says */
     struct list sets;
     struct server_set *set; /* in use */
     size_t workers_ready;   /* have their first key set */

@@ -283,6 +283,13 @@ enum tools_check_result tools_check_values(struct tools_findings *r, struct tool
     if (c->err != ERR_OK) {
         tools_finding(r, TOOLS_FAIL, l.is_ready ? "values" : "etcd", "%s", c->why);
         result = TOOLS_CHECK_FAILED;
+    } else if (sum->count == 0 && c->outside.found != TOOLS_OUTSIDE_NONE) {
+        tools_finding(r, TOOLS_WARN, "values",
+                      "etcd holds keys%s%s, but none under --etcd-prefix (%s/): if "
+                      "kube-apiserver's --etcd-prefix is another one, nothing that it writes is "
+                      "sealed",
+                      c->outside.registry != NULL ? " under " : "",
+                      c->outside.registry != NULL ? c->outside.registry : "", c->outside.root);
     } else if (sum->count == 0) {
         tools_finding(r, TOOLS_OK, "values",
                       "etcd holds none of the protected resources: if it should, look at "

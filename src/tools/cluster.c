@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Happy path: tools_cluster_run has the plugins checked; when they were, and the ring knows what
- * came of it, etcd is asked for its status and then for the number of keys; on_ready; the loop ends
- * after tools_cluster_end.
+ * came of it, etcd is asked for its status and then for the number of keys; if there are none,
+ * whether they lie elsewhere; on_ready; the loop ends after tools_cluster_end.
  * Failure modes: a plugin that is not well is no failure here, for maybe no value needs it; an etcd
  * that does not answer, or is a proxy, ends the run. */
 #include "tools/cluster.h"
@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "base/randpool.h"
 
 #define FIRST_MS 10000u /* for etcd's first answer */
@@ -129,6 +130,7 @@ static void on_closing(struct loop_task *t)
 
     sweep_call_cancel(&c->status_call);
     sweep_count_fini(&c->count);
+    tools_outside_fini(&c->outside);
     if (c->etcd != NULL)
         sweep_etcd_close(c->etcd);
     if (c->ring != NULL) {
@@ -187,6 +189,20 @@ static bool is_bad(struct tools_cluster *c, const struct client_answer *a)
     return true;
 }
 
+static void on_looked_outside(struct tools_outside_look *l, const struct client_answer *a)
+{
+    struct tools_cluster *c = CONTAINER_OF(l, struct tools_cluster, outside);
+
+    if (a->err != ERR_OK) {
+        tools_cluster_end(c, a->err, a->message);
+        return;
+    }
+    if (l->found != TOOLS_OUTSIDE_NONE)
+        LOG(WARN, "etcd holds keys, but none under --etcd-prefix", "prefix=\"%s/\"%s%s", l->root,
+            l->registry != NULL ? " registry=" : "", l->registry != NULL ? l->registry : "");
+    c->on_ready(c->arg);
+}
+
 static void on_counted(struct sweep_count *count, const struct client_answer *a)
 {
     struct tools_cluster *c = CONTAINER_OF(count, struct tools_cluster, count);
@@ -194,7 +210,11 @@ static void on_counted(struct sweep_count *count, const struct client_answer *a)
     if (is_bad(c, a))
         return;
     c->key_count = count->count;
-    c->on_ready(c->arg);
+    if (c->key_count > 0)
+        c->on_ready(c->arg);
+    else if (tools_outside_start(&c->outside, c->etcd, c->rules->key_rules->root,
+                                 on_looked_outside) != ERR_OK)
+        tools_cluster_end(c, ERR_NOMEM, "out of memory");
 }
 
 static void on_status(void *arg, const struct client_answer *a)

@@ -10,6 +10,7 @@
 #include "sweep/count.h"
 #include "sweep/etcd.h"
 #include "sweep/judge.h"
+#include "tools/outside.h"
 
 #define TOOLS_CLUSTER_WHY 1024
 
@@ -28,6 +29,8 @@ struct tools_cluster {
     struct sweep_judge_env judge;
     struct etcd_status status; /* the server in use, as it was at the start */
     uint64_t key_count;        /* of the keys to look at, at the start */
+    /* When there are none: whether the prefix may be wrong. */
+    struct tools_outside_look outside;
     const struct sweep_filter *filter;
     void (*on_ready)(void *arg);
     void *arg;
@@ -47,8 +50,9 @@ MUST_CHECK enum err tools_cluster_init(struct tools_cluster *c, const struct set
                                        struct ruleset *rules, bool wants_keys);
 /* Runs the loop: the plugins are checked for the first time, etcd says who it is and how many keys
  * the filter's ranges hold, then on_ready is called. Returns when tools_cluster_end was called;
- * what it was told is in err and why. Without on_ready being called: ERR_UPSTREAM_AWAY, ERR_CONFIG
- * (the server is a proxy of ours), ERR_SYSTEM (etcd refuses us), ERR_NOMEM. */
+ * what it was told is in err and why. Keys that lie elsewhere than under --etcd-prefix are warned
+ * of. Without on_ready being called: ERR_UPSTREAM_AWAY, ERR_CONFIG (the server is a proxy of ours),
+ * ERR_SYSTEM (etcd refuses us), ERR_NOMEM. */
 void tools_cluster_run(struct tools_cluster *c, const struct sweep_filter *filter,
                        void (*on_ready)(void *arg), void *arg);
 /* The run is over; from the loop. Runs and rewriters of the caller have to be stopped by now. Only

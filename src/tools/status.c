@@ -34,7 +34,7 @@ struct proxy {
     size_t key_count;
     bool is_kms_ailing;
     double etcd_healthy; /* below 0: not said */
-    double start_s, reload_s, reload_failures, sealed, opened, plain;
+    double start_s, reload_s, reload_failures, reload_failed, sealed, opened, plain;
     char key_text[PLUGINS_MAX * 160];
 };
 
@@ -87,6 +87,7 @@ static void note_number(struct proxy *p, const struct tools_sample *s)
         {"etcd_envelope_values_opened_total", &p->opened},
         {"etcd_envelope_identity_reads_total", &p->plain},
         {"etcd_envelope_reload_failures_total", &p->reload_failures},
+        {"etcd_envelope_reload_failed", &p->reload_failed},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
@@ -187,7 +188,8 @@ static void on_ready(void *arg, const struct http1_response *r, const char *why)
 
 static bool is_well(const struct proxy *p)
 {
-    return p->has_answered && p->ready == 200 && !p->is_kms_ailing && p->etcd_healthy != 0;
+    return p->has_answered && p->ready == 200 && !p->is_kms_ailing && p->etcd_healthy != 0 &&
+           p->reload_failed == 0;
 }
 
 static const char *time_text(double s, char out[static KMS_TIME_TEXT])
@@ -215,6 +217,7 @@ static void put_json(const struct proxy *p, struct tools_json *j)
         tools_json_bool(j, "etcd_healthy", p->etcd_healthy != 0);
         tools_json_text(j, "started", time_text(p->start_s, text));
         tools_json_text(j, "reloaded", time_text(p->reload_s, text));
+        tools_json_bool(j, "last_reload_failed", p->reload_failed != 0);
         tools_json_number(j, "reload_failures", (int64_t)p->reload_failures);
         tools_json_number(j, "values_sealed", (int64_t)p->sealed);
         tools_json_number(j, "values_opened", (int64_t)p->opened);
@@ -236,9 +239,9 @@ static void put_text(const struct proxy *p, FILE *f)
     }
     fprintf(f, "  %s, version %s, started %s\n", p->ready == 200 ? "ready" : "NOT READY",
             p->version, time_text(p->start_s, start));
-    fprintf(f, "  configuration  %s, reloaded %s, %.0f reloads failed\n",
+    fprintf(f, "  configuration  %s, reloaded %s, %.0f reloads failed%s\n",
             p->config[0] != '\0' ? p->config : "-", time_text(p->reload_s, reload),
-            p->reload_failures);
+            p->reload_failures, p->reload_failed != 0 ? ", THE LAST ONE, too: see its log" : "");
     fprintf(f, "  write key      %s\n",
             p->key_text[0] != '\0' ? p->key_text : "of the configuration (no KMS v2 plugin)");
     fprintf(f, "  KMS            %s\n  etcd           %s\n",

@@ -29,6 +29,7 @@ enum tools_verify_result {
     TOOLS_VERIFY_FAILED = 0, /* err and why of the cluster say what; there is no report */
     TOOLS_VERIFY_UNREADABLE, /* some values don't open for the proxy */
     TOOLS_VERIFY_DUE,        /* some are not as they would be written now */
+    TOOLS_VERIFY_NOTHING,    /* no value is there, but kube-apiserver's keys lie elsewhere */
     TOOLS_VERIFY_GOOD,
 };
 

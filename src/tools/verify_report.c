@@ -62,6 +62,7 @@ static const char *result_text(enum tools_verify_result r)
     static const char *const texts[] = {[TOOLS_VERIFY_FAILED] = "failed",
                                         [TOOLS_VERIFY_UNREADABLE] = "unreadable",
                                         [TOOLS_VERIFY_DUE] = "not as wanted",
+                                        [TOOLS_VERIFY_NOTHING] = "nothing looked at",
                                         [TOOLS_VERIFY_GOOD] = "good"};
 
     return texts[r];
@@ -162,6 +163,8 @@ static void report_json(struct verify *v, enum tools_verify_result result)
         tools_json_number(j, "compacted_meanwhile", v->position.compacted_count);
         tools_json_bool(j, "opened", v->o->is_open);
         tools_json_bool(j, "key_changed_meanwhile", v->has_key_changed);
+        tools_json_bool(j, "keys_only_outside_of_prefix",
+                        v->c->outside.found != TOOLS_OUTSIDE_NONE);
         json_counts(v);
     }
     tools_json_text(j, "version", v->o->version);
@@ -265,6 +268,22 @@ static void put_unreadable(const struct verify *v, FILE *f)
                 ull(all->unread_plain), all->unread_plain == 1 ? " is" : "s are");
 }
 
+static void put_nothing(const struct verify *v, FILE *f)
+{
+    const struct tools_outside_look *l = &v->c->outside;
+
+    if (l->found == TOOLS_OUTSIDE_NONE)
+        fputs("etcd holds no value of the protected resources: if it should, look at --etcd-prefix "
+              "and at the resources of the configuration\n",
+              f);
+    else
+        fprintf(f,
+                "Warning: etcd holds keys%s%s, but none under --etcd-prefix (%s/): if "
+                "kube-apiserver's\n--etcd-prefix is another one, this has looked at nothing\n",
+                l->registry != NULL ? " under " : "", l->registry != NULL ? l->registry : "",
+                l->root);
+}
+
 static void put_result(const struct verify *v, FILE *f, enum tools_verify_result result)
 {
     const struct tools_resource_count *all = &v->counts.all;
@@ -286,10 +305,8 @@ static void put_result(const struct verify *v, FILE *f, enum tools_verify_result
         fputs("Values are sealed with several key ids of one plugin: which is the present one is "
               "told without --no-open\n",
               f);
-    if (result == TOOLS_VERIFY_GOOD && all->count == 0)
-        fputs("etcd holds no value of the protected resources: if it should, look at --etcd-prefix "
-              "and at the resources of the configuration\n",
-              f);
+    if (all->count == 0)
+        put_nothing(v, f);
     else if (result == TOOLS_VERIFY_GOOD)
         fprintf(f, "All %llu values are as they would be written now%s\n", ull(all->count),
                 v->o->is_open ? ", and each opens" : ", as far as their envelopes tell");

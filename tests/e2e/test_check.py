@@ -84,6 +84,13 @@ class Check(ClusterTool):
         found = self.check(self.mixed(), status=UNREADABLE)
         self.assertIn("1 do not open", found["fail", "values"][0])
 
+    def test_wrong_prefix(self):
+        self.plain(1)
+        found = self.check(self.mixed(), "--etcd-prefix", "/registri")
+        self.assertIn("under /registry, but none under --etcd-prefix (/registri/)", found["warn", "values"][0])
+        self.raw.put(b"/registri/pods/ns/a", b"x")
+        self.assertNotIn(("warn", "values"), self.check(self.mixed(), "--etcd-prefix", "/registri"))
+
     def test_etcd_away(self):
         found = self.check(self.mixed(), servers=f"http://127.0.0.1:{harness.free_port()}", status=UNREACHABLE)
         self.assertIn("does not answer", found["fail", "etcd"][0])

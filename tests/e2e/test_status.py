@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """status: several proxies side by side. Does it see who differs, who is not well, who is gone?"""
 import json
+import signal
 import subprocess
 
 from cluster_tool import NOT_AS_WANTED, OK, UNREACHABLE, USAGE, ClusterTool
@@ -43,6 +44,25 @@ class Status(ClusterTool):
         self.assertEqual(self.status(self.url(a), self.url(b), status=NOT_AS_WANTED)["differ_in"], "configuration")
         a.stop()
         b.stop()
+
+    def test_last_reload_failed(self):
+        """All have the same old configuration, for the new file was refused: they agree, but are not well until the file
+        is one that they took."""
+        config = self.configure(self.kms_provider())
+        good = config.read_text()
+        proxy = self.env.proxy(self.etcd, config, name="a")
+        self.assertFalse(self.status(self.url(proxy))["proxies"][0]["last_reload_failed"])
+        for text in (good, good + "# another one\n"):
+            config.write_text("kind: Nonsense\n")
+            proxy.process.signal(signal.SIGHUP)
+            harness.wait_until(lambda: not self.status_is_well(proxy), 20, "failed reload")
+            report = self.status(self.url(proxy), status=NOT_AS_WANTED)
+            self.assertTrue(report["all_agree"])
+            self.assertTrue(report["proxies"][0]["last_reload_failed"])
+            config.write_text(text)
+            proxy.process.signal(signal.SIGHUP)
+            harness.wait_until(lambda: self.status_is_well(proxy), 20, "reload")
+        proxy.stop()
 
     def test_other_write_key(self):
         """The same file, but one has the plugin's new key id, and the other not yet."""

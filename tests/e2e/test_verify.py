@@ -120,6 +120,28 @@ class Verify(ClusterTool):
         report = self.verify(self.configure(self.kms_provider(), "identity: {}"), status=NOT_AS_WANTED)
         self.assertEqual(report["total"]["objects"], 1)
 
+    def test_wrong_prefix(self):
+        """Keys lie elsewhere than under --etcd-prefix: that proves nothing, and is told. Where they are those of a
+        kube-apiserver verify says so by its status, too."""
+        config, flags = self.configure(self.kms_provider(), "identity: {}"), ["--etcd-prefix", "/registri"]
+        for key, inside, status in ((b"/registry/secrets/ns/a", b"/registri/pods/ns/a", NOT_AS_WANTED),
+                                    (b"/kubernetes.io/pods/ns/a", b"/registri/x", NOT_AS_WANTED),
+                                    (b"/other/a", b"/registri/0/", OK)):
+            self.raw.delete(b"\0", b"\0")
+            self.raw.put(key, b"plain")
+            report = self.verify(config, *flags, status=status)
+            self.assertEqual((report["total"]["objects"], report["keys_only_outside_of_prefix"]), (0, True))
+            self.assertEqual(report["result"], "nothing looked at" if status else "good")
+            out, err = self.tool("verify", config, *flags, status=status)
+            self.assertIn("none under --etcd-prefix (/registri/)", out)
+            self.assertIn("warn  etcd holds keys, but none under --etcd-prefix", err)
+            self.assertNotIn("No value is plaintext", out)
+            _, err = self.tool("reencrypt", config, *flags, "--dry-run")
+            self.assertIn("warn  etcd holds keys, but none under --etcd-prefix", err)
+            self.raw.put(inside, b"x")
+            report = self.verify(config, *flags)
+            self.assertEqual((report["result"], report["keys_only_outside_of_prefix"]), ("good", False))
+
     def test_resources(self):
         self.plain(2)
         self.plain(3, b"/registry/configmaps/ns/")

@@ -19,38 +19,6 @@
 #define CALLS 160u
 #define LARGE 5000u /* beyond what is taken from the pool of small objects */
 
-/* Small objects come from a chunk, which would hardly ever fail: so each asks malloc first, too. */
-void *__real_objects_alloc(struct objects *o, size_t n);
-void *__real_objects_calloc(struct objects *o, size_t count, size_t n);
-void *__real_objects_realloc(struct objects *o, void *p, size_t n);
-void *__wrap_objects_alloc(struct objects *o, size_t n);
-void *__wrap_objects_calloc(struct objects *o, size_t count, size_t n);
-void *__wrap_objects_realloc(struct objects *o, void *p, size_t n);
-
-static bool malloc_works(void)
-{
-    void *volatile p = malloc(1);
-    bool works = p != NULL;
-
-    free(p);
-    return works;
-}
-
-void *__wrap_objects_alloc(struct objects *o, size_t n)
-{
-    return malloc_works() ? __real_objects_alloc(o, n) : NULL;
-}
-
-void *__wrap_objects_calloc(struct objects *o, size_t count, size_t n)
-{
-    return malloc_works() ? __real_objects_calloc(o, count, n) : NULL;
-}
-
-void *__wrap_objects_realloc(struct objects *o, void *p, size_t n)
-{
-    return malloc_works() ? __real_objects_realloc(o, p, n) : NULL;
-}
-
 struct fix {
     struct objects mem;
     struct h2__hpack_in in;

@@ -10,38 +10,6 @@
 
 #define BODY 200000u
 
-/* Small objects come by the chunk, so that malloc would seldom be asked: here each asks it once.
- * The linker turns h2's calls into these. */
-void *__real_objects_alloc(struct objects *o, size_t n);
-void *__real_objects_calloc(struct objects *o, size_t count, size_t n);
-void *__real_objects_realloc(struct objects *o, void *p, size_t n);
-void *__wrap_objects_alloc(struct objects *o, size_t n);
-void *__wrap_objects_calloc(struct objects *o, size_t count, size_t n);
-void *__wrap_objects_realloc(struct objects *o, void *p, size_t n);
-
-static bool has_memory(void)
-{
-    void *volatile p = malloc(1);
-
-    free(p);
-    return p != NULL;
-}
-
-void *__wrap_objects_alloc(struct objects *o, size_t n)
-{
-    return has_memory() ? __real_objects_alloc(o, n) : NULL;
-}
-
-void *__wrap_objects_calloc(struct objects *o, size_t count, size_t n)
-{
-    return has_memory() ? __real_objects_calloc(o, count, n) : NULL;
-}
-
-void *__wrap_objects_realloc(struct objects *o, void *p, size_t n)
-{
-    return has_memory() ? __real_objects_realloc(o, p, n) : NULL;
-}
-
 /* Both ends; what happens is only counted. */
 struct side {
     struct slab_pool *pool;

@@ -419,6 +419,36 @@ static void test_one_says_goaway(void **state)
     fix_fini(&f);
 }
 
+/* The base is lost while its replacement is dialled, and the last user has left meanwhile: what
+ * comes of the dial is nobody's any more, and the next user finds an endpoint that answers. */
+static void test_lost_without_users(void **state)
+{
+    struct fix f;
+    struct user *u;
+
+    (void)state;
+    for (int is_refused = 0; is_refused < 2; is_refused++) {
+        fix_init(&f, 1);
+        f.pool.conn_streams = 1;
+        u = user_ready(&f);
+        if (is_refused)
+            server_refuse(&f.servers[0]);
+        assert_non_null(ask(u, 0));
+        assert_non_null(ask(u, 1)); /* its ids have run out: another one is dialled */
+        lose(&f.servers[0].ends[0]);
+        user_free(u);
+        run_ms(&f, 100);
+        if (is_refused)
+            server_listen(&f.servers[0]);
+        u = user_ready(&f);
+        assert_non_null(ask(u, 0));
+        user_free(u);
+        skip_ms(&f, 32000);
+        UNTIL(&f, server_conns(&f.servers[0]) == 0);
+        fix_fini(&f);
+    }
+}
+
 /* Only new connections fail: the classes share what there is, and nobody has to go. */
 static void test_no_further_connection(void **state)
 {
@@ -616,6 +646,7 @@ int main(void)
         cmocka_unit_test(test_endpoint_lost),
         cmocka_unit_test(test_one_lost),
         cmocka_unit_test(test_one_says_goaway),
+        cmocka_unit_test(test_lost_without_users),
         cmocka_unit_test(test_no_further_connection),
         cmocka_unit_test(test_silent_connection),
         cmocka_unit_test(test_at_random),

@@ -387,10 +387,10 @@ enum err client_call(struct client *c, const char *path, struct bytes body, uint
     "  providers:\n"
 #define KEY(name, secret) "{name: " name ", secret: " secret "}"
 
-static struct ruleset *rules_of(const char *yaml)
+struct ruleset *fake_rules_of(const char *yaml, const char *etcd_prefix)
 {
     const struct enc_options enc = {.is_reload = false};
-    const struct key_rules_opts keys = {.etcd_prefix = "/registry"};
+    const struct key_rules_opts keys = {.etcd_prefix = etcd_prefix};
     const struct ruleset_opts o = {.allow_identity_writes = true};
     char why[512];
     struct enc_config *config;
@@ -405,7 +405,7 @@ static struct ruleset *rules_of(const char *yaml)
 
 struct ruleset *fake_rules(bool has_identity)
 {
-    return rules_of(
+    return fake_rules_of(
         has_identity ? HEAD "  - aesgcm: {keys: [" KEY("new", SECRET_NEW) ", " KEY(
                            "old", SECRET_OLD) "]}\n"
                                               "  - aescbc: {keys: [" KEY(
@@ -413,7 +413,8 @@ struct ruleset *fake_rules(bool has_identity)
                                                                      "  - identity: {}\n"
                      : HEAD "  - aesgcm: {keys: [" KEY("new", SECRET_NEW) ", " KEY(
                            "old", SECRET_OLD) "]}\n"
-                                              "  - aescbc: {keys: [" KEY("cbc", SECRET_CBC) "]}\n");
+                                              "  - aescbc: {keys: [" KEY("cbc", SECRET_CBC) "]}\n",
+        "/registry");
 }
 
 static enum err random_bytes(void *arg, void *out, size_t n)
@@ -429,7 +430,7 @@ size_t fake_seal(enum fake_writer w, const char *key, const char *plain,
         [FAKE_NEW] = HEAD "  - aesgcm: {keys: [" KEY("new", SECRET_NEW) "]}\n",
         [FAKE_OLD] = HEAD "  - aesgcm: {keys: [" KEY("old", SECRET_OLD) "]}\n",
         [FAKE_CBC] = HEAD "  - aescbc: {keys: [" KEY("cbc", SECRET_CBC) "]}\n"};
-    struct ruleset *rules = rules_of(yaml[w]);
+    struct ruleset *rules = fake_rules_of(yaml[w], "/registry");
     struct envelope_ctx *ctx;
     struct slab_pool pool;
     struct chain in = {0};

@@ -54,6 +54,8 @@ struct fake_kv *fake_find(const char *key);
 
 /* --- rule sets and values --------------------------------------------------------------------- */
 
+/* Of an EncryptionConfiguration. */
+struct ruleset *fake_rules_of(const char *yaml, const char *etcd_prefix);
 /* secrets and configmaps: aesgcm with the keys new and old, then aescbc with cbc, then identity if
  * asked for. */
 struct ruleset *fake_rules(bool has_identity);

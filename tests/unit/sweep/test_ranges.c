@@ -30,22 +30,6 @@ static const char *const configurations[] = {
     HEAD ENTRY("secrets") EXCLUDED("configmaps") ENTRY("'*.apps'"),
 };
 
-static struct ruleset *rules_of(const char *yaml, const char *prefix)
-{
-    const struct enc_options enc = {.is_reload = false};
-    const struct key_rules_opts keys = {.etcd_prefix = prefix};
-    const struct ruleset_opts o = {.allow_identity_writes = true};
-    char why[512];
-    struct enc_config *config;
-    struct key_rules *rules;
-    struct ruleset *out;
-
-    assert_int_equal(enc_config_parse(bytes_str(yaml), &enc, &config, why, sizeof why), ERR_OK);
-    assert_int_equal(key_rules_build(config, &keys, &rules, why, sizeof why), ERR_OK);
-    assert_int_equal(ruleset_new(config, rules, &o, &out, why, sizeof why), ERR_OK);
-    return out;
-}
-
 static size_t times_in(const struct sweep_ranges *r, struct bytes key)
 {
     size_t n = 0;
@@ -109,7 +93,7 @@ static void test_every_key(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(configurations); i++)
         for (size_t p = 0; p < ARRAY_LEN(prefixes); p++) {
-            struct ruleset *rules = rules_of(configurations[i], prefixes[p]);
+            struct ruleset *rules = fake_rules_of(configurations[i], prefixes[p]);
             const char *prefix = rules->key_rules->root;
 
             check(rules, &(struct sweep_filter){0}, prefix);
@@ -125,7 +109,7 @@ static void test_every_key(void **state)
 static void test_exact(void **state)
 {
     static const struct sweep_filter all = {0};
-    struct ruleset *rules = rules_of(configurations[0], "/registry");
+    struct ruleset *rules = fake_rules_of(configurations[0], "/registry");
     struct sweep_ranges r;
 
     (void)state;
@@ -152,7 +136,7 @@ static void test_namespaces(void **state)
         {"/registry/secrets/kube-system/", true},
     };
     const struct sweep_filter f = {.namespaces = names, .namespace_count = 2};
-    struct ruleset *rules = rules_of(configurations[0], "/registry");
+    struct ruleset *rules = fake_rules_of(configurations[0], "/registry");
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -167,7 +151,7 @@ static void test_namespaces(void **state)
 static void test_no_memory(void **state)
 {
     static const struct sweep_filter all = {0};
-    struct ruleset *rules = rules_of(configurations[1], "/registry");
+    struct ruleset *rules = fake_rules_of(configurations[1], "/registry");
     struct sweep_ranges r;
     size_t n = 0;
 
