@@ -191,6 +191,20 @@ static bool is_drained(struct run *r, const struct recent *recent)
            resets(&r->ours, recent->f.id, NGHTTP2_REFUSED_STREAM);
 }
 
+static bool is_unsent(struct run *r, const struct recent *recent)
+{
+    if (!r->code.o.is_client || recent->f.type != T_GOAWAY)
+        return false;
+    for (unsigned i = 0; i < r->ours.count && i < r->theirs.count; i++) {
+        const struct diff_call *a = &r->ours.calls[i];
+
+        if (a->is_closed && a->how == H2_END_RESET && a->code == H2_REFUSED_STREAM &&
+            !r->theirs.calls[i].is_closed)
+            return true;
+    }
+    return false;
+}
+
 static bool is_guarded(struct run *r, const struct recent *recent)
 {
     (void)recent;
@@ -241,6 +255,8 @@ static const struct {
     {is_unread, "padding is checked on streams that were reset, too; nghttp2 does not look"},
     {is_overflow_heard, "DATA that overflow a window: nghttp2 hands them over before it resets"},
     {is_drained, "behind our last GOAWAY nghttp2 ignores new streams; ours are refused"},
+    {is_unsent, "requests that wait for room are over when GOAWAY comes, for they can be made "
+                "elsewhere; nghttp2 leaves some of them open"},
     {is_guarded, "our limits against floods (guard.c)"},
     {is_slow, "a graceful stop goes on after 1 s, whatever the input says"},
 };
