@@ -49,8 +49,12 @@ struct net_tls {
 
 static const char *first_reason(void)
 {
-    const char *text = ERR_reason_error_string(ERR_peek_error());
+    unsigned long error = ERR_peek_error();
+    const char *text = ERR_reason_error_string(error);
 
+    /* OpenSSL's "wrong version number" is what whoever mixes the two up would have to read. */
+    if (ERR_GET_LIB(error) == ERR_LIB_SSL && ERR_GET_REASON(error) == SSL_R_WRONG_VERSION_NUMBER)
+        return "the peer does not speak TLS (https where it should be http?)";
     return text != NULL ? text : "unknown error";
 }
 

@@ -38,7 +38,7 @@ class Check(ClusterTool):
         self.assertEqual(found["ok", "values"], ["secrets: the first 3 open, and are as they would be written now"])
         self.assertGreater(self.kms.calls["Decrypt"], 0)
         out, _ = self.tool("check", self.mixed())
-        self.assertIn("0 failed, 0 warnings", out)
+        self.assertRegex(out, r"0 failed, 0 warnings, \d+ notes?, \d+ ok")
 
     def test_nothing_is_written(self):
         self.plain(3)
@@ -95,6 +95,17 @@ class Check(ClusterTool):
         found = self.check(self.mixed(), servers=f"http://127.0.0.1:{harness.free_port()}", status=UNREACHABLE)
         self.assertIn("does not answer", found["fail", "etcd"][0])
         self.assertIn(("ok", "KMS"), found)
+
+    def test_http_and_https_mixed_up(self):
+        """Said as what it is, not as the odd frame or record that it looks like."""
+        tls = self.env.tls("mixed")
+        secure = self.env.etcd(name="secure", tls=tls)
+        found = self.check(self.mixed(), servers=secure.url.replace("https:", "http:"), status=UNREACHABLE)
+        self.assertIn("(http where it should be https?)", found["fail", "etcd"][0])
+        found = self.check(self.mixed(), "--etcd-cafile", tls.path("ca.crt"), servers=self.etcd.url.replace("http:", "https:"),
+                           status=UNREACHABLE)
+        self.assertIn("(https where it should be http?)", found["fail", "etcd"][0])
+        secure.stop()
 
     def test_proxy_in_place_of_etcd(self):
         proxy = self.env.proxy(self.etcd, self.mixed())
