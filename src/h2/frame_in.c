@@ -156,7 +156,7 @@ static const struct handler {
     [H2__CONTINUATION] = {got_continuation, ON_STREAM, 0, 0},
 };
 
-/* What else a server may be, by the first bytes that it says: the usual slips of a configuration. */
+/* What else a server may be, by the first bytes that it says: the usual slips of a URL. */
 static const char *other_protocol(const struct h2_conn *c, const struct h2__frame *f)
 {
     if (c->is_ready || c->opts.is_server)

@@ -180,8 +180,9 @@ static enum net__io_result tls_handshake(struct net_conn *c)
     if (ret == 1)
         return tls_settled(c);
     if (is_unanswered(c->ssl, SSL_get_error(c->ssl, ret))) {
-        net__conn_set_fail(c, ERR_TLS, "tls: closed by the peer before it said anything (https "
-                                       "where it should be http?)");
+        net__conn_set_fail(c, ERR_TLS,
+                           "tls: closed by the peer before it said anything (https "
+                           "where it should be http?)");
         return NET__IO_FAIL;
     }
     r = tls_result(c, ret, errno);

@@ -88,8 +88,8 @@ static bool is_discarded(struct run *r, const struct recent *recent)
            recent->f.id != 0 && judge_stream(&r->ours.judge, recent->f.id)->is_reset;
 }
 
-/* Both took their turn behind several frames, or a frame and a request of ours: what one of them had
- * sent in between is over. */
+/* Both took their turn behind several frames, or a frame and a request of ours: what one of them
+ * had sent in between is over. */
 static bool is_gathered(const struct run *r)
 {
     return r->recent_count - r->turned_count + r->asked_count > 1;

@@ -454,7 +454,7 @@ static void test_other_protocols(void **state)
         size_t len;
         const char *why;
     } cases[] = {
-        {"\x15\3\1\0\2\2\x46\0\0\0", 10, "the server speaks TLS"}, /* alert protocol_version */
+        {"\x15\3\1\0\2\2\x46\0\0\0", 10, "the server speaks TLS"}, /* a fatal alert */
         {"HTTP/1.1 400 Bad Request\r\n\r\n", 28, "the server speaks HTTP/1"},
         {"\x7f\xff\xff\0\0\0\0\0\0", 9, "frame too large"},
         {"", 0, "before it said anything"},
