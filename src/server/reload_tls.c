@@ -92,4 +92,5 @@ void server__reload_tls(struct server *s, bool is_forced)
     memcpy(s->tls_hash, hash, sizeof hash);
     s->tls_refused_hash[0] = '\0';
     LOG(INFO, "TLS files reloaded", "%s", "");
+    server__judge_key_files(s->settings);
 }

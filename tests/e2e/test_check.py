@@ -202,6 +202,7 @@ class Check(ClusterTool):
                        .add_extension(x509.SubjectAlternativeName([x509.DNSName(h) for h in hosts]), critical=True)
                        .sign(tls.ca_key, hashes.SHA256()))
         tls.path(name + ".crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        tls.path(name + ".key").touch(0o600)
         tls.path(name + ".key").write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
                                                               serialization.NoEncryption()))
         return ["--cert-file", tls.path(name + ".crt"), "--key-file", tls.path(name + ".key")]
@@ -211,6 +212,9 @@ class Check(ClusterTool):
         url = ["--listen-client-urls", "https://localhost:2000"]
         long = self.issue(tls, "long", 300, ["localhost"])
         self.assertIn("valid until", self.check(config, "--offline", *url, *long)["ok", "TLS"][0])
+        tls.path("long.key").chmod(0o644)
+        self.assertIn("open to others (mode 0644)", self.check(config, "--offline", *url, *long)["warn", "TLS"][0])
+        tls.path("long.key").chmod(0o600)
         soon = self.issue(tls, "soon", 5, ["localhost"])
         self.assertIn("less than 30 days", self.check(config, "--offline", *url, *soon)["warn", "TLS"][0])
         over = self.issue(tls, "over", -1, ["localhost"])

@@ -375,8 +375,11 @@ class Files(Base):
 
         # SIGHUP does the same at once; connections that are open go on all the while.
         tls.issue("server")
+        self.assertNotIn("private key is open to others", proxy.process.log())
+        tls.path("server.key").chmod(0o644)
         proxy.process.signal(signal.SIGHUP)
         wait_until(lambda: self.serial(proxy, tls) == self.serial_of(tls.path("server.crt")), 10, "third certificate")
+        wait_until(lambda: "private key is open to others" in proxy.process.log(), 10, "warning")
         proxy.client.put(self.secret(), b"x")
         self.assertEqual(watch.events(1)[0].kv.value, b"x")
         watch.cancel()
