@@ -173,6 +173,18 @@ static bool is_answered_at_once(struct run *r, const struct recent *recent)
     return false;
 }
 
+/* RST_STREAM NO_ERROR behind an answer: the rest of the request is not wanted. */
+static bool is_rest_declined(struct run *r, const struct recent *recent)
+{
+    uint32_t id = recent->f.id;
+
+    return is_gathered(r) && (recent->f.type == T_HEADERS || recent->f.type == T_DATA) &&
+           (recent->f.flags & NGHTTP2_FLAG_END_STREAM) != 0 &&
+           resets(&r->ours, id, NGHTTP2_NO_ERROR) && judge_stream(&r->ours.judge, id)->is_ended &&
+           judge_stream(&r->theirs.judge, id)->is_ended &&
+           !judge_stream(&r->theirs.judge, id)->is_reset;
+}
+
 static bool is_unread(struct run *r, const struct recent *recent)
 {
     return (recent->f.flags & NGHTTP2_FLAG_PADDED) != 0 && recent->f.type == T_DATA &&
@@ -253,6 +265,7 @@ static const struct {
     {is_empty_end, "DATA without a byte pass a window that is used up; nghttp2's wait for it"},
     {is_answered_at_once, "ours may have sent its answer, and be done with the stream, before the "
                           "next frame is read; nghttp2 sends when all was read"},
+    {is_rest_declined, "the same, and the next frame would have been the request's last"},
     {is_unread, "padding is checked on streams that were reset, too; nghttp2 does not look"},
     {is_overflow_heard, "DATA that overflow a window: nghttp2 hands them over before it resets"},
     {is_drained, "behind our last GOAWAY nghttp2 ignores new streams; ours are refused"},
