@@ -82,6 +82,9 @@ const struct flag config__flags[] = {
      "calls and watch streams that a client has open at a time on one connection", NULL},
     NUMBER("stream-threshold", FLAG_SIZE, stream_threshold, LIMIT_STREAM_THRESHOLD, "SIZE",
            "answers above this are passed on piece by piece"),
+    NUMBER("stall-timeout", FLAG_DURATION, stall_timeout_ms, LIMIT_STALL_MS, "DURATION",
+           "a client that takes nothing of its answer for so long loses the call (30 s while "
+           "memory is short); one that says nothing for so long has to answer a PING"),
     NUMBER("shutdown-timeout", FLAG_DURATION, shutdown_timeout_ms, 10000, "DURATION",
            "all is over so long after SIGTERM"),
     {"workers", FLAG_WORKERS, AT(workers), 0, "0", 0, "N",

@@ -465,7 +465,7 @@ enum err net_conn_accept(struct loop *loop, struct slab_pool *pool, uint32_t sla
         if (e == ERR_OK && SSL_set_fd(c->ssl, fd) != 1)
             e = ERR_NOMEM;
         if (e == ERR_OK)
-            e = loop_timer_start(loop, &c->timer, NET__OPEN_MS);
+            e = loop_timer_start(loop, &c->timer, LIMIT_HANDSHAKE_MS);
     }
     if (e != ERR_OK) {
         conn_free(c);

@@ -8,9 +8,6 @@
 
 #include "net/conn.h"
 
-/* LIMIT_PREFACE_MS bounds a handshake and, from the first step on, a whole dial. */
-#define NET__OPEN_MS LIMIT_PREFACE_MS
-
 /* Reads in one turn of the loop, so that a connection with much to say delays nobody. */
 #define NET__READS_PER_TURN 4
 #define NET__BYTES_PER_TURN (256u * 1024) /* then the other connections have their turn */

@@ -226,6 +226,7 @@ static void stop_deliver(struct mail *mail, bool delivered)
     loop_timer_fini(&w->drain_timer);
     loop_timer_fini(&w->wipe_timer);
     loop_timer_fini(&w->settle_timer);
+    progress_fini(&w->progress);
     tally_free(w->tally);
     mailbox_close(&w->mailbox);
     worker__reports_free(&w->spare_reports);
@@ -317,6 +318,7 @@ static void worker_init(struct worker *w)
     loop_timer_init(&w->drain_timer, on_drain_tick);
     loop_timer_init(&w->wipe_timer, on_wipe);
     loop_timer_init(&w->settle_timer, on_settle);
+    progress_init(&w->progress, &w->loop);
     loop_flush_init(&w->random_drop, on_random_drop);
     randpool_init(&w->random);
 }

@@ -11,6 +11,7 @@
 #include "loop/mailbox.h"
 #include "net/tls.h"
 #include "proxy/env.h"
+#include "proxy/progress.h"
 #include "policy/ruleset.h"
 #include "proxy/tally.h"
 #include "proxy/upstream.h"
@@ -90,6 +91,7 @@ struct worker {
     uint64_t drain_limit_ms;
     struct loop_timer drain_timer;
     struct loop_timer wipe_timer;
+    struct progress progress;
     struct loop_timer settle_timer; /* connections came or went: memory goes back */
     unsigned settle_count;
     struct lane_work *idle_work; /* idle ones */
@@ -144,6 +146,8 @@ void keyset_drop(struct keyset *k);
 /* The worker's calls hold more than its share of --memory-limit. */
 bool worker_is_over_limit(const struct worker *w);
 uint64_t worker_held(const struct worker *w);
+/* More than half of it: whoever does not take what it asked for gets less time. */
+bool worker_is_half_full(const struct worker *w);
 /* When it is over: ends calls of the link that holds the most, newest first, until it is well
  * below. A client that reads nothing must not keep the others from being served. The oldest call
  * that holds a message stays. */

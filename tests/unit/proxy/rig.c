@@ -95,8 +95,13 @@ void rig_settle(struct rig *r)
 
 void rig_pass(struct rig *r, uint64_t ms)
 {
+    rig_pass_in(r, ms, STEP_MS);
+}
+
+void rig_pass_in(struct rig *r, uint64_t ms, uint64_t step_ms)
+{
     while (ms > 0) {
-        uint64_t step = ms < STEP_MS ? ms : STEP_MS;
+        uint64_t step = ms < step_ms ? ms : step_ms;
 
         ms -= step;
         clock_ns += step * 1000000u;
@@ -254,7 +259,8 @@ static void settings_init(struct rig *r)
     r->settings = (struct settings){.max_request_bytes = LIMIT_MAX_REQUEST_BYTES,
                                     .stream_threshold = LIMIT_STREAM_THRESHOLD,
                                     .memory_limit = LIMIT_MEMORY,
-                                    .max_concurrent_streams = 1000};
+                                    .max_concurrent_streams = 1000,
+                                    .stall_timeout_ms = LIMIT_STALL_MS};
     assert_non_null(mkdtemp(dir));
     for (size_t i = 0; i < RIG_SERVERS; i++) {
         r->urls[i] = (struct net_url){.is_unix = true, .is_tls = r->opts.worker_tls != NULL};

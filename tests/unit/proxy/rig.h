@@ -117,6 +117,8 @@ void rig_turn(struct rig *r);
 void rig_settle(struct rig *r);
 /* Moves the clock on by ms, in steps of at most 10 ms with turns in between. */
 void rig_pass(struct rig *r, uint64_t ms);
+/* The same in steps of step_ms: an hour in which nothing happens. */
+void rig_pass_in(struct rig *r, uint64_t ms, uint64_t step_ms);
 /* Milliseconds on the virtual clock. */
 uint64_t rig_now_ms(void);
 /* Turns until cond or for 30 s; then the test fails. */
