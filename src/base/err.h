@@ -113,6 +113,10 @@ enum err_scope {
     X(SLOW_HEADERS, "slow_headers", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)              \
     X(SLOW_SOCKET, "slow_socket", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)                \
     X(PING_UNANSWERED, "ping_unanswered", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)        \
+    X(CONNECTION_LIMIT, "connection_limit", FAULT_US, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)          \
+    X(CONNECTION_SHARE, "connection_share", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)      \
+    X(OPENING_LIMIT, "opening_limit", FAULT_US, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)                \
+    X(PROBE_LIMIT, "probe_limit", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)                \
     X(FLOOD, "flood", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)                            \
     X(HTTP2, "http2_violation", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)                  \
     /* answers of etcd */                                                                          \

@@ -8,6 +8,7 @@
 #define LIMIT_SLAB_SIZE (64u * 1024)   /* pooled slab: four HTTP/2 frames of etcd's size */
 #define LIMIT_SLAB_LARGE (256u * 1024) /* for a connection that a large answer runs on */
 #define LIMIT_SMALL_COPY 512u          /* headers below this are copied, not referenced */
+#define LIMIT_LINK_COST (40u * 1024)   /* an idle client connection with TLS, and some room */
 #define LIMIT_LANE_TURN (1024u * 1024) /* a lane yields to the loop after this many bytes */
 
 /* --- gRPC --- */

@@ -42,6 +42,9 @@ struct link {
     struct h2_conn *down; /* OPEN */
     struct upstream_user up;
     struct key_asker keys;
+    char *who;          /* as reported; NULL before */
+    uint64_t opened_ms; /* when it was accepted */
+    bool was_shed;      /* the control thread waits for its end */
     bool is_draining;
     bool client_leaves; /* it said GOAWAY: the link ends with its last call */
     struct list calls;
@@ -82,7 +85,8 @@ static void link_free_if_over(struct link *l)
     chain_fini(&l->first);
     list_remove(&l->node);
     metric_sub(METRIC_links, 1);
-    worker_link_closed(l->worker);
+    worker_link_closed(l->worker, l->who, l->was_shed);
+    free(l->who);
     free(l);
 }
 
@@ -112,8 +116,7 @@ static void wind_down(struct link *l)
     h2_conn_shutdown(l->down);
 }
 
-/* Closes it for what the client did, or left undone. */
-static void cut(struct link *l, enum err blame, const char *peer, const char *text)
+static void count_cut(enum err blame, const char *peer, const char *text)
 {
     static struct log_rate rates[ERR_COUNT];
 
@@ -121,6 +124,12 @@ static void cut(struct link *l, enum err blame, const char *peer, const char *te
     if (log_is_on(LOG_INFO) && log_rate_ok(&rates[blame], LOG_INFO, "client connection cut"))
         log_write(LOG_INFO, "client connection cut", "peer=%s reason=%s text=\"%s\"", peer,
                   err_reason(blame), text);
+}
+
+/* Closes it for what the client did, or left undone. */
+static void cut(struct link *l, enum err blame, const char *peer, const char *text)
+{
+    count_cut(blame, peer, text);
     link_close(l);
 }
 
@@ -321,8 +330,17 @@ static void is_http1(struct link *l)
 
 static void is_http2(struct link *l)
 {
+    char who[NET_WHO_MAX];
+
     net_conn_read_stop(l->net);
     link_set_state(l, LINK_DIALLING);
+    net_conn_who(l->net, who);
+    l->who = strdup(who);
+    if (l->who == NULL) {
+        link_close(l);
+        return;
+    }
+    worker_link_ready(l->worker, who);
     if (upstream_join(&l->worker->upstream, &l->up, &up_ops) != ERR_OK)
         link_close(l);
 }
@@ -422,10 +440,11 @@ void link_open(struct worker *w, int fd, struct net_tls *tls)
 
     if (l == NULL) {
         close(fd);
-        worker_link_closed(w);
+        worker_link_closed(w, NULL, false);
         return;
     }
     l->worker = w;
+    l->opened_ms = loop_now_ms(&w->loop);
     list_init(&l->calls);
     loop_timer_init(&l->timer, on_timer);
     key_asker_init(&l->keys, &w->loop, worker_next_id(w));
@@ -498,6 +517,40 @@ void link_shed(struct link *l, const struct call *but, uint64_t low)
 {
     shed_above(l, but, low, 2 * CALL_COST);
     shed_above(l, but, low, 0); /* it has very many that only wait */
+}
+
+bool link_is_opening(const struct link *l)
+{
+    return l->state == LINK_OPENING;
+}
+
+bool link_is_of(const struct link *l, const char *who)
+{
+    return (l->state == LINK_DIALLING || l->state == LINK_OPEN) && !l->was_shed &&
+           strcmp(l->who, who) == 0;
+}
+
+bool link_has_calls(const struct link *l)
+{
+    return l->call_count > 0;
+}
+
+uint64_t link_idle_ms(const struct link *l)
+{
+    uint64_t since = l->down != NULL ? h2_conn_read_at_ms(l->down) : l->opened_ms;
+
+    return loop_now_ms(&l->worker->loop) - since;
+}
+
+void link_shed_whole(struct link *l, enum err why)
+{
+    count_cut(why, l->down != NULL ? h2_conn_peer(l->down) : net_conn_peer(l->net),
+              "too many connections");
+    l->was_shed = true;
+    if (l->state == LINK_OPEN)
+        wind_down(l);
+    else
+        link_close(l);
 }
 
 void link_drain(struct link *l)

@@ -213,8 +213,16 @@ static void on_report(void *arg, const struct worker_report *report)
     case WORKER_KEYSET_IN_USE:
         r->keys = report->keys;
         return;
+    case WORKER_LINK_READY:
+        r->ready_count++;
+        (void)snprintf(r->last_who, sizeof r->last_who, "%s", report->link.who);
+        return;
     case WORKER_LINK_CLOSED:
         r->closed_count++;
+        r->shed_count += report->link.was_shed;
+        return;
+    case WORKER_SHED_NOBODY:
+        r->nobody_count++;
         return;
     case WORKER_DRAINED:
         r->drained_count++;

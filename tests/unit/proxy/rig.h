@@ -89,6 +89,8 @@ struct rig {
     struct end *clients[RIG_CLIENTS];
     size_t client_count;
     unsigned drained_count, closed_count, freed_count; /* reports of the worker */
+    unsigned ready_count, shed_count, nobody_count;
+    char last_who[NET_WHO_MAX]; /* of the newest that was ready */
     uint64_t calls_before;
     bool may_miss_tallies;          /* memory was out: no metric is worth a failure */
     void (*on_worker)(bool begins); /* around every turn of the worker's loop; may be NULL */
