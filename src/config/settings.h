@@ -38,8 +38,8 @@ struct settings {
     bool allow_unlocked_memory;
     /* limits */
     uint64_t max_request_bytes, memory_limit, stream_threshold;
-    uint32_t max_concurrent_streams;
-    uint64_t shutdown_timeout_ms;
+    uint32_t max_concurrent_streams, max_connections;
+    uint64_t shutdown_timeout_ms, stall_timeout_ms;
     unsigned workers; /* 0 in the input: number of CPUs, at most 4 */
     /* others */
     enum log_level log_level;

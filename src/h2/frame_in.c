@@ -15,6 +15,7 @@
  *    FRAME_SIZE_ERROR
  *  - on stream 0 what belongs to a stream, or the other way round; padding longer than the frame; a
  *    header block that is interrupted; PUSH_PROMISE: PROTOCOL_ERROR
+ *  - a frame or a header block that does not become whole in time: slow.c
  *  - a header block of too many bytes or frames (CVE-2024-28182), or too many frames that do
  *    nothing (guard.c): ENHANCE_YOUR_CALM
  *  - memory: h2__fail */
@@ -105,6 +106,8 @@ static void got_headers_frame(struct h2_conn *c, const struct h2__frame *f)
     }
     c->in.block.id = f->id;
     c->in.block.flags = f->flags;
+    if (c->in.since_ms == 0) /* else its first byte came earlier */
+        c->in.since_ms = c->read_at_ms;
     block_append(c, block.p, block.n);
 }
 
@@ -117,6 +120,7 @@ static void got_continuation(struct h2_conn *c, const struct h2__frame *f)
     if ((f->flags & H2__FLAG_END_HEADERS) == 0 || h2__is_stopped(c))
         return;
     b->id = 0; /* the block is over, whatever its owner calls */
+    c->in.since_ms = 0;
     h2__got_headers(c, id, b->flags, bytes_of(b->p, b->len));
     block_reset(b);
 }
@@ -310,6 +314,8 @@ static size_t take_payload(struct h2_conn *c, const uint8_t *p, size_t n)
         in->state = in->left > 0 ? H2__IN_PAYLOAD : H2__IN_HEAD;
         return part;
     }
+    if (in->since_ms == 0)
+        in->since_ms = c->read_at_ms;
     if (in->part == NULL)
         in->part = malloc(in->frame.len);
     if (in->part == NULL) {
@@ -322,6 +328,8 @@ static size_t take_payload(struct h2_conn *c, const uint8_t *p, size_t n)
         whole = in->part;
         in->part = NULL;
         frame_handle(c, whole);
+        if (in->block.id == 0)
+            in->since_ms = 0;
         wipe_free(whole, in->frame.len);
     }
     return part;

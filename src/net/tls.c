@@ -141,6 +141,39 @@ static bool cn_is(X509 *cert, const char *name)
     return false;
 }
 
+static bool copy_name(const ASN1_STRING *s, char *out, size_t cap)
+{
+    uint8_t *utf8 = NULL;
+    int n = ASN1_STRING_to_UTF8(&utf8, s);
+    size_t len = n < 0 ? 0 : (size_t)n < cap - 1 ? (size_t)n : cap - 1;
+
+    for (size_t i = 0; i < len; i++)
+        out[i] = (char)(utf8[i] > 0x20 && utf8[i] < 0x7f ? utf8[i] : '?');
+    out[len] = '\0';
+    OPENSSL_free(utf8);
+    return len > 0;
+}
+
+bool net__tls_peer_name(const SSL *ssl, char *out, size_t cap)
+{
+    X509 *cert = SSL_get0_peer_certificate(ssl);
+    X509_NAME *subject = cert == NULL ? NULL : X509_get_subject_name(cert);
+    int i = subject == NULL ? -1 : X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
+    GENERAL_NAMES *sans;
+    bool ok = false;
+
+    if (i >= 0 && copy_name(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, i)), out, cap))
+        return true;
+    sans = cert == NULL ? NULL : X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
+    for (i = 0; i < sk_GENERAL_NAME_num(sans) && !ok; i++) {
+        const GENERAL_NAME *san = sk_GENERAL_NAME_value(sans, i);
+
+        ok = san->type == GEN_DNS && copy_name(san->d.dNSName, out, cap);
+    }
+    GENERAL_NAMES_free(sans);
+    return ok;
+}
+
 static bool cert_is_allowed(const struct net_tls *t, X509 *cert)
 {
     GENERAL_NAMES *sans = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);

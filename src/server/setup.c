@@ -241,6 +241,8 @@ static int setup_workers(const struct setup *u)
     unsigned count = s->settings->workers;
 
     s->env.worker_memory_limit = s->settings->memory_limit / count;
+    if (server__setup_limits(s) != ERR_OK)
+        return refuse(u, SERVER_ERROR, "out of memory");
     s->workers = base_xcalloc(count, sizeof *s->workers);
     for (unsigned i = 0; i < count; i++) {
         struct worker *w;
