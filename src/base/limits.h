@@ -44,7 +44,7 @@
 #define LIMIT_KEY_WAIT_MS 10000u    /* a call waits this long for a key */
 #define LIMIT_UPSTREAM_WAIT_MS 800u /* a call waits for a lost etcd: it fails within 1 s */
 #define LIMIT_REDIAL_MS 50u         /* before a lost peer is dialled again */
-#define LIMIT_NEGATIVE_MS 3000u     /* an unwrap that the plugin refused is remembered */
+#define LIMIT_NEGATIVE_MS 3000u     /* a DEK refused by the plugin, a value that did not open */
 #define LIMIT_PREFACE_MS 5000u      /* for a connection's first bytes and its TLS handshake */
 #define LIMIT_WRITE_STALL_MS 30000u /* bytes are queued and the peer takes none */
 #define LIMIT_PING_MS 10000u        /* upstream keepalive while calls are open */

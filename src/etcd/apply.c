@@ -186,10 +186,31 @@ static enum err write_dek(const struct etcd__apply *a, const struct etcd__value 
     return need->dek != NULL ? ERR_OK : ERR_NO_WRITE_KEY;
 }
 
-static void note_used(struct etcd__apply *a, const struct etcd__value *v)
+/* A value that is the first of a fresh DEK may have to be remembered, and opening in place destroys
+ * it: so its digest is taken before. */
+static enum err digest_first(struct etcd__apply *a, const struct etcd__value *v,
+                             struct chain_pos pos)
 {
-    if (v->need != ETCD__NONE)
-        a->p->needs[v->need].was_used = true;
+    const struct etcd_need *need = v->need == ETCD__NONE ? NULL : &a->p->needs[v->need];
+
+    if (need == NULL || !need->is_fresh || need->was_used)
+        return ERR_OK;
+    return envelope_value_digest(a->ctx, v->key, pos, v->len, a->p->unopened.digest);
+}
+
+/* What came of opening it. */
+static void note_opened(struct etcd__apply *a, const struct etcd__value *v, enum err e)
+{
+    struct etcd_need *need = v->need == ETCD__NONE ? NULL : &a->p->needs[v->need];
+
+    if (need == NULL)
+        return;
+    if (e == ERR_OK) {
+        need->was_used = true;
+    } else if (need->is_fresh && !need->was_used && err_is_of_value(e)) {
+        a->p->unopened.err = e;
+        a->p->unopened.need = v->need;
+    }
 }
 
 /* Counts the value by what opened it (or failed to). */
@@ -232,13 +253,13 @@ static enum err open_scratch(struct etcd__apply *a, struct etcd__value *v, struc
 
     TRY(read_dek(a, v, &dek));
     chain_skip(pos, v->at - pos->at);
+    TRY(digest_first(a, v, *pos));
     e = etcd__share_at(&one, pos, v->len);
     if (e == ERR_OK)
         e = envelope_open_scratch(a->ctx, v->list, &v->v, dek, v->key, &one, 0, v->len, a->pool,
                                   &v->scratch, opened);
     chain_fini(&one);
-    if (e == ERR_OK)
-        note_used(a, v);
+    note_opened(a, v, e);
     v->opened_by = opened->provider_index;
     v->opened_key = opened->key_index;
     return e;
@@ -279,7 +300,8 @@ static enum err open_aside(struct etcd__apply *a)
                 return etcd__plan_fail(a->p, e, v->key);
         }
         if (op->kind == ETCD__OPEN && v->v.form == ENVELOPE_SCRATCH) {
-            v->err = open_scratch(a, v, &pos, &opened);
+            if (v->err == ERR_OK)
+                v->err = open_scratch(a, v, &pos, &opened);
             if (v->err != ERR_OK) /* write stops there */
                 return err_spares_earlier(v->err) ? ERR_OK : v->err;
         }
@@ -414,12 +436,15 @@ static enum err open_to_out(struct etcd__apply *a, const struct etcd__value *v, 
 static enum err write_opened_value(struct etcd__apply *a, struct etcd__value *v)
 {
     struct dek *dek;
+    enum err e;
 
     TRY(read_dek(a, v, &dek));
+    skip_to(a, v->at);
+    TRY(digest_first(a, v, a->pos));
     skip_to(a, v->at + v->v.data_at);
-    TRY(v->new_len > ETCD__OUT_VALUE_MAX ? open_here(a, v, dek) : open_to_out(a, v, dek));
-    note_used(a, v);
-    return ERR_OK;
+    e = v->new_len > ETCD__OUT_VALUE_MAX ? open_here(a, v, dek) : open_to_out(a, v, dek);
+    note_opened(a, v, e);
+    return e;
 }
 
 static enum err write_opened(struct etcd__apply *a, const struct etcd_op *op)
@@ -526,6 +551,7 @@ enum err etcd__apply_run(struct etcd__apply *a)
     a->p->opened = a->p->part.opened;
     a->p->err = ERR_OK;
     a->p->bad_key = bytes_of(NULL, 0);
+    a->p->unopened.err = ERR_OK;
     e = run(a);
     chain_fini(a->msg);
     metric_add(METRIC_bytes_copied_total, a->copied);

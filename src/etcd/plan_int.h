@@ -36,7 +36,7 @@ struct etcd__value {
     bool is_kept;                   /* CHECK: the bytes stay */
     uint32_t opened_by, opened_key; /* scratch: places in the list and among the keys */
     size_t new_len;
-    enum err err; /* FAIL */
+    enum err err; /* FAIL; OPEN: it is known by now that it does not open */
 };
 
 /* Ops cover the message without gaps, in wire order. */

@@ -106,6 +106,7 @@ enum lane_step lane__apply(struct lane *l)
     began_ns = loop_hrtime_ns();
     l->err = apply(l);
     lane__tally(l, loop_hrtime_ns() - began_ns);
+    lane__remember_unopened(l);
     if (l->err == ERR_OK)
         lane__confirm_keys(l);
     else if (!l->is_answer)

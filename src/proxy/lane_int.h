@@ -84,6 +84,9 @@ enum lane_step lane__resolve(struct lane *l);
 enum lane_step lane__take_keys(struct lane *l);
 /* DEKs that were unwrapped for this message and have opened a value are worth keeping. */
 void lane__confirm_keys(struct lane *l);
+/* One that was unwrapped for this message and did not open its value is not asked for again at once
+ * for that value. */
+void lane__remember_unopened(struct lane *l);
 
 /* lane_apply.c */
 enum lane_step lane__apply(struct lane *l);
