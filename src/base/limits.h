@@ -27,6 +27,12 @@
 #define LIMIT_KEYS_A_MESSAGE 64u     /* unknown DEKs of one message that are asked for at a time */
 #define LIMIT_KEYS_A_CONNECTION 128u /* and those of all messages of one client's connection */
 
+/* --- a KMS plugin, which may lie ---
+ * An answer that is legal has at most a key id, a wrapped DEK and annotations, see below. At most
+ * UNWRAP_CALLS_MAX calls and one check are under way, each with its time limit. Frames that carry
+ * nothing of an answer are counted as a client's are (h2/guard.c). */
+#define LIMIT_PLUGIN_ANSWER (64u * 1024) /* of one call */
+
 /* --- stored envelopes (KMS v2, kube-apiserver's own limits) --- */
 #define LIMIT_KEY_ID 1024u
 #define LIMIT_WRAPPED_DEK 1024u

@@ -377,6 +377,7 @@ static struct h2_conn *conn_alloc(struct loop *loop, struct slab_pool *pool, str
     c->ops = ops;
     c->user = user;
     c->opts = *opts;
+    c->opts.is_guarded = opts->is_guarded || opts->is_server;
     if (c->opts.max_frame_size == 0)
         c->opts.max_frame_size = H2__FRAME_MAX;
     c->in.state = opts->is_server ? H2__IN_PREFACE : H2__IN_HEAD;

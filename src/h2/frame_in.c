@@ -26,7 +26,7 @@
 /* Header blocks in frames of 16 KiB are far below; small ones are nobody's habit. */
 #define BLOCK_FRAMES_MAX 100u
 /* Twice what a field list may have: whoever is a little above gets his 431. */
-#define BLOCK_MAX(c) (2u * ((c)->opts.is_server ? LIMIT_HEADER_BYTES : H2__ANSWER_HEADER_BYTES))
+#define BLOCK_MAX(c) (2u * h2__header_bytes(c))
 #define PRIORITY_LEN 5u
 
 /* ------------------------------------------------------------------------ header blocks */
@@ -228,7 +228,7 @@ static void frame_begin(struct h2_conn *c, const uint8_t *p)
     f->flags = p[4];
     f->id = h2__u32(p + 5) & H2__ID_MAX; /* the first bit is reserved */
     c->in.left = f->len;
-    if (c->opts.is_server &&
+    if (c->opts.is_guarded &&
         !h2__guard_frame(&c->guard, f->type, c->stream_count, loop_now_ms(c->loop))) {
         h2__cut(c, H2_ENHANCE_YOUR_CALM, "flooded by the peer");
         return;

@@ -327,6 +327,12 @@ static inline bool h2__is_stopped(const struct h2_conn *c)
 /* Answers of etcd; etcd's own limit for what it takes is 1 MiB. */
 #define H2__ANSWER_HEADER_BYTES (1024u * 1024)
 
+/* The size of a field list that we take. */
+static inline uint32_t h2__header_bytes(const struct h2_conn *c)
+{
+    return c->opts.is_guarded ? LIMIT_HEADER_BYTES : H2__ANSWER_HEADER_BYTES;
+}
+
 /* Reads s (borrowed, alive for the call) until the connection stops (h2__is_stopped). */
 void h2__frames_in(struct h2_conn *c, struct slice s);
 void h2__frames_in_fini(struct h2_conn *c);
