@@ -110,6 +110,10 @@ struct etcd_plan {
     size_t count_count, count_cap;
     struct etcd_part part;
     struct etcd_unopened unopened;
+    /* The caller's, for the next call of an apply function: it does about so many bytes' work, and
+     * says ERR_AGAIN when there is more to be done. 0: all of it. */
+    size_t apply_max;
+    struct etcd__apply *going; /* where it has got to: in the arena; NULL: at no place */
 };
 
 /* Drops references and forgets the last message; keeps memory. */
@@ -147,8 +151,16 @@ MUST_CHECK enum etcd_verdict etcd_scan_answer(struct etcd_plan *p, enum etcd_con
                                               const struct etcd_rules *rules,
                                               const struct chain *msg, struct etcd_ask *ask);
 
+/* An apply function has said ERR_AGAIN: it is to be called again, with the same arguments, until it
+ * says something else; no other of them meanwhile. What it has done so far lies in out, which is not to be touched,
+ * nor is msg. */
+static inline bool etcd_plan_is_going(const struct etcd_plan *p)
+{
+    return p->going != NULL;
+}
+
 /* ETCD_EDIT of a request: every need has its dek. Takes msg; appends to out. All or nothing.
- * Errors: ERR_CRYPTO, ERR_RANDOM, ERR_NOMEM, ERR_REQ_SEALED_VALUE; then out is empty. */
+ * ERR_AGAIN: see above. Errors: ERR_CRYPTO, ERR_RANDOM, ERR_NOMEM, ERR_REQ_SEALED_VALUE; then out is empty. */
 MUST_CHECK enum err etcd_apply_request(struct etcd_plan *p, struct envelope_ctx *ctx,
                                        struct slab_pool *pool, struct chain *msg,
                                        struct sealed_msg *out);

@@ -42,6 +42,7 @@ static void work_drop_waits(struct lane_work *b)
     }
     b->wait_count = b->pending = b->asked = 0;
     b->err = ERR_OK;
+    b->ns = 0;
 }
 
 void lane__work_give_back(struct lane *l)
