@@ -28,6 +28,9 @@
 /* Twice what a field list may have: whoever is a little above gets his 431. */
 #define BLOCK_MAX(c) (2u * h2__header_bytes(c))
 #define PRIORITY_LEN 5u
+/* Of what is read at once, 64 KiB or more, so many frames are handled in a turn: nobody's, unless
+ * they are tiny. */
+#define FRAMES_PER_TURN 512u
 
 /* ------------------------------------------------------------------------ header blocks */
 
@@ -228,6 +231,7 @@ static void frame_begin(struct h2_conn *c, const uint8_t *p)
     f->flags = p[4];
     f->id = h2__u32(p + 5) & H2__ID_MAX; /* the first bit is reserved */
     c->in.left = f->len;
+    c->in.frames_left--;
     if (c->opts.is_guarded &&
         !h2__guard_frame(&c->guard, f->type, c->stream_count, loop_now_ms(c->loop))) {
         h2__cut(c, H2_ENHANCE_YOUR_CALM, "flooded by the peer");
@@ -360,11 +364,12 @@ static size_t take_padding(struct h2_conn *c, size_t n)
     return part;
 }
 
-void h2__frames_in(struct h2_conn *c, struct slice s)
+uint32_t h2__frames_in(struct h2_conn *c, struct slice s)
 {
     uint32_t at = 0;
 
-    while (at < s.len && !h2__is_stopped(c)) {
+    c->in.frames_left = FRAMES_PER_TURN;
+    while (at < s.len && c->in.frames_left > 0 && !h2__is_stopped(c)) {
         const uint8_t *p = s.slab->data + s.off + at;
         size_t n = s.len - at;
 
@@ -390,6 +395,7 @@ void h2__frames_in(struct h2_conn *c, struct slice s)
         }
         at += (uint32_t)n;
     }
+    return at;
 }
 
 void h2__frames_in_fini(struct h2_conn *c)
