@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "cli/cli_int.h"
+#include "net/inherit.h"
 #include "policy/load.h"
 #include "pages/pages.h"
 #include "server/server.h"
@@ -34,6 +35,8 @@ static int serve_with(const struct settings *o)
         return status;
     if (o->encryption_provider_config == NULL)
         return refuse(CLI_USAGE, CLI__NO_CONFIG);
+    if (net_inherit(why, sizeof why) != ERR_OK)
+        return refuse(CLI_USAGE, why);
     if (!pages_check(o, why, sizeof why))
         return refuse(CLI_USAGE, why);
     if (policy_load(o, &rules, why, sizeof why) != ERR_OK) {
