@@ -25,7 +25,7 @@ static int serve_with(const struct settings *o)
 {
     static const struct server_source source = {.load = policy_reload};
     char why[WHY_MAX] = "";
-    struct pages *admin;
+    static struct pages *admin; /* after a failed start the control loop still points to it */
     struct server_hooks hooks;
     struct ruleset *rules;
     int status;
@@ -53,7 +53,8 @@ static int serve_with(const struct settings *o)
     admin = pages_new(o);
     hooks = pages_hooks(admin);
     status = server_run(o, &source, &hooks, rules, why, sizeof why);
-    pages_free(admin);
+    if (status == 0)
+        pages_free(admin);
     log_stop();
     return status == 0 ? CLI_OK : refuse(status, why);
 }
