@@ -21,7 +21,7 @@ TEXT_SUFFIXES = {".c", ".h", ".proto", ".md"} | HASH_SUFFIXES
 
 # Flags and subcommands of other programs that our texts speak of. One that no text names any more is reported, too.
 FOREIGN_FLAGS = {
-    "--preset": "cmake, ctest", "--build": "cmake", "--workflow": "cmake",
+    "--preset": "cmake, ctest", "--install": "cmake", "--build": "cmake", "--workflow": "cmake",
     "--print-value-only": "etcdctl", "--wrap": "ld", "--quota-backend-bytes": "etcd",
 }
 # Files of other projects, identifiers of other programs, standards and build tools that have the look of ours.
