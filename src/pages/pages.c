@@ -13,6 +13,7 @@
 #include "pages/configz.h"
 #include "pages/health.h"
 #include "pages/metrics.h"
+#include "pages/status_page.h"
 #include "pages/statusz.h"
 #include "pages/wait.h"
 
@@ -128,6 +129,18 @@ static void on_statusz(void *arg, struct admin_reply *reply, const struct http1_
     check_and_send(arg, reply, &page);
 }
 
+static void on_page(void *arg, struct admin_reply *reply, const struct http1_request *r)
+{
+    static char fields[1024];
+    static const struct page page = {"text/html; charset=utf-8", fields, pages__status_page_write};
+
+    (void)r;
+    (void)snprintf(fields, sizeof fields,
+                   STATUS_FIELDS "Referrer-Policy: no-referrer\r\nContent-Security-Policy: %s\r\n",
+                   pages__status_page_policy());
+    check_and_send(arg, reply, &page);
+}
+
 static void on_version(void *arg, struct admin_reply *reply, const struct http1_request *r)
 {
     static const char body[] =
@@ -140,17 +153,10 @@ static void on_version(void *arg, struct admin_reply *reply, const struct http1_
 }
 
 static const struct admin_route routes[] = {
-    {"/livez", on_health},
-    {"/livez/", on_health},
-    {"/readyz", on_health},
-    {"/readyz/", on_health},
-    {"/healthz", on_health},
-    {"/healthz/", on_health},
-    {"/metrics", on_metrics},
-    {"/version", on_version},
-    {"/configz", on_configz},
-    {"/statusz", on_statusz},
-    {NULL, NULL},
+    {"/livez", on_health},    {"/livez/", on_health},   {"/readyz", on_health},
+    {"/readyz/", on_health},  {"/healthz", on_health},  {"/healthz/", on_health},
+    {"/metrics", on_metrics}, {"/version", on_version}, {"/configz", on_configz},
+    {"/statusz", on_statusz}, {"/", on_page},           {NULL, NULL},
 };
 
 /* --- set-up ---------------------------------------------------------------------------------- */

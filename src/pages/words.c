@@ -76,6 +76,6 @@ const char *pages__latency_words(double seconds, char out[static PAGES_WORDS])
         return out;
     }
     pages__number_words(seconds * (is_ms ? 1e3 : 1e6), number);
-    snprintf(out, PAGES_WORDS, "%.30s %s", number, is_ms ? "ms" : "us");
+    snprintf(out, PAGES_WORDS, "%.30s %s", number, is_ms ? "ms" : "\xc2\xb5s");
     return out;
 }

@@ -15,7 +15,7 @@ const char *pages__duration_words(int64_t seconds, char out[static PAGES_WORDS])
 const char *pages__number_words(double v, char out[static PAGES_WORDS]);
 /* A whole number, in groups of three digits. */
 const char *pages__count_words(uint64_t n, char out[static PAGES_WORDS]);
-/* "4.56 ms", "85 us"; "-" for NaN. */
+/* "4.56 ms", microseconds below that; "-" for NaN. */
 const char *pages__latency_words(double seconds, char out[static PAGES_WORDS]);
 
 #endif

@@ -56,8 +56,8 @@ static void test_latencies(void **state)
 {
     (void)state;
     assert_string_equal(pages__latency_words(NAN, out), "-");
-    assert_string_equal(pages__latency_words(85e-6, out), "85.0 us");
-    assert_string_equal(pages__latency_words(0.00099949, out), "999 us");
+    assert_string_equal(pages__latency_words(85e-6, out), "85.0 \xc2\xb5s");
+    assert_string_equal(pages__latency_words(0.00099949, out), "999 \xc2\xb5s");
     assert_string_equal(pages__latency_words(0.0009996, out), "1.00 ms");
     assert_string_equal(pages__latency_words(0.0123, out), "12.3 ms");
     assert_string_equal(pages__latency_words(12.3, out), "12,300 ms");
