@@ -83,6 +83,7 @@ struct net_conn {
     uint8_t full_reads; /* in a row, of reads that found more than there was room for */
     struct slab *in;    /* partly filled slab of the last read; NULL while idle */
     struct chain out, unread;
+    bool is_put_back; /* net_conn_unread was called in this turn of reading */
     struct loop_task task;
     struct loop_timer timer; /* dial, handshake and linger deadline; in NET__OPEN the trim */
     char peer[80];
