@@ -3,7 +3,10 @@
 
 #include <stdlib.h>
 
+#include "base/metrics.h"
 #include "net/tls.h"
+
+#define SHEDDING_MS 10000u /* who looks every ten seconds does not miss it */
 
 enum err pages__source_open(struct pages_source *s, struct server *server,
                             const struct settings *settings)
@@ -72,6 +75,7 @@ enum err pages__state_take(const struct pages_source *s, struct pages_state *out
     *out = (struct pages_state){
         .settings = s->settings,
         .is_draining = server_is_draining(s->server),
+        .is_shedding = metric_shed_ago_ms() < SHEDDING_MS,
         .rules = server_rules(s->server),
         .etcd_why = pages__etcd_health_why(s->etcd),
         .listen_certificate = certificate_of(server_listen_tls(s->server)),

@@ -34,6 +34,7 @@ struct pages_state {
     /* The server. */
     const struct settings *settings; /* what it was started with */
     bool is_draining;                /* a signal ends it: no new connections are taken */
+    bool is_shedding; /* room was missing a moment ago: calls or connections were refused */
     /* The rule set in use. Both are NULL when the server has let go of its last one. */
     const struct ruleset *rules;
     const struct enc_config *config; /* the file that it was made of, with its hash */
