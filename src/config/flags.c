@@ -37,6 +37,8 @@ const struct flag config__flags[] = {
     TEXT("key-file", key_file, "FILE", "its private key, PEM"),
     TEXT("trusted-ca-file", trusted_ca_file, "FILE",
          "certificate authorities of clients, PEM; turns --client-cert-auth on"),
+    TEXT("client-crl-file", client_crl_file, "FILE",
+         "certificates of clients that were revoked, PEM or DER"),
     BOOL("client-cert-auth", client_cert_auth, "clients have to show a certificate"),
     LIST("allowed-client-names", allowed_client_names, allowed_client_name_count, "", "NAMES",
          "certificate names of clients that may connect (default any that is trusted; an empty "

@@ -343,6 +343,8 @@ static enum err check_tls(struct parser *p)
         return fail(p, "--client-cert-auth needs --trusted-ca-file");
     if (s->allowed_client_name_count > 0 && !s->client_cert_auth)
         return fail(p, "--allowed-client-names needs --trusted-ca-file");
+    if (s->client_crl_file != NULL && !s->client_cert_auth)
+        return fail(p, "--client-crl-file needs --trusted-ca-file");
     return ERR_OK;
 }
 

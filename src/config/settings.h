@@ -15,7 +15,7 @@ struct settings {
     size_t listen_client_url_count;
     char **advertise_client_urls; /* "URL" or "member=URL" */
     size_t advertise_client_url_count;
-    char *cert_file, *key_file, *trusted_ca_file; /* NULL when not given */
+    char *cert_file, *key_file, *trusted_ca_file, *client_crl_file; /* NULL when not given */
     bool client_cert_auth;
     char **allowed_client_names;
     size_t allowed_client_name_count;

@@ -326,13 +326,20 @@ static void on_net_wrote(struct net_conn *net, size_t n)
         on_net_writable(net);
 }
 
+/* etcd's listener for https closes what does not begin with a TLS handshake, and says nothing. */
+static const char *eof_text(const struct h2_conn *c)
+{
+    if (c->opts.is_server || c->is_ready)
+        return "closed by the peer";
+    return "closed by the peer before it said anything (http where it should be https?)";
+}
+
 static void on_net_eof(struct net_conn *net, enum err why)
 {
     struct h2_conn *c = net_conn_user(net);
-
     const char *text = net_conn_why(net);
 
-    h2__conn_lose(c, why, text[0] != '\0' ? text : "closed by the peer");
+    h2__conn_lose(c, why, text[0] != '\0' ? text : eof_text(c));
 }
 
 static void on_net_closed(struct net_conn *net)

@@ -160,6 +160,16 @@ static const struct handler {
     [H2__CONTINUATION] = {got_continuation, ON_STREAM, 0, 0},
 };
 
+/* What else a server may be, by the first bytes that it says: the usual slips of a URL. */
+static const char *other_protocol(const struct h2_conn *c, const struct h2__frame *f)
+{
+    if (c->is_ready || c->opts.is_server)
+        return NULL;
+    if (f->len >> 8 == 0x1503) /* an alert of TLS, which finds our preface odd */
+        return "the server speaks TLS (http where it should be https?)";
+    return f->len == 0x485454 ? "the server speaks HTTP/1" : NULL; /* "HTT" */
+}
+
 /* What is wrong with a frame, as its head alone tells; NULL: nothing. */
 static const char *head_fault(const struct h2_conn *c, const struct h2__frame *f, uint32_t *code)
 {
@@ -167,7 +177,7 @@ static const char *head_fault(const struct h2_conn *c, const struct h2__frame *f
 
     *code = H2__FRAME_SIZE_ERROR;
     if (f->len > c->opts.max_frame_size && f->len > H2__FRAME_MAX)
-        return "frame too large";
+        return other_protocol(c, f) != NULL ? other_protocol(c, f) : "frame too large";
     *code = H2_PROTOCOL_ERROR;
     if (!c->is_ready && (f->type != H2__SETTINGS || (f->flags & H2__FLAG_ACK) != 0))
         return "the first frame is not SETTINGS";

@@ -150,4 +150,13 @@ bool net__tls_demands_h2(const struct net_tls *t);
 /* Writes why the last call on ssl failed. */
 void net__tls_why(const SSL *ssl, char *why, size_t why_len);
 
+/* --- tls_crl.c: immutable, so of any thread --- */
+
+struct net__crl;
+/* The lists of a file in PEM, or the one in DER; the caller's. NULL: OpenSSL's errors say why. */
+struct net__crl *net__crl_read(const char *path);
+/* Is the certificate's serial number in one of them? c may be NULL: no. */
+bool net__crl_has(const struct net__crl *c, X509 *cert);
+void net__crl_free(struct net__crl *c);
+
 #endif

@@ -39,8 +39,9 @@ struct net_tls {
     struct refcount refs;
     SSL_CTX *ctx;
     bool is_server;
-    bool http1_only; /* server */
-    bool demands_h2; /* client */
+    bool http1_only;      /* server */
+    bool demands_h2;      /* client */
+    struct net__crl *crl; /* NULL: none */
     char **allowed;
     size_t allowed_count;
 };
@@ -49,8 +50,12 @@ struct net_tls {
 
 static const char *first_reason(void)
 {
-    const char *text = ERR_reason_error_string(ERR_peek_error());
+    unsigned long error = ERR_peek_error();
+    const char *text = ERR_reason_error_string(error);
 
+    /* OpenSSL's "wrong version number" is what whoever mixes the two up would have to read. */
+    if (ERR_GET_LIB(error) == ERR_LIB_SSL && ERR_GET_REASON(error) == SSL_R_WRONG_VERSION_NUMBER)
+        return "the peer does not speak TLS (https where it should be http?)";
     return text != NULL ? text : "unknown error";
 }
 
@@ -183,18 +188,26 @@ static bool cert_is_allowed(const struct net_tls *t, X509 *cert)
     return is_allowed;
 }
 
+static bool is_refused(X509_STORE_CTX *store, int error)
+{
+    X509_STORE_CTX_set_error(store, error);
+    return false;
+}
+
 /* Called for each certificate of a chain, the leaf (depth 0) last; may only turn yes into no. */
 static int on_verify(int is_ok, X509_STORE_CTX *store)
 {
     SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
     const struct net_tls *t = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
 
-    if (is_ok != 1 || X509_STORE_CTX_get_error_depth(store) != 0)
+    if (is_ok != 1)
         return is_ok;
-    if (t->allowed_count == 0 || cert_is_allowed(t, X509_STORE_CTX_get_current_cert(store)))
+    if (net__crl_has(t->crl, X509_STORE_CTX_get_current_cert(store)))
+        return is_refused(store, X509_V_ERR_CERT_REVOKED);
+    if (X509_STORE_CTX_get_error_depth(store) != 0 || t->allowed_count == 0 ||
+        cert_is_allowed(t, X509_STORE_CTX_get_current_cert(store)))
         return 1;
-    X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION);
-    return 0;
+    return is_refused(store, X509_V_ERR_APPLICATION_VERIFICATION);
 }
 
 /* --- ALPN --- */
@@ -348,6 +361,15 @@ static enum err demand_client_cert(struct net_tls *t, const char *ca_file, char 
     return ERR_OK;
 }
 
+static enum err load_crl(struct net_tls *t, const char *crl_file, char *why, size_t why_len)
+{
+    if (crl_file == NULL)
+        return ERR_OK;
+    TRY(check_file("CRL file", crl_file, why, why_len));
+    t->crl = net__crl_read(crl_file);
+    return t->crl != NULL ? ERR_OK : tls_fail(why, why_len, "CRL file", crl_file);
+}
+
 static enum err copy_allowed(struct net_tls *t, const struct net_tls_server_opts *o)
 {
     if (o->allowed_names == NULL || o->allowed_count == 0)
@@ -374,9 +396,10 @@ static enum err server_init(struct net_tls *t, const struct net_tls_server_opts 
         (void)snprintf(why, why_len, "out of memory");
         return ERR_TLS;
     }
+    TRY(load_crl(t, o->crl_file, why, why_len));
     if (o->ca_file != NULL)
         return demand_client_cert(t, o->ca_file, why, why_len);
-    if (o->require_client_cert || t->allowed_count > 0) {
+    if (o->require_client_cert || t->allowed_count > 0 || t->crl != NULL) {
         (void)snprintf(why, why_len, "client certificates cannot be checked without a CA file");
         return ERR_TLS;
     }
@@ -475,6 +498,7 @@ void net_tls_drop(struct net_tls *t)
     for (size_t i = 0; i < t->allowed_count; i++)
         free(t->allowed[i]);
     free(t->allowed);
+    net__crl_free(t->crl);
     free(t);
 }
 

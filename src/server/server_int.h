@@ -86,6 +86,8 @@ int server__make_server_tls(const struct server *s, struct net_tls **out, char *
                             size_t why_len);
 int server__make_etcd_tls(const struct server *s, struct net_tls **out, struct net_tls **out_http1,
                           char *why, size_t why_len);
+/* Warns of a private key that others may read. */
+void server__judge_key_files(const struct settings *o);
 
 /* --- setup_limits.c --- */
 /* Raises the number of descriptors that the process may have, and makes the seats: as many as are

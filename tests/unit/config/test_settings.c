@@ -219,6 +219,7 @@ static void test_tls_combinations(void **state)
     refuse(ARGS("--listen-metrics-urls=unixs:///a"), "needs --cert-file");
     refuse(ARGS("--client-cert-auth"), "needs --trusted-ca-file");
     refuse(ARGS("--allowed-client-names=a"), "needs --trusted-ca-file");
+    refuse(ARGS("--client-crl-file=a"), "needs --trusted-ca-file");
     s = accept(ARGS("--cert-file=a", "--key-file=b", "--trusted-ca-file=c",
                     "--listen-client-urls=https://0.0.0.0:1", "--allowed-client-names=x,y"));
     assert_true(s->client_cert_auth);
