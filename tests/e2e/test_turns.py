@@ -26,7 +26,7 @@ class Turns(harness.E2E):
         return client
 
     def beside(self, attack):
-        """Runs attack in a thread; how long each read and write of the honest client takes until it is over."""
+        """Runs attack in a thread; until it is over each read and write of the honest client takes less than a second."""
         key = self.secret("honest")
         self.client.put(key, VALUE)
         thread = threading.Thread(target=attack)
@@ -40,7 +40,7 @@ class Turns(harness.E2E):
         thread.join()
         print(f"{self.name}: {len(took)} times, {sorted(took)[len(took) // 2] * 1000:.1f} ms in the middle, "
               f"{max(took) * 1000:.1f} at most")
-        return took
+        self.assertLess(max(took), 1)
 
     @harness.timing
     def test_frames_of_one_byte(self):
@@ -56,7 +56,7 @@ class Turns(harness.E2E):
             for _ in range(count // 65536):
                 client.send_raw(part)
 
-        self.assertLess(max(self.beside(attack)), 1)
+        self.beside(attack)
 
     @harness.timing
     def test_txns_of_16_mib(self):
@@ -72,7 +72,7 @@ class Turns(harness.E2E):
                 self.statuses.append(stream.status)
 
         self.statuses = []
-        self.assertLess(max(self.beside(attack)), 1)
+        self.beside(attack)
         self.assertEqual(self.statuses, [0, 0, 0, 0])
 
     def test_fields_without_end(self):
