@@ -87,6 +87,8 @@ enum err_scope {
       "etcd-envelope: the request is nested too deeply (limit 16 levels)")                         \
     X(REQ_TOO_MANY_OPS, "too_many_operations", FAULT_CLIENT, GRPC_INVALID_ARGUMENT, SCOPE_CALL,    \
       "etcdserver: too many operations in txn request")                                            \
+    X(REQ_TOO_MANY_FIELDS, "too_many_fields", FAULT_CLIENT, GRPC_INVALID_ARGUMENT, SCOPE_CALL,     \
+      "etcd-envelope: the request has too many unknown or repeated fields")                        \
     X(REQ_VALUE_COMPARE, "value_compare", FAULT_CLIENT, GRPC_INVALID_ARGUMENT, SCOPE_CALL,         \
       "etcd-envelope: value comparison on an encrypted key is not supported")                      \
     X(REQ_VALUE_SORT, "value_sort", FAULT_CLIENT, GRPC_INVALID_ARGUMENT, SCOPE_CALL,               \

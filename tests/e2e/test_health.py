@@ -71,7 +71,7 @@ class AllWell(Admin):
         for path in ("/livez", "/readyz", "/healthz", "/livez/ping", "/readyz/ping", "/healthz/ping", "/healthz/etcd",
                      "/readyz/etcd", "/healthz/kms-providers", "/readyz/kms-providers", "/readyz/shutdown"):
             self.assertEqual(self.get(path), (200, "ok"), path)
-        for path in ("/", "/healthz/kms-provider-0", "/healthz/nothing", "/livez/etcd", "/livez/kms-providers",
+        for path in ("/index.html", "/healthz/kms-provider-0", "/healthz/nothing", "/livez/etcd", "/livez/kms-providers",
                      "/livezz", "/debug/pprof", "/healthz/shutdown", "/metrics/"):
             self.assertEqual(self.get(path)[0], 404, path)
 

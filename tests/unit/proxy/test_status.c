@@ -98,6 +98,9 @@ static const struct answer {
                        .text = "etcd-envelope: the request is nested too deeply (limit 16 levels)"},
     [ERR_REQ_TOO_MANY_OPS] = {ALWAYS(GRPC_INVALID_ARGUMENT),
                               .text = "etcdserver: too many operations in txn request"},
+    [ERR_REQ_TOO_MANY_FIELDS] =
+        {ALWAYS(GRPC_INVALID_ARGUMENT),
+         .text = "etcd-envelope: the request has too many unknown or repeated fields"},
     [ERR_REQ_VALUE_COMPARE] =
         {ALWAYS(GRPC_INVALID_ARGUMENT),
          .text = "etcd-envelope: value comparison on an encrypted key is not supported"},
