@@ -599,8 +599,8 @@ int main(void)
         cmocka_unit_test(test_block_of_no_stream),
         cmocka_unit_test(test_ends_anywhere),
         cmocka_unit_test(test_first_frames),
-        cmocka_unit_test(test_tiny_frames_take_turns),
         cmocka_unit_test(test_other_protocols),
+        cmocka_unit_test(test_tiny_frames_take_turns),
         cmocka_unit_test(test_pieces_are_wiped),
     };
 
