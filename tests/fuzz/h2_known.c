@@ -269,6 +269,8 @@ static const struct {
      "a message found malformed by the frame that ends it: nghttp2 resets the stream, "
      "but tells its owner NO_ERROR, or the code of the peer's reset or "
      " GOAWAY behind it"},
+    {is_first_reason, "a stream that ends for several reasons in one turn: its owner hears the "
+                      "first of us, the last of nghttp2"},
     {is_push,
      "PUSH_PROMISE is refused whatever is in it; nghttp2 decodes it while our SETTINGS are "
      "not acknowledged"},
