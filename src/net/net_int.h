@@ -127,6 +127,10 @@ void net__conn_trim(struct net_conn *c);
 /* path as in net_url.host; returns the length for bind and connect. */
 socklen_t net__unix_addr(const char *path, struct sockaddr_un *out);
 
+/* --- inherit.c --- */
+/* The inherited socket that listens on this address, now the caller's; -1: there is none. */
+int net__inherit_take(const struct net_url *url);
+
 /* --- dial.c --- */
 void net__dial_start(struct net_conn *c);
 void net__dial_on_poll(struct net_conn *c);

@@ -91,7 +91,7 @@ static size_t list_checks(const struct pages_state *st, const char *group, struc
 {
     bool is_live = strcmp(group, "livez") == 0, is_each;
     size_t kms = is_live ? 0 : kms_check_count(st, &is_each);
-    struct check *v = calloc(kms + 3, sizeof *v);
+    struct check *v = calloc(kms + 4, sizeof *v);
     size_t n = 0;
 
     *out = v;
@@ -115,6 +115,12 @@ static size_t list_checks(const struct pages_state *st, const char *group, struc
         snprintf(v[n].name, sizeof v->name, "shutdown");
         snprintf(v[n++].why, sizeof v->why, "%s",
                  st->is_draining ? "process is shutting down" : "");
+        snprintf(v[n].name, sizeof v->name, "shedding");
+        snprintf(v[n++].why, sizeof v->why, "%s",
+                 st->is_shedding
+                     ? "calls or connections were refused in the last 10 s: there is no "
+                       "memory, or no place, for more"
+                     : "");
     }
     return n;
 }

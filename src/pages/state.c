@@ -4,7 +4,10 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/metrics.h"
 #include "net/tls.h"
+
+#define SHEDDING_MS 10000u /* who looks every ten seconds does not miss it */
 
 enum err pages__source_open(struct pages_source *s, struct server *server,
                             const struct settings *settings)
@@ -100,6 +103,7 @@ enum err pages__state_take(const struct pages_source *s, struct pages_state *out
         .reload = server_last_reload(s->server),
         .is_reload_failed = server_is_reload_failed(s->server),
         .tls_why = server_tls_why(s->server),
+        .is_shedding = metric_shed_ago_ms() < SHEDDING_MS,
         .rules = server_rules(s->server),
         .etcd_why = pages__etcd_health_why(s->etcd),
         .listen_certificate = certificate_of(server_listen_tls(s->server)),

@@ -80,7 +80,7 @@ class AllWell(Admin):
         self.assertEqual(self.get("/healthz?verbose"), (
             200, "[+]ping ok\n[+]etcd ok\n[+]kms-providers ok\nhealthz check passed\n"))
         self.assertEqual(self.get("/readyz?verbose=true"), (
-            200, "[+]ping ok\n[+]etcd ok\n[+]kms-providers ok\n[+]shutdown ok\nreadyz check passed\n"))
+            200, "[+]ping ok\n[+]etcd ok\n[+]kms-providers ok\n[+]shutdown ok\n[+]shedding ok\nreadyz check passed\n"))
 
     def test_exclude(self):
         self.assertEqual(self.get("/healthz?verbose&exclude=etcd&exclude=kms-providers"), (
