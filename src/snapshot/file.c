@@ -102,6 +102,7 @@ static enum err check_hash(struct snapshot_file *f, bool skip_hash, char *why)
 
     if (!has_trailer(f->size))
         return ERR_OK;
+    f->is_snapshot = true;
     f->input.size -= SNAPSHOT_HASH_LEN;
     snprintf(why, SNAPSHOT_WHY_MAX, "its SHA-256 cannot be computed");
     TRY(f->input.read(f->input.arg, f->input.size, f->hash, sizeof f->hash));

@@ -19,7 +19,8 @@
 
 struct snapshot_file {
     struct snapshot_input input; /* borrows this object */
-    bool has_hash;               /* it is a snapshot, and its hash fits: hash */
+    bool is_snapshot;            /* there is a hash behind the database */
+    bool has_hash;               /* and it fits: hash */
     uint8_t hash[SNAPSHOT_HASH_LEN];
     uint64_t size; /* of the file */
     /* private */

@@ -2,8 +2,8 @@
 /* Receives: a history of keys. Gives: etcd's database of it, byte by byte as bbolt lays it out.
  * Owns: the bytes. Thread: one.
  *
- * Written from the format's description, not with the reader's code; files that etcd itself made are
- * for the end-to-end tests. */
+ * Written from the format's description, not with the reader's code; files that etcd itself made
+ * are for the end-to-end tests. */
 #ifndef TESTS_SNAPSHOT_BUILD_DB_H
 #define TESTS_SNAPSHOT_BUILD_DB_H
 

@@ -59,6 +59,7 @@ static void sizes(void **state)
             write_file(data, lens[i], has_hash != 0, SIZE_MAX);
             assert_int_equal(snapshot_file_open(path, false, &f, why), ERR_OK);
             assert_int_equal(f.has_hash, has_hash);
+            assert_int_equal(f.is_snapshot, has_hash);
             assert_int_equal(f.input.size, lens[i]);
             assert_int_equal(f.input.read(f.input.arg, 0, back, lens[i]), ERR_OK);
             assert_memory_equal(back, data, lens[i]);
@@ -79,7 +80,7 @@ static void a_hash_that_does_not_fit(void **state)
         write_file(data, sizeof data, true, i);
         opens(false, ERR_FILE_DAMAGED, "SHA-256 at its end does not fit");
         assert_int_equal(snapshot_file_open(path, true, &f, why), ERR_OK);
-        assert_false(f.has_hash);
+        assert_true(f.is_snapshot && !f.has_hash);
         assert_int_equal(f.input.size, sizeof data);
         snapshot_file_close(&f);
     }
