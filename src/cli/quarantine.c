@@ -52,7 +52,7 @@ static const char quarantine_help[] =
     "  --quarantine-prefix PREFIX\n"
     "      copies are put under PREFIX and their key (default " DEFAULT_PREFIX ")\n"
     "  --output text|json\n"
-    "      (default text)\n"
+    "      how the result is written to standard output (default text)\n"
     "\n" CLI__CLUSTER_HELP "\n"
     "Exit status: 0 all were moved; 3 nothing was moved, for --yes is missing or one may not be, "
     "or\n"

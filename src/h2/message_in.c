@@ -129,6 +129,7 @@ static void take_answer(struct h2_stream *s, bool end, const struct h2__headers 
     if (is_early)
         return;
     s->is_responded = true;
+    h2__bucket_give(&s->c->guard.frames, H2__GIVE_HEADERS);
     if (end)
         h2__stream_event(s, H2__REMOTE_END);
     s->ops->on_response(s, (struct h2_fields){h->v, h->count}, end);
@@ -144,7 +145,7 @@ static bool decode(struct h2_conn *c, const struct h2_stream *s, struct bytes bl
     enum h2__block kind = H2__TRAILERS;
     enum err e;
 
-    if (c->opts.is_server)
+    if (c->opts.is_guarded)
         limits = (struct h2__hpack_limits){LIMIT_HEADER_BYTES, LIMIT_HEADER_FIELDS};
     if (c->opts.is_server && s == NULL)
         kind = H2__REQUEST;

@@ -225,6 +225,13 @@ static enum err bind_tcp(struct net_listener *l, char *why, size_t why_len)
     return e;
 }
 
+static enum err bind_and_listen(struct net_listener *l, char *why, size_t why_len)
+{
+    TRY(l->url.is_unix ? bind_unix(l, why, why_len) : bind_tcp(l, why, why_len));
+    return listen(l->fd, BACKLOG) == 0 ? ERR_OK : listen_fail(why, why_len, "listen", errno);
+}
+
+/* The file of an inherited socket is its maker's: we have no ino of it. */
 static void remove_file(const struct net_listener *l)
 {
     struct stat st;
@@ -249,14 +256,13 @@ enum err net_listen(struct loop *loop, const struct net_url *url, net_accept_fn 
     l->on_accept = on_accept;
     l->arg = arg;
     l->url = *url;
-    l->fd = l->reserve_fd = -1;
+    l->reserve_fd = -1;
     loop_timer_init(&l->pause, on_pause_over);
-    e = url->is_unix ? bind_unix(l, why, why_len) : bind_tcp(l, why, why_len);
-    if (e != ERR_OK)
-        goto err_close;
-    if (listen(l->fd, BACKLOG) != 0) {
-        e = listen_fail(why, why_len, "listen", errno);
-        goto err_close;
+    l->fd = net__inherit_take(url);
+    if (l->fd < 0) {
+        e = bind_and_listen(l, why, why_len);
+        if (e != ERR_OK)
+            goto err_close;
     }
     l->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (l->reserve_fd < 0 || uv_poll_init(&loop->uv, &l->poll, l->fd) != 0) {

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "net/inherit.h"
 #include "pages/etcd_prefix.h"
 #include "pages/configz.h"
 #include "pages/health.h"
@@ -99,6 +100,7 @@ static enum err make_tls(struct pages *a, char *why, size_t why_len)
         .cert_file = o->cert_file,
         .key_file = o->key_file,
         .ca_file = o->trusted_ca_file,
+        .crl_file = o->client_crl_file,
         .require_client_cert = o->client_cert_auth || o->trusted_ca_file != NULL,
         .allowed_names = (const char *const *)o->allowed_client_names,
         .allowed_count = o->allowed_client_name_count,
@@ -134,38 +136,53 @@ static bool may_listen(const struct settings *o, const struct net_url *url)
            (url->is_tls && o->trusted_ca_file != NULL);
 }
 
+/* The i-th URL; where it is the only one its address is that of an inherited socket "metrics". */
+static enum err parse_url(const struct settings *o, size_t i, struct net_url *url,
+                          const char **reason)
+{
+    TRY(net_url_parse(o->listen_metrics_urls[i], url, reason));
+    if (o->listen_metrics_url_count == 1)
+        net_inherit_address("metrics", url);
+    return ERR_OK;
+}
+
 bool pages_check(const struct settings *o, char *why, size_t why_len)
 {
+    char text[NET_URL_MAX];
+
     for (size_t i = 0; i < o->listen_metrics_url_count; i++) {
-        const char *text = o->listen_metrics_urls[i], *reason = "";
+        const char *reason = "";
         struct net_url url;
 
-        if (net_url_parse(text, &url, &reason) != ERR_OK) {
-            snprintf(why, why_len, "--listen-metrics-urls: %s: %s", text, reason);
+        if (parse_url(o, i, &url, &reason) != ERR_OK) {
+            snprintf(why, why_len, "--listen-metrics-urls: %s: %s", o->listen_metrics_urls[i],
+                     reason);
             return false;
         }
         if (!may_listen(o, &url)) {
             snprintf(why, why_len,
                      "--listen-metrics-urls: %s is reachable by others: use https with "
                      "--trusted-ca-file, or say --insecure-listen",
-                     text);
+                     net_url_text(&url, text));
             return false;
         }
     }
     return true;
 }
 
-static int listen_on(struct pages *a, const char *text, size_t i, char *why, size_t why_len)
+static int listen_on(struct pages *a, size_t i, char *why, size_t why_len)
 {
+    char text[NET_URL_MAX];
     const char *reason = "";
     struct net_url url;
 
-    CHECK(net_url_parse(text, &url, &reason) == ERR_OK); /* pages_check has */
+    CHECK(parse_url(a->settings, i, &url, &reason) == ERR_OK); /* pages_check has */
     if (url.is_tls && a->tls == NULL && make_tls(a, why, why_len) != ERR_OK)
         return SERVER_ERROR;
     if (admin_listen(a->admin, &url, url.is_tls ? tls_now : NULL, why, why_len) != ERR_OK)
         return SERVER_ERROR;
-    LOG(INFO, "listening for health and metrics", "url=%s port=%u", text, admin_port(a->admin, i));
+    LOG(INFO, "listening for health and metrics", "url=%s port=%u", net_url_text(&url, text),
+        admin_port(a->admin, i));
     return 0;
 }
 
@@ -190,7 +207,7 @@ static int on_started(void *arg, struct server *server, char *why, size_t why_le
     pages__metrics_init(&st);
     pages__state_fini(&st);
     for (size_t i = 0; i < o->listen_metrics_url_count; i++) {
-        int status = listen_on(a, o->listen_metrics_urls[i], i, why, why_len);
+        int status = listen_on(a, i, why, why_len);
 
         if (status != 0)
             return status;
