@@ -120,6 +120,9 @@ enum err_scope {
     X(CONNECTION_SHARE, "connection_share", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)      \
     X(OPENING_LIMIT, "opening_limit", FAULT_US, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)                \
     X(PROBE_LIMIT, "probe_limit", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)                \
+    X(NO_DESCRIPTOR, "no_descriptor", FAULT_US, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)                \
+    X(STREAM_LIMIT, "stream_limit", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)              \
+    X(HEADERS_TOO_LARGE, "headers_too_large", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)    \
     X(FLOOD, "flood", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)                            \
     X(HTTP2, "http2_violation", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)                  \
     /* answers of etcd */                                                                          \

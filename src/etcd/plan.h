@@ -152,7 +152,7 @@ MUST_CHECK enum etcd_verdict etcd_scan_answer(struct etcd_plan *p, enum etcd_con
                                               const struct chain *msg, struct etcd_ask *ask);
 
 /* An apply function has said ERR_AGAIN: it is to be called again, with the same arguments, until it
- * says something else; no other of them meanwhile. What it has done so far lies in out, which is not to be touched,
+ * says something else. What it has done so far lies in out, which is not to be touched meanwhile,
  * nor is msg. */
 static inline bool etcd_plan_is_going(const struct etcd_plan *p)
 {
@@ -160,7 +160,8 @@ static inline bool etcd_plan_is_going(const struct etcd_plan *p)
 }
 
 /* ETCD_EDIT of a request: every need has its dek. Takes msg; appends to out. All or nothing.
- * ERR_AGAIN: see above. Errors: ERR_CRYPTO, ERR_RANDOM, ERR_NOMEM, ERR_REQ_SEALED_VALUE; then out is empty. */
+ * ERR_AGAIN: see above. Errors: ERR_CRYPTO, ERR_RANDOM, ERR_NOMEM, ERR_REQ_SEALED_VALUE; then out is
+ * empty. */
 MUST_CHECK enum err etcd_apply_request(struct etcd_plan *p, struct envelope_ctx *ctx,
                                        struct slab_pool *pool, struct chain *msg,
                                        struct sealed_msg *out);

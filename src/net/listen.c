@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/metrics.h"
 #include "net/net_int.h"
 
 #define ACCEPTS_PER_TURN 32
@@ -77,6 +78,7 @@ static void refuse_one_and_pause(struct net_listener *l, int error)
 {
     int fd;
 
+    metric_refused(ERR_NO_DESCRIPTOR);
     LOG_RATED(WARN, "accepting pauses", "errno=%d ms=%d", error, PAUSE_MS);
     if (l->reserve_fd >= 0) {
         close(l->reserve_fd);

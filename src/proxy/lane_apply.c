@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The last steps of a lane. Apply: every key is there; the plan is carried out, in turns when it has
- * much to do, and what it gives gathers behind a gRPC prefix. Send: that is queued on the other side's stream.
+/* The last steps of a lane. Apply: every key is there; the plan is carried out, in turns when it
+ * has much to do, and what it gives gathers behind a gRPC prefix. Send: that is queued on the other
+ * side's stream.
  *
  * An answer may fail and still have something to send: a Watch's events of earlier revisions. So
  * the error waits in l->err until out is sent. */

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -241,8 +242,17 @@ static void set_reload_failed(struct server *s, bool is_failed)
     s->is_reload_failed = is_failed;
 }
 
+/* why: "" when it was good. */
+static void note_reload(struct server *s, const char *why)
+{
+    s->last_reload.time_s = time(NULL);
+    s->last_reload.is_good = why[0] == '\0';
+    (void)snprintf(s->last_reload.why, sizeof s->last_reload.why, "%s", why);
+}
+
 static void reload_failed(struct server *s, const char *why)
 {
+    note_reload(s, why);
     /* A pipe is read once: SIGHUP, which TLS files may need, is no other configuration. */
     set_reload_failed(s, !file_is_read_once(s->settings->encryption_provider_config));
     metric_add(METRIC_reload_failures_total, 1);
@@ -263,6 +273,7 @@ static void reload_succeeded(struct server *s, struct server_set *set)
     say_protected(set->rules);
     say_plugins(set);
     set_use(s, set);
+    note_reload(s, "");
     set_reload_failed(s, false);
     metric_add(METRIC_reload_successes_total, 1);
     metric_reload(true, set->rules->config->hash);

@@ -114,7 +114,7 @@ static void give_order(struct server *s, struct seats_order order)
 
     if (order.kind != SEATS_ALL_STAY &&
         worker_shed(s->workers[order.worker].worker, how[order.kind], order.who) != ERR_OK)
-        seats_order_failed(&s->seats, order.kind, order.who);
+        seats_order_failed(&s->seats, &order);
 }
 
 static void give_socket(struct server *s, const struct server_listener *sl, int fd)
@@ -174,6 +174,7 @@ void server__on_report(void *arg, const struct worker_report *r)
 {
     struct server *s = arg;
     struct server_worker *sw = find_worker(s, r->worker);
+    const char *who = r->link.who[0] == '\0' ? NULL : r->link.who;
 
     if (sw == NULL)
         return;
@@ -184,12 +185,11 @@ void server__on_report(void *arg, const struct worker_report *r)
         return;
     case WORKER_LINK_CLOSED:
         sw->links--;
-        seats_left(&s->seats, (size_t)(sw - s->workers),
-                   r->link.who[0] == '\0' ? NULL : r->link.who, r->link.was_shed);
+        seats_left(&s->seats, (size_t)(sw - s->workers), who, r->link.was_shed);
         return;
     case WORKER_SHED_NOBODY:
-        seats_order_failed(&s->seats, order_of(r->shed),
-                           r->link.who[0] == '\0' ? NULL : r->link.who);
+        seats_order_failed(
+            &s->seats, &(struct seats_order){order_of(r->shed), (size_t)(sw - s->workers), who});
         return;
     case WORKER_DRAINED:
         if (sw->is_drained)

@@ -9,6 +9,7 @@
 #include "net/listen.h"
 #include "server/seats.h"
 #include "server/server.h"
+#include "server/status.h"
 #include "proxy/worker.h"
 
 #define SERVER_EARLY_MAX 64
@@ -62,10 +63,12 @@ struct server {
     struct net_tls *etcd_tls, *etcd_tls_http1; /* NULL: no https URL */
     char tls_hash[72];                         /* of the TLS files in use */
     char tls_refused_hash[72];                 /* of TLS files that the log was told of; "": none */
+    char tls_refused_why[1024];
     char refused_hash[72]; /* of the configuration file, while its content is refused; "": none */
     uint64_t refused_at_ms;
     bool is_reload_failed;    /* the last one: what is in force is not what the file says */
     bool is_reload_announced; /* the service manager waits for its end */
+    struct server_reload last_reload;
     struct list sets;
     struct server_set *set; /* in use */
     size_t workers_ready;   /* have their first key set */

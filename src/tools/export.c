@@ -47,16 +47,16 @@ enum err tools_export_open(struct tools_export *x, const char *path)
 static void put_line(struct tools_export *x, const char *name, const struct sweep_value *v,
                      const char *reason)
 {
-    struct tools_json j = {.f = x->index};
+    struct json j = {.f = x->index};
 
-    tools_json_open(&j, NULL, '{');
-    tools_json_text(&j, "file", name);
-    tools_json_bytes(&j, "key", v->kv.key);
-    tools_json_text(&j, "resource", v->list->resource);
-    tools_json_text(&j, "reason", reason);
-    tools_json_number(&j, "mod_revision", v->kv.mod_revision);
-    tools_json_number(&j, "bytes", (int64_t)v->kv.value.n);
-    tools_json_close(&j, '}');
+    json_open(&j, NULL, '{');
+    json_text(&j, "file", name);
+    json_bytes(&j, "key", v->kv.key);
+    json_text(&j, "resource", v->list->resource);
+    json_text(&j, "reason", reason);
+    json_number(&j, "mod_revision", v->kv.mod_revision);
+    json_number(&j, "bytes", (int64_t)v->kv.value.n);
+    json_close(&j, '}');
     fputc('\n', x->index);
     if (ferror(x->index))
         fail(x, INDEX);

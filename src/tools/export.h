@@ -4,8 +4,8 @@
 #ifndef TOOLS_EXPORT_H
 #define TOOLS_EXPORT_H
 
+#include "base/json.h"
 #include "sweep/sweep.h"
-#include "tools/json.h"
 
 /* Zero-initialised is none. */
 struct tools_export {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <inttypes.h>
 
+#include "base/json.h"
 #include "base/log.h"
-#include "tools/json.h"
 #include "tools/quarantine_int.h"
 #include "tools/words.h"
 
@@ -38,38 +38,38 @@ static const char *result_text(enum tools_quarantine_result r)
 
 /* --- JSON ------------------------------------------------------------------------------------- */
 
-static void json_case(const struct quarantine *q, struct tools_json *j, const struct tools__case *k)
+static void json_case(const struct quarantine *q, struct json *j, const struct tools__case *k)
 {
-    tools_json_open(j, NULL, '{');
-    tools_json_text(j, "key", k->key);
-    tools_json_text(j, "copy", k->copy);
-    tools_json_text(j, "resource", k->list->resource);
-    tools_json_text(j, "fate", fate_text(q, k));
+    json_open(j, NULL, '{');
+    json_text(j, "key", k->key);
+    json_text(j, "copy", k->copy);
+    json_text(j, "resource", k->list->resource);
+    json_text(j, "fate", fate_text(q, k));
     if (k->why != NULL)
-        tools_json_text(j, "why", k->why);
+        json_text(j, "why", k->why);
     if (was_looked_at(k))
-        tools_json_text(j, "reason", err_reason(k->err));
+        json_text(j, "reason", err_reason(k->err));
     if (k->is_found)
-        tools_json_number(j, "mod_revision", k->mod_revision);
-    tools_json_close(j, '}');
+        json_number(j, "mod_revision", k->mod_revision);
+    json_close(j, '}');
 }
 
 static void report_json(const struct quarantine *q, enum tools_quarantine_result result)
 {
-    struct tools_json j = {.f = q->o->out};
+    struct json j = {.f = q->o->out};
 
-    tools_json_open(&j, NULL, '{');
-    tools_json_text(&j, "result", result_text(result));
+    json_open(&j, NULL, '{');
+    json_text(&j, "result", result_text(result));
     if (result == TOOLS_QUARANTINE_FAILED)
-        tools_json_text(&j, "error", q->c->why);
-    tools_json_bool(&j, "restore", q->o->is_restore);
+        json_text(&j, "error", q->c->why);
+    json_bool(&j, "restore", q->o->is_restore);
     if (q->refused_kind != NULL)
-        tools_json_text(&j, "too_much_unreadable_of", q->refused_kind);
-    tools_json_open(&j, "keys", '[');
+        json_text(&j, "too_much_unreadable_of", q->refused_kind);
+    json_open(&j, "keys", '[');
     for (size_t i = 0; i < q->count; i++)
         json_case(q, &j, &q->v[i]);
-    tools_json_close(&j, ']');
-    tools_json_close(&j, '}');
+    json_close(&j, ']');
+    json_close(&j, '}');
     fputc('\n', q->o->out);
 }
 

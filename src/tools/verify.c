@@ -135,9 +135,9 @@ enum tools_verify_result tools_verify(struct tools_cluster *c, const struct tool
     enum tools_verify_result result;
 
     if (o->is_json) {
-        tools_json_open(&v.json, NULL, '{');
+        json_open(&v.json, NULL, '{');
         if (o->list != TOOLS_LIST_NONE)
-            tools_json_open(&v.json, "keys", '[');
+            json_open(&v.json, "keys", '[');
     }
     if (o->snapshot != NULL) {
         c->key_count = snapshot_store_count(o->snapshot->store);
