@@ -30,8 +30,7 @@ void etcd_message_put_varint(struct etcd_message *m, uint32_t number, uint64_t v
     m->len += pb_put_varint(m->buf + m->len, v);
 }
 
-/* What goes before a field of n bytes that the caller puts. */
-static void put_head(struct etcd_message *m, uint32_t number, size_t n)
+void etcd_message_put_head(struct etcd_message *m, uint32_t number, size_t n)
 {
     uint64_t tag = pb_tag(number, PB_LEN);
 
@@ -45,7 +44,7 @@ void etcd_message_put_bytes(struct etcd_message *m, uint32_t number, struct byte
 {
     size_t before = m->len;
 
-    put_head(m, number, v.n);
+    etcd_message_put_head(m, number, v.n);
     if (!has_room(m, v.n)) {
         m->len = before;
         return;
@@ -91,15 +90,45 @@ static void put_compare(struct etcd_message *m, const struct etcd_replace_reques
 {
     uint64_t revision = (uint64_t)r->mod_revision;
 
-    put_head(m, 1, 2 + field_len(r->key.n) + 1 + pb_varint_len(revision));
+    etcd_message_put_head(m, 1, 2 + field_len(r->key.n) + 1 + pb_varint_len(revision));
     etcd_message_put_varint(m, 2, 2);
     etcd_message_put_bytes(m, 3, r->key);
     etcd_message_put_varint(m, 6, revision);
 }
 
-size_t etcd_replace_max(size_t key_len, size_t value_len)
+/* Compare: result EQUAL, target CREATE (1), key 3, create_revision 5. */
+static void put_lock_compare(struct etcd_message *m, const struct etcd_fence *f)
 {
-    return 3 * key_len + value_len + 128; /* some fifteen tags and lengths */
+    uint64_t revision = (uint64_t)f->lock_revision;
+
+    etcd_message_put_head(m, 1, 2 + field_len(f->lock.n) + 1 + pb_varint_len(revision));
+    etcd_message_put_varint(m, 2, 1);
+    etcd_message_put_bytes(m, 3, f->lock);
+    etcd_message_put_varint(m, 5, revision);
+}
+
+/* Compare: result LESS (2), target MOD, key 3, mod_revision 6, range_end 64: of every key there. */
+static void put_watched_compare(struct etcd_message *m, const struct etcd_fence *f)
+{
+    uint64_t before = (uint64_t)f->seen_revision + 1;
+    size_t n = 2 + 2 + field_len(f->watched.n) + 1 + pb_varint_len(before);
+
+    etcd_message_put_head(m, 1,
+                          n + 1 + field_len(f->watched_end.n)); /* the tag of 64 has two bytes */
+    etcd_message_put_varint(m, 1, 2);
+    etcd_message_put_varint(m, 2, 2);
+    etcd_message_put_bytes(m, 3, f->watched);
+    etcd_message_put_varint(m, 6, before);
+    etcd_message_put_bytes(m, 64, f->watched_end);
+}
+
+size_t etcd_replace_max(const struct etcd_replace_request *r)
+{
+    size_t n = 3 * r->key.n + r->value.n + 128; /* some fifteen tags and lengths */
+
+    if (r->fence != NULL)
+        n += r->fence->lock.n + r->fence->watched.n + r->fence->watched_end.n + 128;
+    return n;
 }
 
 /* TxnRequest: compare 1, success 2, failure 3; RequestOp: range 1, put 2; PutRequest: key 1, value
@@ -109,14 +138,18 @@ void etcd_message_put_replace(struct etcd_message *m, const struct etcd_replace_
     size_t put = field_len(r->key.n) + field_len(r->value.n) + 2;
     size_t range = field_len(r->key.n);
 
+    if (r->fence != NULL) {
+        put_lock_compare(m, r->fence);
+        put_watched_compare(m, r->fence);
+    }
     put_compare(m, r);
-    put_head(m, 2, field_len(put));
-    put_head(m, 2, put);
+    etcd_message_put_head(m, 2, field_len(put));
+    etcd_message_put_head(m, 2, put);
     etcd_message_put_bytes(m, 1, r->key);
     etcd_message_put_bytes(m, 2, r->value);
     etcd_message_put_varint(m, 6, 1);
-    put_head(m, 3, field_len(range));
-    put_head(m, 1, range);
+    etcd_message_put_head(m, 3, field_len(range));
+    etcd_message_put_head(m, 1, range);
     etcd_message_put_bytes(m, 1, r->key);
 }
 
@@ -190,6 +223,8 @@ static enum err read_kv(struct bytes in, struct etcd_kv *out)
             out->key = f.value;
         else if (f.number == 5)
             out->value = f.value;
+        else if (f.number == 2)
+            out->create_revision = (int64_t)f.varint;
         else if (f.number == 3)
             out->mod_revision = (int64_t)f.varint;
         else if (f.number == 6)

@@ -159,8 +159,22 @@ static void put_range(struct etcd_message *m, const struct range *r)
     etcd_message_put_varint(m, 4, (uint64_t)count);
 }
 
+/* A fence stands before the compare of the value. */
+static bool has_fence(struct bytes in)
+{
+    struct pb_span f;
+    unsigned compares = 0;
+
+    while (pb_span_next(&in, &f) == PB_FIELD)
+        compares += f.number == 1;
+    assert_true(compares == 1 || compares == 3);
+    fake.fenced += compares == 3;
+    return compares == 3;
+}
+
 static void carry_out(struct bytes in, struct etcd_message *m)
 {
+    bool is_held = has_fence(in) && fake.is_fence_down;
     struct bytes compare = part(in, 1, NULL), put = part(part(in, 2, NULL), 2, NULL);
     struct bytes key = part(put, 1, NULL), value = part(put, 2, NULL);
     struct bytes range = part(part(in, 3, NULL), 1, NULL);
@@ -178,7 +192,7 @@ static void carry_out(struct bytes in, struct etcd_message *m)
     snprintf(name, sizeof name, "%.*s", (int)key.n, (const char *)key.p);
     kv = fake_find(name);
     put_header(m);
-    if (kv != NULL && (uint64_t)kv->mod_revision == mod) {
+    if (!is_held && kv != NULL && (uint64_t)kv->mod_revision == mod) {
         fake_put(name, value.p, value.n, kv->lease);
         kv->writes++;
         etcd_message_put_varint(m, 2, 1);

@@ -41,6 +41,8 @@ struct fake_etcd {
     size_t answer_max; /* a larger RangeResponse is refused, as by the client; 0: none is */
     enum grpc_status txn_status;
     const char *txn_message;
+    bool is_fence_down;               /* Txns that have a fence are not carried out */
+    unsigned fenced;                  /* so many had one */
     void (*before)(const char *path); /* before each call is carried out */
 };
 
