@@ -43,6 +43,8 @@ struct pages_state {
     bool has_own_checks; /* one of them has a health check of its own, and so have all */
     /* etcd: "" when it answered the last check, else what each of --etcd-servers said instead. */
     const char *etcd_why;
+    bool has_converge; /* --converge is on; else the status says nothing */
+    struct converge_status converge;
     /* TLS: the certificate shown to clients, and the one shown to etcd. */
     struct pages_certificate listen_certificate, etcd_certificate;
 };

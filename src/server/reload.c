@@ -8,7 +8,7 @@
  *   4. RETIRED when the next one is in use: messages in work end with it, its manager rests; when
  *      the last ring is freed its manager is closed.
  *
- *   loaded --> ON_PROBATION -- plugins healthy --> IN_USE -- the next set takes over --> RETIRED
+ *   loaded --> ON_PROBATION -- no objections ---> IN_USE -- the next set takes over --> RETIRED
  *                   `-- time is up, or the file changed again --> RETIRED
  *
  * Failure modes: on any error the set in use stays, with a log line and the failure counter.
@@ -102,6 +102,8 @@ static void set_retire(struct server_set *set)
 void server__close_sets(struct server *s)
 {
     s->set = NULL;
+    if (s->converge != NULL)
+        converge_close(s->converge); /* it has a ring of the set in use */
     LIST_FOREACH(it, &s->sets) {
         struct server_set *set = LIST_ENTRY(it, struct server_set, node);
 
@@ -130,6 +132,8 @@ static void set_use(struct server *s, struct server_set *set)
         CHECK(old != NULL); /* before serving starts, allocations may abort */
         say_kept(s->workers[i].worker);
     }
+    if (s->converge != NULL && converge_use(s->converge, set->rules, set->manager) != ERR_OK)
+        LOG(ERROR, "converge: out of memory, nothing is looked at until the next reload", "%s", "");
     if (old != NULL)
         set_retire(old);
 }

@@ -4,6 +4,7 @@
 #ifndef SERVER_SERVER_INT_H
 #define SERVER_SERVER_INT_H
 
+#include "converge/converge.h"
 #include "loop/watch.h"
 #include "net/listen.h"
 #include "server/server.h"
@@ -35,10 +36,10 @@ struct server_set {
     enum server_set_state state;
     struct ruleset *rules;
     struct kms_manager *manager;
-    size_t rings;             /* made and not yet freed */
-    bool is_closing;          /* kms_manager_close was called */
-    struct loop_timer timer;  /* probation */
-    uint64_t probation_until; /* ms */
+    size_t rings;               /* made and not yet freed */
+    bool is_closing;            /* kms_manager_close was called */
+    struct loop_timer timer;    /* probation */
+    uint64_t probation_until;   /* ms */
 };
 
 struct server {
@@ -70,6 +71,7 @@ struct server {
         struct server_listener *from;
     } early[SERVER_EARLY_MAX]; /* accepted before all workers were ready */
     size_t early_count;
+    struct converge *converge; /* NULL: --converge is off */
     struct loop_watch *watch;
     uv_signal_t sigterm, sigint, sighup;
     bool is_draining;
