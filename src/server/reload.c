@@ -2,7 +2,9 @@
 /* The life of a rule set:
  *   1. loaded and checked; it may not leave a protected key unprotected, unless --allow-unprotect
  *      was given;
- *   2. ON_PROBATION: its key manager reaches the plugins, 10 s at most; the first set skips this;
+ *   2. ON_PROBATION: its key manager reaches the plugins, 10 s at most; if it drops a key that the
+ *      set in use has, no stored value may need that, which converge/drop.h finds out within 60 s,
+ *      unless --allow-drop-keys was given; the first set skips both;
  *   3. every worker makes a key ring for it (KEYSET_MADE), the ring joins the manager, so that it
  *      knows the write keys, and only then the worker plans new messages with it: IN_USE;
  *   4. RETIRED when the next one is in use: messages in work end with it, its manager rests; when
@@ -95,6 +97,9 @@ static void set_retire(struct server_set *set)
 {
     set_set_state(set, SET_RETIRED);
     loop_timer_stop(&set->timer);
+    if (set->drop != NULL)
+        converge_drop_free(set->drop);
+    set->drop = NULL;
     kms_manager_rest(set->manager); /* a client that does not read its answers may keep it long */
     set_close_if_over(set);
 }
@@ -279,6 +284,52 @@ static const char *ailing_plugin(const struct server_set *set, struct kms_plugin
     return NULL;
 }
 
+static void on_drop_decided(void *user, enum err e, const char *why)
+{
+    struct server_set *set = user;
+    struct server *s = set->server;
+
+    if (e == ERR_OK && !s->is_draining) {
+        converge_drop_free(set->drop);
+        set->drop = NULL;
+        reload_succeeded(s, set);
+        return;
+    }
+    if (e == ERR_CONFIG)
+        refuse_content(s, set->rules->config->hash, why);
+    else if (e != ERR_OK)
+        reload_failed(s, why);
+    set_retire(set);
+}
+
+/* Its plugins are well. If it drops keys, stored values may not need them. */
+static void check_keys(struct server_set *set)
+{
+    struct server *s = set->server;
+    const struct converge_drop_opts o = {.loop = &s->loop,
+                                         .etcd_urls = s->etcd_urls,
+                                         .etcd_url_count = s->env.etcd_url_count,
+                                         .tls = s->etcd_tls,
+                                         .place = s->settings->converge_key,
+                                         .has_to_read_it = s->converge != NULL,
+                                         .now = s->set->rules,
+                                         .next = set->rules,
+                                         .on_decided = on_drop_decided,
+                                         .user = set};
+    char why[WHY_MAX];
+    enum err e = ERR_OK;
+
+    if (!s->settings->allow_drop_keys)
+        e = converge_drop_start(&o, &set->drop, why, sizeof why);
+    if (e != ERR_OK)
+        on_drop_decided(set, e, why);
+    else if (set->drop == NULL)
+        reload_succeeded(s, set);
+    else
+        LOG(INFO, "the new configuration drops keys: looking whether stored values need them",
+            "limit_s=%u", CONVERGE_DROP_MS / 1000);
+}
+
 static void on_probation_tick(struct loop_timer *t)
 {
     struct server_set *set = CONTAINER_OF(t, struct server_set, timer);
@@ -292,7 +343,7 @@ static void on_probation_tick(struct loop_timer *t)
         return;
     }
     if (ailing == NULL) {
-        reload_succeeded(s, set);
+        check_keys(set);
         return;
     }
     kms_manager_check(set->manager);

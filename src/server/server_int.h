@@ -5,6 +5,7 @@
 #define SERVER_SERVER_INT_H
 
 #include "converge/converge.h"
+#include "converge/drop.h"
 #include "loop/watch.h"
 #include "net/listen.h"
 #include "server/server.h"
@@ -38,6 +39,7 @@ struct server_set {
     struct kms_manager *manager;
     size_t rings;               /* made and not yet freed */
     bool is_closing;            /* kms_manager_close was called */
+    struct converge_drop *drop; /* on probation: which stored values need keys that it drops */
     struct loop_timer timer;    /* probation */
     uint64_t probation_until;   /* ms */
 };
