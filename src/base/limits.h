@@ -8,6 +8,7 @@
 #define LIMIT_SLAB_SIZE (64u * 1024)   /* pooled slab: four HTTP/2 frames of etcd's size */
 #define LIMIT_SLAB_LARGE (256u * 1024) /* for a connection that a large answer runs on */
 #define LIMIT_SMALL_COPY 512u          /* headers below this are copied, not referenced */
+#define LIMIT_LINK_COST (40u * 1024)   /* an idle client connection with TLS, and some room */
 #define LIMIT_LANE_TURN (1024u * 1024) /* a lane yields to the loop after this many bytes */
 
 /* --- gRPC --- */
@@ -45,9 +46,20 @@
 #define LIMIT_UPSTREAM_WAIT_MS 800u /* a call waits for a lost etcd: it fails within 1 s */
 #define LIMIT_REDIAL_MS 50u         /* before a lost peer is dialled again */
 #define LIMIT_NEGATIVE_MS 3000u     /* an unwrap that the plugin refused is remembered */
-#define LIMIT_PREFACE_MS 5000u      /* for a connection's first bytes and its TLS handshake */
+#define LIMIT_DIAL_MS 5000u         /* to reach a server, with its TLS handshake */
 #define LIMIT_WRITE_STALL_MS 30000u /* bytes are queued and the peer takes none */
 #define LIMIT_PING_MS 10000u        /* upstream keepalive while calls are open */
 #define LIMIT_PING_ACK_MS 3000u     /* for the answer to it */
+
+/* --- how long a client may take, milliseconds; between messages it may take for ever --- */
+#define LIMIT_HANDSHAKE_MS 10000u     /* TLS, from accept */
+#define LIMIT_PREFACE_MS 5000u        /* then HTTP/2's preface, or something else */
+#define LIMIT_SETTINGS_MS 10000u      /* then its first SETTINGS */
+#define LIMIT_HEADERS_MS 10000u       /* a header block, from its first byte to its last */
+#define LIMIT_PROGRESS_MS 30000u      /* a message that was begun (etcd's, too): the bytes below */
+#define LIMIT_PROGRESS_BYTES 65536u   /* or its end */
+#define LIMIT_STALL_MS 300000u        /* default of --stall-timeout: opens no window for answers */
+#define LIMIT_STALL_SHORT_MS 30000u   /* the same while memory is short */
+#define LIMIT_IDLE_PING_ACK_MS 20000u /* as etcd waits for the answer to its PING */
 
 #endif

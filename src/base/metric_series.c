@@ -353,7 +353,7 @@ static void write_plain(FILE *f)
 static void write_refused(FILE *f)
 {
     write_head(f, "etcd_envelope_refused_total", "counter",
-               "Calls, watches and values that were refused, by reason");
+               "Calls, watches, values and connections that were refused or cut, by reason");
     for (int e = ERR_OK + 1; e < ERR_COUNT; e++)
         fprintf(f, "etcd_envelope_refused_total{reason=\"%s\"} %llu\n", err_reason((enum err)e),
                 (unsigned long long)metric_refused_get((enum err)e));

@@ -22,7 +22,7 @@
 #include "grpc/grpc.h"
 
 #define REDIAL_MAX_MS 1000u
-#define GREETING_MS (2 * LIMIT_PREFACE_MS) /* includes net's own 5 s for dialling */
+#define GREETING_MS (2 * LIMIT_DIAL_MS) /* includes net's own 5 s for dialling */
 
 static void client_dispatch(struct client *c);
 

@@ -81,12 +81,23 @@ static bool parse_duration(const char *text, uint64_t *ms)
     return true;
 }
 
-static bool parse_count(const char *text, uint32_t min, uint32_t *out)
+static bool parse_count(const char *text, uint32_t *out)
 {
     const char *rest;
     uint64_t n;
 
-    if (!parse_digits(text, &n, &rest) || *rest != '\0' || n < min || n > UINT32_MAX)
+    if (!parse_digits(text, &n, &rest) || *rest != '\0' || n == 0 || n > UINT32_MAX)
+        return false;
+    *out = (uint32_t)n;
+    return true;
+}
+
+static bool parse_limit(const char *text, uint32_t *out)
+{
+    const char *rest;
+    uint64_t n;
+
+    if (!parse_digits(text, &n, &rest) || *rest != '\0' || n > UINT32_MAX)
         return false;
     *out = (uint32_t)n;
     return true;
@@ -219,9 +230,9 @@ const char *config__set_flag(const struct flag *f, struct settings *s, const cha
     case FLAG_DURATION:
         return parse_duration(text, field) ? NULL : "a duration, such as 10s";
     case FLAG_COUNT:
-        return parse_count(text, 1, field) ? NULL : "a number from 1 to 4294967295";
-    case FLAG_RATE:
-        return parse_count(text, 0, field) ? NULL : "a number from 0 to 4294967295";
+        return parse_count(text, field) ? NULL : "a number from 1 to 4294967295";
+    case FLAG_LIMIT:
+        return parse_limit(text, field) ? NULL : "a number from 0 to 4294967295";
     case FLAG_WORKERS:
         return parse_workers(text, field) ? NULL : "a number from 0 to 256";
     case FLAG_LOG_LEVEL:

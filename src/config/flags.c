@@ -37,6 +37,8 @@ const struct flag config__flags[] = {
     TEXT("key-file", key_file, "FILE", "its private key, PEM"),
     TEXT("trusted-ca-file", trusted_ca_file, "FILE",
          "certificate authorities of clients, PEM; turns --client-cert-auth on"),
+    TEXT("client-crl-file", client_crl_file, "FILE",
+         "certificates of clients that were revoked, PEM or DER"),
     BOOL("client-cert-auth", client_cert_auth, "clients have to show a certificate"),
     LIST("allowed-client-names", allowed_client_names, allowed_client_name_count, "", "NAMES",
          "certificate names of clients that may connect (default any that is trusted; an empty "
@@ -77,7 +79,7 @@ const struct flag config__flags[] = {
     BOOL("allow-drop-keys", allow_drop_keys,
          "allow a reload that drops a key which stored values still need"),
 
-    {"converge", FLAG_RATE, AT(converge), 0, "0", 0, "RATE",
+    {"converge", FLAG_LIMIT, AT(converge), 0, "0", 0, "RATE",
      "look at all stored values now and then, and rewrite what is not as it would be written now, "
      "so many a second; 0: off. For all proxies of an etcd or none", "Rewriting what is stored"},
     NUMBER("converge-after", FLAG_DURATION, converge_after_ms, 600000, "DURATION",
@@ -91,10 +93,16 @@ const struct flag config__flags[] = {
      "SIZE", "largest message of a client", "Limits"},
     NUMBER("memory-limit", FLAG_SIZE, memory_limit, LIMIT_MEMORY, "SIZE",
            "bytes of messages held at a time"),
+    {"max-connections", FLAG_LIMIT, AT(max_connections), 0, "0", 0, "N",
+     "client connections that speak HTTP/2; half as many more may be opening (at most 512); 0: "
+     "what a quarter of --memory-limit holds, at 40 KiB each", NULL},
     {"max-concurrent-streams", FLAG_COUNT, AT(max_concurrent_streams), 0, "4294967295", 0, "N",
      "calls and watch streams that a client has open at a time on one connection", NULL},
     NUMBER("stream-threshold", FLAG_SIZE, stream_threshold, LIMIT_STREAM_THRESHOLD, "SIZE",
            "answers above this are passed on piece by piece"),
+    NUMBER("stall-timeout", FLAG_DURATION, stall_timeout_ms, LIMIT_STALL_MS, "DURATION",
+           "a client that takes nothing of its answer for so long loses the call (30 s while "
+           "memory is short); one that says nothing for so long has to answer a PING"),
     NUMBER("shutdown-timeout", FLAG_DURATION, shutdown_timeout_ms, 10000, "DURATION",
            "all is over so long after SIGTERM"),
     {"workers", FLAG_WORKERS, AT(workers), 0, "0", 0, "N",
@@ -300,7 +308,7 @@ static void print_flag(FILE *out, const struct flag *f, struct settings *s)
         fprintf(out, " %s\n", config__duration_text(*(uint64_t *)field, number));
         break;
     case FLAG_COUNT:
-    case FLAG_RATE:
+    case FLAG_LIMIT:
         fprintf(out, " %" PRIu32 "\n", *(uint32_t *)field);
         break;
     case FLAG_WORKERS:

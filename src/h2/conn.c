@@ -15,6 +15,7 @@
  *    lingering close, then lost
  *  - the peer does not answer a PING (keepalive.c): lost
  *  - bytes are queued and the peer takes none for write_stall_ms: lost
+ *  - a header block that was begun does not get on (slow.c): cut
  *  - memory runs out: lost, with ERR_NOMEM
  *
  * What is found out while frames are read or made is noted (h2__cut, h2__fail) and acted on behind
@@ -54,6 +55,7 @@ static void conn_fini(struct h2_conn *c)
     loop_timer_fini(&c->ping_timer);
     loop_timer_fini(&c->stall_timer);
     loop_timer_fini(&c->drain_timer);
+    loop_timer_fini(&c->part_timer);
     h2__frames_in_fini(c);
     h2__hpack_in_fini(&c->hpack_in);
     h2__hpack_out_fini(&c->hpack_out);
@@ -106,6 +108,7 @@ static void conn_stop(struct h2_conn *c)
     loop_timer_stop(&c->ping_timer);
     loop_timer_stop(&c->stall_timer);
     loop_timer_stop(&c->drain_timer);
+    loop_timer_stop(&c->part_timer);
 }
 
 void h2__conn_lose(struct h2_conn *c, enum err e, const char *why)
@@ -238,14 +241,20 @@ void h2__fail(struct h2_conn *c, enum err e)
     loop_task_want(c->loop, &c->task);
 }
 
-void h2__cut(struct h2_conn *c, uint32_t code, const char *why)
+void h2__cut_for(struct h2_conn *c, uint32_t code, enum err blame, const char *why)
 {
     if (c->is_cut)
         return;
     c->is_cut = true;
     c->cut_code = code;
+    c->blame = blame;
     c->why = why;
     loop_task_want(c->loop, &c->task);
+}
+
+void h2__cut(struct h2_conn *c, uint32_t code, const char *why)
+{
+    h2__cut_for(c, code, code == H2_ENHANCE_YOUR_CALM ? ERR_FLOOD : ERR_HTTP2, why);
 }
 
 void h2__conn_want_flush(struct h2_conn *c)
@@ -269,6 +278,7 @@ static void on_stall_timer(struct loop_timer *t)
             h2__conn_lose(c, ERR_NOMEM, err_reason(ERR_NOMEM));
         return;
     }
+    c->blame = ERR_SLOW_SOCKET;
     h2__conn_close_net(c, 0);
     h2__conn_lose(c, ERR_TIMEOUT, "the peer takes no bytes");
 }
@@ -289,6 +299,8 @@ static void on_net_read(struct net_conn *net, struct slice *s)
     if (!h2__is_stopped(c)) {
         c->read_at_ms = loop_now_ms(c->loop);
         h2__frames_in(c, in);
+        if (c->in.since_ms != 0)
+            h2__part_watch(c);
     }
     slice_drop(&in);
     if (!conn_has_failed(c) && h2__has_output(c))
@@ -314,13 +326,20 @@ static void on_net_wrote(struct net_conn *net, size_t n)
         on_net_writable(net);
 }
 
+/* etcd's listener for https closes what does not begin with a TLS handshake, and says nothing. */
+static const char *eof_text(const struct h2_conn *c)
+{
+    if (c->opts.is_server || c->is_ready)
+        return "closed by the peer";
+    return "closed by the peer before it said anything (http where it should be https?)";
+}
+
 static void on_net_eof(struct net_conn *net, enum err why)
 {
     struct h2_conn *c = net_conn_user(net);
-
     const char *text = net_conn_why(net);
 
-    h2__conn_lose(c, why, text[0] != '\0' ? text : "closed by the peer");
+    h2__conn_lose(c, why, text[0] != '\0' ? text : eof_text(c));
 }
 
 static void on_net_closed(struct net_conn *net)
@@ -398,6 +417,7 @@ static struct h2_conn *conn_alloc(struct loop *loop, struct slab_pool *pool, str
     loop_timer_init(&c->ping_timer, h2__on_ping_timer);
     loop_timer_init(&c->stall_timer, on_stall_timer);
     loop_timer_init(&c->drain_timer, h2__on_drain_timer);
+    loop_timer_init(&c->part_timer, h2__on_part_timer);
     return c;
 }
 
@@ -413,6 +433,10 @@ enum err h2_conn_new(struct loop *loop, struct slab_pool *pool, struct net_conn 
         h2__hpack_out_init(&c->hpack_out, &pool->objects) != ERR_OK)
         goto err_free;
     h2__settings_put(c);
+    if (c->fatal != ERR_OK)
+        goto err_free;
+    if (opts->is_pinged_idle)
+        h2__ping_arm(c);
     if (c->fatal != ERR_OK)
         goto err_free;
     net_conn_set_ops(net, &net_ops, c);
@@ -442,6 +466,21 @@ const char *h2_conn_peer(const struct h2_conn *c)
 const char *h2_conn_why(const struct h2_conn *c)
 {
     return c->why != NULL ? c->why : "";
+}
+
+enum err h2_conn_blame(const struct h2_conn *c)
+{
+    return c->blame;
+}
+
+uint64_t h2_conn_read_at_ms(const struct h2_conn *c)
+{
+    return c->read_at_ms;
+}
+
+uint64_t h2_conn_sent(const struct h2_conn *c)
+{
+    return c->sent;
 }
 
 size_t h2_conn_stream_count(const struct h2_conn *c)

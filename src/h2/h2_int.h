@@ -12,6 +12,7 @@
  *   hpack.h, hpack_*.c        header blocks, both directions
  *   message.c                 which header fields are legal
  *   guard.c                   limits against hostile peers
+ *   slow.c                    and against slow ones: first bytes, header blocks
  *
  * Bytes come in by h2__frames_in, in callbacks of net, and leave by h2__frames_out, in the flush
  * and in the task: neither ever runs inside itself or the other. An error of the connection is
@@ -151,6 +152,7 @@ struct h2__frame_in {
     bool is_unwanted;              /* DATA that no stream takes */
     uint8_t *part;                 /* a payload that came in pieces */
     struct h2__joined block;
+    uint64_t since_ms; /* when the present part or block began; 0: there is none */
 };
 
 /* The states of a stream (RFC 9113 section 5.1); the table of what follows what is in streams.c. */
@@ -235,9 +237,11 @@ struct h2_conn {
     bool is_blocked; /* framing stopped because the socket's queue is full */
     bool is_ping_grace;
     bool has_peer_goaway;
-    bool is_acked;  /* the peer has acknowledged our SETTINGS */
-    bool is_cut;    /* GOAWAY with cut_code is to be the last that the peer hears */
-    enum err fatal; /* found where the connection could not be ended at once */
+    bool is_acked;     /* the peer has acknowledged our SETTINGS */
+    bool is_cut;       /* GOAWAY with cut_code is to be the last that the peer hears */
+    bool is_part_late; /* one more look at the socket, then a slow part is cut */
+    enum err blame;    /* h2_conn_blame */
+    enum err fatal;    /* found where the connection could not be ended at once */
     uint32_t cut_code;
     const char *why;
 
@@ -260,6 +264,7 @@ struct h2_conn {
     struct list ready;   /* have something to send, and window for it if it needs any */
     struct list stalled; /* wait for the connection's window only */
 
+    uint64_t sent;         /* bytes of DATA */
     int32_t send_left;     /* the connection's window for what we send */
     int32_t peer_window;   /* that of a new stream, as the peer's SETTINGS say */
     uint32_t peer_streams; /* how many streams the peer allows */
@@ -277,7 +282,7 @@ struct h2_conn {
 
     struct loop_flush flush;
     struct loop_task task;
-    struct loop_timer ping_timer, stall_timer, drain_timer;
+    struct loop_timer ping_timer, stall_timer, drain_timer, part_timer;
     uint64_t read_at_ms, wrote_at_ms;
     uint64_t ping_at_ms; /* 0: no PING is waiting for its answer */
 };
@@ -463,13 +468,24 @@ void h2__got_goaway(struct h2_conn *c, const struct h2__frame *f);
 void h2__got_ping(struct h2_conn *c, const struct h2__frame *f);
 void h2__on_drain_timer(struct loop_timer *t);
 void h2__on_ping_timer(struct loop_timer *t);
+/* Streams are open, or is_pinged_idle. */
 void h2__ping_arm(struct h2_conn *c);
+
+/* ---------------------------------------------------------------- slow.c, settings.c */
+
+/* A frame or header block is there in part. */
+void h2__part_watch(struct h2_conn *c);
+void h2__on_part_timer(struct loop_timer *t);
+/* The head of a first SETTINGS frame, as far as it tells. */
+MUST_CHECK bool h2__settings_head_ok(const struct h2__frame *f);
 
 /* ---------------------------------------------------------------- conn.c */
 
 /* The peer has broken a rule of the connection: it is told so and cut off behind what runs now. The
  * first one counts. */
 void h2__cut(struct h2_conn *c, uint32_t code, const char *why);
+/* The same with another h2_conn_blame than the code's. */
+void h2__cut_for(struct h2_conn *c, uint32_t code, enum err blame, const char *why);
 /* Notes an error of ours; the connection ends from the loop. */
 void h2__fail(struct h2_conn *c, enum err e);
 /* Only from the loop: ends the streams, tells the owner. */

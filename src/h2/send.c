@@ -123,6 +123,7 @@ static enum err send_frame(struct h2_conn *c, struct h2_stream *s, size_t *sent)
         TRY(h2__out_data(c, s, n, is_last && s->fields.v == NULL));
         s->send_left -= (int32_t)n;
         c->send_left -= (int32_t)n;
+        c->sent += n;
         h2__bucket_give(&c->guard.frames, H2__GIVE_SENT_DATA + (uint32_t)(n / H2__GIVE_BYTES));
     }
     *sent = n;

@@ -81,6 +81,12 @@ static void apply(struct h2_conn *c, uint32_t id, uint32_t value, uint32_t *wind
     }
 }
 
+bool h2__settings_head_ok(const struct h2__frame *f)
+{
+    return f->type == H2__SETTINGS && (f->flags & H2__FLAG_ACK) == 0 && f->id == 0 &&
+           f->len % ENTRY_LEN == 0 && f->len <= ENTRIES_MAX * ENTRY_LEN;
+}
+
 void h2__got_settings(struct h2_conn *c, const struct h2__frame *f)
 {
     bool is_ack = (f->flags & H2__FLAG_ACK) != 0;

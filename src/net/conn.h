@@ -58,6 +58,13 @@ enum net_alpn net_conn_alpn(const struct net_conn *c);
 const char *net_conn_peer(const struct net_conn *c);
 const char *net_conn_why(const struct net_conn *c);
 
+/* Who the peer of an accepted socket is, for counting: its address without port (of IPv6 the
+ * network, a /64, for one machine has as many addresses as it likes), "unix", "?". */
+#define NET_WHO_MAX 128
+void net_who(int fd, char out[static NET_WHO_MAX]);
+/* The same, and behind a slash the name in its client certificate, when it has shown one. */
+void net_conn_who(const struct net_conn *c, char out[static NET_WHO_MAX]);
+
 /* Queues bytes: takes all of out (also on error). They leave at the next net_conn_flush. */
 MUST_CHECK enum err net_conn_write(struct net_conn *c, struct chain *out);
 /* Writes what the socket takes now, the rest when it is writable. */

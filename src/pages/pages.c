@@ -99,6 +99,7 @@ static enum err make_tls(struct pages *a, char *why, size_t why_len)
         .cert_file = o->cert_file,
         .key_file = o->key_file,
         .ca_file = o->trusted_ca_file,
+        .crl_file = o->client_crl_file,
         .require_client_cert = o->client_cert_auth || o->trusted_ca_file != NULL,
         .allowed_names = (const char *const *)o->allowed_client_names,
         .allowed_count = o->allowed_client_name_count,

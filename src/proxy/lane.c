@@ -145,6 +145,30 @@ bool lane_is_in_message(const struct lane *l)
     return l->relay_left > 0 || (l->large != NULL && lane__is_fill(l));
 }
 
+size_t lane_rest(const struct lane *l)
+{
+    return l->relay_left;
+}
+
+bool lane_awaits_peer(const struct lane *l)
+{
+    const struct h2_stream *from = l->is_answer ? l->call->up : l->call->down;
+
+    if (l->has_ended || from == NULL || l->uncredited > 0)
+        return false;
+    switch (l->state) {
+    case LANE_COLLECT:
+        return lane__is_collecting(l);
+    case LANE_RELAY:
+        return true;
+    case LANE_LARGE:
+    case LANE_FILLING:
+        return l->large_todo > 0;
+    default:
+        return false;
+    }
+}
+
 void lane__run(struct lane *l)
 {
     size_t before = l->in.len + l->large_in.len;
@@ -219,6 +243,7 @@ void lane_feed(struct lane *l, struct slice *s)
         return;
     }
     l->uncredited += n;
+    l->progress += (uint32_t)n;
     if (l->state == LANE_FILLING) {
         slice_drop(s);
         lane__fill_on(l, n);

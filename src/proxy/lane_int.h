@@ -48,6 +48,8 @@ bool lane__client_is_behind(const struct lane *l);
 
 /* lane_collect.c */
 enum lane_step lane__collect(struct lane *l);
+/* COLLECT: a part of a message is there, or a unary request is not whole. */
+bool lane__is_collecting(const struct lane *l);
 /* A stream's requests that wait until its client reads what etcd has answered. */
 bool lane__is_held(const struct lane *l);
 enum lane_step lane__relay(struct lane *l);

@@ -52,6 +52,18 @@ size_t link_held(const struct link *l, const struct call *but);
  * low or none is left. */
 void link_shed(struct link *l, const struct call *but, uint64_t low);
 
+/* --- for worker_shed.c, when there are too many connections --- */
+
+/* Its client does not speak HTTP/2 yet. */
+bool link_is_opening(const struct link *l);
+/* It does, and is who (net_conn_who); not when it is on its way out. */
+bool link_is_of(const struct link *l, const char *who);
+bool link_has_calls(const struct link *l);
+/* Since the client's last byte, or since it was accepted. */
+uint64_t link_idle_ms(const struct link *l);
+/* Ends it, with GOAWAY where there is HTTP/2, and counts why. */
+void link_shed_whole(struct link *l, enum err why);
+
 /* The link that owns node (in worker.links). */
 struct link *link_of_node(struct list *node);
 

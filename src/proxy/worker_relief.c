@@ -22,6 +22,11 @@ bool worker_is_over_limit(const struct worker *w)
     return worker_held(w) > w->env->worker_memory_limit;
 }
 
+bool worker_is_half_full(const struct worker *w)
+{
+    return worker_held(w) > w->env->worker_memory_limit / 2;
+}
+
 static const struct call *oldest_holder(const struct worker *w)
 {
     LIST_FOREACH(it, &w->calls) {

@@ -497,6 +497,7 @@ enum err server__watch(struct server *s)
                                o->cert_file,
                                o->key_file,
                                o->trusted_ca_file,
+                               o->client_crl_file,
                                o->etcd_cafile,
                                o->etcd_certfile,
                                o->etcd_keyfile};

@@ -16,7 +16,7 @@
 void server__tls_hash(const struct server *s, char out[static 72])
 {
     const struct settings *o = s->settings;
-    const char *files[] = {o->cert_file,   o->key_file,      o->trusted_ca_file,
+    const char *files[] = {o->cert_file,   o->key_file,      o->trusted_ca_file, o->client_crl_file,
                            o->etcd_cafile, o->etcd_certfile, o->etcd_keyfile};
 
     /* Reading a pipe would empty it. It is left out here, and refused later. */
@@ -95,4 +95,5 @@ void server__reload_tls(struct server *s, bool is_forced)
     memcpy(s->tls_hash, hash, sizeof hash);
     s->tls_refused_hash[0] = '\0';
     LOG(INFO, "TLS files reloaded", "%s", "");
+    server__judge_key_files(s->settings);
 }

@@ -3,7 +3,7 @@
  *   1. server__setup makes workers and listeners, server__first_set the key manager of the rule
  *      set;
  *   2. an accepted socket goes to the worker with the fewest links, and while there are few in all
- *      to the one that has them;
+ *      to the one that has them; who has to go for it, if anybody, seats.c says;
  *   3. SIGTERM or SIGINT: listeners close, workers drain, then everything ends in reverse order.
  * Failure modes: what cannot be set up ends the start with a reason. A KMS plugin that is away does
  * not: reads and writes of protected keys are refused until it comes. A second signal exits at
@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/metrics.h"
 #include "server/server_int.h"
 
 /* --- the end --------------------------------------------------------------------------------- */
@@ -98,15 +99,45 @@ static struct server_worker *worker_for_link(struct server *s)
     return total < SERVER_FEW_LINKS ? most : fewest;
 }
 
+static void give_order(struct server *s, struct seats_order order)
+{
+    static const enum worker_shed how[] = {
+        [SEATS_END_OPENING] = WORKER_SHED_OPENING,
+        [SEATS_END_NEWEST] = WORKER_SHED_NEWEST,
+        [SEATS_END_IDLEST] = WORKER_SHED_IDLEST,
+    };
+
+    if (order.kind != SEATS_ALL_STAY &&
+        worker_shed(s->workers[order.worker].worker, how[order.kind], order.who) != ERR_OK)
+        seats_order_failed(&s->seats, order.kind, order.who);
+}
+
 static void give_socket(struct server *s, const struct server_listener *sl, int fd)
 {
     struct server_worker *best = worker_for_link(s);
+    size_t i = (size_t)(best - s->workers);
 
-    if (worker_give_socket(best->worker, fd, sl->is_tls ? s->tls : NULL) == ERR_OK)
-        best->links++;
-    else
-        LOG_RATED(ERROR, "a connection is refused: out of memory", "worker=%zu",
-                  (size_t)(best - s->workers));
+    if (worker_give_socket(best->worker, fd, sl->is_tls ? s->tls : NULL) != ERR_OK) {
+        LOG_RATED(ERROR, "a connection is refused: out of memory", "worker=%zu", i);
+        return;
+    }
+    best->links++;
+    give_order(s, seats_opened(&s->seats, i));
+}
+
+/* The certificate may name another holder than the address alone. */
+static bool is_refused(const struct server *s, const struct server_listener *sl, int fd)
+{
+    char who[NET_WHO_MAX];
+
+    net_who(fd, who);
+    if (seats_has_room(&s->seats, sl->is_tls ? NULL : who))
+        return false;
+    metric_refused(ERR_CONNECTION_LIMIT);
+    LOG_RATED(WARN, "a connection is refused: there are too many",
+              "peer=%s reason=%s max_connections=%zu", who, err_reason(ERR_CONNECTION_LIMIT),
+              s->seats.max);
+    return true;
 }
 
 /* A worker has taken its first key set. */
@@ -119,6 +150,17 @@ static void worker_ready(struct server *s)
     s->early_count = 0;
 }
 
+static enum seats_order_kind order_of(enum worker_shed how)
+{
+    static const enum seats_order_kind kinds[] = {
+        [WORKER_SHED_OPENING] = SEATS_END_OPENING,
+        [WORKER_SHED_NEWEST] = SEATS_END_NEWEST,
+        [WORKER_SHED_IDLEST] = SEATS_END_IDLEST,
+    };
+
+    return kinds[how];
+}
+
 void server__on_report(void *arg, const struct worker_report *r)
 {
     struct server *s = arg;
@@ -127,8 +169,18 @@ void server__on_report(void *arg, const struct worker_report *r)
     if (sw == NULL)
         return;
     switch (r->event) {
+    case WORKER_LINK_READY:
+        give_order(s, seats_taken(&s->seats, (size_t)(sw - s->workers), r->link.who));
+        give_order(s, seats_excess(&s->seats));
+        return;
     case WORKER_LINK_CLOSED:
         sw->links--;
+        seats_left(&s->seats, (size_t)(sw - s->workers),
+                   r->link.who[0] == '\0' ? NULL : r->link.who, r->link.was_shed);
+        return;
+    case WORKER_SHED_NOBODY:
+        seats_order_failed(&s->seats, order_of(r->shed),
+                           r->link.who[0] == '\0' ? NULL : r->link.who);
         return;
     case WORKER_DRAINED:
         if (sw->is_drained)
@@ -155,7 +207,9 @@ void server__on_accept(void *arg, int fd)
     struct server_listener *sl = arg;
     struct server *s = sl->server;
 
-    if (s->workers_ready == s->worker_count) {
+    if (is_refused(s, sl, fd)) {
+        close(fd);
+    } else if (s->workers_ready == s->worker_count) {
         give_socket(s, sl, fd);
     } else if (s->early_count < SERVER_EARLY_MAX) {
         s->early[s->early_count].fd = fd;
@@ -234,6 +288,7 @@ int server_run(const struct settings *settings, const struct server_source *sour
     converge_free(s.converge);
     free(s.listeners);
     free(s.workers);
+    seats_fini(&s.seats);
     free(s.etcd_urls);
     free(s.advertise);
     free(s.advertise_texts);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shared by server.c (the life of the process), setup.c (what is made before), reload.c
- * (rule sets that change) and reload_tls.c (TLS contexts that change). */
+/* Shared by server.c (the life of the process), setup.c and setup_limits.c (what is made before),
+ * reload.c (rule sets that change) and reload_tls.c (TLS contexts that change). */
 #ifndef SERVER_SERVER_INT_H
 #define SERVER_SERVER_INT_H
 
@@ -8,6 +8,7 @@
 #include "converge/drop.h"
 #include "loop/watch.h"
 #include "net/listen.h"
+#include "server/seats.h"
 #include "server/server.h"
 #include "proxy/worker.h"
 
@@ -56,6 +57,7 @@ struct server {
     struct mailbox mailbox;
     struct server_worker *workers;
     size_t worker_count;
+    struct seats seats;
     struct server_listener *listeners;
     size_t listener_count;
     struct net_tls *tls;                       /* of the listeners; NULL: none is https */
@@ -88,6 +90,13 @@ int server__make_server_tls(const struct server *s, struct net_tls **out, char *
                             size_t why_len);
 int server__make_etcd_tls(const struct server *s, struct net_tls **out, struct net_tls **out_http1,
                           char *why, size_t why_len);
+/* Warns of a private key that others may read. */
+void server__judge_key_files(const struct settings *o);
+
+/* --- setup_limits.c --- */
+/* Raises the number of descriptors that the process may have, and makes the seats: as many as are
+ * asked for, or as the memory limit and the descriptors allow. Errors: ERR_NOMEM. */
+MUST_CHECK enum err server__setup_limits(struct server *s);
 
 /* --- server.c --- */
 void server__finish(struct server *s);

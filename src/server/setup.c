@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "server/server_int.h"
 
@@ -93,6 +94,17 @@ int server__make_etcd_tls(const struct server *s, struct net_tls **out, struct n
     return 0;
 }
 
+/* Whoever reads a private key can be the proxy for its clients, or its client for etcd. */
+void server__judge_key_files(const struct settings *o)
+{
+    const char *const files[] = {o->key_file, o->etcd_keyfile};
+
+    for (size_t i = 0; i < ARRAY_LEN(files); i++)
+        if (files[i] != NULL && file_open_mode(files[i]) != 0)
+            LOG(WARN, "a private key is open to others: chmod 600 it", "file=\"%s\" mode=%04o",
+                files[i], file_open_mode(files[i]));
+}
+
 int server__make_server_tls(const struct server *s, struct net_tls **out, char *why, size_t why_len)
 {
     const struct settings *o = s->settings;
@@ -100,6 +112,7 @@ int server__make_server_tls(const struct server *s, struct net_tls **out, char *
         .cert_file = o->cert_file,
         .key_file = o->key_file,
         .ca_file = o->trusted_ca_file,
+        .crl_file = o->client_crl_file,
         .require_client_cert = o->client_cert_auth || o->trusted_ca_file != NULL,
         .allowed_names = (const char *const *)o->allowed_client_names,
         .allowed_count = o->allowed_client_name_count};
@@ -229,6 +242,8 @@ static int setup_workers(const struct setup *u)
     unsigned count = s->settings->workers;
 
     s->env.worker_memory_limit = s->settings->memory_limit / count;
+    if (server__setup_limits(s) != ERR_OK)
+        return refuse(u, SERVER_ERROR, "out of memory");
     s->workers = base_xcalloc(count, sizeof *s->workers);
     for (unsigned i = 0; i < count; i++) {
         struct worker *w;
@@ -283,6 +298,7 @@ int server__setup(struct server *s, char *why, size_t why_len)
     int status;
 
     server__tls_hash(s, s->tls_hash); /* before the files are read, so that no change is missed */
+    server__judge_key_files(s->settings);
     status = setup_upstream(&u);
     if (status == 0)
         status = setup_advertise(&u);

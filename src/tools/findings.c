@@ -41,13 +41,14 @@ void tools_findings_end(struct tools_findings *r)
 {
     if (r->is_json) {
         tools_json_close(&r->json, ']');
+        tools_json_number(&r->json, "notes", r->counts[TOOLS_NOTE]);
         tools_json_number(&r->json, "warnings", r->counts[TOOLS_WARN]);
         tools_json_number(&r->json, "failures", r->counts[TOOLS_FAIL]);
         tools_json_close(&r->json, '}');
         fputc('\n', r->f);
         return;
     }
-    fprintf(r->f, "\n%u failed, %u warning%s, %u ok\n", r->counts[TOOLS_FAIL],
-            r->counts[TOOLS_WARN], r->counts[TOOLS_WARN] == 1 ? "" : "s",
-            r->counts[TOOLS_OK] + r->counts[TOOLS_NOTE]);
+    fprintf(r->f, "\n%u failed, %u warning%s, %u note%s, %u ok\n", r->counts[TOOLS_FAIL],
+            r->counts[TOOLS_WARN], r->counts[TOOLS_WARN] == 1 ? "" : "s", r->counts[TOOLS_NOTE],
+            r->counts[TOOLS_NOTE] == 1 ? "" : "s", r->counts[TOOLS_OK]);
 }

@@ -4,6 +4,7 @@
 #include "h2/h2_int.h"
 
 #include <malloc.h>
+#include <sys/socket.h>
 
 #include "duo.h"
 
@@ -445,6 +446,39 @@ static void test_first_frames(void **state)
     }
 }
 
+/* A server that is none of HTTP/2 is called what it is: most often a slip in a URL. */
+static void test_other_protocols(void **state)
+{
+    static const struct {
+        const char *bytes;
+        size_t len;
+        const char *why;
+    } cases[] = {
+        {"\x15\3\1\0\2\2\x46\0\0\0", 10, "the server speaks TLS"}, /* a fatal alert */
+        {"HTTP/1.1 400 Bad Request\r\n\r\n", 28, "the server speaks HTTP/1"},
+        {"\x7f\xff\xff\0\0\0\0\0\0", 9, "frame too large"},
+        {"", 0, "before it said anything"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct duo d;
+        int fd[2];
+
+        kit_init(&d.k);
+        kit_socketpair(fd);
+        end_init(&d.e, &d.k, fd[0], &kit_client_opts);
+        raw_init(&d.raw, &d.k, fd[1]);
+        if (cases[i].len > 0)
+            assert_true(raw_write(&d.raw, cases[i].bytes, cases[i].len));
+        else
+            assert_int_equal(shutdown(fd[1], SHUT_WR), 0);
+        KIT_UNTIL(&d.k, d.e.lost_count == 1);
+        assert_non_null(strstr(d.e.lost_why, cases[i].why));
+        duo_stop(&d);
+    }
+}
+
 /* --- what is put together --- */
 
 #define CREDENTIAL "pssst-do-not-tell"
@@ -515,6 +549,7 @@ int main(void)
         cmocka_unit_test(test_block_of_no_stream),
         cmocka_unit_test(test_ends_anywhere),
         cmocka_unit_test(test_first_frames),
+        cmocka_unit_test(test_other_protocols),
         cmocka_unit_test(test_pieces_are_wiped),
     };
 
