@@ -1,11 +1,13 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""serve --converge when something goes away in the middle: etcd, its keys, the plugin, room in etcd. All is current at the
-end, and each object was rewritten once."""
+"""serve --converge when something goes away in the middle: etcd, its keys, its history. All is current at the end, and each
+object was rewritten once. And who may not have the lock only counts."""
+import os
+import subprocess
 import time
 
-from converge import Converge, harness
-from harness import envelope, wait_until
+from converge import PLACE, Converge, harness
+from harness import wait_until
 
 IDENTITY = "identity: {}"
 
@@ -44,46 +46,46 @@ class Etcd(Converge):
         self.says(proxy, 200, "has the lock")
 
 
-class Plugin(Converge):
-    def test_away_in_the_middle(self):
-        """Every value has a DEK of its own, so the plugin is asked for each. It goes, and comes back."""
-        self.sealed(200, "key-0")
-        kms = self.env.kms("going")
-        kms.delay["Decrypt"] = 0.05
-        proxy = self.begin_proxy("one", self.kms_provider(path=kms.path), rate=100, after="0s")
-        current = lambda: sum(envelope.parse(kv.value, "test").key_id == "key-1" for kv in self.stored())  # noqa: E731
-        wait_until(lambda: kms.calls["Decrypt"] > 20, 30, "unwraps")
-        kms.stop()
-        self.says(proxy, 500, "KMS provider test", timeout=40)
-        self.assertLess(current(), 200)
-        kms.start()
-        wait_until(lambda: current() == 200, 60, "all rewritten")
-        self.assertEqual(set(self.versions().values()), {2})
+class Auth(Converge):
+    """An etcd with users, known by their certificates. The proxy's may read and write all but the lock."""
 
-
-class Space(Converge):
     @classmethod
     def start(cls):
         super().start()
         cls.etcd.stop()
-        cls.etcd = cls.env.etcd(name="small", flags=["--quota-backend-bytes", str(24 << 20)])
-        cls.raw = cls.etcd.client
+        cls.certificates = cls.env.tls(names=("root", "client"))
+        cls.etcd = cls.env.etcd(name="users", tls=cls.certificates)
+        cls.etcdctl("user", "add", "root", "--no-password")
+        cls.etcdctl("user", "grant-role", "root", "root")
+        cls.etcdctl("role", "add", "proxy")
+        for kind, key in (("readwrite", b"/registry/"), ("readwrite", PLACE + b"/proxies/"), ("read", PLACE + b"/")):
+            cls.etcdctl("role", "grant-permission", "proxy", kind, key.decode(), "--prefix")
+        cls.etcdctl("user", "add", "client", "--no-password")
+        cls.etcdctl("user", "grant-role", "client", "proxy")
+        cls.raw = cls.env.client(f"127.0.0.1:{cls.etcd.port}", cls.certificates.credentials("root"))
 
-    def test_stops_before_the_quota_and_at_the_alarm(self):
-        """At 80 % of etcd's quota: the others still can write. It goes on counting."""
-        self.fill(6_000, 2000)
-        proxy = self.begin_proxy("one", self.a, IDENTITY, rate=100_000, after="0s")
-        self.says(proxy, 500, "--converge-max-db-size is 19 MiB (80 % of etcd's quota)", timeout=40)
-        self.raw.put(b"/registry/pods/x", b"x")
-        wait_until(lambda: (self.counts(proxy) or (0, 0, 0, 0))[2] > 0, 30, "count of what is left")
-        left = self.counts(proxy)
-        self.assertGreater(left[0] + left[2], 5_999)
-        self.assertEqual(proxy.client.value(b"/registry/secrets/ns0/0000000"), self.value_of(0, 2000))
-        self.end(proxy)
-        proxy = self.begin_proxy("two", self.a, IDENTITY, rate=100_000, after="0s", flags=["--converge-max-db-size", "1GiB"])
-        self.says(proxy, 500, "NOSPACE", timeout=60)
-        sealed = self.sealed_with(b"a")
-        self.assertLess(sealed, 6_000)
+    @classmethod
+    def etcdctl(cls, *argv):
+        path = cls.certificates.path
+        subprocess.run([harness.etcd_program("etcdctl"), "--endpoints", cls.etcd.url, "--cacert", path("ca.crt"), "--cert",
+                        path("root.crt"), "--key", path("root.key"), *argv], check=True, capture_output=True, timeout=30,
+                       env={**os.environ, "ETCDCTL_API": "3"})
+
+    def test_without_permission_for_the_lock(self):
+        self.etcdctl("auth", "enable")
+        self.addCleanup(self.etcdctl, "auth", "disable")
+        self.plain(20)
+        path = self.certificates.path
+        proxy = self.begin_proxy("one", self.a, IDENTITY, after="0s", flags=[
+            "--etcd-cafile", path("ca.crt"), "--etcd-certfile", path("client.crt"), "--etcd-keyfile", path("client.key")])
+        self.says(proxy, 500, "etcd refuses this proxy the lock /etcd-envelope/lock: PERMISSION_DENIED")
+        wait_until(lambda: (self.counts(proxy) or (0, 0, 0, 0))[2] == 20, 30, "a count")
+        self.assertEqual(len(self.registered()), 1)
+        self.assertEqual(set(self.versions().values()), {1})
+        self.assertEqual(proxy.client.value(b"/registry/secrets/ns/plain00000")[:3], b"k8s")
+        # Once it is allowed, it rewrites.
+        self.etcdctl("role", "grant-permission", "proxy", "readwrite", (PLACE + b"/lock").decode())
+        wait_until(lambda: self.sealed_with(b"a") == 20, 60, "all rewritten")
 
 
 if __name__ == "__main__":
