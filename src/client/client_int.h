@@ -38,6 +38,7 @@ struct client {
     struct loop_timer redial;
     struct loop_task task;
     uint64_t backoff_ms;
+    uint64_t dial_count;
     bool is_resting; /* keeps no connection that no call needs */
     char why[128];   /* of the last connection that failed */
 };

@@ -252,6 +252,12 @@ void client_rest(struct client *c)
     (void)c;
 }
 
+uint64_t client_connection(const struct client *c)
+{
+    (void)c;
+    return fake.connection;
+}
+
 void client_limit_answer(struct client_call *call, uint32_t max)
 {
     call->max = max;

@@ -35,10 +35,11 @@ struct fake_etcd {
     int64_t revision, compacted; /* reads below it are refused */
     unsigned calls, ranges, txns, max_limit;
     /* What goes wrong: */
-    unsigned away;     /* so many calls from now on are not answered */
-    unsigned lost;     /* so many Txns are carried out, and their answer is lost */
-    bool is_proxy;     /* texts are those of a proxy of ours */
-    size_t answer_max; /* a larger RangeResponse is refused, as by the client; 0: none is */
+    unsigned away;       /* so many calls from now on are not answered */
+    unsigned lost;       /* so many Txns are carried out, and their answer is lost */
+    uint64_t connection; /* its number */
+    bool is_proxy;       /* texts are those of a proxy of ours */
+    size_t answer_max;   /* a larger RangeResponse is refused, as by the client; 0: none is */
     enum grpc_status txn_status;
     const char *txn_message;
     bool is_fence_down;               /* Txns that have a fence are not carried out */
