@@ -51,8 +51,17 @@ class Alone(Converge):
         self.assertGreater(record.lease, 0)
         self.assertEqual(self.locked().lease, record.lease)
         self.assertIn(f":{proxy.port}", self.locked().value.decode())
-        self.end(proxy)
-        wait_until(lambda: not self.raw.list(PLACE).kvs, 20, "end of what it registered")
+        # It is nobody's data: an etcd that holds nothing else is not one whose prefix is another.
+        self.raw.delete(b"/registry/", b"/registry0")
+        other = self.begin_proxy("two", self.a, IDENTITY)
+        wait_until(lambda: len(self.registered()) == 2, 20, "the second one")
+        self.assertNotIn("none under --etcd-prefix", other.process.log())
+        self.raw.delete(b"/registry/", b"/registry0")
+        _, err = self.tool("verify", self.configure(self.a))
+        self.assertNotIn("none under --etcd-prefix", err)
+        for each in proxy, other:
+            self.end(each)
+        wait_until(lambda: not self.raw.list(PLACE).kvs, 20, "end of what they registered")
 
 
     def test_each_state(self):
