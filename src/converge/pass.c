@@ -111,10 +111,11 @@ static void on_failed(void *user, enum err e, const char *why)
     finish(user, e, why);
 }
 
+/* Never to plaintext: that is for reencrypt, and for somebody who says so twice. */
 static bool is_due(const struct sweep_value *v)
 {
-    return v->verdict->is_due && v->verdict->err == ERR_OK &&
-           v->verdict->state != SWEEP_UNREADABLE && v->kv.lease == 0;
+    return !provider_traits(v->list->v[0])->is_identity && v->verdict->is_due &&
+           v->verdict->err == ERR_OK && v->verdict->state != SWEEP_UNREADABLE && v->kv.lease == 0;
 }
 
 static enum sweep_go on_value(void *user, const struct sweep_value *v)

@@ -4,7 +4,7 @@
  *
  * What a rewriting pass stops at is what stops reencrypt: a database that has grown to its bound,
  * the alarm NOSPACE, an etcd or a plugin that is away, a refusal. Values with a lease are left, for
- * they end by themselves. */
+ * they end by themselves, and so are sealed ones of a list that writes plaintext now. */
 #ifndef CONVERGE_PASS_H
 #define CONVERGE_PASS_H
 

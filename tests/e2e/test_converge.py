@@ -82,6 +82,21 @@ class Alone(Converge):
         self.assertEqual(self.versions()[b"/registry/secrets/ns/leased"], 1)
         self.assertEqual(self.versions()[b"/registry/secrets/ns/lost"], 1)
 
+    def test_never_to_plaintext(self):
+        """Identity first: what is sealed stays so, and is counted."""
+        proxy = self.env.proxy(self.etcd, self.configure(self.a, name="before"), name="before")
+        for i in range(5):
+            proxy.client.put(b"/registry/secrets/ns/%d" % i, b"value")
+        self.raw.delete(b"/registry/secrets/harness/ready")
+        self.end(proxy)
+        proxy = self.begin_proxy("one", IDENTITY, self.a, after="0s", flags=["--allow-identity-writes"])
+        self.says(proxy, 200, "has the lock")
+        self.change(proxy, IDENTITY, self.a, self.b)
+        wait_until(lambda: (self.counts(proxy) or (0, 0, 0, 0))[1] == 5, 30, "a count")
+        self.says(proxy, 200, "0 due at the last full look")
+        self.assertEqual(set(self.versions().values()), {1})
+        self.assertEqual(self.sealed_with(b"a"), 5)
+
     def test_new_key_id_of_a_plugin(self):
         """The plugin changes its key: seen at the next poll (up to a minute), or by a new rule set."""
         self.plain(20)
