@@ -217,12 +217,14 @@ static void carry_out(struct bytes in, struct etcd_message *m)
 
 struct client {
     struct loop *loop;
+    char port[16];
     struct list calls;
 };
 
 struct client_call {
     struct list node;
     struct loop_task task;
+    struct client *client;
     char path[64];
     uint8_t *request;
     size_t len;
@@ -236,12 +238,12 @@ enum err client_new(struct loop *loop, const struct net_url *url, struct net_tls
 {
     struct client *c = calloc(1, sizeof *c);
 
-    (void)url;
     (void)tls;
     (void)authority;
     if (c == NULL)
         return ERR_NOMEM;
     c->loop = loop;
+    snprintf(c->port, sizeof c->port, "%.15s", url->port);
     list_init(&c->calls);
     *out = c;
     return ERR_OK;
@@ -343,6 +345,24 @@ static void answer_txn(struct client_call *call, struct etcd_message *m)
     end_call(call, &a);
 }
 
+/* True: somebody else has answered. */
+static bool is_answered(struct client_call *call, struct etcd_message *m)
+{
+    struct client_answer a = {.status = GRPC_OK, .message = ""};
+    enum fake_other o = fake.other == NULL ? FAKE_HERE
+                                           : fake.other(call->client->port, call->path,
+                                                        bytes_of(call->request, call->len), m);
+
+    if (o == FAKE_LOST) {
+        answer_error(call, ERR_UPSTREAM_LOST);
+    } else if (o == FAKE_ANSWERED) {
+        assert_false(m->is_cut);
+        a.body = bytes_of(m->buf, m->len);
+        end_call(call, &a);
+    }
+    return o != FAKE_HERE;
+}
+
 static void on_turn(struct loop_task *t)
 {
     static uint8_t room[ANSWER_CAP];
@@ -353,6 +373,8 @@ static void on_turn(struct loop_task *t)
     if (fake.before != NULL)
         fake.before(call->path);
     etcd_message_init(&m, room, sizeof room);
+    if (is_answered(call, &m))
+        return;
     if (fake.away > 0) {
         fake.away--;
         answer_error(call, ERR_UPSTREAM_AWAY);
@@ -386,6 +408,7 @@ enum err client_call(struct client *c, const char *path, struct bytes body, uint
     call->max = CLIENT_ANSWER_MAX;
     call->fn = fn;
     call->arg = arg;
+    call->client = c;
     snprintf(call->path, sizeof call->path, "%s", path);
     loop_task_init(&call->task, on_turn);
     loop_task_want(c->loop, &call->task);

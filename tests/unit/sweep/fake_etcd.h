@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "client/client.h"
+#include "etcd/message.h"
 #include "policy/ruleset.h"
 #include "sweep/judge.h"
 
@@ -27,6 +28,12 @@ struct fake_kv {
     size_t len;
     int64_t mod_revision, lease;
     unsigned writes; /* by a Txn */
+};
+
+enum fake_other {
+    FAKE_HERE,     /* it is carried out here */
+    FAKE_ANSWERED, /* answer is the body */
+    FAKE_LOST,     /* the connection is */
 };
 
 struct fake_etcd {
@@ -45,6 +52,10 @@ struct fake_etcd {
     bool is_fence_down;               /* Txns that have a fence are not carried out */
     unsigned fenced;                  /* so many had one */
     void (*before)(const char *path); /* before each call is carried out */
+    /* Another etcd than this one: answers the call, or has it carried out here. port: of the URL
+     * that the client was made for. */
+    enum fake_other (*other)(const char *port, const char *path, struct bytes request,
+                             struct etcd_message *answer);
 };
 
 extern struct fake_etcd fake;
