@@ -48,6 +48,10 @@ if [ "$install" = yes ]; then
     packages=("${packages_test[@]}")
     [ -z "${CI:-}" ] || packages+=("${packages_lint[@]}")
     packages_install "${packages[@]}"
+    [ -z "${CI:-}" ] || packages_install "${packages_browser[@]}" || say "NOTICE: no chromium to be had"
+fi
+if ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null; then
+    say "NOTICE: without chromium and chromium-driver the status page is not looked at: e2e/page is skipped"
 fi
 etcd_ready "$PWD/build/etcd"
 say "$("$etcd_dir/etcd" --version | head -n 1)"

@@ -87,6 +87,8 @@ enum err_scope {
       "etcd-envelope: the request is nested too deeply (limit 16 levels)")                         \
     X(REQ_TOO_MANY_OPS, "too_many_operations", FAULT_CLIENT, GRPC_INVALID_ARGUMENT, SCOPE_CALL,    \
       "etcdserver: too many operations in txn request")                                            \
+    X(REQ_TOO_MANY_FIELDS, "too_many_fields", FAULT_CLIENT, GRPC_INVALID_ARGUMENT, SCOPE_CALL,     \
+      "etcd-envelope: the request has too many unknown or repeated fields")                        \
     X(REQ_VALUE_COMPARE, "value_compare", FAULT_CLIENT, GRPC_INVALID_ARGUMENT, SCOPE_CALL,         \
       "etcd-envelope: value comparison on an encrypted key is not supported")                      \
     X(REQ_VALUE_SORT, "value_sort", FAULT_CLIENT, GRPC_INVALID_ARGUMENT, SCOPE_CALL,               \
@@ -117,6 +119,9 @@ enum err_scope {
     X(CONNECTION_SHARE, "connection_share", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)      \
     X(OPENING_LIMIT, "opening_limit", FAULT_US, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)                \
     X(PROBE_LIMIT, "probe_limit", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)                \
+    X(NO_DESCRIPTOR, "no_descriptor", FAULT_US, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)                \
+    X(STREAM_LIMIT, "stream_limit", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)              \
+    X(HEADERS_TOO_LARGE, "headers_too_large", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)    \
     X(FLOOD, "flood", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)                            \
     X(HTTP2, "http2_violation", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)                  \
     /* answers of etcd */                                                                          \

@@ -10,6 +10,8 @@
 #define LIMIT_SMALL_COPY 512u          /* headers below this are copied, not referenced */
 #define LIMIT_LINK_COST (40u * 1024)   /* an idle client connection with TLS, and some room */
 #define LIMIT_LANE_TURN (1024u * 1024) /* a lane yields to the loop after this many bytes */
+/* And while it seals or opens a message after this many, between two values: some 4 ms. */
+#define LIMIT_APPLY_TURN (4u * 1024 * 1024)
 
 /* --- gRPC --- */
 #define LIMIT_MAX_REQUEST_BYTES (16u * 1024 * 1024) /* default of --max-request-bytes */
@@ -21,12 +23,22 @@
 #define LIMIT_WATCHED (16u * 1024 * 1024) /* key ranges of a stream's watches: some 100,000 */
 
 /* --- protobuf --- */
-#define LIMIT_DEPTH 16u     /* nesting of a request or answer */
+#define LIMIT_DEPTH 16u /* nesting of a request or answer */
+/* Fields of one message that no etcd client writes: unknown, or again. 8 million of them fit into
+ * 16 MiB, and take longer to walk than a message may hold a worker. A long one may have some more.
+ */
+#define LIMIT_ODD_FIELDS 65536u
 #define LIMIT_TXN_OPS 4096u /* operations of one Txn, all levels; etcd's default is 128 */
 
 /* --- keys --- */
 #define LIMIT_KEYS_A_MESSAGE 64u     /* unknown DEKs of one message that are asked for at a time */
 #define LIMIT_KEYS_A_CONNECTION 128u /* and those of all messages of one client's connection */
+
+/* --- a KMS plugin, which may lie ---
+ * An answer that is legal has at most a key id, a wrapped DEK and annotations, see below. At most
+ * UNWRAP_CALLS_MAX calls and one check are under way, each with its time limit. Frames that carry
+ * nothing of an answer are counted as a client's are (h2/guard.c). */
+#define LIMIT_PLUGIN_ANSWER (64u * 1024) /* of one call */
 
 /* --- stored envelopes (KMS v2, kube-apiserver's own limits) --- */
 #define LIMIT_KEY_ID 1024u
@@ -45,7 +57,7 @@
 #define LIMIT_KEY_WAIT_MS 10000u    /* a call waits this long for a key */
 #define LIMIT_UPSTREAM_WAIT_MS 800u /* a call waits for a lost etcd: it fails within 1 s */
 #define LIMIT_REDIAL_MS 50u         /* before a lost peer is dialled again */
-#define LIMIT_NEGATIVE_MS 3000u     /* an unwrap that the plugin refused is remembered */
+#define LIMIT_NEGATIVE_MS 3000u     /* a DEK refused by the plugin, a value that did not open */
 #define LIMIT_DIAL_MS 5000u         /* to reach a server, with its TLS handshake */
 #define LIMIT_WRITE_STALL_MS 30000u /* bytes are queued and the peer takes none */
 #define LIMIT_PING_MS 10000u        /* upstream keepalive while calls are open */

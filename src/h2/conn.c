@@ -290,18 +290,34 @@ static void on_net_open(struct net_conn *net)
     (void)net; /* it was open when we got it */
 }
 
+/* For the next turn. */
+static void conn_put_back(struct h2_conn *c, struct slice s)
+{
+    struct chain rest = {0};
+    enum err e = chain_push(&rest, &s);
+
+    if (e == ERR_OK)
+        e = net_conn_unread(c->net, &rest);
+    chain_fini(&rest);
+    if (e == ERR_NOMEM)
+        h2__fail(c, e);
+}
+
 static void on_net_read(struct net_conn *net, struct slice *s)
 {
     struct h2_conn *c = net_conn_user(net);
     struct slice in = *s;
+    uint32_t n = in.len;
 
     *s = SLICE_EMPTY;
     if (!h2__is_stopped(c)) {
         c->read_at_ms = loop_now_ms(c->loop);
-        h2__frames_in(c, in);
+        n = h2__frames_in(c, in);
         if (c->in.since_ms != 0)
             h2__part_watch(c);
     }
+    if (n < in.len && !h2__is_stopped(c))
+        conn_put_back(c, slice_sub(in, n, in.len - n));
     slice_drop(&in);
     if (!conn_has_failed(c) && h2__has_output(c))
         h2__conn_want_flush(c);
@@ -396,6 +412,7 @@ static struct h2_conn *conn_alloc(struct loop *loop, struct slab_pool *pool, str
     c->ops = ops;
     c->user = user;
     c->opts = *opts;
+    c->opts.is_guarded = opts->is_guarded || opts->is_server;
     if (c->opts.max_frame_size == 0)
         c->opts.max_frame_size = H2__FRAME_MAX;
     c->in.state = opts->is_server ? H2__IN_PREFACE : H2__IN_HEAD;

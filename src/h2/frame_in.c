@@ -27,8 +27,11 @@
 /* Header blocks in frames of 16 KiB are far below; small ones are nobody's habit. */
 #define BLOCK_FRAMES_MAX 100u
 /* Twice what a field list may have: whoever is a little above gets his 431. */
-#define BLOCK_MAX(c) (2u * ((c)->opts.is_server ? LIMIT_HEADER_BYTES : H2__ANSWER_HEADER_BYTES))
+#define BLOCK_MAX(c) (2u * h2__header_bytes(c))
 #define PRIORITY_LEN 5u
+/* Of what is read at once, 64 KiB or more, so many frames are handled in a turn: nobody's, unless
+ * they are tiny. */
+#define FRAMES_PER_TURN 512u
 
 /* ------------------------------------------------------------------------ header blocks */
 
@@ -242,7 +245,8 @@ static void frame_begin(struct h2_conn *c, const uint8_t *p)
     f->flags = p[4];
     f->id = h2__u32(p + 5) & H2__ID_MAX; /* the first bit is reserved */
     c->in.left = f->len;
-    if (c->opts.is_server &&
+    c->in.frames_left--;
+    if (c->opts.is_guarded &&
         !h2__guard_frame(&c->guard, f->type, c->stream_count, loop_now_ms(c->loop))) {
         h2__cut(c, H2_ENHANCE_YOUR_CALM, "flooded by the peer");
         return;
@@ -378,11 +382,12 @@ static size_t take_padding(struct h2_conn *c, size_t n)
     return part;
 }
 
-void h2__frames_in(struct h2_conn *c, struct slice s)
+uint32_t h2__frames_in(struct h2_conn *c, struct slice s)
 {
     uint32_t at = 0;
 
-    while (at < s.len && !h2__is_stopped(c)) {
+    c->in.frames_left = FRAMES_PER_TURN;
+    while (at < s.len && c->in.frames_left > 0 && !h2__is_stopped(c)) {
         const uint8_t *p = s.slab->data + s.off + at;
         size_t n = s.len - at;
 
@@ -408,6 +413,7 @@ void h2__frames_in(struct h2_conn *c, struct slice s)
         }
         at += (uint32_t)n;
     }
+    return at;
 }
 
 void h2__frames_in_fini(struct h2_conn *c)

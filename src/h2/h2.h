@@ -97,6 +97,9 @@ struct h2_conn_ops {
 
 struct h2_opts {
     bool is_server;
+    /* Client role: the server, too, is cut off when it sends too many frames that do nothing
+     * (guard.c). A server's clients always are. */
+    bool is_guarded;
     uint32_t max_streams;   /* announced (server) */
     uint32_t stream_window; /* our receive window of a stream */
     uint32_t conn_window;

@@ -150,6 +150,7 @@ struct h2__frame_in {
     uint32_t pad;                  /* DATA: padding to come */
     uint32_t pad_len;              /* DATA: padding in all, with the byte that tells its length */
     bool is_unwanted;              /* DATA that no stream takes */
+    uint32_t frames_left;          /* that may begin before others have their turn */
     uint8_t *part;                 /* a payload that came in pieces */
     struct h2__joined block;
     uint64_t since_ms; /* when the present part or block began; 0: there is none */
@@ -332,8 +333,15 @@ static inline bool h2__is_stopped(const struct h2_conn *c)
 /* Answers of etcd; etcd's own limit for what it takes is 1 MiB. */
 #define H2__ANSWER_HEADER_BYTES (1024u * 1024)
 
-/* Reads s (borrowed, alive for the call) until the connection stops (h2__is_stopped). */
-void h2__frames_in(struct h2_conn *c, struct slice s);
+/* The size of a field list that we take. */
+static inline uint32_t h2__header_bytes(const struct h2_conn *c)
+{
+    return c->opts.is_guarded ? LIMIT_HEADER_BYTES : H2__ANSWER_HEADER_BYTES;
+}
+
+/* Reads s (borrowed, alive for the call) until the connection stops (h2__is_stopped), or so many
+ * frames have begun that others should have their turn. Returns how much was read. */
+uint32_t h2__frames_in(struct h2_conn *c, struct slice s);
 void h2__frames_in_fini(struct h2_conn *c);
 
 /* ---------------------------------------------------------------- message_in.c */

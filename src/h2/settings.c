@@ -41,8 +41,7 @@ void h2__settings_put(struct h2_conn *c)
         p = put_entry(p, ENABLE_PUSH, 0);
     p = put_entry(p, INITIAL_WINDOW_SIZE, c->opts.stream_window);
     p = put_entry(p, MAX_FRAME_SIZE, c->opts.max_frame_size);
-    p = put_entry(p, MAX_HEADER_LIST_SIZE,
-                  c->opts.is_server ? LIMIT_HEADER_BYTES : H2__ANSWER_HEADER_BYTES);
+    p = put_entry(p, MAX_HEADER_LIST_SIZE, h2__header_bytes(c));
     if (!c->opts.is_server)
         h2__put_bytes(c, H2__PREFACE, H2__PREFACE_LEN);
     h2__put_frame(c, H2__SETTINGS, 0, 0, buf, (size_t)(p - buf));

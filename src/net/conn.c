@@ -607,6 +607,7 @@ enum err net_conn_unread(struct net_conn *c, struct chain *in)
         net__conn_lose_bytes(c);
     if (e == ERR_OK)
         loop_task_want(c->loop, &c->task);
+    c->is_put_back = true;
     return e;
 }
 

@@ -73,8 +73,9 @@ size_t net_conn_queued(const struct net_conn *c);
 /* Reading stops, so that the kernel pushes back; or goes on. */
 void net_conn_read_stop(struct net_conn *c);
 void net_conn_read_start(struct net_conn *c);
-/* Puts bytes that were read back in front of what comes (the sniffed first bytes, for a new owner):
- * they are given to on_read from the loop. Takes in. */
+/* Puts bytes that were read back in front of what comes (the sniffed first bytes, for a new owner;
+ * or, inside on_read, what the owner has no time for): they are given to on_read from the loop, in
+ * its next turn, and nothing before them. Takes in. */
 MUST_CHECK enum err net_conn_unread(struct net_conn *c, struct chain *in);
 /* Changes the owner: the sniffer hands the connection to h2 or http1. */
 void net_conn_set_ops(struct net_conn *c, const struct net_conn_ops *ops, void *user);

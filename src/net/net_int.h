@@ -83,6 +83,7 @@ struct net_conn {
     uint8_t full_reads; /* in a row, of reads that found more than there was room for */
     struct slab *in;    /* partly filled slab of the last read; NULL while idle */
     struct chain out, unread;
+    bool is_put_back; /* net_conn_unread was called in this turn of reading */
     struct loop_task task;
     struct loop_timer timer; /* dial, handshake and linger deadline; in NET__OPEN the trim */
     char peer[80];
@@ -125,6 +126,10 @@ void net__conn_trim(struct net_conn *c);
 /* --- addr.c --- */
 /* path as in net_url.host; returns the length for bind and connect. */
 socklen_t net__unix_addr(const char *path, struct sockaddr_un *out);
+
+/* --- inherit.c --- */
+/* The inherited socket that listens on this address, now the caller's; -1: there is none. */
+int net__inherit_take(const struct net_url *url);
 
 /* --- dial.c --- */
 void net__dial_start(struct net_conn *c);

@@ -279,6 +279,8 @@ void call_shed(struct call *c)
     bool is_stuck = c->down != NULL && h2_stream_queued(c->down) > 0;
     bool is_cut = lane_is_in_message(&c->answer);
 
+    if (!call_is_live(c) && c->down != NULL) /* it has ended, and what it said is not read */
+        metric_refused(ERR_MEMORY_LIMIT);
     lane_kill(&c->answer); /* a large answer is not completed with filler */
     call_fail_err(c, ERR_MEMORY_LIMIT);
     etcd_ask_fini(&c->ask);

@@ -180,7 +180,8 @@ void lane__run(struct lane *l)
             said = failed(l);
         if (said == STEP_WAIT)
             break;
-        if (is_open(l) && before - l->in.len - l->large_in.len > LIMIT_LANE_TURN) {
+        if (said == STEP_TURN ||
+            (is_open(l) && before - l->in.len - l->large_in.len > LIMIT_LANE_TURN)) {
             loop_task_want(&l->call->worker->loop, &l->turn);
             return;
         }
@@ -193,6 +194,12 @@ void lane__run(struct lane *l)
             return;
     }
     lane_credit(l);
+}
+
+/* It goes on by itself: what comes meanwhile must not take others' turns. */
+static bool has_yielded(const struct lane *l)
+{
+    return !list_is_empty(&l->turn.node);
 }
 
 static void on_turn(struct loop_task *t)
@@ -253,7 +260,7 @@ void lane_feed(struct lane *l, struct slice *s)
     }
     if (chain_push(&l->in, s) != ERR_OK)
         lane__fail_call(l, ERR_NOMEM);
-    else if (is_open(l))
+    else if (is_open(l) && !has_yielded(l))
         lane__run(l);
 }
 
@@ -262,6 +269,8 @@ void lane_end(struct lane *l)
     if (l->state == LANE_DEAD || l->has_ended)
         return;
     l->has_ended = true;
+    if (is_open(l) && has_yielded(l))
+        return;
     if (is_open(l))
         lane__run(l);
     else if (l->state == LANE_FILLING)
@@ -270,6 +279,8 @@ void lane_end(struct lane *l)
 
 void lane_kick(struct lane *l)
 {
+    if (is_open(l) && has_yielded(l))
+        return;
     if (is_open(l))
         lane__run(l);
     else if (l->state == LANE_FILLING)

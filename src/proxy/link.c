@@ -412,6 +412,8 @@ static void net_on_eof(struct net_conn *n, enum err why)
         cut(l, ERR_SLOW_HANDSHAKE, net_conn_peer(n), net_conn_why(n));
         return;
     }
+    if (why == ERR_TLS)
+        metric_refused(why);
     if (why != ERR_CLOSED)
         LOG_RATED(INFO, "client connection failed", "peer=%s reason=\"%s\"", net_conn_peer(n),
                   net_conn_why(n));

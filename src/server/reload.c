@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -35,7 +36,6 @@
 
 /* --- sets ------------------------------------------------------------------------------------ */
 
-static void on_primed(void *arg);
 static void on_probation_tick(struct loop_timer *t);
 
 static void set_set_state(struct server_set *set, enum server_set_state to)
@@ -206,10 +206,8 @@ static void say_protected(const struct ruleset *r)
         LOG(WARN, "configuration", "reason=%s", r->key_rules->warnings[i]);
 }
 
-static void on_primed(void *arg)
+static void say_plugins(const struct server_set *set)
 {
-    const struct server_set *set = arg;
-
     for (size_t i = 0; i < set->rules->plugin_count; i++) {
         const char *name = set->rules->plugins[i].provider->name;
         struct kms_plugin_state state;
@@ -223,13 +221,21 @@ static void on_primed(void *arg)
     }
 }
 
+static void on_first_primed(void *arg)
+{
+    struct server_set *set = arg;
+
+    say_plugins(set);
+    server__keys_tried(set->server);
+}
+
 enum err server__first_set(struct server *s, struct ruleset *rules)
 {
     struct server_set *set;
 
     say_protected(rules);
     TRY(set_new(s, rules, &set));
-    kms_manager_on_primed(set->manager, on_primed, set);
+    kms_manager_on_primed(set->manager, on_first_primed, set);
     set_use(s, set);
     return ERR_OK;
 }
@@ -245,8 +251,17 @@ static void set_reload_failed(struct server *s, bool is_failed)
     s->is_reload_failed = is_failed;
 }
 
+/* why: "" when it was good. */
+static void note_reload(struct server *s, const char *why)
+{
+    s->last_reload.time_s = time(NULL);
+    s->last_reload.is_good = why[0] == '\0';
+    (void)snprintf(s->last_reload.why, sizeof s->last_reload.why, "%s", why);
+}
+
 static void reload_failed(struct server *s, const char *why)
 {
+    note_reload(s, why);
     /* A pipe is read once: SIGHUP, which TLS files may need, is no other configuration. */
     set_reload_failed(s, !file_is_read_once(s->settings->encryption_provider_config));
     metric_add(METRIC_reload_failures_total, 1);
@@ -265,8 +280,9 @@ static void refuse_content(struct server *s, const char *hash, const char *why)
 static void reload_succeeded(struct server *s, struct server_set *set)
 {
     say_protected(set->rules);
-    on_primed(set);
+    say_plugins(set);
     set_use(s, set);
+    note_reload(s, "");
     set_reload_failed(s, false);
     metric_add(METRIC_reload_successes_total, 1);
     metric_reload(true, set->rules->config->hash);
@@ -289,17 +305,22 @@ static void on_drop_decided(void *user, enum err e, const char *why)
     struct server_set *set = user;
     struct server *s = set->server;
 
-    if (e == ERR_OK && !s->is_draining) {
+    if (set->drop != NULL)
         converge_drop_free(set->drop);
-        set->drop = NULL;
-        reload_succeeded(s, set);
+    set->drop = NULL;
+    if (s->is_draining) {
+        set_retire(set);
         return;
     }
-    if (e == ERR_CONFIG)
+    if (e == ERR_OK)
+        reload_succeeded(s, set);
+    else if (e == ERR_CONFIG)
         refuse_content(s, set->rules->config->hash, why);
-    else if (e != ERR_OK)
+    else
         reload_failed(s, why);
-    set_retire(set);
+    if (e != ERR_OK)
+        set_retire(set);
+    server__announce_reloaded(s);
 }
 
 /* Its plugins are well. If it drops keys, stored values may not need them. */
@@ -316,15 +337,13 @@ static void check_keys(struct server_set *set)
                                          .next = set->rules,
                                          .on_decided = on_drop_decided,
                                          .user = set};
-    char why[WHY_MAX];
+    char why[WHY_MAX] = "";
     enum err e = ERR_OK;
 
     if (!s->settings->allow_drop_keys)
         e = converge_drop_start(&o, &set->drop, why, sizeof why);
-    if (e != ERR_OK)
+    if (e != ERR_OK || set->drop == NULL)
         on_drop_decided(set, e, why);
-    else if (set->drop == NULL)
-        reload_succeeded(s, set);
     else
         LOG(INFO, "the new configuration drops keys: looking whether stored values need them",
             "limit_s=%u", CONVERGE_DROP_MS / 1000);
@@ -353,6 +372,7 @@ static void on_probation_tick(struct loop_timer *t)
     snprintf(why, sizeof why, "KMS provider %s: %s", ailing, state.why);
     refuse_content(s, set->rules->config->hash, why);
     set_retire(set);
+    server__announce_reloaded(s);
 }
 
 /* Only one set at a time is on probation: any newer content of the file ends its probation, be that
@@ -474,15 +494,27 @@ static void reload_rules(struct server *s, bool is_forced)
     try_content(s, hash);
 }
 
+static bool has_probation(const struct server *s)
+{
+    LIST_FOREACH(it, &s->sets)
+        if (LIST_ENTRY(it, struct server_set, node)->state == SET_ON_PROBATION)
+            return true;
+    return false;
+}
+
 /* --- what server.c calls ---------------------------------------------------------------------- */
 
 void server__reload(struct server *s, bool is_forced)
 {
     if (s->is_draining)
         return;
+    if (is_forced)
+        server__announce_reloading(s);
     server__reload_tls(s, is_forced);
     if (is_forced || s->settings->encryption_provider_config_automatic_reload)
         reload_rules(s, is_forced);
+    if (s->is_reload_announced && !has_probation(s))
+        server__announce_reloaded(s);
 }
 
 static void on_files(void *arg)

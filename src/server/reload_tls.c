@@ -55,6 +55,7 @@ static void refuse_tls(struct server *s, const char *hash, const char *why)
     if (strcmp(hash, s->tls_refused_hash) == 0)
         return;
     snprintf(s->tls_refused_hash, sizeof s->tls_refused_hash, "%s", hash);
+    (void)snprintf(s->tls_refused_why, sizeof s->tls_refused_why, "%s", why);
     LOG(ERROR, "TLS files changed but cannot be used: the old ones stay", "reason=\"%s\"", why);
 }
 

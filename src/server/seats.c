@@ -11,7 +11,9 @@ struct holder {
     size_t count;   /* its seats */
     size_t leaving; /* of them */
     char *who;
-    size_t at[]; /* by worker */
+    struct {
+        size_t count, leaving;
+    } at[]; /* by worker */
 };
 
 static struct holder *holder_of(struct list *node)
@@ -57,12 +59,23 @@ static void holder_free(struct seats *s, struct holder *h)
     free(h);
 }
 
-static size_t most_at(const size_t *counts, size_t n)
+/* The worker that has most of those that stay. */
+static size_t worker_of(const struct seats *s, const struct holder *h)
 {
     size_t best = 0;
 
-    for (size_t i = 1; i < n; i++)
-        best = counts[i] > counts[best] ? i : best;
+    for (size_t i = 1; i < s->worker_count; i++)
+        if (minus(h->at[i].count, h->at[i].leaving) > minus(h->at[best].count, h->at[best].leaving))
+            best = i;
+    return best;
+}
+
+static size_t worker_of_opening(const struct seats *s)
+{
+    size_t best = 0;
+
+    for (size_t i = 1; i < s->worker_count; i++)
+        best = s->opening_at[i] > s->opening_at[best] ? i : best;
     return best;
 }
 
@@ -119,14 +132,16 @@ struct seats_order seats_opened(struct seats *s, size_t worker)
     if (s->max_opening == 0 || minus(s->opening, s->opening_leaving) <= s->max_opening)
         return (struct seats_order){SEATS_ALL_STAY, 0, NULL};
     s->opening_leaving++;
-    return (struct seats_order){SEATS_END_OPENING, most_at(s->opening_at, s->worker_count), NULL};
+    return (struct seats_order){SEATS_END_OPENING, worker_of_opening(s), NULL};
 }
 
-static struct seats_order end_idlest(struct seats *s, struct holder *of)
+static struct seats_order end_one(struct seats *s, struct holder *h, size_t worker,
+                                  enum seats_order_kind kind)
 {
-    of->leaving++;
     s->leaving++;
-    return (struct seats_order){SEATS_END_IDLEST, most_at(of->at, s->worker_count), of->who};
+    h->leaving++;
+    h->at[worker].leaving++;
+    return (struct seats_order){kind, worker, h->who};
 }
 
 struct seats_order seats_excess(struct seats *s)
@@ -135,7 +150,7 @@ struct seats_order seats_excess(struct seats *s)
 
     if (from == NULL || s->max == 0 || minus(s->taken, s->leaving) <= s->max)
         return (struct seats_order){SEATS_ALL_STAY, 0, NULL};
-    return end_idlest(s, from);
+    return end_one(s, from, worker_of(s, from), SEATS_END_IDLEST);
 }
 
 struct seats_order seats_taken(struct seats *s, size_t worker, const char *who)
@@ -150,15 +165,13 @@ struct seats_order seats_taken(struct seats *s, size_t worker, const char *who)
     if (h == NULL)
         return (struct seats_order){SEATS_ALL_STAY, 0, NULL};
     h->count++;
-    h->at[worker]++;
+    h->at[worker].count++;
     if (s->max == 0 || minus(s->taken, s->leaving) <= s->max)
         return (struct seats_order){SEATS_ALL_STAY, 0, NULL};
     from = largest(s);
     if (from != h && is_below_share(s, h->count - 1, s->holder_count))
-        return end_idlest(s, from);
-    h->leaving++;
-    s->leaving++;
-    return (struct seats_order){SEATS_END_NEWEST, worker, h->who};
+        return end_one(s, from, worker_of(s, from), SEATS_END_IDLEST);
+    return end_one(s, h, worker, SEATS_END_NEWEST);
 }
 
 void seats_left(struct seats *s, size_t worker, const char *who, bool was_told)
@@ -175,20 +188,23 @@ void seats_left(struct seats *s, size_t worker, const char *who, bool was_told)
     s->leaving -= was_told;
     if (h == NULL)
         return;
-    h->at[worker] -= h->at[worker] > 0;
-    h->leaving -= was_told && h->leaving > 0;
+    h->at[worker].count--;
+    h->at[worker].leaving -= was_told;
+    h->leaving -= was_told;
     if (--h->count == 0)
         holder_free(s, h);
 }
 
-void seats_order_failed(struct seats *s, enum seats_order_kind kind, const char *who)
+void seats_order_failed(struct seats *s, const struct seats_order *o)
 {
-    struct holder *h = who == NULL ? NULL : find(s, who);
+    struct holder *h = o->who == NULL ? NULL : find(s, o->who);
 
-    if (kind == SEATS_END_OPENING)
+    if (o->kind == SEATS_END_OPENING)
         s->opening_leaving--;
     else
         s->leaving--;
-    if (h != NULL && h->leaving > 0)
-        h->leaving--;
+    if (h == NULL || h->at[o->worker].leaving == 0) /* another of the name, since then */
+        return;
+    h->leaving--;
+    h->at[o->worker].leaving--;
 }

@@ -55,6 +55,6 @@ struct seats_order seats_excess(struct seats *s);
 /* It has gone. who: NULL when it had no seat. was_told: by an order of ours. */
 void seats_left(struct seats *s, size_t worker, const char *who, bool was_told);
 /* Nobody was there to carry the order out on, or it could not be given. */
-void seats_order_failed(struct seats *s, enum seats_order_kind kind, const char *who);
+void seats_order_failed(struct seats *s, const struct seats_order *o);
 
 #endif

@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "net/inherit.h"
 #include "server/server_int.h"
 
 struct setup {
@@ -148,13 +149,25 @@ static int check_listen_url(const struct setup *u, const char *text, const struc
                   text);
 }
 
-/* May it be listened on, and are the files there that it takes? */
-static int judge_listen_url(const struct setup *u, const char *text, struct net_url *url)
+/* The i-th URL; where it is the only one its address is that of an inherited socket "client". */
+static int parse_listen_url(const struct setup *u, size_t i, struct net_url *url)
 {
-    int status = parse_url(u, "listen-client-urls", text, url);
+    const struct settings *o = u->s->settings;
+    int status = parse_url(u, "listen-client-urls", o->listen_client_urls[i], url);
+
+    if (status == 0 && o->listen_client_url_count == 1)
+        net_inherit_address("client", url);
+    return status;
+}
+
+/* May it be listened on, and are the files there that it takes? */
+static int judge_listen_url(const struct setup *u, size_t i, struct net_url *url)
+{
+    char text[NET_URL_MAX];
+    int status = parse_listen_url(u, i, url);
 
     if (status == 0)
-        status = check_listen_url(u, text, url);
+        status = check_listen_url(u, net_url_text(url, text), url);
     if (status == 0 && url->is_tls)
         status = setup_server_tls(u);
     return status;
@@ -167,10 +180,10 @@ static int setup_listeners(const struct setup *u)
 
     s->listeners = base_xcalloc(o->listen_client_url_count + 1, sizeof *s->listeners);
     for (size_t i = 0; i < o->listen_client_url_count; i++) {
-        const char *text = o->listen_client_urls[i];
         struct server_listener *sl = &s->listeners[i];
+        char text[NET_URL_MAX];
         struct net_url url;
-        int status = judge_listen_url(u, text, &url);
+        int status = judge_listen_url(u, i, &url);
 
         if (status != 0)
             return status;
@@ -180,7 +193,8 @@ static int setup_listeners(const struct setup *u)
             ERR_OK)
             return SERVER_ERROR;
         s->listener_count++;
-        LOG(INFO, "listening", "url=%s port=%u", text, net_listener_port(sl->listener));
+        LOG(INFO, "listening", "url=%s port=%u", net_url_text(&url, text),
+            net_listener_port(sl->listener));
     }
     return s->listener_count > 0 ? 0 : refuse(u, SERVER_USAGE, "--listen-client-urls: none given");
 }
@@ -226,7 +240,7 @@ static int setup_advertise(const struct setup *u)
     }
     if (s->env.advertise.count > 0 || o->listen_client_url_count == 0)
         return 0;
-    if (parse_url(u, "listen-client-urls", o->listen_client_urls[0], &url) != 0)
+    if (parse_listen_url(u, 0, &url) != 0)
         return SERVER_USAGE;
     if (is_wildcard(&url))
         return 0; /* MemberList answers FAILED_PRECONDITION */
@@ -325,7 +339,7 @@ int server_check(const struct settings *settings, struct server_files *out, char
     if (status == 0)
         status = setup_advertise(&u);
     for (size_t i = 0; status == 0 && i < settings->listen_client_url_count; i++)
-        status = judge_listen_url(&u, settings->listen_client_urls[i], &url);
+        status = judge_listen_url(&u, i, &url);
     if (status == 0) {
         *out = (struct server_files){.tls = s->tls, .etcd_tls = s->etcd_tls};
     } else {

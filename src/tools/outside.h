@@ -28,8 +28,8 @@ struct tools_outside_look {
     void (*fn)(struct tools_outside_look *self, const struct client_answer *a);
 };
 
-/* root: in normal form, borrowed; "" stands for "/". place: where proxies register (--converge-key),
- * which counts as nothing; borrowed. fn is called once, from the loop: with the
+/* root: in normal form, borrowed; "" stands for "/". place: where proxies register
+ * (--converge-key), which counts as nothing; borrowed. fn is called once, from the loop: with the
  * last answer of etcd, or with one whose err says why there is none. A look that etcd refuses (to a
  * user who may only read the prefix) finds NONE. Errors: ERR_NOMEM; fini is due in any case. */
 MUST_CHECK enum err tools_outside_start(struct tools_outside_look *l, struct sweep_etcd *etcd,

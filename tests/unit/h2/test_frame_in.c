@@ -8,6 +8,56 @@
 
 #include "duo.h"
 
+/* --- turns --- */
+
+static size_t turn_len, turn_max;
+
+static void on_turn_data(struct rec *r, size_t n)
+{
+    (void)r;
+    turn_len += n;
+}
+
+static void turn_over(struct kit *k)
+{
+    turn_len = 0;
+    kit_turn(k);
+    turn_max = turn_len > turn_max ? turn_len : turn_max;
+}
+
+/* A client with frames of a byte does not keep the loop from others, and loses none of them. */
+static void test_tiny_frames_take_turns(void **state)
+{
+    enum { FRAMES = 60000, TURN_MAX = 2600 };
+    uint8_t *wire = malloc(FRAMES * 10);
+    struct duo d;
+    size_t n = 0;
+
+    (void)state;
+    duo_server(&d, NULL);
+    duo_open(&d, 1, 0);
+    KIT_UNTIL(&d.k, d.e.recs_count == 1);
+    d.e.on_data = on_turn_data;
+    turn_max = 0;
+    for (size_t i = 0; i < FRAMES; i++) {
+        uint8_t byte = (uint8_t)i;
+
+        n += raw_put_frame(wire + n, F_DATA, i == FRAMES - 1 ? FLAG_END_STREAM : 0, 1, &byte, 1);
+    }
+    for (size_t at = 0; at < n || d.e.last->end_count == 0;) {
+        ssize_t put = at == n ? 0 : send(d.raw.fd, wire + at, n - at, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+        at += put > 0 ? (size_t)put : 0;
+        turn_over(&d.k);
+    }
+    assert_int_equal(d.e.last->body_len, FRAMES);
+    for (size_t i = 0; i < FRAMES; i++)
+        assert_int_equal(d.e.last->body[i], (uint8_t)i);
+    assert_in_range(turn_max, 1, TURN_MAX);
+    free(wire);
+    duo_stop(&d);
+}
+
 /* --- cuts --- */
 
 struct script {
@@ -550,6 +600,7 @@ int main(void)
         cmocka_unit_test(test_ends_anywhere),
         cmocka_unit_test(test_first_frames),
         cmocka_unit_test(test_other_protocols),
+        cmocka_unit_test(test_tiny_frames_take_turns),
         cmocka_unit_test(test_pieces_are_wiped),
     };
 

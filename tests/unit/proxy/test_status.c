@@ -98,6 +98,9 @@ static const struct answer {
                        .text = "etcd-envelope: the request is nested too deeply (limit 16 levels)"},
     [ERR_REQ_TOO_MANY_OPS] = {ALWAYS(GRPC_INVALID_ARGUMENT),
                               .text = "etcdserver: too many operations in txn request"},
+    [ERR_REQ_TOO_MANY_FIELDS] =
+        {ALWAYS(GRPC_INVALID_ARGUMENT),
+         .text = "etcd-envelope: the request has too many unknown or repeated fields"},
     [ERR_REQ_VALUE_COMPARE] =
         {ALWAYS(GRPC_INVALID_ARGUMENT),
          .text = "etcd-envelope: value comparison on an encrypted key is not supported"},
@@ -129,6 +132,10 @@ static const struct answer {
     [ERR_OPENING_LIMIT] = {ALWAYS(GRPC_UNAVAILABLE),
                            .text = "etcd-envelope: internal error (opening_limit)"},
     [ERR_PROBE_LIMIT] = {OF_CONNECTION("probe_limit")},
+    [ERR_NO_DESCRIPTOR] = {ALWAYS(GRPC_UNAVAILABLE),
+                           .text = "etcd-envelope: internal error (no_descriptor)"},
+    [ERR_STREAM_LIMIT] = {OF_CONNECTION("stream_limit")},
+    [ERR_HEADERS_TOO_LARGE] = {OF_CONNECTION("headers_too_large")},
     [ERR_FLOOD] = {OF_CONNECTION("flood")},
     [ERR_HTTP2] = {OF_CONNECTION("http2_violation")},
     [ERR_ANS_MALFORMED] = {CANNOT_DECRYPT},

@@ -110,7 +110,8 @@ static void obey(size_t i)
     }
     failed_count += found == NULL;
     if (found == NULL) {
-        seats_order_failed(&s, orders[i].kind, is_seat ? orders[i].who : NULL);
+        seats_order_failed(&s, &(struct seats_order){orders[i].kind, orders[i].worker,
+                                                     is_seat ? orders[i].who : NULL});
     } else {
         found->was_told = true;
         leave(found);
@@ -196,6 +197,31 @@ static void the_others_get_their_share(void **state)
     check();
 }
 
+/* Many newcomers at once, before anybody has gone: the orders are spread as the connections are. */
+static void orders_are_spread(void **state)
+{
+    size_t had[WORKERS] = {0}, told[WORKERS] = {0};
+
+    (void)state;
+    for (unsigned i = 0; i < MAX; i++)
+        assert_true(connect_one(0));
+    for (size_t i = 0; i < CONNS; i++)
+        if (conns[i].state == SEATED)
+            had[conns[i].worker]++;
+    for (unsigned i = 0; i < MAX / 2; i++)
+        seat(open_one(1));
+    for (size_t i = 0; i < order_count; i++) {
+        assert_int_equal(orders[i].kind, SEATS_END_IDLEST);
+        told[orders[i].worker]++;
+    }
+    assert_int_equal(order_count, MAX / 2);
+    for (size_t i = 0; i < WORKERS; i++)
+        for (size_t k = 0; k < WORKERS; k++)
+            assert_true(told[k] == 0 || had[i] - told[i] <= had[k] - told[k] + 1);
+    obey_all();
+    check();
+}
+
 /* Newcomers of the flood have no part in the honest one's share. */
 static void a_flood_beside_an_honest_client(void **state)
 {
@@ -265,6 +291,7 @@ int main(void)
         TEST(a_flood_beside_an_honest_client),
         TEST(at_random),
         TEST(no_limit),
+        TEST(orders_are_spread),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

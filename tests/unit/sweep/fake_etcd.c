@@ -260,6 +260,12 @@ uint64_t client_connection(const struct client *c)
     return fake.connection;
 }
 
+void client_distrust(struct client *c, uint32_t answer_max)
+{
+    (void)c;
+    (void)answer_max;
+}
+
 void client_limit_answer(struct client_call *call, uint32_t max)
 {
     call->max = max;
