@@ -160,8 +160,8 @@ static inline bool etcd_plan_is_going(const struct etcd_plan *p)
 }
 
 /* ETCD_EDIT of a request: every need has its dek. Takes msg; appends to out. All or nothing.
- * ERR_AGAIN: see above. Errors: ERR_CRYPTO, ERR_RANDOM, ERR_NOMEM, ERR_REQ_SEALED_VALUE; then out is
- * empty. */
+ * ERR_AGAIN: see above. Errors: ERR_CRYPTO, ERR_RANDOM, ERR_NOMEM, ERR_REQ_SEALED_VALUE; then out
+ * is empty. */
 MUST_CHECK enum err etcd_apply_request(struct etcd_plan *p, struct envelope_ctx *ctx,
                                        struct slab_pool *pool, struct chain *msg,
                                        struct sealed_msg *out);
