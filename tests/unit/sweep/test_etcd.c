@@ -166,7 +166,7 @@ static void test_another_one_behind_a_new_connection(void **state)
     }
 }
 
-/* An etcd that says for ever that it has too much to do is waited for as long as one that is away. */
+/* An etcd that says for ever that it has too much to do is waited for as one that is away is. */
 static void test_too_busy(void **state)
 {
     struct fixture f;
