@@ -58,6 +58,8 @@ struct pages_state {
     const char *etcd_why;
     struct pages_endpoint *endpoints; /* each of them */
     size_t endpoint_count;
+    bool has_converge; /* --converge is on; else the status says nothing */
+    struct converge_status converge;
     /* TLS: the certificate shown to clients, and the one shown to etcd. */
     struct pages_certificate listen_certificate, etcd_certificate;
 };

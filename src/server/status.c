@@ -43,6 +43,11 @@ struct net_tls *server_etcd_tls(const struct server *s)
     return s->etcd_tls;
 }
 
+const struct converge *server_converge(const struct server *s)
+{
+    return s->converge;
+}
+
 const char *server_tls_hash(const struct server *s)
 {
     return s->tls_hash;

@@ -97,7 +97,7 @@ enum err tools_cluster_init(struct tools_cluster *c, const struct settings *o,
 {
     enum err e = ERR_OK;
 
-    *c = (struct tools_cluster){.rules = rules};
+    *c = (struct tools_cluster){.rules = rules, .place = o->converge_key};
     slab_pool_init(&c->pool, 64);
     loop_task_init(&c->closing, on_closing);
     CHECK(loop_init(&c->loop) == ERR_OK && mailbox_init(&c->box, &c->loop) == ERR_OK);
@@ -214,7 +214,7 @@ static void on_counted(struct sweep_count *count, const struct client_answer *a)
     c->key_count = count->count;
     if (c->key_count > 0)
         c->on_ready(c->arg);
-    else if (tools_outside_start(&c->outside, c->etcd, c->rules->key_rules->root,
+    else if (tools_outside_start(&c->outside, c->etcd, c->rules->key_rules->root, c->place,
                                  on_looked_outside) != ERR_OK)
         tools_cluster_end(c, ERR_NOMEM, "out of memory");
 }

@@ -18,6 +18,7 @@ struct tools_cluster {
     struct loop loop;
     struct mailbox box;
     struct ruleset *rules; /* borrowed */
+    const char *place;     /* where proxies register; borrowed */
     struct net_url *urls;
     size_t url_count;
     struct net_tls *tls, *tls_http1; /* the same without ALPN h2 */

@@ -191,7 +191,7 @@ static void test_replace(void **state)
             const struct etcd_replace_request r = {.key = bytes_of(bytes, lens[k]),
                                                    .value = bytes_of(bytes, lens[i]),
                                                    .mod_revision = revisions[i % 4]};
-            size_t cap = etcd_replace_max(r.key.n, r.value.n);
+            size_t cap = etcd_replace_max(&r);
             uint8_t *room = malloc(cap);
             Etcdserverpb__TxnRequest *t;
             Etcdserverpb__PutRequest *put;
@@ -222,6 +222,53 @@ static void test_replace(void **state)
             free(room);
         }
     free(bytes);
+}
+
+/* Three compares then, and still room. */
+static void test_replace_behind_a_fence(void **state)
+{
+    static const int64_t revisions[] = {1, 127, 128, INT64_MAX - 1};
+    uint8_t bytes[300] = {'/'};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(revisions); i++)
+        for (size_t n = 1; n <= 300; n += 23) {
+            const struct etcd_fence fence = {.lock = bytes_of(bytes, n),
+                                             .lock_revision = revisions[i],
+                                             .watched = bytes_of(bytes, 301 - n),
+                                             .watched_end = bytes_of(bytes, n),
+                                             .seen_revision = revisions[i]};
+            const struct etcd_replace_request r = {.key = bytes_of(bytes, n),
+                                                   .value = bytes_of(bytes, 10),
+                                                   .mod_revision = 7,
+                                                   .fence = &fence};
+            uint8_t *room = malloc(etcd_replace_max(&r));
+            Etcdserverpb__TxnRequest *t;
+            struct etcd_message m;
+            struct bytes body;
+
+            assert_non_null(room);
+            etcd_message_init(&m, room, etcd_replace_max(&r));
+            etcd_message_put_replace(&m, &r);
+            assert_int_equal(etcd_message_body(&m, &body), ERR_OK);
+            t = etcdserverpb__txn_request__unpack(NULL, body.n, body.p);
+            assert_non_null(t);
+            assert_int_equal(t->n_compare, 3);
+            assert_int_equal(t->compare[0]->target, ETCDSERVERPB__COMPARE__COMPARE_TARGET__CREATE);
+            assert_int_equal(t->compare[0]->result, ETCDSERVERPB__COMPARE__COMPARE_RESULT__EQUAL);
+            assert_int_equal(t->compare[0]->create_revision, fence.lock_revision);
+            assert_int_equal(t->compare[0]->key.len, n);
+            assert_int_equal(t->compare[1]->target, ETCDSERVERPB__COMPARE__COMPARE_TARGET__MOD);
+            assert_int_equal(t->compare[1]->result, ETCDSERVERPB__COMPARE__COMPARE_RESULT__LESS);
+            assert_int_equal(t->compare[1]->mod_revision, fence.seen_revision + 1);
+            assert_int_equal(t->compare[1]->key.len, 301 - n);
+            assert_int_equal(t->compare[1]->range_end.len, n);
+            assert_int_equal(t->compare[2]->mod_revision, 7);
+            assert_int_equal(t->n_success, 1);
+            assert_int_equal(t->n_failure, 1);
+            etcdserverpb__txn_request__free_unpacked(t, NULL);
+            free(room);
+        }
 }
 
 static void test_next_kv(void **state)
@@ -396,6 +443,7 @@ int main(void)
         cmocka_unit_test(test_no_room_for_any_length),
         cmocka_unit_test(test_read_range),
         cmocka_unit_test(test_replace),
+        cmocka_unit_test(test_replace_behind_a_fence),
         cmocka_unit_test(test_next_kv),
         cmocka_unit_test(test_read_replace),
         cmocka_unit_test(test_move),
