@@ -8,12 +8,13 @@
 #define LIMIT_SLAB_SIZE (64u * 1024)   /* pooled slab: four HTTP/2 frames of etcd's size */
 #define LIMIT_SLAB_LARGE (256u * 1024) /* for a connection that a large answer runs on */
 #define LIMIT_SMALL_COPY 512u          /* headers below this are copied, not referenced */
+#define LIMIT_GATHER 4096u /* received pieces below this do not pin their slab for long */
 #define LIMIT_LANE_TURN (1024u * 1024) /* a lane yields to the loop after this many bytes */
 
 /* --- gRPC --- */
 #define LIMIT_MAX_REQUEST_BYTES (16u * 1024 * 1024) /* default of --max-request-bytes */
 #define LIMIT_STREAM_THRESHOLD (1024u * 1024)       /* default of --stream-threshold */
-#define LIMIT_MEMORY (512ull * 1024 * 1024)         /* default of --memory-limit */
+#define LIMIT_MEMORY (192ull * 1024 * 1024)         /* default of --memory-limit */
 #define LIMIT_ANSWER_UNIT (64u * 1024 * 1024)       /* one KeyValue, or one revision of a Watch */
 #define LIMIT_FILLER (64u * 1024 * 1024)  /* we make up no more, unless etcd has sent as much */
 #define LIMIT_ANSWER_SMALL (1024u * 1024) /* what a streamed answer has beside its units */

@@ -39,10 +39,21 @@ static void wipe_free(uint8_t *p, size_t n)
     free(p);
 }
 
-static void block_reset(struct h2__joined *b)
+/* What is being put together counts like everything else that a peer makes us hold. */
+static void count(struct h2_conn *c)
 {
+    size_t part = c->in.part == NULL ? 0 : c->in.frame.len;
+
+    slab_pool_keep(c->pool, &c->in.counted, part + c->in.block.cap);
+}
+
+static void block_reset(struct h2_conn *c)
+{
+    struct h2__joined *b = &c->in.block;
+
     wipe_free(b->p, b->len);
     *b = (struct h2__joined){0};
+    count(c);
 }
 
 static void block_append(struct h2_conn *c, const uint8_t *p, size_t n)
@@ -66,6 +77,7 @@ static void block_append(struct h2_conn *c, const uint8_t *p, size_t n)
         wipe_free(b->p, b->len);
         b->p = to;
         b->cap = cap;
+        count(c);
     }
     if (n > 0)
         memcpy(b->p + b->len, p, n);
@@ -118,7 +130,7 @@ static void got_continuation(struct h2_conn *c, const struct h2__frame *f)
         return;
     b->id = 0; /* the block is over, whatever its owner calls */
     h2__got_headers(c, id, b->flags, bytes_of(b->p, b->len));
-    block_reset(b);
+    block_reset(c);
 }
 
 /* ------------------------------------------------------------------------ frames */
@@ -300,17 +312,20 @@ static size_t take_payload(struct h2_conn *c, const uint8_t *p, size_t n)
         in->state = in->left > 0 ? H2__IN_PAYLOAD : H2__IN_HEAD;
         return part;
     }
-    if (in->part == NULL)
-        in->part = malloc(in->frame.len);
     if (in->part == NULL) {
-        h2__fail(c, ERR_NOMEM);
-        return n;
+        in->part = malloc(in->frame.len);
+        if (in->part == NULL) {
+            h2__fail(c, ERR_NOMEM);
+            return n;
+        }
+        count(c);
     }
     memcpy(in->part + (in->frame.len - in->left), p, part);
     in->left -= (uint32_t)part;
     if (in->left == 0) {
         whole = in->part;
         in->part = NULL;
+        count(c);
         frame_handle(c, whole);
         wipe_free(whole, in->frame.len);
     }
@@ -396,5 +411,5 @@ void h2__frames_in_fini(struct h2_conn *c)
 {
     wipe_free(c->in.part, c->in.frame.len - c->in.left); /* as much as has come */
     c->in.part = NULL;
-    block_reset(&c->in.block);
+    block_reset(c);
 }

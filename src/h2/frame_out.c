@@ -40,6 +40,7 @@ static uint8_t *control_add(struct h2_conn *c, size_t n)
         }
         k->p = p;
         k->cap = cap;
+        slab_pool_keep(c->pool, &k->counted, cap > CONTROL_FIRST ? cap : 0);
     }
     k->len += n;
     if (k->len > UNREAD_MAX && c->opts.is_server && c->is_blocked)
@@ -196,6 +197,7 @@ void h2__out_settle(struct h2_conn *c)
     if (c->control.len > 0)
         return;
     objects_free(&c->pool->objects, c->control.p);
+    slab_pool_keep(c->pool, &c->control.counted, 0);
     c->control = (struct h2__control){0};
 }
 

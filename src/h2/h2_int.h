@@ -150,6 +150,7 @@ struct h2__frame_in {
     uint32_t pad_len;              /* DATA: padding in all, with the byte that tells its length */
     bool is_unwanted;              /* DATA that no stream takes */
     uint8_t *part;                 /* a payload that came in pieces */
+    size_t counted;                /* bytes of part and block, in the pool */
     struct h2__joined block;
 };
 
@@ -203,7 +204,8 @@ struct h2__streams {
 struct h2__control {
     uint8_t *p;
     size_t len, cap;
-    unsigned acks; /* of PING and SETTINGS among them */
+    size_t counted; /* of cap, in the pool */
+    unsigned acks;  /* of PING and SETTINGS among them */
 };
 
 enum h2__state {

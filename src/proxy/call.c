@@ -56,9 +56,11 @@ void call__set_state(struct call *c, enum call_state to)
 
 void call_count_kept(struct call *c)
 {
-    /* One that is over goes with the next turns of the loop. */
-    bool is_over = c->state != CALL_REFUSED && !call_is_live(c);
-    size_t now = (is_over ? 0 : CALL_COST) + c->headers.size + c->ask.watched;
+    /* One that was ended goes with the next turns of the loop; one that was answered may have to
+     * wait for its client's window. */
+    bool is_over = c->state == CALL_FAILED || c->state == CALL_GONE;
+    size_t now = (is_over ? 0 : CALL_COST) + c->headers.size + c->trailers.size + c->ask.watched +
+                 c->ask.asked + lane_kept(&c->request) + lane_kept(&c->answer);
 
     c->worker->kept_bytes += now;
     c->worker->kept_bytes -= c->kept_bytes;
@@ -74,8 +76,9 @@ size_t call_held(const struct call *c)
 
 bool call_is_holding(const struct call *c)
 {
-    return (lane_is_holding(&c->request) || lane_is_holding(&c->answer)) &&
-           c->kept_bytes < c->worker->env->worker_memory_limit / 2;
+    return (lane_is_holding(&c->request) || lane_is_holding(&c->answer) ||
+            (c->up != NULL && call_is_unary(c))) &&
+           c->kept_bytes < c->worker->env->budget->limit / 2;
 }
 
 /* --- times ----------------------------------------------------------------------------------- */
@@ -431,6 +434,7 @@ static void on_up_trailers(struct h2_stream *s, struct h2_fields h)
         call_fail_err(c, ERR_NOMEM);
         return;
     }
+    call_count_kept(c);
     answer_begin(c);
     lane_end(&c->answer);
 }

@@ -40,11 +40,11 @@ struct call {
     struct h2_stream *up;   /* NULL before it is opened and after its on_close */
     struct lane request, answer;
     struct etcd_ask ask;
-    struct probe *probe;    /* CALL_PROBING */
-    size_t kept_bytes;      /* of the call itself, headers and watches, as in worker.kept_bytes */
-    struct fields headers;  /* to etcd; freed once sent */
-    struct fields trailers; /* of etcd, until the answer lane is done */
-    uint64_t deadline_ns;   /* CLOCK_MONOTONIC; 0: none */
+    struct probe *probe;          /* CALL_PROBING */
+    size_t kept_bytes;            /* of this call, as in worker.kept_bytes */
+    struct fields headers;        /* to etcd; freed once sent */
+    struct fields trailers;       /* of etcd, until the answer lane is done */
+    uint64_t deadline_ns;         /* CLOCK_MONOTONIC; 0: none */
     struct upstream_wait wait;    /* CALL_WAITING: for a connection */
     struct sealed_msg pending;    /* CALL_WAITING: the unary request */
     enum grpc_status late_status; /* CALL_FILLING: what follows */
@@ -78,9 +78,10 @@ bool call_is_live(const struct call *c);
 /* Memory that the call keeps from being freed: by messages, headers, and what the streams have
  * queued. A byte counts as the slab that it was read into. */
 size_t call_held(const struct call *c);
-/* It holds bytes of messages, and not more than that of anything else. */
+/* It holds bytes of messages, or its one request is with etcd, and it does not hold more than that
+ * of anything else. */
 bool call_is_holding(const struct call *c);
-/* Its headers or watches have changed: their memory counts. */
+/* What it keeps beside messages (headers, what it asked for, plans) has changed: that counts. */
 void call_count_kept(struct call *c);
 /* Ends the call because memory is short, and lets go of all that it holds at once. */
 void call_shed(struct call *c);

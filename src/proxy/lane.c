@@ -135,6 +135,11 @@ size_t lane_held(const struct lane *l)
            chain_pinned(&l->out);
 }
 
+size_t lane_kept(const struct lane *l)
+{
+    return l->state == LANE_PARKED ? lane__work_size(l->work) : 0;
+}
+
 bool lane_is_holding(const struct lane *l)
 {
     return l->in.len > 0 || l->msg.len > 0 || l->large_in.len > 0 || l->out.len > 0;

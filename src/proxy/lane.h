@@ -81,6 +81,8 @@ bool lane_is_in_message(const struct lane *l);
 bool lane_is_holding(const struct lane *l);
 /* The memory that they keep from being freed. */
 size_t lane_held(const struct lane *l);
+/* That of the plan which waits for keys. */
+size_t lane_kept(const struct lane *l);
 /* Frees the worker's idle ones. */
 void lane_work_free(struct worker *w);
 

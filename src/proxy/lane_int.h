@@ -74,6 +74,7 @@ bool lane__is_swallowed(const struct lane *l);
 
 /* lane_keys.c */
 bool lane__work_take(struct lane *l);
+size_t lane__work_size(const struct lane_work *b);
 void lane__work_give_back(struct lane *l);
 /* What opening without a plan takes; good while the lane's rule set is. */
 void lane__direct_init(struct lane *l, struct etcd_direct *d);

@@ -35,7 +35,10 @@ struct link {
     struct worker *worker;
     enum link_state state;
     struct net_conn *net; /* SNIFFING, DIALLING */
-    struct chain sniffed;
+    size_t counted;       /* of its cost, in the worker's pool */
+    uint8_t first[4];     /* SNIFFING: bytes that do not say yet what it is */
+    uint8_t first_count;
+    struct chain sniffed; /* DIALLING */
     struct h2_conn *down; /* OPEN */
     struct upstream_user up;
     struct key_asker keys;
@@ -77,6 +80,7 @@ static void link_free_if_over(struct link *l)
     key_asker_fini(&l->keys);
     chain_fini(&l->sniffed);
     list_remove(&l->node);
+    slab_pool_keep(&l->worker->pool, &l->counted, 0);
     metric_sub(METRIC_links, 1);
     worker_link_closed(l->worker);
     free(l);
@@ -239,18 +243,32 @@ static void down_begin(struct link *l)
 
 enum sniff { SNIFF_MORE, SNIFF_HTTP2, SNIFF_HTTP1 };
 
-static enum sniff sniff(const struct link *l)
+/* What first and the bytes behind it begin. */
+static enum sniff sniff(const struct link *l, struct bytes b)
 {
     static const uint8_t pri[4] = "PRI ";
-    uint8_t first[4];
-    size_t n = l->sniffed.len < sizeof first ? l->sniffed.len : sizeof first;
+    size_t have = l->first_count, n = sizeof pri - have < b.n ? sizeof pri - have : b.n;
 
-    if (net_conn_alpn(l->net) == NET_ALPN_HTTP1)
+    if (net_conn_alpn(l->net) == NET_ALPN_HTTP1 || memcmp(pri + have, b.p, n) != 0)
         return SNIFF_HTTP1;
-    chain_copy(&l->sniffed, 0, n, first);
-    if (memcmp(first, pri, n) != 0)
-        return SNIFF_HTTP1;
-    return n < sizeof first ? SNIFF_MORE : SNIFF_HTTP2;
+    return have + n < sizeof pri ? SNIFF_MORE : SNIFF_HTTP2;
+}
+
+/* Connections by the thousand may say a few bytes and no more: those must not pin what they were
+ * read into. */
+static enum err keep_sniffed(struct link *l, struct slice *s)
+{
+    struct slab_pool *pool = &l->worker->pool;
+    struct bytes b = slice_bytes(*s);
+    size_t first = l->first_count;
+    enum err e = ERR_OK;
+
+    l->first_count = 0;
+    if (first > 0)
+        e = chain_push_copy(&l->sniffed, pool, l->first, first, SLAB_SECRET);
+    if (e == ERR_OK && b.n < LIMIT_GATHER)
+        return chain_push_copy(&l->sniffed, pool, b.p, b.n, SLAB_SECRET);
+    return e == ERR_OK ? chain_push(&l->sniffed, s) : e;
 }
 
 static void net_on_open(struct net_conn *n)
@@ -258,32 +276,42 @@ static void net_on_open(struct net_conn *n)
     (void)n;
 }
 
+static void begin_http2(struct link *l)
+{
+    loop_timer_stop(&l->timer);
+    net_conn_read_stop(l->net);
+    link_set_state(l, LINK_DIALLING);
+    if (upstream_join(&l->worker->upstream, &l->up, &up_ops) != ERR_OK)
+        link_close(l);
+}
+
+static void begin_http1(struct link *l)
+{
+    struct net_conn *n = l->net;
+
+    l->net = NULL;
+    probe_http1_start(l->worker, n, &l->sniffed);
+    link_close(l);
+}
+
 static void net_on_read(struct net_conn *n, struct slice *s)
 {
     struct link *l = net_conn_user(n);
+    enum sniff said = l->state == LINK_SNIFFING ? sniff(l, slice_bytes(*s)) : SNIFF_HTTP2;
 
-    if (chain_push(&l->sniffed, s) != ERR_OK) {
-        link_close(l);
+    if (said == SNIFF_MORE) {
+        memcpy(l->first + l->first_count, slice_data(*s), s->len);
+        l->first_count = (uint8_t)(l->first_count + s->len);
+        slice_drop(s);
         return;
     }
-    if (l->state != LINK_SNIFFING)
-        return;
-    switch (sniff(l)) {
-    case SNIFF_MORE:
-        return;
-    case SNIFF_HTTP2:
-        loop_timer_stop(&l->timer);
-        net_conn_read_stop(n);
-        link_set_state(l, LINK_DIALLING);
-        if (upstream_join(&l->worker->upstream, &l->up, &up_ops) != ERR_OK)
-            link_close(l);
-        return;
-    case SNIFF_HTTP1:
-        l->net = NULL;
-        probe_http1_start(l->worker, n, &l->sniffed);
+    if (keep_sniffed(l, s) != ERR_OK)
         link_close(l);
-        return;
-    }
+    else if (l->state == LINK_SNIFFING && said == SNIFF_HTTP2)
+        begin_http2(l);
+    else if (l->state == LINK_SNIFFING)
+        begin_http1(l);
+    slice_drop(s);
 }
 
 static void net_on_writable(struct net_conn *n)
@@ -329,6 +357,7 @@ void link_open(struct worker *w, int fd, struct net_tls *tls)
     loop_timer_init(&l->timer, on_timer);
     key_asker_init(&l->keys, &w->loop, worker_next_id(w));
     list_push(&w->links, &l->node);
+    slab_pool_keep(&w->pool, &l->counted, tls == NULL ? LINK_COST : LINK_COST_TLS);
     metric_add(METRIC_links, 1);
     if (net_conn_accept(&w->loop, &w->pool, SLAB_SECRET, fd, tls, &sniff_ops, l, &l->net) !=
             ERR_OK ||

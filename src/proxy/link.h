@@ -19,6 +19,11 @@
 struct call;
 struct link;
 
+/* About what an idle client takes in memory: struct link, its connection, the tables of HPACK, and
+ * with TLS a session. It counts in --memory-limit. */
+#define LINK_COST (24u * 1024)
+#define LINK_COST_TLS (40u * 1024)
+
 /* Takes fd (also on error). */
 void link_open(struct worker *w, int fd, struct net_tls *tls);
 struct worker *link_worker(const struct link *l);

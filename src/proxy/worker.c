@@ -249,6 +249,7 @@ void worker_free(struct worker *w)
     loop_flush_cancel(&w->random_drop);
     randpool_fini(&w->random);
     slab_pool_fini(&w->pool);
+    budget_leave(&w->budget);
     free(w->drained);
     free(w);
 }
@@ -313,6 +314,7 @@ static void worker_init(struct worker *w)
     list_init(&w->keysets);
     list_init(&w->spare_reports);
     slab_pool_init(&w->pool, FREE_SLABS);
+    budget_join(&w->budget, w->env->budget);
     upstream_pool_init(&w->upstream, &w->loop, &w->pool, w->env);
     loop_timer_init(&w->drain_timer, on_drain_tick);
     loop_timer_init(&w->wipe_timer, on_wipe);

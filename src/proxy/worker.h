@@ -78,8 +78,8 @@ struct worker {
     struct list probes, probe_conns; /* no links, but they keep the loop running */
     size_t link_count;
     struct list calls; /* by age, oldest first: the oldest holder of memory always gets credit */
-    uint64_t
-        kept_bytes; /* not in slabs: calls, headers that wait for their message, keys of watches */
+    struct budget_part budget;
+    uint64_t kept_bytes; /* of calls: themselves, headers, what they asked for, parked plans */
     uint64_t last_id;
     struct list spare_reports;           /* for what the orders so far will lead to */
     struct worker_report_mail *drained;  /* until it is sent */
@@ -92,8 +92,9 @@ struct worker {
     struct loop_timer wipe_timer;
     struct loop_timer settle_timer; /* connections came or went: memory goes back */
     unsigned settle_count;
-    struct lane_work *idle_work; /* idle ones */
-    struct tally *tally;         /* what the metrics will say */
+    struct lane_work *idle_work;
+    unsigned idle_work_count;
+    struct tally *tally; /* what the metrics will say */
 };
 
 /* Makes a worker that has no thread yet: it lives while somebody runs w->loop. control is the
@@ -141,9 +142,16 @@ uint64_t worker_next_id(struct worker *w);
 /* The present set, with one more user. NULL: no rules yet. */
 struct keyset *worker_keys_ref(struct worker *w);
 void keyset_drop(struct keyset *k);
-/* The worker's calls hold more than its share of --memory-limit. */
-bool worker_is_over_limit(const struct worker *w);
-uint64_t worker_held(const struct worker *w);
+/* All that clients and etcd make the worker hold. */
+static inline uint64_t worker_held(const struct worker *w)
+{
+    return slab_pool_held(&w->pool) + w->kept_bytes;
+}
+/* The worker holds more than it gets of --memory-limit. */
+static inline bool worker_is_over_limit(struct worker *w)
+{
+    return !budget_covers(&w->budget, worker_held(w));
+}
 /* When it is over: ends calls of the link that holds the most, newest first, until it is well
  * below. A client that reads nothing must not keep the others from being served. The oldest call
  * that holds a message stays. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A worker's relief from the memory limit: who is over it, and who pays.
  *
- *   worker_held    slabs that are referenced, and what calls keep besides
+ *   worker_held    slabs that are referenced, and all that is kept besides
  *   oldest holder  is spared, so that somebody gets on
  *   heaviest link  loses calls, newest first, until a part of the limit is free again
  *
@@ -11,16 +11,6 @@
 #include "proxy/worker.h"
 
 #define RELIEF_PART 16 /* of the memory limit is set free at a time: the search costs something */
-
-uint64_t worker_held(const struct worker *w)
-{
-    return w->pool.live_bytes + w->kept_bytes;
-}
-
-bool worker_is_over_limit(const struct worker *w)
-{
-    return worker_held(w) > w->env->worker_memory_limit;
-}
 
 static const struct call *oldest_holder(const struct worker *w)
 {
@@ -51,14 +41,24 @@ static struct link *heaviest_link(const struct worker *w, const struct call *sta
     return heaviest;
 }
 
+/* What the worker may hold at most when it has let go of enough. */
+static uint64_t low_mark(const struct worker *w)
+{
+    uint64_t held = worker_held(w);
+    uint64_t less = budget_excess(&w->budget, held) + w->budget.of->limit / RELIEF_PART;
+
+    return held > less ? held - less : 0;
+}
+
 void worker_relieve(struct worker *w)
 {
-    uint64_t low = w->env->worker_memory_limit - w->env->worker_memory_limit / RELIEF_PART;
     const struct call *stays = oldest_holder(w);
-    uint64_t before = UINT64_MAX;
+    uint64_t before = UINT64_MAX, low;
 
     if (!worker_is_over_limit(w))
         return;
+    slab_pool_trim(&w->pool, 0);
+    low = low_mark(w);
     /* What a connection holds that is closed already goes with the next turn of the loop. */
     while (worker_held(w) > low && worker_held(w) < before) {
         struct link *l = heaviest_link(w, stays);
@@ -67,4 +67,5 @@ void worker_relieve(struct worker *w)
         if (l != NULL)
             link_shed(l, stays, low);
     }
+    (void)budget_settle(&w->budget, worker_held(w));
 }

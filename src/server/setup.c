@@ -227,7 +227,8 @@ static int setup_workers(const struct setup *u)
     struct server *s = u->s;
     unsigned count = s->settings->workers;
 
-    s->env.worker_memory_limit = s->settings->memory_limit / count;
+    budget_init(&s->budget, s->settings->memory_limit, count);
+    s->env.budget = &s->budget;
     s->workers = base_xcalloc(count, sizeof *s->workers);
     for (unsigned i = 0; i < count; i++) {
         struct worker *w;

@@ -376,7 +376,7 @@ static void test_help(void **state)
     settings_free(s);
     assert_non_null(strstr(help, "--listen-client-urls URLS\n"));
     assert_non_null(strstr(help, "(default http://127.0.0.1:23790)"));
-    assert_non_null(strstr(help, "(default 512MiB)"));
+    assert_non_null(strstr(help, "(default 192MiB)"));
     assert_non_null(strstr(help, "(default 10s)"));
     assert_non_null(strstr(help, "--protect-prefix PREFIX=RESOURCE\n"));
     assert_non_null(strstr(help, "--help\n"));

@@ -264,7 +264,8 @@ static void settings_init(struct rig *r)
     r->env = (struct proxy_env){.settings = &r->settings,
                                 .etcd_urls = r->urls,
                                 .etcd_url_count = r->opts.etcd_servers,
-                                .worker_memory_limit = LIMIT_MEMORY};
+                                .budget = &r->budget};
+    budget_init(&r->budget, LIMIT_MEMORY, 1);
     r->etcd_opts = kit_server_opts;
     r->etcd_opts.max_streams = 500;
 }
@@ -326,6 +327,12 @@ void rig_init_with(struct rig *r, const struct rig_opts *o)
         assert_int_equal(worker_give_tls(r->w, r->opts.worker_tls, r->opts.worker_tls), ERR_OK);
     use_rules(r, false);
     RIG_UNTIL(r, can_write(r));
+}
+
+void rig_limit(struct rig *r, uint64_t bytes)
+{
+    budget_leave(&r->w->budget);
+    budget_init(&r->budget, bytes, 1);
 }
 
 void rig_reload(struct rig *r)

@@ -3,6 +3,9 @@
  * a status would wait behind bytes that nobody reads, until the worker is below it. The client that
  * holds most pays, with its newest calls first; the others are served on; and the oldest message on
  * its way is spared, so that something always gets done. */
+#include <unistd.h>
+
+#include "proxy/link.h"
 #include "rig.h"
 
 #define MIB (1024u * 1024)
@@ -17,7 +20,7 @@ static char *large;
 static int setup(void **state)
 {
     (void)rig_setup(state);
-    r.env.worker_memory_limit = LIMIT;
+    rig_limit(&r, LIMIT);
     light = rig_client(&r);
     heavy = rig_client(&r);
     large = malloc(LARGE + 1);
@@ -197,7 +200,7 @@ static void the_oldest_is_spared(void **state)
     struct buf rest, m = put_response();
 
     (void)state;
-    r.env.worker_memory_limit = 400000;
+    rig_limit(&r, 600000);
     for (unsigned i = 0; i < ARRAY_LEN(watches); i++)
         watches[i] = rig_begin(heavy, WATCH, NULL);
     rig_settle(&r);
@@ -209,7 +212,6 @@ static void the_oldest_is_spared(void **state)
     refused = rig_put(light, SECRET_KEY, "treasure");
     rig_expect(&r, refused, 8);
     assert_int_equal(rig_calls(&r), 2);
-    r.env.worker_memory_limit = LIMIT;
     rig_send(c, rest.p, rest.n, true);
     RIG_UNTIL(&r, rig_calls(&r) == 3);
     RIG_UNTIL(&r, r.call->end_count == 1);
@@ -269,7 +271,7 @@ static void calls_that_only_wait_count_too(void **state)
     unsigned open;
 
     (void)state;
-    r.env.worker_memory_limit = 600000;
+    rig_limit(&r, 600000);
     for (unsigned i = 0; i < STREAMS; i++)
         c[i] = rig_begin(heavy, WATCH, NULL);
     rig_settle(&r);
@@ -282,6 +284,103 @@ static void calls_that_only_wait_count_too(void **state)
     for (unsigned i = 0; i < STREAMS; i++)
         if (c[i]->close_count == 1)
             assert_int_equal(rig_status(c[i]), 8);
+}
+
+/* The keys that a call asked for are kept until its answer is whole, and count as long. */
+static void what_was_asked_counts(void **state)
+{
+    enum { CALLS = 10 };
+    struct rec *c[CALLS];
+    uint64_t before;
+
+    (void)state;
+    large[LARGE / 2] = 0;
+    before = r.w->kept_bytes;
+    for (unsigned i = 0; i < CALLS; i++) {
+        c[i] = rig_range(heavy, large);
+        (void)rig_await(&r, i + 1);
+        assert_in_range(r.w->kept_bytes - before, (i + 1) * (LARGE / 2), (i + 2) * (LARGE / 2));
+    }
+    for (unsigned i = 0; i < CALLS; i++)
+        h2_stream_reset(c[i]->s, H2_CANCEL);
+    RIG_UNTIL(&r, rig_is_idle(&r));
+    assert_int_equal(r.w->kept_bytes, before);
+}
+
+/* ... and not longer, if the client takes its time to read it. */
+static void what_was_asked_goes_with_the_answer(void **state)
+{
+    struct buf value = {0}, m;
+    struct rec *c, *s;
+
+    (void)state;
+    buf_add(&value, large, LARGE - 200000); /* with its key more than the client's window takes */
+    large[LARGE / 2] = 0;
+    c = rig_range(heavy, large);
+    c->is_hungry = false;
+    s = rig_await(&r, 1);
+    m = range_response(large, &value);
+    rig_answer(s, &m);
+    rig_settle(&r);
+    assert_int_equal(c->close_count, 0);
+    assert_in_range(r.w->kept_bytes, 1, LARGE / 4);
+    h2_stream_reset(c->s, H2_CANCEL);
+    buf_free(&value);
+}
+
+/* What is to be done with an answer of many values takes more memory than the answer. */
+static void plans_that_wait_count(void **state)
+{
+    enum { VALUES = 2000 };
+    struct buf sealed = rig_seal(&r, 1, SECRET_KEY, "treasure", 8), m = {0};
+    struct rec *c = rig_range_all(heavy), *s;
+    uint64_t before;
+
+    (void)state;
+    r.plugin.decrypt.how = FAKE_SILENT;
+    s = rig_await(&r, 1);
+    for (unsigned i = 0; i < VALUES; i++)
+        add_kv(&m, 2, SECRET_KEY, sealed.p, sealed.n);
+    before = r.w->kept_bytes;
+    rig_answer(s, &m);
+    rig_settle(&r);
+    assert_in_range(r.w->kept_bytes - before, VALUES * 200, VALUES * 2000);
+    h2_stream_reset(c->s, H2_CANCEL);
+    RIG_UNTIL(&r, rig_is_idle(&r));
+    buf_free(&sealed);
+}
+
+/* A client costs what it is known to take, and what it says before it is known to speak HTTP/2 is
+ * not left lying in a slab. */
+static void clients_count(void **state)
+{
+    enum { CLIENTS = 50 };
+    static const char first[] = "PRI * HTTP/2.0\r\n\r\n";
+    uint64_t before;
+    int fd[CLIENTS];
+
+    (void)state;
+    assert_int_equal(rig_held(&r), 0);
+    before = worker_held(r.w);
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        fd[i] = rig_raw_client(&r);
+        assert_int_equal(write(fd[i], first, i % 4), i % 4);
+    }
+    rig_settle(&r);
+    assert_int_equal(rig_held(&r), 0);
+    assert_int_equal(worker_held(r.w), before + CLIENTS * LINK_COST);
+    for (unsigned i = 0; i < CLIENTS; i++)
+        assert_int_equal(write(fd[i], first + i % 4, sizeof first - 1 - i % 4),
+                         sizeof first - 1 - i % 4);
+    rig_settle(&r);
+    assert_int_equal(rig_held(&r), 0);
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        uint8_t settings[9];
+
+        assert_int_equal(read(fd[i], settings, sizeof settings), sizeof settings);
+        close(fd[i]);
+    }
+    RIG_UNTIL(&r, rig_held(&r) == 0 && worker_held(r.w) == before);
 }
 
 /* What was set free is free: no call of before counts any more. */
@@ -309,6 +408,8 @@ int main(void)
         TEST(whoever_holds_most_pays),        TEST(requests_newest_first),
         TEST(the_oldest_is_spared),           TEST(who_does_not_read_is_reset),
         TEST(calls_that_only_wait_count_too), TEST(it_is_over_when_they_have_gone),
+        TEST(what_was_asked_counts),          TEST(what_was_asked_goes_with_the_answer),
+        TEST(plans_that_wait_count),          TEST(clients_count),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
