@@ -109,7 +109,11 @@ static struct slab_bin *bin_of(struct slab_pool *pool, size_t cap)
 
 struct slab *slab_new(struct slab_pool *pool, size_t min_cap, uint32_t flags)
 {
-    size_t cap = min_cap <= LIMIT_SLAB_SIZE ? LIMIT_SLAB_SIZE : min_cap;
+    return slab_new_exact(pool, min_cap <= LIMIT_SLAB_SIZE ? LIMIT_SLAB_SIZE : min_cap, flags);
+}
+
+struct slab *slab_new_exact(struct slab_pool *pool, size_t cap, uint32_t flags)
+{
     struct slab_bin *bin = bin_of(pool, cap);
     struct slab *slab = bin == NULL ? NULL : bin_take(bin);
 

@@ -80,6 +80,8 @@ void slab_pool_trim(struct slab_pool *pool, uint32_t keep);
  * LIMIT_SLAB_LARGE, else made to measure. NULL when memory is out or min_cap exceeds 1 GiB. flags:
  * SLAB_SECRET or 0. */
 MUST_CHECK struct slab *slab_new(struct slab_pool *pool, size_t min_cap, uint32_t flags);
+/* The same with exactly that capacity, for little that may stay for long. */
+MUST_CHECK struct slab *slab_new_exact(struct slab_pool *pool, size_t cap, uint32_t flags);
 static inline void slab_ref(struct slab *slab)
 {
     if (!(slab->flags & SLAB_STATIC))

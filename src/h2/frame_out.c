@@ -191,9 +191,10 @@ enum err h2__out_data(struct h2_conn *c, struct h2_stream *s, size_t n, bool end
 
 void h2__out_settle(struct h2_conn *c)
 {
-    if (c->scratch != NULL)
+    if (c->scratch != NULL && (c->scratch->refs == 1 || c->state != H2__OPEN)) {
         slab_drop(c->scratch);
-    c->scratch = NULL;
+        c->scratch = NULL;
+    }
     if (c->control.len > 0)
         return;
     objects_free(&c->pool->objects, c->control.p);
@@ -204,6 +205,9 @@ void h2__out_settle(struct h2_conn *c)
 void h2__out_fini(struct h2_conn *c)
 {
     c->control.len = 0;
-    h2__out_settle(c);
     chain_fini(&c->out);
+    if (c->scratch != NULL)
+        slab_drop(c->scratch);
+    c->scratch = NULL;
+    h2__out_settle(c);
 }

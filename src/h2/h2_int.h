@@ -270,7 +270,7 @@ struct h2_conn {
 
     struct h2__control control;
     struct chain out;
-    struct slab *scratch; /* small pieces are gathered here; only during a flush */
+    struct slab *scratch; /* small pieces are gathered here; see h2__out_settle */
     size_t out_limit;
     struct h2__guard guard;
 
@@ -443,7 +443,8 @@ MUST_CHECK enum err h2__out_control(struct h2_conn *c);
  */
 MUST_CHECK enum err h2__out_data(struct h2_conn *c, struct h2_stream *s, size_t n, bool end);
 bool h2__out_is_full(const struct h2_conn *c);
-/* The scratch slab of a flush goes back. */
+/* The scratch slab goes back, unless the socket has left some of it: then what is framed next lies
+ * behind that, so that a peer who takes little at a time does not pin a slab with each of it. */
 void h2__out_settle(struct h2_conn *c);
 void h2__out_fini(struct h2_conn *c);
 

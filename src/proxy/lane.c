@@ -168,6 +168,8 @@ void lane__run(struct lane *l)
     }
     if (l->state == LANE_DEAD)
         return;
+    if (l->gather != NULL)
+        lane__gather_settle(l);
     if (worker_is_over_limit(l->call->worker)) {
         worker_relieve(l->call->worker);
         if (l->state == LANE_DEAD)
@@ -202,6 +204,7 @@ void lane_kill(struct lane *l)
     else
         lane__message_over(l);
     chain_fini(&l->in);
+    lane__gather_drop(l);
     chain_fini(&l->msg);
     chain_fini(&l->large_in);
     chain_fini(&l->out);
@@ -231,7 +234,7 @@ void lane_feed(struct lane *l, struct slice *s)
             lane_credit(l);
         return;
     }
-    if (chain_push(&l->in, s) != ERR_OK)
+    if (lane__take_in(l, s) != ERR_OK)
         lane__fail_call(l, ERR_NOMEM);
     else if (is_open(l))
         lane__run(l);

@@ -40,6 +40,7 @@ struct lane {
     bool has_ended;           /* the peer's end was seen: no more bytes */
     uint32_t messages;        /* taken so far */
     struct chain in;          /* received, not yet taken */
+    struct slab *gather;      /* small pieces of in lie together here; NULL: there are none */
     size_t uncredited;        /* received, stream window not yet given back */
     size_t relay_left;        /* opaque answer: bytes of the present message still to pass */
     struct chain msg;         /* the message (or batch) in work */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Shared between the files of a lane only: lane.c (the driver, flow), lane_collect.c (collect,
- * relay), lane_large.c (large answers), lane_scan.c, lane_keys.c (resolve), lane_apply.c (apply,
+ * relay), lane_gather.c (small pieces), lane_large.c (large answers), lane_scan.c, lane_keys.c (resolve), lane_apply.c (apply,
  * send), lane_watch.c (a watch that ends alone). */
 #ifndef PROXY_LANE_INT_H
 #define PROXY_LANE_INT_H
@@ -51,6 +51,13 @@ enum lane_step lane__collect(struct lane *l);
 /* A stream's requests that wait until its client reads what etcd has answered. */
 bool lane__is_held(const struct lane *l);
 enum lane_step lane__relay(struct lane *l);
+
+/* lane_gather.c */
+/* Puts received bytes behind in. Takes s. Errors: ERR_NOMEM. */
+MUST_CHECK enum err lane__take_in(struct lane *l, struct slice *s);
+void lane__gather_drop(struct lane *l);
+/* The same when nothing waits for more. */
+void lane__gather_settle(struct lane *l);
 
 /* lane_large.c */
 /* A large answer begins: its prefix goes out, or is dropped when it is split. */
