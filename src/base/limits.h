@@ -36,7 +36,8 @@
 /* --- HTTP/2 --- */
 #define LIMIT_HEADER_BYTES (128u * 1024) /* RFC 9113 section 6.5.2 size of one field list */
 #define LIMIT_HEADER_FIELDS 1000u
-#define LIMIT_STREAM_WINDOW (1024u * 1024)   /* our receive window of a stream */
+#define LIMIT_STREAM_FIRST 65535u            /* our receive window of a stream: HTTP/2's default; */
+#define LIMIT_STREAM_WINDOW (1024u * 1024)   /* with a large message, and room for it */
 #define LIMIT_CONN_WINDOW (8u * 1024 * 1024) /* our receive window of a connection */
 #define LIMIT_CONN_OUT (256u * 1024)         /* bytes queued on a socket before we stop framing */
 #define LIMIT_STREAM_OUT (256u * 1024)       /* queued on a stream before credit is held back */

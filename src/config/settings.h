@@ -38,6 +38,7 @@ struct settings {
     bool allow_unlocked_memory;
     /* limits */
     uint64_t max_request_bytes, memory_limit, stream_threshold;
+    uint64_t connection_memory_limit; /* 0 in the input: half of memory_limit */
     uint32_t max_concurrent_streams;
     uint64_t shutdown_timeout_ms;
     unsigned workers; /* 0 in the input: number of CPUs, at most 4 */

@@ -298,6 +298,7 @@ struct h2_stream {
     int32_t send_left;       /* its window for what we send; may be negative */
     int32_t recv_left;       /* its window for what the peer sends */
     uint32_t recv_back;      /* bytes of it that the owner has given back */
+    uint32_t window;         /* recv_left when nothing is on its way: h2_stream_widen */
     enum h2_code reset_code;
     bool is_in_table;
     bool is_reset;       /* by the owner; on_close is on its way */
@@ -390,6 +391,7 @@ MUST_CHECK bool h2__window_charge(struct h2_stream *s, uint32_t len);
 /* n bytes of DATA were dealt with: the connection's credit for them goes back. */
 void h2__window_credit_conn(struct h2_conn *c, uint32_t n);
 void h2__window_credit(struct h2_stream *s, size_t n);
+void h2__window_widen(struct h2_stream *s, uint32_t window);
 void h2__got_window_update(struct h2_conn *c, const struct h2__frame *f);
 /* The peer's SETTINGS_INITIAL_WINDOW_SIZE. */
 void h2__window_initial(struct h2_conn *c, uint32_t size);

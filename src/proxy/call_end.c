@@ -157,7 +157,11 @@ void call__end(struct call *c, const struct call_end *end)
     lane_kill(&c->answer);
     etcd_ask_fini(&c->ask); /* nothing more of etcd is held to it */
     drop_request(c);
+    if (c->worker->beyond == c)
+        c->worker->beyond = NULL;
     tell_client(c, end);
+    if (c->claims > 0)
+        call_claim(c);
 }
 
 /* --- etcd's answer is whole ------------------------------------------------------------------ */
@@ -279,4 +283,6 @@ void call_shed(struct call *c)
      * clients this code is the same one. */
     if ((is_stuck || is_cut) && c->down != NULL)
         h2_stream_reset(c->down, H2_ENHANCE_YOUR_CALM);
+    if (c->claims > 0)
+        call_claim(c);
 }

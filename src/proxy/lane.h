@@ -42,6 +42,8 @@ struct lane {
     struct chain in;          /* received, not yet taken */
     struct slab *gather;      /* small pieces of in lie together here; NULL: there are none */
     size_t uncredited;        /* received, stream window not yet given back */
+    uint32_t window;          /* that the stream was given; 0: the one that it began with */
+    struct list hungry;       /* in worker.hungry: there is no room for credit */
     size_t relay_left;        /* opaque answer: bytes of the present message still to pass */
     struct chain msg;         /* the message (or batch) in work */
     bool has_prefix;          /* its gRPC prefix lies right before it: chain_unconsume */
@@ -80,6 +82,12 @@ enum lane_fill lane_break_off(struct lane *l);
 bool lane_is_in_message(const struct lane *l);
 /* Holds bytes of messages that are not complete or not handed on. */
 bool lane_is_holding(const struct lane *l);
+/* How many they are. */
+size_t lane_len(const struct lane *l);
+/* How much may still come for credit that was given. */
+size_t lane_promised(const struct lane *l);
+/* There may be room: those that had none get their credit, the first ones first. */
+void lane_feed_hungry(struct worker *w);
 /* The memory that they keep from being freed. */
 size_t lane_held(const struct lane *l);
 /* That of the plan which waits for keys. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Shared between the files of a lane only: lane.c (the driver, flow), lane_collect.c (collect,
- * relay), lane_gather.c (small pieces), lane_large.c (large answers), lane_scan.c, lane_keys.c (resolve), lane_apply.c (apply,
- * send), lane_watch.c (a watch that ends alone). */
+ * relay), lane_credit.c (windows), lane_gather.c (small pieces), lane_large.c (large answers),
+ * lane_scan.c, lane_keys.c (resolve), lane_apply.c (apply, send), lane_watch.c (a watch that ends
+ * alone). */
 #ifndef PROXY_LANE_INT_H
 #define PROXY_LANE_INT_H
 
@@ -51,6 +52,13 @@ enum lane_step lane__collect(struct lane *l);
 /* A stream's requests that wait until its client reads what etcd has answered. */
 bool lane__is_held(const struct lane *l);
 enum lane_step lane__relay(struct lane *l);
+
+/* lane_credit.c */
+/* Gives back what credit there is room for, and widens the window for a large message. Those that
+ * have to wait are hungry. */
+void lane__credit(struct lane *l);
+/* It is not hungry any more. */
+void lane__sated(struct lane *l);
 
 /* lane_gather.c */
 /* Puts received bytes behind in. Takes s. Errors: ERR_NOMEM. */

@@ -226,6 +226,7 @@ static void stop_deliver(struct mail *mail, bool delivered)
     loop_timer_fini(&w->drain_timer);
     loop_timer_fini(&w->wipe_timer);
     loop_timer_fini(&w->settle_timer);
+    worker__memory_fini(w);
     tally_free(w->tally);
     mailbox_close(&w->mailbox);
     worker__reports_free(&w->spare_reports);
@@ -316,6 +317,7 @@ static void worker_init(struct worker *w)
     slab_pool_init(&w->pool, FREE_SLABS);
     budget_join(&w->budget, w->env->budget);
     upstream_pool_init(&w->upstream, &w->loop, &w->pool, w->env);
+    worker__memory_init(w);
     loop_timer_init(&w->drain_timer, on_drain_tick);
     loop_timer_init(&w->wipe_timer, on_wipe);
     loop_timer_init(&w->settle_timer, on_settle);

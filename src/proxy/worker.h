@@ -79,6 +79,16 @@ struct worker {
     size_t link_count;
     struct list calls; /* by age, oldest first: the oldest holder of memory always gets credit */
     struct budget_part budget;
+    uint64_t promised;  /* to peers: bytes that may come for credit that they have */
+    struct list hungry; /* lanes that there is no room for (lane_credit.c), the first first */
+    const struct call *beyond; /* the one that gets credit where there is no room; NULL: none */
+    uint64_t beyond_ms;        /* since when */
+    struct loop_task feed;     /* there is room again */
+    uint64_t fed_ms;   /* when there was room for one of them last, or the first of them came */
+    uint64_t first_ms; /* since when the first of them is the first */
+    struct loop_timer memory_timer; /* worker_watch_memory */
+    uint64_t peak_held;             /* since libc was made to give memory back */
+    uint64_t trimmed_ms;            /* when that was */
     uint64_t kept_bytes; /* of calls: themselves, headers, what they asked for, parked plans */
     uint64_t last_id;
     struct list spare_reports;           /* for what the orders so far will lead to */
@@ -156,6 +166,9 @@ static inline bool worker_is_over_limit(struct worker *w)
  * below. A client that reads nothing must not keep the others from being served. The oldest call
  * that holds a message stays. */
 void worker_relieve(struct worker *w);
+/* From now on, and until all is as if nobody held anything: gives back what is not needed, to the
+ * other workers and to the kernel, and sees that no lane is hungry for long. */
+void worker_watch_memory(struct worker *w);
 /* The cipher contexts have been used: they are wiped when the burst is over. */
 void worker_contexts_used(struct worker *w);
 void worker_link_closed(struct worker *w);

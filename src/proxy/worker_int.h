@@ -19,6 +19,11 @@ void worker__report_owner(struct worker *w, enum worker_event event, struct keys
 /* Once: a worker that drains takes no sockets. The report may be read when the worker is gone. */
 void worker__report_drained(struct worker *w);
 
+/* --- worker_relief.c --- */
+
+void worker__memory_init(struct worker *w);
+void worker__memory_fini(struct worker *w);
+
 /* --- worker_keyset.c --- */
 
 /* At the end of the worker, when their managers are closed. */

@@ -74,6 +74,7 @@ static void test_defaults(void **state)
     assert_false(s->kms_v1_cbc_reads);
     assert_int_equal(s->max_request_bytes, LIMIT_MAX_REQUEST_BYTES);
     assert_int_equal(s->memory_limit, LIMIT_MEMORY);
+    assert_int_equal(s->connection_memory_limit, LIMIT_MEMORY / 2);
     assert_int_equal(s->stream_threshold, LIMIT_STREAM_THRESHOLD);
     assert_int_equal(s->max_concurrent_streams, UINT32_MAX); /* etcd's own default */
     assert_int_equal(s->shutdown_timeout_ms, 10000);

@@ -254,6 +254,7 @@ static void settings_init(struct rig *r)
     r->settings = (struct settings){.max_request_bytes = LIMIT_MAX_REQUEST_BYTES,
                                     .stream_threshold = LIMIT_STREAM_THRESHOLD,
                                     .memory_limit = LIMIT_MEMORY,
+                                    .connection_memory_limit = LIMIT_MEMORY / 2,
                                     .max_concurrent_streams = 1000};
     assert_non_null(mkdtemp(dir));
     for (size_t i = 0; i < RIG_SERVERS; i++) {
@@ -333,6 +334,8 @@ void rig_limit(struct rig *r, uint64_t bytes)
 {
     budget_leave(&r->w->budget);
     budget_init(&r->budget, bytes, 1);
+    r->settings.connection_memory_limit =
+        bytes / 2 > LIMIT_MAX_REQUEST_BYTES ? bytes / 2 : LIMIT_MAX_REQUEST_BYTES;
 }
 
 void rig_reload(struct rig *r)
