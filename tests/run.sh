@@ -13,10 +13,11 @@ tests/run.sh [options]
   --preset NAME     of the main run: dev (default), release, ...
   --no-sanitizers   the main run only
   --sanitizers-only asan and tsan only
-  --more            also: the release build with warnings as errors, its instructions per request beside those that
-                    bench/instructions.txt keeps, each header compiled alone, and 10 s of each fuzzer, for which clang
+  --more            also: the release build with warnings as errors, what it is hardened with, its instructions per
+                    request beside those that bench/instructions.txt keeps, each header compiled alone, and 10 s of each fuzzer, for which clang
                     is installed
-  --long            larger counts in the end-to-end tests; sanitizers run all of them
+  --long            larger counts in the end-to-end tests; sanitizers run all of them; with --more the release is
+                    built twice and compared
   --soak MINUTES    afterwards, the leak and fault tests over and over with fresh seeds
   --filter REGEX    only the tests whose name matches (ctest -R)
   --jobs N          tests at a time (default: the number of processors)
@@ -47,6 +48,10 @@ if [ "$install" = yes ]; then
     packages=("${packages_test[@]}")
     [ -z "${CI:-}" ] || packages+=("${packages_lint[@]}")
     packages_install "${packages[@]}"
+    [ -z "${CI:-}" ] || packages_install "${packages_browser[@]}" || say "NOTICE: no chromium to be had"
+fi
+if ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null; then
+    say "NOTICE: without chromium and chromium-driver the status page is not looked at: e2e/page is skipped"
 fi
 etcd_ready "$PWD/build/etcd"
 say "$("$etcd_dir/etcd" --version | head -n 1)"
@@ -159,7 +164,10 @@ if [ "$more" = yes ]; then
     unset ASAN_OPTIONS UBSAN_OPTIONS TSAN_OPTIONS # a fuzzer prints its report
     if build release -DENVELOPE_WERROR=ON; then
         summary+=("release: built without a warning")
+        python3 tests/lint/check_binary.py build/release/etcd-envelope build/release/etcd-envelope-local-kms ||
+            failed+=("release (hardening)")
         count_instructions
+        [ -z "$long" ] || tests/reproducible.sh || failed+=("two builds are not equal")
     fi
     ! build headers || summary+=("headers: each compiles alone")
     [ "$install" = no ] || packages_install "${packages_fuzz[@]}" || failed+=("fuzz (clang)")

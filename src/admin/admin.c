@@ -102,7 +102,8 @@ static void on_timer(struct loop_timer *t)
 
 /* --- answers --------------------------------------------------------------------------------- */
 
-static void respond(struct admin_reply *r, int status, const char *type, struct bytes body)
+static void respond_fields(struct admin_reply *r, int status, const char *type, const char *fields,
+                           struct bytes body)
 {
     struct admin *a = r->admin;
     struct chain out = {0};
@@ -111,10 +112,7 @@ static void respond(struct admin_reply *r, int status, const char *type, struct 
     if (r->conn == NULL || r->state == REPLY_ANSWERED)
         return;
     set_state(r, REPLY_ANSWERED);
-    if (r->is_head)
-        e = http1_respond_head(&out, &a->pool, status, type, body.n);
-    else
-        e = http1_respond(&out, &a->pool, status, type, body);
+    e = http1_respond(&out, &a->pool, status, type, fields, body, r->is_head);
     if (e == ERR_OK)
         e = net_conn_write(r->conn, &out);
     chain_fini(&out);
@@ -123,12 +121,23 @@ static void respond(struct admin_reply *r, int status, const char *type, struct 
     hang_up(r, e == ERR_OK ? ADMIN_READ_MS : 0);
 }
 
-void admin_reply_send(struct admin_reply *r, int status, const char *type, struct bytes body)
+static void respond(struct admin_reply *r, int status, const char *type, struct bytes body)
+{
+    respond_fields(r, status, type, "", body);
+}
+
+void admin_reply_send_fields(struct admin_reply *r, int status, const char *type,
+                             const char *fields, struct bytes body)
 {
     CHECK(r->is_awaited);
-    respond(r, status, type, body);
+    respond_fields(r, status, type, fields, body);
     r->is_awaited = false;
     reply_free_if_over(r);
+}
+
+void admin_reply_send(struct admin_reply *r, int status, const char *type, struct bytes body)
+{
+    admin_reply_send_fields(r, status, type, "", body);
 }
 
 /* --- requests -------------------------------------------------------------------------------- */

@@ -46,6 +46,9 @@ void admin_close(struct admin *a);
 
 /* Takes the reply. type: of the body, with its charset. */
 void admin_reply_send(struct admin_reply *reply, int status, const char *type, struct bytes body);
+/* The same with more fields in the head: lines, as http1_respond takes them. */
+void admin_reply_send_fields(struct admin_reply *reply, int status, const char *type,
+                             const char *fields, struct bytes body);
 
 /* --- queries; pure --- */
 

@@ -87,6 +87,8 @@ enum err_scope {
       "etcd-envelope: the request is nested too deeply (limit 16 levels)")                         \
     X(REQ_TOO_MANY_OPS, "too_many_operations", FAULT_CLIENT, GRPC_INVALID_ARGUMENT, SCOPE_CALL,    \
       "etcdserver: too many operations in txn request")                                            \
+    X(REQ_TOO_MANY_FIELDS, "too_many_fields", FAULT_CLIENT, GRPC_INVALID_ARGUMENT, SCOPE_CALL,     \
+      "etcd-envelope: the request has too many unknown or repeated fields")                        \
     X(REQ_VALUE_COMPARE, "value_compare", FAULT_CLIENT, GRPC_INVALID_ARGUMENT, SCOPE_CALL,         \
       "etcd-envelope: value comparison on an encrypted key is not supported")                      \
     X(REQ_VALUE_SORT, "value_sort", FAULT_CLIENT, GRPC_INVALID_ARGUMENT, SCOPE_CALL,               \
@@ -102,6 +104,26 @@ enum err_scope {
       SCOPE_CALL,                                                                                  \
       "etcd-envelope: the value begins with k8s:enc: but no configured authenticating "            \
       "provider opens it under its key; it was not stored")                                        \
+    X(REQUEST_STALLED, "request_stalled", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL,              \
+      "etcd-envelope: the request makes no progress")                                              \
+    X(READER_STALLED, "reader_stalled", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL,                \
+      "etcd-envelope: the client opens no window for its answer")                                  \
+    /* connections of clients: they are cut, and no call hears of it */                            \
+    X(SLOW_HANDSHAKE, "slow_handshake", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)          \
+    X(SLOW_PREFACE, "slow_preface", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)              \
+    X(SLOW_SETTINGS, "slow_settings", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)            \
+    X(SLOW_HEADERS, "slow_headers", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)              \
+    X(SLOW_SOCKET, "slow_socket", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)                \
+    X(PING_UNANSWERED, "ping_unanswered", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)        \
+    X(CONNECTION_LIMIT, "connection_limit", FAULT_US, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)          \
+    X(CONNECTION_SHARE, "connection_share", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)      \
+    X(OPENING_LIMIT, "opening_limit", FAULT_US, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)                \
+    X(PROBE_LIMIT, "probe_limit", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)                \
+    X(NO_DESCRIPTOR, "no_descriptor", FAULT_US, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)                \
+    X(STREAM_LIMIT, "stream_limit", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)              \
+    X(HEADERS_TOO_LARGE, "headers_too_large", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)    \
+    X(FLOOD, "flood", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)                            \
+    X(HTTP2, "http2_violation", FAULT_CLIENT, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)                  \
     /* answers of etcd */                                                                          \
     X(ANS_MALFORMED, "answer_malformed", FAULT_UPSTREAM, GRPC_DATA_LOSS, SCOPE_ANSWER, NULL)       \
     X(ANS_DOUBLED, "answer_doubled_field", FAULT_UPSTREAM, GRPC_DATA_LOSS, SCOPE_ANSWER, NULL)     \
@@ -117,6 +139,8 @@ enum err_scope {
     X(ANS_RESET, "answer_reset", FAULT_UPSTREAM, GRPC_INTERNAL, SCOPE_CALL, NULL)                  \
     X(ANS_BROKEN, "answer_breaks_http2", FAULT_UPSTREAM, GRPC_UNAVAILABLE, SCOPE_CALL,             \
       "etcd-envelope: etcd's answer is broken (answer_breaks_http2)")                              \
+    X(ANS_STALLED, "answer_stalled", FAULT_UPSTREAM, GRPC_UNAVAILABLE, SCOPE_CALL,                 \
+      "etcd-envelope: etcd's answer is broken (answer_stalled)")                                   \
     X(ANS_HTTP, "answer_http_status", FAULT_UPSTREAM, GRPC_UNKNOWN, SCOPE_CALL, NULL)              \
     X(ANS_UNKNOWN_WATCH, "unknown_watch_id", FAULT_UPSTREAM, GRPC_DATA_LOSS, SCOPE_ANSWER, NULL)   \
     X(NO_ADVERTISE_URL, "no_advertise_url", FAULT_US, GRPC_FAILED_PRECONDITION, SCOPE_CALL,        \

@@ -16,6 +16,15 @@ bool file_is_read_once(const char *path)
     return stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
 }
 
+unsigned file_open_mode(const char *path)
+{
+    struct stat st;
+
+    if (stat(path, &st) != 0 || (st.st_mode & S_IRWXO) == 0)
+        return 0;
+    return (unsigned)st.st_mode & 07777u;
+}
+
 bool file_path_next(char *path, char name[static NAME_MAX + 1])
 {
     const char *start = path + strspn(path, "/");

@@ -13,6 +13,9 @@
 
 /* True for a pipe, a terminal or the like. False for files, directories and what is missing. */
 bool file_is_read_once(const char *path);
+/* The mode of a file with secrets when it gives others than owner and group any right; else 0, and
+ * when it cannot be looked at, too. */
+unsigned file_open_mode(const char *path);
 /* Takes the first name off a path that is walked step by step. False: there is none left, or it is
  * longer than any file's. */
 bool file_path_next(char *path, char name[static NAME_MAX + 1]);

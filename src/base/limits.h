@@ -8,8 +8,11 @@
 #define LIMIT_SLAB_SIZE (64u * 1024)   /* pooled slab: four HTTP/2 frames of etcd's size */
 #define LIMIT_SLAB_LARGE (256u * 1024) /* for a connection that a large answer runs on */
 #define LIMIT_SMALL_COPY 512u          /* headers below this are copied, not referenced */
-#define LIMIT_GATHER 4096u /* received pieces below this do not pin their slab for long */
+#define LIMIT_GATHER 4096u           /* received pieces below this do not pin their slab for long */
+#define LIMIT_LINK_COST (40u * 1024) /* an idle client connection with TLS, and some room */
 #define LIMIT_LANE_TURN (1024u * 1024) /* a lane yields to the loop after this many bytes */
+/* And while it seals or opens a message after this many, between two values: some 4 ms. */
+#define LIMIT_APPLY_TURN (4u * 1024 * 1024)
 
 /* --- gRPC --- */
 #define LIMIT_MAX_REQUEST_BYTES (16u * 1024 * 1024) /* default of --max-request-bytes */
@@ -21,12 +24,22 @@
 #define LIMIT_WATCHED (16u * 1024 * 1024) /* key ranges of a stream's watches: some 100,000 */
 
 /* --- protobuf --- */
-#define LIMIT_DEPTH 16u     /* nesting of a request or answer */
+#define LIMIT_DEPTH 16u /* nesting of a request or answer */
+/* Fields of one message that no etcd client writes: unknown, or again. 8 million of them fit into
+ * 16 MiB, and take longer to walk than a message may hold a worker. A long one may have some more.
+ */
+#define LIMIT_ODD_FIELDS 65536u
 #define LIMIT_TXN_OPS 4096u /* operations of one Txn, all levels; etcd's default is 128 */
 
 /* --- keys --- */
 #define LIMIT_KEYS_A_MESSAGE 64u     /* unknown DEKs of one message that are asked for at a time */
 #define LIMIT_KEYS_A_CONNECTION 128u /* and those of all messages of one client's connection */
+
+/* --- a KMS plugin, which may lie ---
+ * An answer that is legal has at most a key id, a wrapped DEK and annotations, see below. At most
+ * UNWRAP_CALLS_MAX calls and one check are under way, each with its time limit. Frames that carry
+ * nothing of an answer are counted as a client's are (h2/guard.c). */
+#define LIMIT_PLUGIN_ANSWER (64u * 1024) /* of one call */
 
 /* --- stored envelopes (KMS v2, kube-apiserver's own limits) --- */
 #define LIMIT_KEY_ID 1024u
@@ -46,10 +59,21 @@
 #define LIMIT_KEY_WAIT_MS 10000u    /* a call waits this long for a key */
 #define LIMIT_UPSTREAM_WAIT_MS 800u /* a call waits for a lost etcd: it fails within 1 s */
 #define LIMIT_REDIAL_MS 50u         /* before a lost peer is dialled again */
-#define LIMIT_NEGATIVE_MS 3000u     /* an unwrap that the plugin refused is remembered */
-#define LIMIT_PREFACE_MS 5000u      /* for a connection's first bytes and its TLS handshake */
+#define LIMIT_NEGATIVE_MS 3000u     /* a DEK refused by the plugin, a value that did not open */
+#define LIMIT_DIAL_MS 5000u         /* to reach a server, with its TLS handshake */
 #define LIMIT_WRITE_STALL_MS 30000u /* bytes are queued and the peer takes none */
 #define LIMIT_PING_MS 10000u        /* upstream keepalive while calls are open */
 #define LIMIT_PING_ACK_MS 3000u     /* for the answer to it */
+
+/* --- how long a client may take, milliseconds; between messages it may take for ever --- */
+#define LIMIT_HANDSHAKE_MS 10000u     /* TLS, from accept */
+#define LIMIT_PREFACE_MS 5000u        /* then HTTP/2's preface, or something else */
+#define LIMIT_SETTINGS_MS 10000u      /* then its first SETTINGS */
+#define LIMIT_HEADERS_MS 10000u       /* a header block, from its first byte to its last */
+#define LIMIT_PROGRESS_MS 30000u      /* a message that was begun (etcd's, too): the bytes below */
+#define LIMIT_PROGRESS_BYTES 65536u   /* or its end */
+#define LIMIT_STALL_MS 300000u        /* default of --stall-timeout: opens no window for answers */
+#define LIMIT_STALL_SHORT_MS 30000u   /* the same while memory is short */
+#define LIMIT_IDLE_PING_ACK_MS 20000u /* as etcd waits for the answer to its PING */
 
 #endif

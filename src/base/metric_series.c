@@ -5,12 +5,14 @@
  * Failure modes: no memory for a series: what it should count is lost. */
 #include "base/metric_series.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/list.h"
 #include "base/metrics.h"
+#include "base/utf8.h"
 
 /* count buckets first, first * factor, ... and +Inf on top. */
 struct buckets {
@@ -206,6 +208,60 @@ void series_merge(enum series_id id, const char *const *labels, const struct his
     s->histogram->sum += h->sum;
 }
 
+uint64_t histogram_count(const struct histogram *h)
+{
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < ARRAY_LEN(h->counts); i++)
+        n += h->counts[i];
+    return n;
+}
+
+double histogram_quantile(const struct histogram *h, enum series_id id, double q)
+{
+    const struct buckets *b = descs[id].buckets;
+    double rank = q * (double)histogram_count(h), low = 0, high = b->first;
+    uint64_t below = 0;
+
+    if (histogram_count(h) == 0)
+        return NAN;
+    for (unsigned i = 0; i < b->count; i++) {
+        uint64_t here = h->counts[i];
+
+        if (here > 0 && (double)(below + here) >= rank)
+            return low + (high - low) * (rank - (double)below) / (double)here;
+        below += here;
+        low = high;
+        high *= b->factor;
+    }
+    return low;
+}
+
+/* --- reading --------------------------------------------------------------------------------- */
+
+void series_each(enum series_id id, series_fn fn, void *arg)
+{
+    prepare();
+    LIST_FOREACH(it, &kept.series[id]) {
+        const struct series *s = LIST_ENTRY(it, struct series, node);
+        const struct series_view view = {
+            .labels = (const char *const *)s->labels, .value = s->value, .histogram = s->histogram};
+
+        fn(arg, &view);
+    }
+}
+
+bool series_find(const char *name, enum series_id *out)
+{
+    for (size_t i = 0; i < SERIES_COUNT; i++) {
+        if (strcmp(descs[i].name, name) != 0)
+            continue;
+        *out = (enum series_id)i;
+        return true;
+    }
+    return false;
+}
+
 /* --- the text -------------------------------------------------------------------------------- */
 
 /* Writes as few digits as read back as the same number. */
@@ -222,37 +278,23 @@ static void write_number(FILE *f, double value)
 }
 
 /* Only valid UTF-8 may stand in a label (exposition format, "Text format details"). */
-static size_t utf8_len(const unsigned char *s)
-{
-    size_t n = *s < 0x80 ? 1 : *s >= 0xc2 && *s < 0xe0 ? 2 : *s >= 0xe0 && *s < 0xf0 ? 3 : 0;
-
-    if (*s >= 0xf0 && *s < 0xf5)
-        n = 4;
-    for (size_t i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    if ((n == 3 && ((*s == 0xe0 && s[1] < 0xa0) || (*s == 0xed && s[1] > 0x9f))) ||
-        (n == 4 && ((*s == 0xf0 && s[1] < 0x90) || (*s == 0xf4 && s[1] > 0x8f))))
-        return 0;
-    return n;
-}
-
 static void write_escaped(FILE *f, const char *text)
 {
-    const unsigned char *s = (const unsigned char *)text;
+    struct bytes rest = bytes_str(text);
 
-    while (*s != '\0') {
-        size_t n = utf8_len(s);
+    while (rest.n > 0) {
+        size_t n = utf8_len(rest);
 
-        if (*s == '\\' || *s == '"')
-            fprintf(f, "\\%c", *s);
-        else if (*s == '\n')
+        if (rest.p[0] == '\\' || rest.p[0] == '"')
+            fprintf(f, "\\%c", rest.p[0]);
+        else if (rest.p[0] == '\n')
             fputs("\\n", f);
         else if (n == 0)
             fputc('?', f);
         else
-            fwrite(s, 1, n, f);
-        s += n == 0 ? 1 : n;
+            fwrite(rest.p, 1, n, f);
+        n += n == 0;
+        rest = bytes_of(rest.p + n, rest.n - n);
     }
 }
 
@@ -353,7 +395,7 @@ static void write_plain(FILE *f)
 static void write_refused(FILE *f)
 {
     write_head(f, "etcd_envelope_refused_total", "counter",
-               "Calls, watches and values that were refused, by reason");
+               "Calls, watches, values and connections that were refused or cut, by reason");
     for (int e = ERR_OK + 1; e < ERR_COUNT; e++)
         fprintf(f, "etcd_envelope_refused_total{reason=\"%s\"} %llu\n", err_reason((enum err)e),
                 (unsigned long long)metric_refused_get((enum err)e));

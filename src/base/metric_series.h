@@ -123,6 +123,26 @@ struct histogram {
 void histogram_observe(struct histogram *h, enum series_id id, double seconds, uint64_t times);
 void series_merge(enum series_id id, const char *const *labels, const struct histogram *h);
 
+uint64_t histogram_count(const struct histogram *h);
+/* The value that a share q of the observations, from 0 to 1, does not exceed, as PromQL's
+ * histogram_quantile estimates it: evenly spread within a bucket; the last bound for what is above
+ * it. NaN: there are none. */
+double histogram_quantile(const struct histogram *h, enum series_id id, double q);
+
+/* --- reading --- */
+
+/* A series as it is now; all of it is borrowed. */
+struct series_view {
+    const char *const *labels;         /* their values, in the order of the table */
+    double value;                      /* of a counter or a gauge */
+    const struct histogram *histogram; /* NULL: it is none */
+};
+typedef void (*series_fn)(void *arg, const struct series_view *s);
+/* Calls fn for each series of the family; fn changes none of them. */
+void series_each(enum series_id id, series_fn fn, void *arg);
+/* The family of that name in the exposition. False: there is none. */
+MUST_CHECK bool series_find(const char *name, enum series_id *out);
+
 /* --- the text --- */
 
 /* A family without series is left out, as Prometheus' own libraries do; one without labels is

@@ -40,5 +40,8 @@ uint64_t metric_get(enum metric m);
 /* Counts a refused call or value by its reason. */
 void metric_refused(enum err e);
 uint64_t metric_refused_get(enum err e);
+/* Milliseconds since a call or a connection was refused because there was no room for it, whoever
+ * asked: memory, connections. UINT64_MAX: never. */
+uint64_t metric_shed_ago_ms(void);
 
 #endif

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "cli/cli.h"
 #include "cli/cli_int.h"
@@ -98,6 +99,16 @@ static void check_expiry(struct check *c, const struct net_tls *tls, const char 
     }
 }
 
+static void check_key_file(struct check *c, const char *what, const char *file)
+{
+    unsigned mode = file == NULL ? 0 : file_open_mode(file);
+
+    if (mode != 0)
+        tools_finding(&c->findings, TOOLS_WARN, what,
+                      "%s: the private key is open to others (mode %04o), chmod 600 it", file,
+                      mode);
+}
+
 /* What clients check: does the certificate name the host that they connect to? */
 static void check_names(struct check *c, char *const *urls, size_t count)
 {
@@ -129,6 +140,8 @@ static void say_files(struct check *c)
         check_names(c, c->o->advertise_client_urls, c->o->advertise_client_url_count);
     }
     check_expiry(c, c->files.etcd_tls, "TLS to etcd", c->o->etcd_certfile);
+    check_key_file(c, "TLS", c->o->key_file);
+    check_key_file(c, "TLS to etcd", c->o->etcd_keyfile);
 }
 
 /* --- the others ------------------------------------------------------------------------------- */

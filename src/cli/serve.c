@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "cli/cli_int.h"
+#include "net/inherit.h"
 #include "policy/load.h"
 #include "pages/pages.h"
 #include "server/server.h"
@@ -24,7 +25,7 @@ static int serve_with(const struct settings *o)
 {
     static const struct server_source source = {.load = policy_reload};
     char why[WHY_MAX] = "";
-    struct pages *admin;
+    static struct pages *admin; /* after a failed start the control loop still points to it */
     struct server_hooks hooks;
     struct ruleset *rules;
     int status;
@@ -34,6 +35,8 @@ static int serve_with(const struct settings *o)
         return status;
     if (o->encryption_provider_config == NULL)
         return refuse(CLI_USAGE, CLI__NO_CONFIG);
+    if (net_inherit(why, sizeof why) != ERR_OK)
+        return refuse(CLI_USAGE, why);
     if (!pages_check(o, why, sizeof why))
         return refuse(CLI_USAGE, why);
     if (policy_load(o, &rules, why, sizeof why) != ERR_OK) {
@@ -50,7 +53,8 @@ static int serve_with(const struct settings *o)
     admin = pages_new(o);
     hooks = pages_hooks(admin);
     status = server_run(o, &source, &hooks, rules, why, sizeof why);
-    pages_free(admin);
+    if (status == 0)
+        pages_free(admin);
     log_stop();
     return status == 0 ? CLI_OK : refuse(status, why);
 }

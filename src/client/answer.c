@@ -9,6 +9,8 @@
 #include "grpc/grpc.h"
 
 #define MESSAGE_MAX 1024u /* of a grpc-message; the rest is cut */
+/* A piece that is smaller is copied: where it lies it would keep a slab of 64 KiB or more. */
+#define COPY_BELOW 16384u
 
 static const struct h2_field *field_find(struct h2_fields f, struct bytes name)
 {
@@ -153,6 +155,44 @@ void client__on_response(struct h2_stream *s, struct h2_fields f, bool end)
         call_trailers(call, f);
 }
 
+/* To the end of the answer, in slabs of the call's own: those that the pool gathers in live on, and
+ * the answer may be a secret. */
+static enum err answer_copy(struct client_call *call, struct bytes b)
+{
+    while (b.n > 0) {
+        struct slab *slab = call->gather;
+        struct slice s;
+        size_t n;
+
+        if (slab == NULL || slab->fill == slab->cap) {
+            client__gather_drop(call);
+            slab = call->gather = slab_new(&call->client->pool, LIMIT_SLAB_SIZE, SLAB_SECRET);
+        }
+        if (slab == NULL)
+            return ERR_NOMEM;
+        n = slab->cap - slab->fill < b.n ? slab->cap - slab->fill : b.n;
+        memcpy(slab->data + slab->fill, b.p, n);
+        s = (struct slice){slab, slab->fill, (uint32_t)n};
+        slab->fill += (uint32_t)n;
+        slab_ref(slab);
+        TRY(chain_push(&call->answer, &s));
+        b = bytes_of(b.p + n, b.n - n);
+    }
+    return ERR_OK;
+}
+
+/* Takes the piece. */
+static enum err answer_add(struct client_call *call, struct slice *data)
+{
+    enum err e;
+
+    if (!call->client->is_distrusted && data->len >= COPY_BELOW)
+        return chain_push(&call->answer, data);
+    e = answer_copy(call, slice_bytes(*data));
+    slice_drop(data);
+    return e;
+}
+
 void client__on_data(struct h2_stream *s, struct slice *data)
 {
     struct client_call *call = h2_stream_user(s);
@@ -170,7 +210,7 @@ void client__on_data(struct h2_stream *s, struct slice *data)
         client__call_status(call, GRPC_RESOURCE_EXHAUSTED, text);
         return;
     }
-    if (chain_push(&call->answer, data) != ERR_OK) {
+    if (answer_add(call, data) != ERR_OK) {
         client__call_status(call, GRPC_RESOURCE_EXHAUSTED, "out of memory");
         return;
     }

@@ -13,7 +13,8 @@
  *    out, so it is never repeated here
  *  - GOAWAY: what is below its last id finishes on the old connection, all else goes to a new one
  *  - the answer is not a gRPC answer: see answer.c
- *  - the peer takes the connection and then says nothing: given up GREETING_MS after dialling */
+ *  - the peer takes the connection and then says nothing: given up GREETING_MS after dialling
+ *  - the server is distrusted and floods: h2 loses the connection, as above */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,7 @@
 #include "grpc/grpc.h"
 
 #define REDIAL_MAX_MS 1000u
-#define GREETING_MS (2 * LIMIT_PREFACE_MS) /* includes net's own 5 s for dialling */
+#define GREETING_MS (2 * LIMIT_DIAL_MS) /* includes net's own 5 s for dialling */
 
 static void client_dispatch(struct client *c);
 
@@ -41,6 +42,7 @@ static void call_free(struct client_call *call)
 {
     loop_timer_fini(&call->timer);
     chain_fini(&call->answer);
+    client__gather_drop(call);
     slice_drop(&call->request);
     free(call->path);
     free(call);
@@ -167,6 +169,7 @@ static void call_wait_again(struct client_call *call)
 
     call->stream = NULL;
     chain_clear(&call->answer);
+    client__gather_drop(call);
     list_remove(&call->node);
     list_push(&c->waiting, &call->node);
     if (c->state == CLIENT_IDLE)
@@ -248,7 +251,7 @@ static const struct h2_conn_ops conn_ops = {
     .on_conn_closed = on_conn_closed,
 };
 
-static const struct h2_opts h2_opts = {
+static const struct h2_opts h2_opts_trusting = {
     .is_server = false,
     .stream_window = LIMIT_STREAM_WINDOW,
     .conn_window = LIMIT_CONN_WINDOW,
@@ -268,8 +271,10 @@ static void on_net_open(struct net_conn *net)
 {
     struct client_conn *conn = net_conn_user(net);
     struct client *c = conn->client;
+    struct h2_opts opts = h2_opts_trusting;
 
-    if (h2_conn_new(c->loop, &c->pool, net, &h2_opts, &conn_ops, conn, &conn->h2) == ERR_OK) {
+    opts.is_guarded = c->is_distrusted;
+    if (h2_conn_new(c->loop, &c->pool, net, &opts, &conn_ops, conn, &conn->h2) == ERR_OK) {
         conn->net = NULL;
         return;
     }
@@ -479,7 +484,7 @@ enum err client_call(struct client *c, const char *path, struct bytes body, uint
     call->client = c;
     call->fn = fn;
     call->arg = arg;
-    call->answer_max = CLIENT_ANSWER_MAX;
+    call->answer_max = c->answer_max;
     call->deadline_ms = loop_now_ms(c->loop) + deadline_ms;
     loop_timer_init(&call->timer, on_deadline);
     call->path = strdup(path);
@@ -526,6 +531,7 @@ enum err client_new(struct loop *loop, const struct net_url *url, struct net_tls
     c->url = *url;
     c->tls = tls != NULL ? net_tls_ref(tls) : NULL;
     c->backoff_ms = LIMIT_REDIAL_MS;
+    c->answer_max = CLIENT_ANSWER_MAX;
     slab_pool_init(&c->pool, 4);
     list_init(&c->conns);
     list_init(&c->waiting);
@@ -533,6 +539,12 @@ enum err client_new(struct loop *loop, const struct net_url *url, struct net_tls
     loop_task_init(&c->task, on_task);
     *out = c;
     return ERR_OK;
+}
+
+void client_distrust(struct client *c, uint32_t answer_max)
+{
+    c->is_distrusted = true;
+    c->answer_max = answer_max;
 }
 
 void client_rest(struct client *c)

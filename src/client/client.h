@@ -29,6 +29,11 @@ typedef void (*client_answer_fn)(void *arg, const struct client_answer *a);
 /* authority: the :authority of the calls. Errors: ERR_NOMEM. */
 MUST_CHECK enum err client_new(struct loop *loop, const struct net_url *url, struct net_tls *tls,
                                const char *authority, struct client **out);
+/* The server is trusted no more than a client would be: for calls and connections that begin from
+ * now on. An answer has at most answer_max bytes (in place of CLIENT_ANSWER_MAX) and pins no more
+ * than about that, in whatever pieces it comes; a connection on which too many frames come that are
+ * of no use is lost. */
+void client_distrust(struct client *c, uint32_t answer_max);
 /* One unary call with a deadline in ms from now. "Wait for ready": while the peer cannot be
  * connected the call waits, redialling, until its deadline. body is copied into wiped memory. fn is
  * called once, from the loop, unless the call is cancelled before. Errors: ERR_NOMEM. */

@@ -38,8 +38,10 @@ struct client {
     struct loop_timer redial;
     struct loop_task task;
     uint64_t backoff_ms;
-    bool is_resting; /* keeps no connection that no call needs */
-    char why[128];   /* of the last connection that failed */
+    bool is_resting;     /* keeps no connection that no call needs */
+    bool is_distrusted;  /* its server is: client_distrust */
+    uint32_t answer_max; /* of a new call */
+    char why[128];       /* of the last connection that failed */
 };
 
 struct client_call {
@@ -53,8 +55,16 @@ struct client_call {
     struct loop_timer timer;
     struct h2_stream *stream; /* NULL while waiting */
     struct chain answer;
+    struct slab *gather; /* where small pieces of it are copied to; NULL: none came yet */
     uint32_t answer_max;
 };
+
+static inline void client__gather_drop(struct client_call *call)
+{
+    if (call->gather != NULL)
+        slab_drop(call->gather);
+    call->gather = NULL;
+}
 
 /* End the call: fn is called, the call is gone. status: an answer of the server, or of our own
  * making. */

@@ -96,8 +96,6 @@ void config__validate(struct report *r, const struct node *root, const struct en
 
 /* --- files --- */
 
-/* The mode of the file when it gives others than owner and group any right; else 0. */
-unsigned config__open_mode(const char *path);
 /* What to do with a path that is no file but a pipe, a FIFO or the like. */
 enum config_pipes {
     CONFIG_PIPES_REFUSED = 0, /* while serving: it was read before, and waiting would block us */

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/file.h"
 #include "base/secret.h"
 
 #define KMS_DEFAULT_TIMEOUT_MS 3000u
@@ -230,7 +231,7 @@ enum err enc_config_load(const char *path, const struct enc_options *o, struct e
     }
     e = enc_config_parse(bytes_of(text, len), o, out, why, why_len);
     if (e == ERR_OK)
-        (*out)->open_mode = config__open_mode(path);
+        (*out)->open_mode = file_open_mode(path);
     secret_wipe(text, len);
     free(text);
     return e;

@@ -65,12 +65,3 @@ enum err config__read_file(const char *path, enum config_pipes pipes, uint8_t **
     close(fd);
     return e;
 }
-
-unsigned config__open_mode(const char *path)
-{
-    struct stat st;
-
-    if (stat(path, &st) != 0 || (st.st_mode & S_IRWXO) == 0)
-        return 0;
-    return (unsigned)st.st_mode & 07777u;
-}

@@ -92,6 +92,17 @@ static bool parse_count(const char *text, uint32_t *out)
     return true;
 }
 
+static bool parse_limit(const char *text, uint32_t *out)
+{
+    const char *rest;
+    uint64_t n;
+
+    if (!parse_digits(text, &n, &rest) || *rest != '\0' || n > UINT32_MAX)
+        return false;
+    *out = (uint32_t)n;
+    return true;
+}
+
 static bool parse_workers(const char *text, unsigned *out)
 {
     const char *rest;
@@ -220,6 +231,8 @@ const char *config__set_flag(const struct flag *f, struct settings *s, const cha
         return parse_duration(text, field) ? NULL : "a duration, such as 10s";
     case FLAG_COUNT:
         return parse_count(text, field) ? NULL : "a number from 1 to 4294967295";
+    case FLAG_LIMIT:
+        return parse_limit(text, field) ? NULL : "a number from 0 to 4294967295";
     case FLAG_WORKERS:
         return parse_workers(text, field) ? NULL : "a number from 0 to 256";
     case FLAG_LOG_LEVEL:

@@ -37,6 +37,8 @@ const struct flag config__flags[] = {
     TEXT("key-file", key_file, "FILE", "its private key, PEM"),
     TEXT("trusted-ca-file", trusted_ca_file, "FILE",
          "certificate authorities of clients, PEM; turns --client-cert-auth on"),
+    TEXT("client-crl-file", client_crl_file, "FILE",
+         "certificates of clients that were revoked, PEM or DER"),
     BOOL("client-cert-auth", client_cert_auth, "clients have to show a certificate"),
     LIST("allowed-client-names", allowed_client_names, allowed_client_name_count, "", "NAMES",
          "certificate names of clients that may connect (default any that is trusted; an empty "
@@ -79,11 +81,17 @@ const struct flag config__flags[] = {
     NUMBER("memory-limit", FLAG_SIZE, memory_limit, LIMIT_MEMORY, "SIZE",
            "memory for what clients and etcd send, of all connections"),
     NUMBER("connection-memory-limit", FLAG_SIZE, connection_memory_limit, 0, "SIZE",
-           "of one client's connection; 0: half of it"),
+           "the same of one client's connection; 0: half of it"),
+    {"max-connections", FLAG_LIMIT, AT(max_connections), 0, "0", 0, "N",
+     "client connections that speak HTTP/2; half as many more may be opening (at most 512); 0: "
+     "what a quarter of --memory-limit holds, at 40 KiB each", NULL},
     {"max-concurrent-streams", FLAG_COUNT, AT(max_concurrent_streams), 0, "4294967295", 0, "N",
      "calls and watch streams that a client has open at a time on one connection", NULL},
     NUMBER("stream-threshold", FLAG_SIZE, stream_threshold, LIMIT_STREAM_THRESHOLD, "SIZE",
            "answers above this are passed on piece by piece"),
+    NUMBER("stall-timeout", FLAG_DURATION, stall_timeout_ms, LIMIT_STALL_MS, "DURATION",
+           "a client that takes nothing of its answer for so long loses the call (30 s while "
+           "memory is short); one that says nothing for so long has to answer a PING"),
     NUMBER("shutdown-timeout", FLAG_DURATION, shutdown_timeout_ms, 10000, "DURATION",
            "all is over so long after SIGTERM"),
     {"workers", FLAG_WORKERS, AT(workers), 0, "0", 0, "N",
@@ -289,6 +297,7 @@ static void print_flag(FILE *out, const struct flag *f, struct settings *s)
         fprintf(out, " %s\n", config__duration_text(*(uint64_t *)field, number));
         break;
     case FLAG_COUNT:
+    case FLAG_LIMIT:
         fprintf(out, " %" PRIu32 "\n", *(uint32_t *)field);
         break;
     case FLAG_WORKERS:

@@ -6,6 +6,8 @@
 
 #include <stdio.h>
 
+#define FIELDS_TEXT 128u
+
 enum shape_kind { SHAPE_MAP, SHAPE_SEQ, SHAPE_TEXT, SHAPE_DURATION, SHAPE_INT32 };
 
 struct shape;
@@ -87,6 +89,18 @@ static const struct shape_field *find_field(const struct shape *s, const struct 
     return NULL;
 }
 
+/* "aesgcm, aescbc, ...": what could stand there. */
+static const char *field_names(const struct shape *s, char out[static FIELDS_TEXT])
+{
+    size_t at = 0;
+
+    snprintf(out, FIELDS_TEXT, "none");
+    for (size_t i = 0; i < s->field_count && at < FIELDS_TEXT; i++)
+        at += (size_t)snprintf(out + at, FIELDS_TEXT - at, "%s%s", i > 0 ? ", " : "",
+                               s->fields[i].name);
+    return out;
+}
+
 static void check_map(struct report *r, const struct shape *s, const struct node *n,
                       const char *path)
 {
@@ -101,10 +115,12 @@ static void check_map(struct report *r, const struct shape *s, const struct node
         const struct shape_field *f = find_field(s, name);
         char quoted[CONFIG_QUOTE_MAX];
         char sub[CONFIG_PATH_MAX];
+        char names[FIELDS_TEXT];
 
         if (f == NULL) {
-            config__report(r, path, "strict decoding error: unknown field %s",
-                           config__quote(name->text, name->text_len, quoted));
+            config__report(r, path, "strict decoding error: unknown field %s (known: %s)",
+                           config__quote(name->text, name->text_len, quoted),
+                           field_names(s, names));
             continue;
         }
         snprintf(sub, sizeof(sub), "%s%s%s", path, path[0] != '\0' ? "." : "", f->name);

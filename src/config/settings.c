@@ -24,7 +24,8 @@
 #define MAX_NAME 64
 #define ENV_PREFIX "ETCD_ENVELOPE_"
 
-#define MAX_MESSAGE (1ull << 30) /* what a slab can hold */
+#define MAX_MESSAGE (1ull << 30)   /* what a slab can hold */
+#define STALL_TIMEOUT_MIN_MS 1000u /* what is stalled is looked at once a second */
 
 enum source { SOURCE_NONE, SOURCE_FLAG, SOURCE_ENV, SOURCE_FILE };
 
@@ -342,6 +343,8 @@ static enum err check_tls(struct parser *p)
         return fail(p, "--client-cert-auth needs --trusted-ca-file");
     if (s->allowed_client_name_count > 0 && !s->client_cert_auth)
         return fail(p, "--allowed-client-names needs --trusted-ca-file");
+    if (s->client_crl_file != NULL && !s->client_cert_auth)
+        return fail(p, "--client-crl-file needs --trusted-ca-file");
     return ERR_OK;
 }
 
@@ -372,6 +375,8 @@ static enum err check(struct parser *p)
         return fail(p, "--max-request-bytes has to be from 1 to 1GiB");
     if (s->stream_threshold == 0 || s->stream_threshold > MAX_MESSAGE)
         return fail(p, "--stream-threshold has to be from 1 to 1GiB");
+    if (s->stall_timeout_ms < STALL_TIMEOUT_MIN_MS)
+        return fail(p, "--stall-timeout is below 1s");
     return check_memory(p);
 }
 

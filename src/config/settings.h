@@ -15,7 +15,7 @@ struct settings {
     size_t listen_client_url_count;
     char **advertise_client_urls; /* "URL" or "member=URL" */
     size_t advertise_client_url_count;
-    char *cert_file, *key_file, *trusted_ca_file; /* NULL when not given */
+    char *cert_file, *key_file, *trusted_ca_file, *client_crl_file; /* NULL when not given */
     bool client_cert_auth;
     char **allowed_client_names;
     size_t allowed_client_name_count;
@@ -39,8 +39,8 @@ struct settings {
     /* limits */
     uint64_t max_request_bytes, memory_limit, stream_threshold;
     uint64_t connection_memory_limit; /* 0 in the input: half of memory_limit */
-    uint32_t max_concurrent_streams;
-    uint64_t shutdown_timeout_ms;
+    uint32_t max_concurrent_streams, max_connections;
+    uint64_t shutdown_timeout_ms, stall_timeout_ms;
     unsigned workers; /* 0 in the input: number of CPUs, at most 4 */
     /* others */
     enum log_level log_level;

@@ -224,6 +224,14 @@ struct envelope_opened {
     uint32_t key_index;      /* of the key among that provider's keys */
 };
 
+/* A keyed hash of the stored value of len bytes at pos and of the etcd key that it lies under, for
+ * remembering a value without its bytes. The key is random and the context's own, so only digests
+ * of the same context are comparable, and nobody can make two values with the same one. Errors:
+ * ERR_RANDOM. */
+MUST_CHECK enum err envelope_value_digest(struct envelope_ctx *ctx, struct bytes aad,
+                                          struct chain_pos pos, size_t len,
+                                          uint8_t out[static DEK_DIGEST_LEN]);
+
 /* Opens a value of any sealed form into a new SLAB_SECRET slab and leaves the input as it is: for
  * values that will be stored again, and where several candidates are tried in order. dek may be
  * NULL when !v->needs_dek. list, off and len as given to identify. Errors: those of the first

@@ -9,7 +9,8 @@
  *   kmsv1.c           kms v1
  *   local.c           aesgcm, aescbc, secretbox: providers with a list of keys
  *   gcm.c, cbc.c, secretbox.c   the ciphers on chains
- *   dek.c, dek_id.c   keys and their names;  hash.c  SHA-256;  ctx.c  cipher contexts */
+ *   dek.c, dek_id.c   keys and their names;  hash.c  SHA-256;  ctx.c  cipher contexts
+ *   value_digest.c    what a value is remembered by that did not open */
 #ifndef ENVELOPE_ENVELOPE_INT_H
 #define ENVELOPE_ENVELOPE_INT_H
 
@@ -20,7 +21,8 @@
 #define ENVELOPE__INFO_LEN 32u
 #define ENVELOPE__NONCE_LEN 12u
 #define ENVELOPE__TAG_LEN 16u
-#define ENVELOPE__KEY_MAX 32u                      /* AES-256 */
+#define ENVELOPE__KEY_MAX 32u /* AES-256 */
+#define ENVELOPE__DIGEST_KEY_LEN 32u
 #define ENVELOPE__BLOCK_LEN 16u                    /* of AES */
 #define ENVELOPE__SEALED_MAX (1024u * 1024 * 1024) /* what slab_new gives at most */
 /* What we take as a wrapped DEK of kms v1, whose field goes up to 65535. Its names may contain
@@ -48,6 +50,8 @@ struct envelope_ctx {
     void *random_arg;
     struct envelope__cipher aes[ENVELOPE__MODE_COUNT][ENVELOPE__AES_COUNT];
     struct envelope__memo *memo; /* NULL until a value may come again */
+    bool has_digest_key;         /* of value_digest.c: made when it is first needed */
+    uint8_t digest_key[ENVELOPE__DIGEST_KEY_LEN];
 };
 
 /* Contexts ready for EncryptUpdate or DecryptUpdate under key and nonce, with the AAD (and, to

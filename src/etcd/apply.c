@@ -14,7 +14,8 @@
  * is what would be long to write again: kept spans above LIMIT_SMALL_COPY, and values above
  * ETCD__OUT_VALUE_MAX, which are opened where they lie.
  *
- * A value that fails stops the run; callers cut off what was written. */
+ * A value that fails stops the run; callers cut off what was written. A run that has done its
+ * caller's share of work stops between two values, and is kept in the plan. */
 #include "etcd/plan_int.h"
 
 #include "base/metrics.h"
@@ -186,10 +187,31 @@ static enum err write_dek(const struct etcd__apply *a, const struct etcd__value 
     return need->dek != NULL ? ERR_OK : ERR_NO_WRITE_KEY;
 }
 
-static void note_used(struct etcd__apply *a, const struct etcd__value *v)
+/* A value that is the first of a fresh DEK may have to be remembered, and opening in place destroys
+ * it: so its digest is taken before. */
+static enum err digest_first(struct etcd__apply *a, const struct etcd__value *v,
+                             struct chain_pos pos)
 {
-    if (v->need != ETCD__NONE)
-        a->p->needs[v->need].was_used = true;
+    const struct etcd_need *need = v->need == ETCD__NONE ? NULL : &a->p->needs[v->need];
+
+    if (need == NULL || !need->is_fresh || need->was_used)
+        return ERR_OK;
+    return envelope_value_digest(a->ctx, v->key, pos, v->len, a->p->unopened.digest);
+}
+
+/* What came of opening it. */
+static void note_opened(struct etcd__apply *a, const struct etcd__value *v, enum err e)
+{
+    struct etcd_need *need = v->need == ETCD__NONE ? NULL : &a->p->needs[v->need];
+
+    if (need == NULL)
+        return;
+    if (e == ERR_OK) {
+        need->was_used = true;
+    } else if (need->is_fresh && !need->was_used && err_is_of_value(e)) {
+        a->p->unopened.err = e;
+        a->p->unopened.need = v->need;
+    }
 }
 
 /* Counts the value by what opened it (or failed to). */
@@ -221,6 +243,18 @@ static void count_sealed(struct etcd__apply *a, const struct etcd__value *v, enu
                      1);
 }
 
+/* --- turns ----------------------------------------------------------------------------------- */
+
+/* What a value costs besides its bytes, in bytes: keys and nonces. */
+#define VALUE_COST 2048u
+
+static void charge(struct etcd__apply *a, size_t value_len)
+{
+    size_t cost = value_len + VALUE_COST;
+
+    a->left -= cost < a->left ? cost : a->left;
+}
+
 /* --- open_aside ------------------------------------------------------------------------------ */
 
 static enum err open_scratch(struct etcd__apply *a, struct etcd__value *v, struct chain_pos *pos,
@@ -232,13 +266,13 @@ static enum err open_scratch(struct etcd__apply *a, struct etcd__value *v, struc
 
     TRY(read_dek(a, v, &dek));
     chain_skip(pos, v->at - pos->at);
+    TRY(digest_first(a, v, *pos));
     e = etcd__share_at(&one, pos, v->len);
     if (e == ERR_OK)
         e = envelope_open_scratch(a->ctx, v->list, &v->v, dek, v->key, &one, 0, v->len, a->pool,
                                   &v->scratch, opened);
     chain_fini(&one);
-    if (e == ERR_OK)
-        note_used(a, v);
+    note_opened(a, v, e);
     v->opened_by = opened->provider_index;
     v->opened_key = opened->key_index;
     return e;
@@ -263,26 +297,37 @@ static enum err check_sealed(struct etcd__apply *a, struct etcd__value *v, struc
     return provider_traits(v->list->v[0])->is_identity ? ERR_REQ_SEALED_VALUE : ERR_OK;
 }
 
+static enum err open_one_aside(struct etcd__apply *a, const struct etcd_op *op, bool *is_over)
+{
+    struct etcd__value *v = op->u.value;
+    struct envelope_opened opened;
+    enum err e;
+
+    if (op->kind == ETCD__CHECK) {
+        charge(a, v->len);
+        e = check_sealed(a, v, &a->pos);
+        if (e != ERR_OK)
+            return etcd__plan_fail(a->p, e, v->key);
+    }
+    if (op->kind == ETCD__OPEN && v->v.form == ENVELOPE_SCRATCH) {
+        charge(a, v->len);
+        if (v->err == ERR_OK)
+            v->err = open_scratch(a, v, &a->pos, &opened);
+        *is_over = v->err != ERR_OK; /* write stops there */
+        if (*is_over)
+            return err_spares_earlier(v->err) ? ERR_OK : v->err;
+    }
+    return ERR_OK;
+}
+
 static enum err open_aside(struct etcd__apply *a)
 {
-    struct chain_pos pos = chain_seek(a->msg, a->p->part.at);
-    struct envelope_opened opened;
+    bool is_over = false;
 
-    for (size_t i = 0; i < a->p->op_count; i++) {
-        const struct etcd_op *op = &a->p->ops[i];
-        struct etcd__value *v = op->u.value;
-
-        if (op->kind == ETCD__CHECK) {
-            enum err e = check_sealed(a, v, &pos);
-
-            if (e != ERR_OK)
-                return etcd__plan_fail(a->p, e, v->key);
-        }
-        if (op->kind == ETCD__OPEN && v->v.form == ENVELOPE_SCRATCH) {
-            v->err = open_scratch(a, v, &pos, &opened);
-            if (v->err != ERR_OK) /* write stops there */
-                return err_spares_earlier(v->err) ? ERR_OK : v->err;
-        }
+    for (; a->next < a->p->op_count && !is_over; a->next++) {
+        if (a->left == 0)
+            return ERR_AGAIN;
+        TRY(open_one_aside(a, &a->p->ops[a->next], &is_over));
     }
     return ERR_OK;
 }
@@ -414,12 +459,15 @@ static enum err open_to_out(struct etcd__apply *a, const struct etcd__value *v, 
 static enum err write_opened_value(struct etcd__apply *a, struct etcd__value *v)
 {
     struct dek *dek;
+    enum err e;
 
     TRY(read_dek(a, v, &dek));
+    skip_to(a, v->at);
+    TRY(digest_first(a, v, a->pos));
     skip_to(a, v->at + v->v.data_at);
-    TRY(v->new_len > ETCD__OUT_VALUE_MAX ? open_here(a, v, dek) : open_to_out(a, v, dek));
-    note_used(a, v);
-    return ERR_OK;
+    e = v->new_len > ETCD__OUT_VALUE_MAX ? open_here(a, v, dek) : open_to_out(a, v, dek);
+    note_opened(a, v, e);
+    return e;
 }
 
 static enum err write_opened(struct etcd__apply *a, const struct etcd_op *op)
@@ -487,6 +535,8 @@ static enum err write_op(struct etcd__apply *a, const struct etcd_op *op)
     DCHECK(op->at == a->pos.at);
     if (op->parent == ETCD__NONE)
         a->saved = (size_t)((ptrdiff_t)a->saved - op->grow);
+    if (op->kind != ETCD__KEEP)
+        charge(a, op->len);
     switch (op->kind) {
     case ETCD__KEEP:
         return write_in(a, op->len);
@@ -508,25 +558,78 @@ static enum err write_op(struct etcd__apply *a, const struct etcd_op *op)
     return ERR_CRYPTO;
 }
 
+static enum err write_all(struct etcd__apply *a)
+{
+    for (; a->next < a->p->op_count; a->next++) {
+        if (a->left == 0)
+            return ERR_AGAIN;
+        TRY(write_op(a, &a->p->ops[a->next]));
+    }
+    return ERR_OK;
+}
+
+static void pass_begin(struct etcd__apply *a, enum etcd__pass pass)
+{
+    a->pass = pass;
+    a->next = 0;
+    a->pos = chain_seek(a->msg, a->p->part.at);
+}
+
 static enum err run(struct etcd__apply *a)
 {
-    TRY(open_aside(a));
-    TRY(measure(a));
-    a->pos = chain_seek(a->msg, a->p->part.at);
-    for (size_t i = 0; i < a->p->op_count; i++)
-        TRY(write_op(a, &a->p->ops[i]));
-    return ERR_OK;
+    if (a->pass == ETCD__OPEN_ASIDE) {
+        TRY(open_aside(a));
+        pass_begin(a, ETCD__MEASURE);
+    }
+    if (a->pass == ETCD__MEASURE) {
+        TRY(measure(a));
+        pass_begin(a, ETCD__WRITE);
+    }
+    return write_all(a);
+}
+
+/* Without memory to keep it the run has failed. */
+static enum err run_keep(struct etcd__apply *a)
+{
+    struct etcd__apply *to = a->p->going;
+
+    if (to == NULL)
+        to = arena_alloc(&a->p->arena, sizeof *to);
+    if (to == NULL)
+        return ERR_NOMEM;
+    *to = *a;
+    a->p->going = to;
+    return ERR_AGAIN;
+}
+
+void etcd__apply_begin(struct etcd__apply *a)
+{
+    struct etcd_plan *p = a->p;
+
+    if (p->going != NULL) {
+        DCHECK(p->going->msg == a->msg);
+        *a = *p->going;
+    } else {
+        pass_begin(a, ETCD__OPEN_ASIDE);
+        p->sealed = 0;
+        p->opened = p->part.opened;
+        p->err = ERR_OK;
+        p->bad_key = bytes_of(NULL, 0);
+        p->unopened.err = ERR_OK;
+        a->out_len = a->out->len;
+    }
+    a->left = p->apply_max == 0 ? SIZE_MAX : p->apply_max;
 }
 
 enum err etcd__apply_run(struct etcd__apply *a)
 {
-    enum err e;
+    enum err e = run(a);
 
-    a->p->sealed = 0;
-    a->p->opened = a->p->part.opened;
-    a->p->err = ERR_OK;
-    a->p->bad_key = bytes_of(NULL, 0);
-    e = run(a);
+    if (e == ERR_AGAIN)
+        e = run_keep(a);
+    if (e == ERR_AGAIN)
+        return e;
+    a->p->going = NULL;
     chain_fini(a->msg);
     metric_add(METRIC_bytes_copied_total, a->copied);
     a->p->err = e;
@@ -550,8 +653,9 @@ enum err etcd_apply_request(struct etcd_plan *p, struct envelope_ctx *ctx, struc
         .p = p, .is_request = true, .ctx = ctx, .pool = pool, .msg = msg, .out = &out->etcd__bytes};
     enum err e;
 
+    etcd__apply_begin(&a);
     e = etcd__apply_run(&a);
-    if (e != ERR_OK)
+    if (e != ERR_OK && e != ERR_AGAIN)
         sealed_msg_fini(out);
     return e;
 }
@@ -560,10 +664,11 @@ enum err etcd_apply_answer(struct etcd_plan *p, struct envelope_ctx *ctx, struct
                            struct chain *msg, struct chain *out)
 {
     struct etcd__apply a = {.p = p, .ctx = ctx, .pool = pool, .msg = msg, .out = out};
-    size_t len = out->len - p->part.out_len;
-    enum err e = etcd__apply_run(&a);
+    enum err e;
 
-    if (e != ERR_OK && !etcd__apply_keep_earlier(&a))
-        etcd__chain_cut(out, len);
+    etcd__apply_begin(&a);
+    e = etcd__apply_run(&a);
+    if (e != ERR_OK && e != ERR_AGAIN && !etcd__apply_keep_earlier(&a))
+        etcd__chain_cut(out, a.out_len - p->part.out_len);
     return e;
 }

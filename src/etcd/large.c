@@ -95,6 +95,7 @@ void etcd_large_free(struct etcd_large *st)
     chain_fini(&st->head);
     chain_fini(&st->tail);
     chain_fini(&st->outer);
+    chain_fini(&st->units);
     chain_fini(&st->repeat);
     free(st->header);
     free(st);

@@ -13,17 +13,19 @@
 
 static enum err fill_apply(struct etcd_large *st, struct etcd__apply *a, struct chain *out)
 {
-    size_t len = out->len;
     enum err e;
 
     a->out = out;
     a->saved = st->saved;
+    etcd__apply_begin(a);
     e = etcd__apply_run(a);
+    if (e == ERR_AGAIN)
+        return e;
     if (e != ERR_OK) {
-        etcd__chain_cut(out, len);
+        etcd__chain_cut(out, a->out_len);
         return e;
     }
-    st->emitted += out->len - len;
+    st->emitted += out->len - a->out_len;
     st->saved = a->saved;
     st->applied = st->parsed;
     DCHECK(st->emitted + st->saved == st->taken);
@@ -60,18 +62,21 @@ static enum err wrap_events(struct etcd_large *st, bool is_last, struct chain *u
 
 static enum err split_apply(struct etcd_large *st, struct etcd__apply *a, struct chain *out)
 {
-    struct chain units = {0};
+    struct chain *units = &st->units;
     size_t len = out->len;
     bool is_watch = st->mode == ETCD__LARGE_SPLIT_REV;
     enum err e, wrapped = ERR_OK;
 
-    a->out = &units;
+    a->out = units;
+    etcd__apply_begin(a);
     e = etcd__apply_run(a);
+    if (e == ERR_AGAIN)
+        return e;
     if (is_watch && (e == ERR_OK || etcd__apply_keep_earlier(a)))
-        wrapped = wrap_events(st, st->is_over && e == ERR_OK, &units, out);
+        wrapped = wrap_events(st, st->is_over && e == ERR_OK, units, out);
     else if (e == ERR_OK)
-        wrapped = wrap_kvs(st, a->pool, &units, out);
-    chain_fini(&units);
+        wrapped = wrap_kvs(st, a->pool, units, out);
+    chain_fini(units);
     if (wrapped == ERR_OK)
         return e;
     etcd__chain_cut(out, len);

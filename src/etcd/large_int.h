@@ -54,6 +54,7 @@ struct etcd_large {
     /* SPLIT: what waits for the last piece: of the message that holds the units before them, behind
      * them, and what stands outside of it */
     struct chain head, tail, outer;
+    struct chain units; /* of the batch that is being applied */
     bool has_inner, has_units;
 
     /* SPLIT_REV */

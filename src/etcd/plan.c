@@ -57,6 +57,9 @@ void etcd_plan_reset(struct etcd_plan *p)
     p->sealed = p->opened = p->plain = 0;
     p->count_count = 0;
     p->part = (struct etcd_part){0};
+    p->unopened.err = ERR_OK;
+    p->apply_max = 0;
+    p->going = NULL;
 }
 
 size_t etcd_plan_size(const struct etcd_plan *p)

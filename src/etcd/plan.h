@@ -42,6 +42,12 @@ struct etcd_need {
      * Watch still gets the events of earlier revisions. */
     enum err err;
     bool was_used; /* apply: a value was opened and authenticated with it */
+    /* Set by the lane. Fresh: the DEK was unwrapped for this message, and nobody knows yet whether
+     * it opens anything. Doubtful: it is not at hand, so its values are looked up among those that
+     * a DEK did not open a moment ago (etcd_plan_check_doubtful). */
+    bool is_fresh, is_doubtful;
+    bool is_refused; /* of each of its values it is known that it does not open: not to be asked for
+                      */
 };
 
 /* Values that were sealed or opened, or could not be, with the same of everything: for metrics. */
@@ -65,6 +71,13 @@ struct etcd_watch_info {
                           included: the caller drops the message */
     size_t header_at, header_len; /* the body of header(1), in the scanned chain; a stream's header
                                    * is etcd_large_header */
+};
+
+/* A value that its DEK, a fresh one, did not open. */
+struct etcd_unopened {
+    enum err err; /* ERR_OK: there was none in the last apply */
+    uint32_t need;
+    uint8_t digest[DEK_DIGEST_LEN]; /* envelope_value_digest */
 };
 
 /* What of an answer was opened before its plan was made (direct.h): apply goes on behind it. */
@@ -96,6 +109,11 @@ struct etcd_plan {
     struct etcd_count *counts;
     size_t count_count, count_cap;
     struct etcd_part part;
+    struct etcd_unopened unopened;
+    /* The caller's, for the next call of an apply function: it does about so many bytes' work, and
+     * says ERR_AGAIN when there is more to be done. 0: all of it. */
+    size_t apply_max;
+    struct etcd__apply *going; /* where it has got to: in the arena; NULL: at no place */
 };
 
 /* Drops references and forgets the last message; keeps memory. */
@@ -107,6 +125,18 @@ size_t etcd_plan_size(const struct etcd_plan *p);
 void etcd_plan_forget_part(struct etcd_plan *p);
 /* Counts the first value whose need failed with e as failed, and names its key in bad_key. */
 void etcd_plan_count_missing(struct etcd_plan *p, enum err e);
+
+/* Is it remembered of the value with that digest that the need's DEK does not open it? The error
+ * with which it did not, or ERR_OK. */
+typedef enum err (*etcd_refusal_fn)(void *user, const struct etcd_need *need,
+                                    const uint8_t digest[static DEK_DIGEST_LEN]);
+/* Looks up the values of all doubtful needs; msg is what the plan was made of. alone: a value that
+ * is refused fails by itself when apply comes to it, and a need that has no other is_refused.
+ * Otherwise the first one is the answer: counted, with its key in bad_key. Errors: what refusal
+ * says, ERR_RANDOM. */
+MUST_CHECK enum err etcd_plan_check_doubtful(struct etcd_plan *p, struct envelope_ctx *ctx,
+                                             const struct chain *msg, bool alone,
+                                             etcd_refusal_fn refusal, void *user);
 
 /* Scans a request (p is reset first). Adds to ask what it asks for (Watch: a create). content
  * OPAQUE and MEMBERS need no scan. On ETCD_REJECT p->err is one of ERR_PROTOBUF, ERR_REQ_*,
@@ -123,8 +153,17 @@ MUST_CHECK enum etcd_verdict etcd_scan_answer(struct etcd_plan *p, enum etcd_con
                                               const struct etcd_rules *rules,
                                               const struct chain *msg, struct etcd_ask *ask);
 
+/* An apply function has said ERR_AGAIN: it is to be called again, with the same arguments, until it
+ * says something else. What it has done so far lies in out, which is not to be touched meanwhile,
+ * nor is msg. */
+static inline bool etcd_plan_is_going(const struct etcd_plan *p)
+{
+    return p->going != NULL;
+}
+
 /* ETCD_EDIT of a request: every need has its dek. Takes msg; appends to out. All or nothing.
- * Errors: ERR_CRYPTO, ERR_RANDOM, ERR_NOMEM, ERR_REQ_SEALED_VALUE; then out is empty. */
+ * ERR_AGAIN: see above. Errors: ERR_CRYPTO, ERR_RANDOM, ERR_NOMEM, ERR_REQ_SEALED_VALUE; then out
+ * is empty. */
 MUST_CHECK enum err etcd_apply_request(struct etcd_plan *p, struct envelope_ctx *ctx,
                                        struct slab_pool *pool, struct chain *msg,
                                        struct sealed_msg *out);

@@ -36,7 +36,7 @@ struct etcd__value {
     bool is_kept;                   /* CHECK: the bytes stay */
     uint32_t opened_by, opened_key; /* scratch: places in the list and among the keys */
     size_t new_len;
-    enum err err; /* FAIL */
+    enum err err; /* FAIL; OPEN: it is known by now that it does not open */
 };
 
 /* Ops cover the message without gaps, in wire order. */
@@ -77,8 +77,15 @@ enum err etcd__plan_fail(struct etcd_plan *p, enum err e, struct bytes key);
 
 #define ETCD__OUT_VALUE_MAX (16u * 1024) /* larger plaintext stays where it was opened */
 
+/* The passes of apply.c. */
+enum etcd__pass { ETCD__OPEN_ASIDE = 0, ETCD__MEASURE, ETCD__WRITE };
+
 struct etcd__apply {
     struct etcd_plan *p;
+    enum etcd__pass pass;
+    size_t next;    /* the operation that it stands at */
+    size_t left;    /* of p->apply_max */
+    size_t out_len; /* of out, before the first call */
     bool is_request;
     struct envelope_ctx *ctx;
     struct slab_pool *pool;
@@ -94,7 +101,10 @@ struct etcd__apply {
     size_t events_at, revision_at;
 };
 
-/* Runs the plan's operations. On an error out may hold a part. Takes msg in any case. */
+/* What the caller fills in is taken from where an earlier call has got to, if there was one. */
+void etcd__apply_begin(struct etcd__apply *a);
+/* Runs the plan's operations. On an error out may hold a part. Takes msg, unless it says ERR_AGAIN:
+ * then a has gone to p->going. */
 MUST_CHECK enum err etcd__apply_run(struct etcd__apply *a);
 /* Cuts the chain to its first len bytes. */
 void etcd__chain_cut(struct chain *c, size_t len);

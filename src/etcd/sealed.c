@@ -18,6 +18,11 @@ uint8_t *sealed_msg_reserve(struct sealed_msg *m, struct slab_pool *pool, size_t
     return slice_data(*s) + s->len - n;
 }
 
+uint8_t *sealed_msg_head(const struct sealed_msg *m)
+{
+    return slice_data(*chain_at(&m->etcd__bytes, 0));
+}
+
 size_t sealed_msg_len(const struct sealed_msg *m)
 {
     return m->etcd__bytes.len;

@@ -20,6 +20,8 @@ void sealed_msg_fini(struct sealed_msg *m);
 /* Room of n bytes at the begin of an empty m for what stands in front of the message, its gRPC
  * prefix: the caller fills it, once the message behind it is made. NULL: no memory. */
 MUST_CHECK uint8_t *sealed_msg_reserve(struct sealed_msg *m, struct slab_pool *pool, size_t n);
+/* Where that room is, of an m that is not empty. */
+uint8_t *sealed_msg_head(const struct sealed_msg *m);
 /* Bytes, those that were reserved included. */
 size_t sealed_msg_len(const struct sealed_msg *m);
 /* The memory that it keeps from being freed, as chain_pinned. */

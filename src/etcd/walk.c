@@ -12,6 +12,10 @@
  * fields, doubled scalars, groups) is noted as "soft", for the hooks to judge. */
 #include "etcd/walk_int.h"
 
+/* Beside LIMIT_ODD_FIELDS a message may have an odd field in so many bytes: in a later etcd each
+ * KeyValue of a list may have one. */
+#define ODD_FIELD_BYTES 16u
+
 void etcd__scan_init(struct etcd__scan *s, struct etcd_plan *p, enum etcd_content content,
                      const struct etcd_rules *rules, struct etcd_ask *ask, struct etcd__txn *txn,
                      bool is_answer)
@@ -161,18 +165,29 @@ static bool wire_fits(const struct etcd__field *fd, enum pb_wire wire)
     return wire == fd->wire || (fd->kind == ETCD__REPEATED && wire == PB_LEN);
 }
 
+/* A field that no client and no etcd writes, and that costs a walk nothing but time. */
+static enum err note_odd(struct etcd__scan *s)
+{
+    size_t len = s->msg == NULL ? 0 : s->msg->len;
+
+    if (++s->odd_count <= LIMIT_ODD_FIELDS + len / ODD_FIELD_BYTES)
+        return ERR_OK;
+    return s->is_answer ? ERR_ANS_MALFORMED : ERR_REQ_TOO_MANY_FIELDS;
+}
+
 /* A field that was seen before, or another member of its oneof. */
 static enum err check_again(struct etcd__scan *s, const struct etcd__field *fd, bool is_again,
                             bool has_oneof)
 {
     switch (fd->kind) {
-    case ETCD__REPEATED:
     case ETCD__MSGS:
         return ERR_OK;
+    case ETCD__REPEATED:
+        return is_again ? note_odd(s) : ERR_OK;
     case ETCD__SCALAR:
         if (is_again && !s->is_answer)
             note_soft(s, ERR_REQ_DOUBLED, fd->number);
-        return ERR_OK;
+        return is_again ? note_odd(s) : ERR_OK;
     case ETCD__ONEOF:
     case ETCD__ONEOF_MSG:
         if (has_oneof && !is_again)
@@ -196,7 +211,7 @@ enum err etcd__check_field(struct etcd__scan *s, const struct etcd__msg *m, uint
         if (m->is_strict)
             return hard(s, ERR_REQ_UNKNOWN_FIELD, ERR_ANS_MALFORMED, f->number);
         note_soft(s, ERR_REQ_UNKNOWN_FIELD, f->number);
-        return ERR_OK;
+        return note_odd(s);
     }
     if (!wire_fits(found, f->wire)) /* some parsers refuse it, others skip it */
         return hard(s, ERR_REQ_WIRE_TYPE, ERR_ANS_WIRE_TYPE, f->number);

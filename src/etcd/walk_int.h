@@ -83,6 +83,7 @@ struct etcd__scan {
     struct bytes protected_key;
     enum err soft; /* the first thing that such a message may not have */
     uint32_t soft_field;
+    uint32_t odd_count;      /* answers, too: fields that count against LIMIT_ODD_FIELDS */
     bool compares_protected; /* the Compare being walked names a protected key */
     uint32_t op_count, compare_count;
 

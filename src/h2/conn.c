@@ -15,6 +15,7 @@
  *    lingering close, then lost
  *  - the peer does not answer a PING (keepalive.c): lost
  *  - bytes are queued and the peer takes none for write_stall_ms: lost
+ *  - a header block that was begun does not get on (slow.c): cut
  *  - memory runs out: lost, with ERR_NOMEM
  *
  * What is found out while frames are read or made is noted (h2__cut, h2__fail) and acted on behind
@@ -54,10 +55,12 @@ static void conn_fini(struct h2_conn *c)
     loop_timer_fini(&c->ping_timer);
     loop_timer_fini(&c->stall_timer);
     loop_timer_fini(&c->drain_timer);
+    loop_timer_fini(&c->part_timer);
     h2__frames_in_fini(c);
     h2__hpack_in_fini(&c->hpack_in);
     h2__hpack_out_fini(&c->hpack_out);
     h2__streams_fini(c);
+    h2__sharers_fini(c);
     h2__out_fini(c);
 }
 
@@ -106,6 +109,7 @@ static void conn_stop(struct h2_conn *c)
     loop_timer_stop(&c->ping_timer);
     loop_timer_stop(&c->stall_timer);
     loop_timer_stop(&c->drain_timer);
+    loop_timer_stop(&c->part_timer);
 }
 
 void h2__conn_lose(struct h2_conn *c, enum err e, const char *why)
@@ -239,14 +243,20 @@ void h2__fail(struct h2_conn *c, enum err e)
     loop_task_want(c->loop, &c->task);
 }
 
-void h2__cut(struct h2_conn *c, uint32_t code, const char *why)
+void h2__cut_for(struct h2_conn *c, uint32_t code, enum err blame, const char *why)
 {
     if (c->is_cut)
         return;
     c->is_cut = true;
     c->cut_code = code;
+    c->blame = blame;
     c->why = why;
     loop_task_want(c->loop, &c->task);
+}
+
+void h2__cut(struct h2_conn *c, uint32_t code, const char *why)
+{
+    h2__cut_for(c, code, code == H2_ENHANCE_YOUR_CALM ? ERR_FLOOD : ERR_HTTP2, why);
 }
 
 void h2__conn_want_flush(struct h2_conn *c)
@@ -270,6 +280,7 @@ static void on_stall_timer(struct loop_timer *t)
             h2__conn_lose(c, ERR_NOMEM, err_reason(ERR_NOMEM));
         return;
     }
+    c->blame = ERR_SLOW_SOCKET;
     h2__conn_close_net(c, 0);
     h2__conn_lose(c, ERR_TIMEOUT, "the peer takes no bytes");
 }
@@ -281,16 +292,34 @@ static void on_net_open(struct net_conn *net)
     (void)net; /* it was open when we got it */
 }
 
+/* For the next turn. */
+static void conn_put_back(struct h2_conn *c, struct slice s)
+{
+    struct chain rest = {0};
+    enum err e = chain_push(&rest, &s);
+
+    if (e == ERR_OK)
+        e = net_conn_unread(c->net, &rest);
+    chain_fini(&rest);
+    if (e == ERR_NOMEM)
+        h2__fail(c, e);
+}
+
 static void on_net_read(struct net_conn *net, struct slice *s)
 {
     struct h2_conn *c = net_conn_user(net);
     struct slice in = *s;
+    uint32_t n = in.len;
 
     *s = SLICE_EMPTY;
     if (!h2__is_stopped(c)) {
         c->read_at_ms = loop_now_ms(c->loop);
-        h2__frames_in(c, in);
+        n = h2__frames_in(c, in);
+        if (c->in.since_ms != 0)
+            h2__part_watch(c);
     }
+    if (n < in.len && !h2__is_stopped(c))
+        conn_put_back(c, slice_sub(in, n, in.len - n));
     slice_drop(&in);
     if (!conn_has_failed(c) && h2__has_output(c))
         h2__conn_want_flush(c);
@@ -317,13 +346,20 @@ static void on_net_wrote(struct net_conn *net, size_t n)
         on_net_writable(net);
 }
 
+/* etcd's listener for https closes what does not begin with a TLS handshake, and says nothing. */
+static const char *eof_text(const struct h2_conn *c)
+{
+    if (c->opts.is_server || c->is_ready)
+        return "closed by the peer";
+    return "closed by the peer before it said anything (http where it should be https?)";
+}
+
 static void on_net_eof(struct net_conn *net, enum err why)
 {
     struct h2_conn *c = net_conn_user(net);
-
     const char *text = net_conn_why(net);
 
-    h2__conn_lose(c, why, text[0] != '\0' ? text : "closed by the peer");
+    h2__conn_lose(c, why, text[0] != '\0' ? text : eof_text(c));
 }
 
 static void on_net_closed(struct net_conn *net)
@@ -380,6 +416,7 @@ static struct h2_conn *conn_alloc(struct loop *loop, struct slab_pool *pool, str
     c->ops = ops;
     c->user = user;
     c->opts = *opts;
+    c->opts.is_guarded = opts->is_guarded || opts->is_server;
     if (c->opts.max_frame_size == 0)
         c->opts.max_frame_size = H2__FRAME_MAX;
     c->in.state = opts->is_server ? H2__IN_PREFACE : H2__IN_HEAD;
@@ -392,15 +429,14 @@ static struct h2_conn *conn_alloc(struct loop *loop, struct slab_pool *pool, str
     h2__streams_init(c);
     list_init(&c->streams);
     list_init(&c->dead);
-    list_init(&c->waiting);
-    list_init(&c->ready);
-    list_init(&c->stalled);
+    h2__sharers_init(c);
     h2__guard_init(&c->guard, c->read_at_ms);
     loop_flush_init(&c->flush, on_flush);
     loop_task_init(&c->task, on_task);
     loop_timer_init(&c->ping_timer, h2__on_ping_timer);
     loop_timer_init(&c->stall_timer, on_stall_timer);
     loop_timer_init(&c->drain_timer, h2__on_drain_timer);
+    loop_timer_init(&c->part_timer, h2__on_part_timer);
     return c;
 }
 
@@ -416,6 +452,10 @@ enum err h2_conn_new(struct loop *loop, struct slab_pool *pool, struct net_conn 
         h2__hpack_out_init(&c->hpack_out, &pool->objects) != ERR_OK)
         goto err_free;
     h2__settings_put(c);
+    if (c->fatal != ERR_OK)
+        goto err_free;
+    if (opts->is_pinged_idle)
+        h2__ping_arm(c);
     if (c->fatal != ERR_OK)
         goto err_free;
     net_conn_set_ops(net, &net_ops, c);
@@ -445,6 +485,21 @@ const char *h2_conn_peer(const struct h2_conn *c)
 const char *h2_conn_why(const struct h2_conn *c)
 {
     return c->why != NULL ? c->why : "";
+}
+
+enum err h2_conn_blame(const struct h2_conn *c)
+{
+    return c->blame;
+}
+
+uint64_t h2_conn_read_at_ms(const struct h2_conn *c)
+{
+    return c->read_at_ms;
+}
+
+uint64_t h2_conn_sent(const struct h2_conn *c)
+{
+    return c->sent;
 }
 
 size_t h2_conn_stream_count(const struct h2_conn *c)

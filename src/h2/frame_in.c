@@ -15,6 +15,7 @@
  *    FRAME_SIZE_ERROR
  *  - on stream 0 what belongs to a stream, or the other way round; padding longer than the frame; a
  *    header block that is interrupted; PUSH_PROMISE: PROTOCOL_ERROR
+ *  - a frame or a header block that does not become whole in time: slow.c
  *  - a header block of too many bytes or frames (CVE-2024-28182), or too many frames that do
  *    nothing (guard.c): ENHANCE_YOUR_CALM
  *  - memory: h2__fail */
@@ -26,8 +27,11 @@
 /* Header blocks in frames of 16 KiB are far below; small ones are nobody's habit. */
 #define BLOCK_FRAMES_MAX 100u
 /* Twice what a field list may have: whoever is a little above gets his 431. */
-#define BLOCK_MAX(c) (2u * ((c)->opts.is_server ? LIMIT_HEADER_BYTES : H2__ANSWER_HEADER_BYTES))
+#define BLOCK_MAX(c) (2u * h2__header_bytes(c))
 #define PRIORITY_LEN 5u
+/* Of what is read at once, 64 KiB or more, so many frames are handled in a turn: nobody's, unless
+ * they are tiny. */
+#define FRAMES_PER_TURN 512u
 
 /* ------------------------------------------------------------------------ header blocks */
 
@@ -117,6 +121,8 @@ static void got_headers_frame(struct h2_conn *c, const struct h2__frame *f)
     }
     c->in.block.id = f->id;
     c->in.block.flags = f->flags;
+    if (c->in.since_ms == 0) /* else its first byte came earlier */
+        c->in.since_ms = c->read_at_ms;
     block_append(c, block.p, block.n);
 }
 
@@ -129,6 +135,7 @@ static void got_continuation(struct h2_conn *c, const struct h2__frame *f)
     if ((f->flags & H2__FLAG_END_HEADERS) == 0 || h2__is_stopped(c))
         return;
     b->id = 0; /* the block is over, whatever its owner calls */
+    c->in.since_ms = 0;
     h2__got_headers(c, id, b->flags, bytes_of(b->p, b->len));
     block_reset(c);
 }
@@ -168,6 +175,16 @@ static const struct handler {
     [H2__CONTINUATION] = {got_continuation, ON_STREAM, 0, 0},
 };
 
+/* What else a server may be, by the first bytes that it says: the usual slips of a URL. */
+static const char *other_protocol(const struct h2_conn *c, const struct h2__frame *f)
+{
+    if (c->is_ready || c->opts.is_server)
+        return NULL;
+    if (f->len >> 8 == 0x1503) /* an alert of TLS, which finds our preface odd */
+        return "the server speaks TLS (http where it should be https?)";
+    return f->len == 0x485454 ? "the server speaks HTTP/1" : NULL; /* "HTT" */
+}
+
 /* What is wrong with a frame, as its head alone tells; NULL: nothing. */
 static const char *head_fault(const struct h2_conn *c, const struct h2__frame *f, uint32_t *code)
 {
@@ -175,7 +192,7 @@ static const char *head_fault(const struct h2_conn *c, const struct h2__frame *f
 
     *code = H2__FRAME_SIZE_ERROR;
     if (f->len > c->opts.max_frame_size && f->len > H2__FRAME_MAX)
-        return "frame too large";
+        return other_protocol(c, f) != NULL ? other_protocol(c, f) : "frame too large";
     *code = H2_PROTOCOL_ERROR;
     if (!c->is_ready && (f->type != H2__SETTINGS || (f->flags & H2__FLAG_ACK) != 0))
         return "the first frame is not SETTINGS";
@@ -240,7 +257,8 @@ static void frame_begin(struct h2_conn *c, const uint8_t *p)
     f->flags = p[4];
     f->id = h2__u32(p + 5) & H2__ID_MAX; /* the first bit is reserved */
     c->in.left = f->len;
-    if (c->opts.is_server &&
+    c->in.frames_left--;
+    if (c->opts.is_guarded &&
         !h2__guard_frame(&c->guard, f->type, c->stream_count, loop_now_ms(c->loop))) {
         h2__cut(c, H2_ENHANCE_YOUR_CALM, "flooded by the peer");
         return;
@@ -312,6 +330,8 @@ static size_t take_payload(struct h2_conn *c, const uint8_t *p, size_t n)
         in->state = in->left > 0 ? H2__IN_PAYLOAD : H2__IN_HEAD;
         return part;
     }
+    if (in->since_ms == 0)
+        in->since_ms = c->read_at_ms;
     if (in->part == NULL) {
         in->part = malloc(in->frame.len);
         if (in->part == NULL) {
@@ -327,6 +347,8 @@ static size_t take_payload(struct h2_conn *c, const uint8_t *p, size_t n)
         in->part = NULL;
         count(c);
         frame_handle(c, whole);
+        if (in->block.id == 0)
+            in->since_ms = 0;
         wipe_free(whole, in->frame.len);
     }
     return part;
@@ -375,11 +397,12 @@ static size_t take_padding(struct h2_conn *c, size_t n)
     return part;
 }
 
-void h2__frames_in(struct h2_conn *c, struct slice s)
+uint32_t h2__frames_in(struct h2_conn *c, struct slice s)
 {
     uint32_t at = 0;
 
-    while (at < s.len && !h2__is_stopped(c)) {
+    c->in.frames_left = FRAMES_PER_TURN;
+    while (at < s.len && c->in.frames_left > 0 && !h2__is_stopped(c)) {
         const uint8_t *p = s.slab->data + s.off + at;
         size_t n = s.len - at;
 
@@ -405,6 +428,7 @@ void h2__frames_in(struct h2_conn *c, struct slice s)
         }
         at += (uint32_t)n;
     }
+    return at;
 }
 
 void h2__frames_in_fini(struct h2_conn *c)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Limits against hostile clients, beyond those of what piles up (acknowledgements: frame_out.c,
- * header blocks: frame_in.c, SETTINGS entries: settings.c).
+/* Limits against hostile clients, and servers that the owner of the connection does not trust,
+ * beyond those of what piles up (acknowledgements: frame_out.c, header blocks: frame_in.c, SETTINGS
+ * entries: settings.c).
  *
  * Frames that do nothing are legal, in any number: empty DATA (CVE-2019-9518), PRIORITY
  * (CVE-2019-9513), PING and SETTINGS whose answers are read (CVE-2019-9512, -9515), WINDOW_UPDATE

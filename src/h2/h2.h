@@ -97,14 +97,33 @@ struct h2_conn_ops {
 
 struct h2_opts {
     bool is_server;
+    /* Client role: the server, too, is cut off when it sends too many frames that do nothing
+     * (guard.c). A server's clients always are. */
+    bool is_guarded;
     uint32_t max_streams;   /* announced (server) */
     uint32_t stream_window; /* our receive window of a stream, when it begins */
     uint32_t conn_window;
     uint32_t max_frame_size; /* announced; 16384 for clients' data, 1 MiB is fine towards etcd */
     uint64_t ping_ms;        /* keepalive while streams are open; 0: none */
+    bool is_pinged_idle;     /* and without streams */
     uint64_t ping_ack_ms;    /* no answer to a PING for so long: lost, with ERR_TIMEOUT */
     uint64_t write_stall_ms; /* queued bytes and no progress for so long: lost; 0: no such limit */
+    uint64_t headers_ms;     /* a header block is whole so long after its first byte, and any other
+                                frame but DATA; else the peer is cut; 0: no such limit */
 };
+
+/* --- before there is a connection --- */
+
+/* What a client's first bytes are. */
+enum h2_greeting {
+    H2_GREETING_BAD = 0,  /* begins as HTTP/2 does, and goes on wrong */
+    H2_GREETING_NONE,     /* not HTTP/2 */
+    H2_GREETING_PREFACE,  /* right as far as it goes, which is not beyond the preface */
+    H2_GREETING_SETTINGS, /* the preface is there, but not the whole SETTINGS frame behind it */
+    H2_GREETING_WHOLE,    /* both are: time for h2_conn_new */
+};
+#define H2_GREETING_MAX 225u /* the longest that is taken */
+enum h2_greeting h2_greeting_judge(struct bytes first);
 
 /* Takes an open connection (also on error, when it is closed) and queues the preface and SETTINGS.
  * Errors: ERR_NOMEM. */
@@ -114,6 +133,13 @@ MUST_CHECK enum err h2_conn_new(struct loop *loop, struct slab_pool *pool, struc
 void *h2_conn_user(const struct h2_conn *c);
 const char *h2_conn_peer(const struct h2_conn *c);
 const char *h2_conn_why(const struct h2_conn *c);
+/* Why we have ended a lost connection: for what its peer did, or left undone. ERR_OK: we have
+ * not. */
+enum err h2_conn_blame(const struct h2_conn *c);
+/* When the peer's last bytes came, as loop_now_ms. */
+uint64_t h2_conn_read_at_ms(const struct h2_conn *c);
+/* Bytes of DATA that went into frames so far. */
+uint64_t h2_conn_sent(const struct h2_conn *c);
 size_t h2_conn_stream_count(const struct h2_conn *c);
 /* How many streams the peer allows us to have open (its SETTINGS); client role, after on_ready. */
 uint32_t h2_conn_peer_streams(const struct h2_conn *c);
@@ -141,6 +167,9 @@ MUST_CHECK enum err h2_request(struct h2_conn *c, struct h2_fields headers, bool
 MUST_CHECK enum err h2_request_take(struct h2_conn *c, struct h2_fields *headers, bool end,
                                     const struct h2_stream_ops *ops, void *user,
                                     struct h2_stream **out);
+/* Client role, once, right behind h2_request: whose stream it is. Those who share a connection take
+ * turns at sending, and then the streams of each. id is not 0. */
+void h2_stream_share(struct h2_stream *s, uint64_t id);
 /* Server role: response headers; end: trailers-only. */
 MUST_CHECK enum err h2_respond(struct h2_stream *s, struct h2_fields headers, bool end);
 /* Queues message bytes: takes all of data (also on error). end: END_STREAM behind them. Data may be
@@ -155,6 +184,14 @@ MUST_CHECK enum err h2_stream_trailers_take(struct h2_stream *s, struct h2_field
 bool h2_stream_is_malformed(const struct h2_stream *s);
 /* Bytes queued on the stream, not yet in frames. */
 size_t h2_stream_queued(const struct h2_stream *s);
+/* Those bytes. Borrowed until the stream's next call or turn. */
+const struct chain *h2_stream_out(const struct h2_stream *s);
+/* Whose window keeps them from leaving. */
+enum h2_held { H2_HELD_NOT = 0, H2_HELD_BY_STREAM, H2_HELD_BY_CONN };
+enum h2_held h2_stream_held(const struct h2_stream *s);
+/* Drops them, for the peer does not take them. What is in frames stays; trailers may follow, and
+ * those that wait leave now. */
+void h2_stream_discard(struct h2_stream *s);
 /* The memory that the queued bytes keep from being freed: their slabs as a whole. */
 size_t h2_stream_pinned(const struct h2_stream *s);
 /* Gives the peer n bytes of stream window back. */

@@ -9,9 +9,11 @@
  *   streams.c                 the table of streams, their states, what a closed one means
  *   stream.c                  what the owner of a stream calls
  *   frame_out.c, send.c       frames -> bytes; which stream sends next
+ *   sharers.c                 the queues for that
  *   hpack.h, hpack_*.c        header blocks, both directions
  *   message.c                 which header fields are legal
  *   guard.c                   limits against hostile peers
+ *   slow.c                    and against slow ones: first bytes, header blocks
  *
  * Bytes come in by h2__frames_in, in callbacks of net, and leave by h2__frames_out, in the flush
  * and in the task: neither ever runs inside itself or the other. An error of the connection is
@@ -149,9 +151,11 @@ struct h2__frame_in {
     uint32_t pad;                  /* DATA: padding to come */
     uint32_t pad_len;              /* DATA: padding in all, with the byte that tells its length */
     bool is_unwanted;              /* DATA that no stream takes */
+    uint32_t frames_left;          /* that may begin before others have their turn */
     uint8_t *part;                 /* a payload that came in pieces */
     size_t counted;                /* bytes of part and block, in the pool */
     struct h2__joined block;
+    uint64_t since_ms; /* when the present part or block began; 0: there is none */
 };
 
 /* The states of a stream (RFC 9113 section 5.1); the table of what follows what is in streams.c. */
@@ -215,6 +219,21 @@ enum h2__state {
     H2__ENDED,   /* closed by the owner, streams ended; the descriptor's close is awaited */
 };
 
+/* Where a stream waits to send: see send.c. */
+enum h2__queue { H2__WAITING, H2__READY, H2__STALLED, H2__QUEUE_COUNT };
+
+/* Whose streams they are, sharers.c. */
+struct h2__sharer {
+    struct list bucket;
+    uint64_t id;
+    uint64_t served; /* c->served when it had its last turn */
+    size_t streams;  /* not counted for "nobody" */
+    struct h2__turn {
+        struct list node;    /* in the connection's queue, while streams wait there */
+        struct list streams; /* by send_node */
+    } turn[H2__QUEUE_COUNT];
+};
+
 enum h2__drain {
     H2__DRAIN_NONE,
     H2__DRAIN_NOTICE, /* GOAWAY 2^31-1 and PING sent */
@@ -237,9 +256,11 @@ struct h2_conn {
     bool is_blocked; /* framing stopped because the socket's queue is full */
     bool is_ping_grace;
     bool has_peer_goaway;
-    bool is_acked;  /* the peer has acknowledged our SETTINGS */
-    bool is_cut;    /* GOAWAY with cut_code is to be the last that the peer hears */
-    enum err fatal; /* found where the connection could not be ended at once */
+    bool is_acked;     /* the peer has acknowledged our SETTINGS */
+    bool is_cut;       /* GOAWAY with cut_code is to be the last that the peer hears */
+    bool is_part_late; /* one more look at the socket, then a slow part is cut */
+    enum err blame;    /* h2_conn_blame */
+    enum err fatal;    /* found where the connection could not be ended at once */
     uint32_t cut_code;
     const char *why;
 
@@ -257,11 +278,16 @@ struct h2_conn {
     uint32_t next_id;    /* client: of the next request */
     uint32_t peer_id;    /* server: the highest id that the client has opened */
 
-    /* send.c: a stream is in at most one of them, by its send_node. */
-    struct list waiting; /* client: requests above the peer's stream limit, or before the flush */
-    struct list ready;   /* have something to send, and window for it if it needs any */
-    struct list stalled; /* wait for the connection's window only */
+    /* send.c, sharers.c: a stream is in at most one of them, by its send_node.
+     *   WAITING  client: requests above the peer's stream limit, or before the flush
+     *   READY    have something to send, and window for it if they need any
+     *   STALLED  wait for the connection's window only */
+    struct list queue[H2__QUEUE_COUNT];
+    uint64_t served; /* turns so far */
+    struct h2__sharer nobody;
+    struct list *sharers; /* all others, by id; NULL: there were none yet */
 
+    uint64_t sent;         /* bytes of DATA */
     int32_t send_left;     /* the connection's window for what we send */
     int32_t peer_window;   /* that of a new stream, as the peer's SETTINGS say */
     uint32_t peer_streams; /* how many streams the peer allows */
@@ -279,7 +305,7 @@ struct h2_conn {
 
     struct loop_flush flush;
     struct loop_task task;
-    struct loop_timer ping_timer, stall_timer, drain_timer;
+    struct loop_timer ping_timer, stall_timer, drain_timer, part_timer;
     uint64_t read_at_ms, wrote_at_ms;
     uint64_t ping_at_ms; /* 0: no PING is waiting for its answer */
 };
@@ -287,7 +313,8 @@ struct h2_conn {
 struct h2_stream {
     struct list node;
     struct list send_node;
-    struct h2_stream *next; /* in its slot of the table */
+    struct h2__sharer *sharer; /* never NULL */
+    struct h2_stream *next;    /* in its slot of the table */
     struct h2_conn *c;
     const struct h2_stream_ops *ops; /* NULL: server, nobody has taken it yet */
     void *user;
@@ -300,6 +327,7 @@ struct h2_stream {
     uint32_t recv_back;      /* bytes of it that the owner has given back */
     uint32_t window;         /* recv_left when nothing is on its way: h2_stream_widen */
     enum h2_code reset_code;
+    uint8_t queue; /* enum h2__queue: where send_node is, or was last */
     bool is_in_table;
     bool is_reset;       /* by the owner; on_close is on its way */
     bool is_responded;   /* final response headers are in (client), given (server) */
@@ -330,8 +358,15 @@ static inline bool h2__is_stopped(const struct h2_conn *c)
 /* Answers of etcd; etcd's own limit for what it takes is 1 MiB. */
 #define H2__ANSWER_HEADER_BYTES (1024u * 1024)
 
-/* Reads s (borrowed, alive for the call) until the connection stops (h2__is_stopped). */
-void h2__frames_in(struct h2_conn *c, struct slice s);
+/* The size of a field list that we take. */
+static inline uint32_t h2__header_bytes(const struct h2_conn *c)
+{
+    return c->opts.is_guarded ? LIMIT_HEADER_BYTES : H2__ANSWER_HEADER_BYTES;
+}
+
+/* Reads s (borrowed, alive for the call) until the connection stops (h2__is_stopped), or so many
+ * frames have begun that others should have their turn. Returns how much was read. */
+uint32_t h2__frames_in(struct h2_conn *c, struct slice s);
 void h2__frames_in_fini(struct h2_conn *c);
 
 /* ---------------------------------------------------------------- message_in.c */
@@ -460,6 +495,31 @@ bool h2__has_output(const struct h2_conn *c);
 /* The stream has something new to send, or new window. */
 void h2__send_want(struct h2_stream *s);
 
+/* ---------------------------------------------------------------- sharers.c */
+
+void h2__sharers_init(struct h2_conn *c);
+/* No stream is left. */
+void h2__sharers_fini(struct h2_conn *c);
+/* s is in no queue. */
+void h2__queue_push(struct h2_stream *s, enum h2__queue q);
+/* Out of the queue that it is in, if any. */
+void h2__queue_leave(struct h2_stream *s);
+static inline bool h2__queue_is_empty(const struct h2_conn *c, enum h2__queue q)
+{
+    return list_is_empty(&c->queue[q]);
+}
+/* Takes out the stream whose turn it is; NULL: there is none. Of WAITING, and of the others: what
+ * is stalled only while the connection has a window. */
+struct h2_stream *h2__queue_next_waiting(struct h2_conn *c);
+struct h2_stream *h2__queue_next(struct h2_conn *c);
+static inline bool h2__queue_has_next(const struct h2_conn *c)
+{
+    return !h2__queue_is_empty(c, H2__READY) ||
+           (c->send_left > 0 && !h2__queue_is_empty(c, H2__STALLED));
+}
+/* s ends. */
+void h2__sharer_drop(struct h2_stream *s);
+
 /* ---------------------------------------------------------------- goaway.c, keepalive.c */
 
 /* The last one of the connection, with the highest id that was taken. */
@@ -468,13 +528,24 @@ void h2__got_goaway(struct h2_conn *c, const struct h2__frame *f);
 void h2__got_ping(struct h2_conn *c, const struct h2__frame *f);
 void h2__on_drain_timer(struct loop_timer *t);
 void h2__on_ping_timer(struct loop_timer *t);
+/* Streams are open, or is_pinged_idle. */
 void h2__ping_arm(struct h2_conn *c);
+
+/* ---------------------------------------------------------------- slow.c, settings.c */
+
+/* A frame or header block is there in part. */
+void h2__part_watch(struct h2_conn *c);
+void h2__on_part_timer(struct loop_timer *t);
+/* The head of a first SETTINGS frame, as far as it tells. */
+MUST_CHECK bool h2__settings_head_ok(const struct h2__frame *f);
 
 /* ---------------------------------------------------------------- conn.c */
 
 /* The peer has broken a rule of the connection: it is told so and cut off behind what runs now. The
  * first one counts. */
 void h2__cut(struct h2_conn *c, uint32_t code, const char *why);
+/* The same with another h2_conn_blame than the code's. */
+void h2__cut_for(struct h2_conn *c, uint32_t code, enum err blame, const char *why);
 /* Notes an error of ours; the connection ends from the loop. */
 void h2__fail(struct h2_conn *c, enum err e);
 /* Only from the loop: ends the streams, tells the owner. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* PING while streams are open: nothing came for ping_ms, so the peer is asked; nothing comes for
- * ping_ack_ms more, so it is lost. */
+/* PING while streams are open, or always (is_pinged_idle): nothing came for ping_ms, so the peer is
+ * asked; nothing comes for ping_ack_ms more, so it is lost. */
 #include "h2/h2_int.h"
 
 #define PING_GRACE_MS 50u /* if our own loop was late, the answer may be in the socket already */
@@ -31,6 +31,7 @@ static void ping_unanswered(struct h2_conn *c, uint64_t now)
         ping_start(c, PING_GRACE_MS);
         return;
     }
+    c->blame = ERR_PING_UNANSWERED;
     h2__conn_close_net(c, 0);
     h2__conn_lose(c, ERR_TIMEOUT, "no answer to PING");
 }
@@ -49,8 +50,8 @@ void h2__on_ping_timer(struct loop_timer *t)
         return;
     }
     c->ping_at_ms = 0;
-    /* Only while streams are open: etcd counts other PINGs as abuse. */
-    if (c->stream_count == 0)
+    /* Towards etcd only while streams are open: it counts other PINGs as abuse. */
+    if (c->stream_count == 0 && !c->opts.is_pinged_idle)
         return;
     if (silent < c->opts.ping_ms) {
         ping_start(c, c->opts.ping_ms - silent);

@@ -13,6 +13,7 @@
  *  - a message that breaks the rules: RST_STREAM PROTOCOL_ERROR, on_close
  *  - a frame where its stream's state allows none: as the table in streams.c says
  *  - a block that cannot be decoded: the connection ends with COMPRESSION_ERROR */
+#include "base/metrics.h"
 #include "h2/h2_int.h"
 
 /* ------------------------------------------------------------------------ requests */
@@ -32,9 +33,12 @@ static void answer_too_large(struct h2_conn *c, uint32_t id, bool end)
 /* Answers a request that does not become a stream of ours. True: it was one. */
 static bool turn_away(struct h2_conn *c, uint32_t id, bool end, const struct h2__headers *h)
 {
+    bool is_full = c->stream_count >= c->opts.max_streams;
+
+    if (is_full)
+        metric_refused(ERR_STREAM_LIMIT);
     /* Above the id of our last GOAWAY the client is told that nothing was processed. */
-    if ((c->drain == H2__DRAIN_FINAL && id > c->drain_id) ||
-        c->stream_count >= c->opts.max_streams) {
+    if ((c->drain == H2__DRAIN_FINAL && id > c->drain_id) || is_full) {
         h2__put_rst(c, id, H2_REFUSED_STREAM);
         h2__closed_note(c, id, H2__PLACE_DROPPED);
         return true;
@@ -43,8 +47,10 @@ static bool turn_away(struct h2_conn *c, uint32_t id, bool end, const struct h2_
         h2__rst_violation(c, id, H2_PROTOCOL_ERROR);
         return true;
     }
-    if (h->is_over)
+    if (h->is_over) {
+        metric_refused(ERR_HEADERS_TOO_LARGE);
         answer_too_large(c, id, end);
+    }
     return h->is_over;
 }
 
@@ -129,6 +135,7 @@ static void take_answer(struct h2_stream *s, bool end, const struct h2__headers 
     if (is_early)
         return;
     s->is_responded = true;
+    h2__bucket_give(&s->c->guard.frames, H2__GIVE_HEADERS);
     if (end)
         h2__stream_event(s, H2__REMOTE_END);
     s->ops->on_response(s, (struct h2_fields){h->v, h->count}, end);
@@ -144,7 +151,7 @@ static bool decode(struct h2_conn *c, const struct h2_stream *s, struct bytes bl
     enum h2__block kind = H2__TRAILERS;
     enum err e;
 
-    if (c->opts.is_server)
+    if (c->opts.is_guarded)
         limits = (struct h2__hpack_limits){LIMIT_HEADER_BYTES, LIMIT_HEADER_FIELDS};
     if (c->opts.is_server && s == NULL)
         kind = H2__REQUEST;

@@ -41,8 +41,7 @@ void h2__settings_put(struct h2_conn *c)
         p = put_entry(p, ENABLE_PUSH, 0);
     p = put_entry(p, INITIAL_WINDOW_SIZE, c->opts.stream_window);
     p = put_entry(p, MAX_FRAME_SIZE, c->opts.max_frame_size);
-    p = put_entry(p, MAX_HEADER_LIST_SIZE,
-                  c->opts.is_server ? LIMIT_HEADER_BYTES : H2__ANSWER_HEADER_BYTES);
+    p = put_entry(p, MAX_HEADER_LIST_SIZE, h2__header_bytes(c));
     if (!c->opts.is_server)
         h2__put_bytes(c, H2__PREFACE, H2__PREFACE_LEN);
     h2__put_frame(c, H2__SETTINGS, 0, 0, buf, (size_t)(p - buf));
@@ -79,6 +78,12 @@ static void apply(struct h2_conn *c, uint32_t id, uint32_t value, uint32_t *wind
     default:
         break;
     }
+}
+
+bool h2__settings_head_ok(const struct h2__frame *f)
+{
+    return f->type == H2__SETTINGS && (f->flags & H2__FLAG_ACK) == 0 && f->id == 0 &&
+           f->len % ENTRY_LEN == 0 && f->len <= ENTRIES_MAX * ENTRY_LEN;
 }
 
 void h2__got_settings(struct h2_conn *c, const struct h2__frame *f)

@@ -82,7 +82,7 @@ enum err h2_request_take(struct h2_conn *c, struct h2_fields *headers, bool end,
     s->fields = *headers;
     *headers = (struct h2_fields){NULL, 0};
     s->is_bodyless = s->is_end_queued = end;
-    list_push(&c->waiting, &s->send_node);
+    h2__queue_push(s, H2__WAITING);
     h2__conn_want_flush(c);
     h2__ping_arm(c);
     *out = s;
@@ -202,6 +202,30 @@ bool h2_stream_is_malformed(const struct h2_stream *s)
 size_t h2_stream_queued(const struct h2_stream *s)
 {
     return s->out.len;
+}
+
+const struct chain *h2_stream_out(const struct h2_stream *s)
+{
+    return &s->out;
+}
+
+enum h2_held h2_stream_held(const struct h2_stream *s)
+{
+    if (stream_is_over(s) || s->state == H2__IDLE || s->out.len == 0)
+        return H2_HELD_NOT;
+    if (s->send_left <= 0)
+        return H2_HELD_BY_STREAM;
+    return s->c->send_left <= 0 ? H2_HELD_BY_CONN : H2_HELD_NOT;
+}
+
+void h2_stream_discard(struct h2_stream *s)
+{
+    if (stream_is_over(s))
+        return;
+    chain_clear(&s->out);
+    list_remove(&s->send_node); /* it may have waited for the connection's window */
+    h2__send_want(s);
+    h2__conn_want_flush(s->c);
 }
 
 size_t h2_stream_pinned(const struct h2_stream *s)

@@ -386,26 +386,23 @@ enum http1_state http1_response_feed(struct http1_response_parser *p, struct byt
 
 /* --- writing --- */
 
-enum err http1_respond_head(struct chain *out, struct slab_pool *pool, int status,
-                            const char *content_type, size_t body_len)
+enum err http1_respond(struct chain *out, struct slab_pool *pool, int status,
+                       const char *content_type, const char *fields, struct bytes body,
+                       bool is_head)
 {
     bool has_type = content_type != NULL && content_type[0] != '\0';
-    char head[512];
-    int n = snprintf(head, sizeof head,
-                     "HTTP/1.1 %d %s\r\n%s%.200s%sContent-Length: %zu\r\nConnection: close\r\n\r\n",
-                     status, http_status_str((enum http_status)status),
-                     has_type ? "Content-Type: " : "", has_type ? content_type : "",
-                     has_type ? "\r\n" : "", body_len);
+    char text[512];
+    int n = snprintf(text, sizeof text, "HTTP/1.1 %d %s\r\n%s%.200s%s", status,
+                     http_status_str((enum http_status)status), has_type ? "Content-Type: " : "",
+                     has_type ? content_type : "", has_type ? "\r\n" : "");
 
-    CHECK(n > 0 && (size_t)n < sizeof head);
-    return chain_push_copy(out, pool, head, (size_t)n, 0);
-}
-
-enum err http1_respond(struct chain *out, struct slab_pool *pool, int status,
-                       const char *content_type, struct bytes body)
-{
-    TRY(http1_respond_head(out, pool, status, content_type, body.n));
-    return chain_push_copy(out, pool, body.p, body.n, 0);
+    CHECK(n > 0 && (size_t)n < sizeof text);
+    TRY(chain_push_copy(out, pool, text, (size_t)n, 0));
+    if (fields[0] != '\0')
+        TRY(chain_push_copy(out, pool, fields, strlen(fields), 0));
+    n = snprintf(text, sizeof text, "Content-Length: %zu\r\nConnection: close\r\n\r\n", body.n);
+    TRY(chain_push_copy(out, pool, text, (size_t)n, 0));
+    return is_head ? ERR_OK : chain_push_copy(out, pool, body.p, body.n, 0);
 }
 
 static enum err push_field(struct chain *out, struct slab_pool *pool, const char *name,

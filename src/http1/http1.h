@@ -57,13 +57,12 @@ void http1_response_parser_free(struct http1_response_parser *p);
 MUST_CHECK enum http1_state http1_response_feed(struct http1_response_parser *p, struct bytes in,
                                                 bool eof, struct http1_response *out);
 
-/* Writes a whole response with Connection: close at the end of out. content_type: "" or NULL for
- * none. Errors: ERR_NOMEM. */
+/* Writes a response with Connection: close at the end of out. content_type: "" or NULL for none.
+ * fields: more fields, whole lines of "Name: value" with CR LF; "" for none. is_head: it answers
+ * HEAD, so the body is only counted. Errors: ERR_NOMEM. */
 MUST_CHECK enum err http1_respond(struct chain *out, struct slab_pool *pool, int status,
-                                  const char *content_type, struct bytes body);
-/* The same without the body_len bytes of body: the answer to HEAD. */
-MUST_CHECK enum err http1_respond_head(struct chain *out, struct slab_pool *pool, int status,
-                                       const char *content_type, size_t body_len);
+                                  const char *content_type, const char *fields, struct bytes body,
+                                  bool is_head);
 
 /* A response that is more than that; texts may be NULL. */
 struct http1_reply {

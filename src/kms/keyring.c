@@ -2,7 +2,8 @@
 /* What a key ring knows, and what is asked of it. The way of a wait:
  *   1. write DEK or cache: answered at once, no mail;
  *   2. else it waits for the manager's answer (waits.c);
- *   3. a DEK that opened a value is confirmed: into the cache, and once to the manager's.
+ *   3. a DEK that opened a value is confirmed: into the cache, and once to the manager's; one that
+ *      did not is forgotten, and the value is remembered as refused.
  *
  * Failure mode: the ring is freed with mail under way: the mail finds ring_handle.ring NULL and
  * drops what it carries. */
@@ -13,7 +14,7 @@
 #include "kms/keyring_int.h"
 
 #define RING_CACHE_MAX 1024u
-#define RING_REFUSED_MAX 1024u
+#define RING_REFUSED_MAX 1024u /* DEKs, and as many values */
 #define EVICT_FOR_ROOM (RING_CACHE_MAX / 2)
 
 struct ring_handle *kms__ring_handle(struct keyring *r)
@@ -67,14 +68,24 @@ void kms__news_deliver(struct mail *self, bool delivered)
 
 /* --- exported --------------------------------------------------------------------------------- */
 
+/* s is all zeros, or as far as slots_init came. */
+static void slot_fini(struct slot *s)
+{
+    dek_drop(s->write_dek);
+    dek_cache_fini(&s->cache);
+    dek_cache_fini(&s->refused);
+    dek_cache_fini(&s->refused_values);
+}
+
 static enum err slots_init(struct keyring *r, uint32_t slot_count)
 {
     for (; r->slot_count < slot_count; r->slot_count++) {
         struct slot *s = &r->slots[r->slot_count];
 
-        TRY(dek_cache_init(&s->cache, RING_CACHE_MAX, false));
-        if (dek_cache_init(&s->refused, RING_REFUSED_MAX, false) != ERR_OK) {
-            dek_cache_fini(&s->cache);
+        if (dek_cache_init(&s->cache, RING_CACHE_MAX, false) != ERR_OK ||
+            dek_cache_init(&s->refused, RING_REFUSED_MAX, false) != ERR_OK ||
+            dek_cache_init(&s->refused_values, RING_REFUSED_MAX, false) != ERR_OK) {
+            slot_fini(s);
             return ERR_NOMEM;
         }
     }
@@ -83,11 +94,8 @@ static enum err slots_init(struct keyring *r, uint32_t slot_count)
 
 static void slots_fini(struct keyring *r)
 {
-    for (uint32_t i = 0; i < r->slot_count; i++) {
-        dek_drop(r->slots[i].write_dek);
-        dek_cache_fini(&r->slots[i].cache);
-        dek_cache_fini(&r->slots[i].refused);
-    }
+    for (uint32_t i = 0; i < r->slot_count; i++)
+        slot_fini(&r->slots[i]);
 }
 
 enum err keyring_new(struct loop *loop, struct mailbox *manager_box, struct mailbox *worker_box,
@@ -231,6 +239,27 @@ void keyring_confirm(struct keyring *r, const struct provider *provider, struct 
     memcpy(c->digest, digest, sizeof c->digest);
     c->mail.deliver = kms__confirm_deliver;
     mailbox_post(r->manager_box, &c->mail);
+}
+
+void keyring_refuse_value(struct keyring *r, const struct provider *provider,
+                          const uint8_t digest[static DEK_DIGEST_LEN], enum err err)
+{
+    r->values_until_ms = loop_now_ms(r->loop) + LIMIT_NEGATIVE_MS;
+    dek_cache_put(&slot_of(r, provider)->refused_values, digest, NULL, err, r->values_until_ms);
+}
+
+enum err keyring_value_refusal(struct keyring *r, const struct provider *provider,
+                               const uint8_t digest[static DEK_DIGEST_LEN])
+{
+    const struct dek_cache_entry *e =
+        dek_cache_find(&slot_of(r, provider)->refused_values, digest, loop_now_ms(r->loop));
+
+    return e == NULL ? ERR_OK : e->err;
+}
+
+bool keyring_has_refused_values(const struct keyring *r)
+{
+    return loop_now_ms(r->loop) < r->values_until_ms;
 }
 
 enum err keyring_write_key(struct keyring *r, const struct provider *provider, struct dek **out)

@@ -5,7 +5,7 @@
  *
  * A ring collapses its own requests per DEK, the manager those of all rings. A DEK is cached only
  * after a value was opened with it (keyring_confirm). A refusal of the plugin is remembered for 3
- * s; that a plugin is away is not remembered. */
+ * s, and so is a value that its DEK did not open; that a plugin is away is not remembered. */
 #ifndef KMS_KEYRING_H
 #define KMS_KEYRING_H
 
@@ -77,6 +77,17 @@ struct dek *keyring_find_tail(struct keyring *r, const struct provider *provider
                               struct bytes tail);
 /* A value was opened and authenticated with dek: keep it. */
 void keyring_confirm(struct keyring *r, const struct provider *provider, struct dek *dek);
+/* A DEK that was unwrapped for a value did not open it, but failed with err. For LIMIT_NEGATIVE_MS
+ * that is known of the value, by its digest (envelope_value_digest), and the DEK need not be
+ * unwrapped for it; nothing of the DEK is kept. Of so many values the one that was looked up
+ * longest ago is forgotten. */
+void keyring_refuse_value(struct keyring *r, const struct provider *provider,
+                          const uint8_t digest[static DEK_DIGEST_LEN], enum err err);
+/* That err, or ERR_OK: nothing is known. */
+MUST_CHECK enum err keyring_value_refusal(struct keyring *r, const struct provider *provider,
+                                          const uint8_t digest[static DEK_DIGEST_LEN]);
+/* False: nothing is known of any value, so none need be looked up. */
+bool keyring_has_refused_values(const struct keyring *r);
 /* The DEK for writing now, borrowed until the loop's next turn. Errors: ERR_NO_WRITE_KEY (never
  * healthy, or the last good Status is more than 180 s ago). No call is ever made for it. */
 MUST_CHECK enum err keyring_write_key(struct keyring *r, const struct provider *provider,

@@ -15,6 +15,7 @@ struct slot {
     uint64_t expiry_ms;
     struct dek_cache cache;
     struct dek_cache refused;
+    struct dek_cache refused_values; /* by the digest of the value, not of a DEK */
 };
 
 /* All waits for one DEK. Lives as long as it has any. */
@@ -38,6 +39,7 @@ struct keyring {
     struct list waits; /* oldest first: all wait equally long */
     struct loop_timer timer;
     uint64_t wrap_count;
+    uint64_t values_until_ms; /* until then some of the slots have refused values */
     uint32_t slot_count;
     struct slot slots[];
 };

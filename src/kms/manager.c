@@ -350,6 +350,7 @@ void kms_manager_state(const struct kms_manager *m, size_t slot, struct kms_plug
     memset(out, 0, sizeof *out);
     out->is_healthy = life->is_healthy;
     out->has_state = life->has_state;
+    out->writes_until_s = life->has_state ? life->expiry.unix_s : 0;
     kms_hash_text(lifecycle_key_id_bytes(&life->key_id), out->key_id_hash);
     snprintf(out->why, sizeof out->why, "%s", life->was_checked ? life->why : "not checked yet");
 }

@@ -55,10 +55,12 @@ bool kms_manager_is_checking(const struct kms_manager *m);
 void kms_manager_rest(struct kms_manager *m);
 
 struct kms_plugin_state {
-    bool is_healthy;      /* the last check was good */
-    bool has_state;       /* there was a good one */
-    char key_id_hash[72]; /* "sha256:..." of the key id in use; "" without state */
-    char why[1024];       /* the last check's error; "" when good */
+    bool is_healthy;        /* the last check was good */
+    bool has_state;         /* there was a good one */
+    char key_id_hash[72];   /* "sha256:..." of the key id in use; "" without state */
+    char why[1024];         /* the last check's error; "" when good */
+    int64_t writes_until_s; /* the DEK in use is written with until then, in seconds since 1970; 0:
+                               there is none, or each value gets one of its own (KMS v1) */
 };
 void kms_manager_state(const struct kms_manager *m, size_t slot, struct kms_plugin_state *out);
 /* Ends calls and timers, drops all keys; fn (may be NULL) is called from the loop when all is

@@ -311,6 +311,7 @@ enum err plugin_init(struct plugin *p, struct loop *loop, const struct kms_plugi
     lifecycle_init(&p->life, o->provider->name);
     loop_timer_init(&p->poll, on_poll);
     TRY(client_new(loop, &url, NULL, AUTHORITY, &p->client));
+    client_distrust(p->client, LIMIT_PLUGIN_ANSWER);
     e = loop_timer_start(loop, &p->poll, 0);
     if (e != ERR_OK)
         client_close(p->client);

@@ -14,8 +14,10 @@
 
 #include "base/log.h"
 #include "base/secret.h"
+#include "base/notify.h"
 #include "localkms/server.h"
 #include "loop/loop.h"
+#include "net/inherit.h"
 
 #define EXIT_USAGE 2
 #define WHY_LEN 512
@@ -178,6 +180,12 @@ static void log_keys(const struct program *p, const char *what)
         p->keys->keys[0].id);
 }
 
+static void tell_manager(const char *state, const char *status)
+{
+    if (!notify_manager(state, status))
+        LOG(WARN, "the service manager was not told", "status=\"%s\"", status);
+}
+
 static void reload(struct program *p)
 {
     struct kek_set *keys;
@@ -193,14 +201,26 @@ static void reload(struct program *p)
     log_keys(p, "key file reloaded");
 }
 
+static void tell_reloading(void)
+{
+    char state[64];
+
+    snprintf(state, sizeof state, "RELOADING=1\nMONOTONIC_USEC=%llu",
+             (unsigned long long)(loop_hrtime_ns() / 1000));
+    tell_manager(state, "reading the key file");
+}
+
 static void on_signal(uv_signal_t *handle, int number)
 {
     struct program *p = handle->data;
 
     if (number == SIGHUP) {
+        tell_reloading();
         reload(p);
+        tell_manager("READY=1", "serving");
         return;
     }
+    tell_manager("STOPPING=1", "ending");
     LOG(INFO, "ending", "signal=%d", number);
     for (size_t i = 0; i < ARRAY_LEN(p->signals); i++)
         uv_close((uv_handle_t *)&p->signals[i], NULL);
@@ -224,7 +244,7 @@ static bool watch_signals(struct program *p)
 
 static int serve(struct program *p, const struct net_url *url)
 {
-    char why[WHY_LEN] = "";
+    char why[WHY_LEN] = "", left[NET_URL_MAX];
 
     if (kek_set_load(p->o.key_file, true, &p->keys, why, sizeof why) != ERR_OK) {
         LOG(ERROR, "key file not usable", "why=\"%s\"", why);
@@ -238,7 +258,13 @@ static int serve(struct program *p, const struct net_url *url)
         LOG(ERROR, "cannot listen", "listen=\"%s\" why=\"%s\"", p->o.listen, why);
         return EXIT_FAILURE;
     }
+    if (net_inherit_left(left) != NULL) {
+        LOG(ERROR, "the service manager passed a socket that --listen does not name",
+            "socket=\"%s\"", left);
+        return EXIT_USAGE;
+    }
     log_keys(p, "serving");
+    tell_manager("READY=1", "serving");
     loop_run(&p->loop);
     loop_fini(&p->loop);
     return EXIT_SUCCESS;
@@ -267,6 +293,7 @@ static bool lock_memory(const struct options *o)
 int main(int argc, char **argv)
 {
     static struct program p;
+    char why[WHY_LEN] = "";
     struct net_url url;
     int status;
 
@@ -274,6 +301,8 @@ int main(int argc, char **argv)
     parse_options(argc, argv, &p.o);
     if (p.o.listen != NULL)
         parse_listen(p.o.listen, &url);
+    if (net_inherit(why, sizeof why) != ERR_OK)
+        wrong_use(why, "");
     if (!lock_memory(&p.o))
         return EXIT_FAILURE;
     if (p.o.generate_key != NULL)

@@ -465,7 +465,7 @@ enum err net_conn_accept(struct loop *loop, struct slab_pool *pool, uint32_t sla
         if (e == ERR_OK && SSL_set_fd(c->ssl, fd) != 1)
             e = ERR_NOMEM;
         if (e == ERR_OK)
-            e = loop_timer_start(loop, &c->timer, NET__OPEN_MS);
+            e = loop_timer_start(loop, &c->timer, LIMIT_HANDSHAKE_MS);
     }
     if (e != ERR_OK) {
         conn_free(c);
@@ -532,6 +532,49 @@ const char *net_conn_peer(const struct net_conn *c)
     return c->peer;
 }
 
+void net_who(int fd, char out[static NET_WHO_MAX])
+{
+    struct sockaddr_storage addr = {0};
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&addr;
+    socklen_t len = sizeof addr;
+    char text[INET6_ADDRSTRLEN] = "?";
+
+    (void)snprintf(out, NET_WHO_MAX, "?");
+    if (getpeername(fd, (struct sockaddr *)&addr, &len) != 0)
+        return;
+    switch (addr.ss_family) {
+    case AF_INET:
+        (void)inet_ntop(AF_INET, &((struct sockaddr_in *)&addr)->sin_addr, text, sizeof text);
+        (void)snprintf(out, NET_WHO_MAX, "%s", text);
+        return;
+    case AF_INET6:
+        if (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr)) {
+            (void)inet_ntop(AF_INET, &v6->sin6_addr.s6_addr[12], text, sizeof text);
+            (void)snprintf(out, NET_WHO_MAX, "%s", text);
+            return;
+        }
+        memset(&v6->sin6_addr.s6_addr[8], 0, 8);
+        (void)inet_ntop(AF_INET6, &v6->sin6_addr, text, sizeof text);
+        (void)snprintf(out, NET_WHO_MAX, "%s/64", text);
+        return;
+    default:
+        (void)snprintf(out, NET_WHO_MAX, "unix");
+        return;
+    }
+}
+
+void net_conn_who(const struct net_conn *c, char out[static NET_WHO_MAX])
+{
+    char name[64];
+    size_t n;
+
+    net_who(c->fd, out);
+    if (c->ssl == NULL || !net__tls_peer_name(c->ssl, name, sizeof name))
+        return;
+    n = strlen(out);
+    (void)snprintf(out + n, NET_WHO_MAX - n, "/%s", name);
+}
+
 const char *net_conn_why(const struct net_conn *c)
 {
     return c->why;
@@ -564,6 +607,7 @@ enum err net_conn_unread(struct net_conn *c, struct chain *in)
         net__conn_lose_bytes(c);
     if (e == ERR_OK)
         loop_task_want(c->loop, &c->task);
+    c->is_put_back = true;
     return e;
 }
 

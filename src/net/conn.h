@@ -58,6 +58,13 @@ enum net_alpn net_conn_alpn(const struct net_conn *c);
 const char *net_conn_peer(const struct net_conn *c);
 const char *net_conn_why(const struct net_conn *c);
 
+/* Who the peer of an accepted socket is, for counting: its address without port (of IPv6 the
+ * network, a /64, for one machine has as many addresses as it likes), "unix", "?". */
+#define NET_WHO_MAX 128
+void net_who(int fd, char out[static NET_WHO_MAX]);
+/* The same, and behind a slash the name in its client certificate, when it has shown one. */
+void net_conn_who(const struct net_conn *c, char out[static NET_WHO_MAX]);
+
 /* Queues bytes: takes all of out (also on error). They leave at the next net_conn_flush. */
 MUST_CHECK enum err net_conn_write(struct net_conn *c, struct chain *out);
 /* Writes what the socket takes now, the rest when it is writable. */
@@ -66,8 +73,9 @@ size_t net_conn_queued(const struct net_conn *c);
 /* Reading stops, so that the kernel pushes back; or goes on. */
 void net_conn_read_stop(struct net_conn *c);
 void net_conn_read_start(struct net_conn *c);
-/* Puts bytes that were read back in front of what comes (the sniffed first bytes, for a new owner):
- * they are given to on_read from the loop. Takes in. */
+/* Puts bytes that were read back in front of what comes (the sniffed first bytes, for a new owner;
+ * or, inside on_read, what the owner has no time for): they are given to on_read from the loop, in
+ * its next turn, and nothing before them. Takes in. */
 MUST_CHECK enum err net_conn_unread(struct net_conn *c, struct chain *in);
 /* Changes the owner: the sniffer hands the connection to h2 or http1. */
 void net_conn_set_ops(struct net_conn *c, const struct net_conn_ops *ops, void *user);

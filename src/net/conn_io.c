@@ -136,10 +136,13 @@ void net__conn_read_turn(struct net_conn *c)
     enum net__io_result r = NET__IO_OK;
     size_t turn = 0;
 
+    c->is_put_back = false;
     for (int i = 0; i < NET__READS_PER_TURN && turn < NET__BYTES_PER_TURN && r == NET__IO_OK &&
-                    net__conn_can_read(c);
+                    net__conn_can_read(c) && !c->is_put_back;
          i++)
         r = c->unread.len > 0 ? give_unread(c) : read_some(c, &turn);
+    if (c->is_put_back) /* the end, if that was it, comes behind these bytes */
+        r = NET__IO_OK;
     if (c->state != NET__OPEN || c->is_eof)
         return;
     if (r == NET__IO_EOF)

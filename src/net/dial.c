@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The way of a dial:
  *   1. a numeric host or a socket path becomes an address at once; a name goes to uv's thread pool;
- *   2. the addresses are tried in turn, each for its share of what is left of NET__OPEN_MS;
+ *   2. the addresses are tried in turn, each for its share of what is left of LIMIT_DIAL_MS;
  *   3. the first that connects is handed to the handshake.
  * Failure modes:
  *  - no address left, or no time left: net__conn_dead with the last reason;
@@ -135,8 +135,8 @@ void net__dial_start(struct net_conn *c)
                              .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV};
     int status;
 
-    d->deadline_ms = loop_now_ms(c->loop) + NET__OPEN_MS;
-    if (loop_timer_start(c->loop, &c->timer, NET__OPEN_MS) != ERR_OK) {
+    d->deadline_ms = loop_now_ms(c->loop) + LIMIT_DIAL_MS;
+    if (loop_timer_start(c->loop, &c->timer, LIMIT_DIAL_MS) != ERR_OK) {
         net__conn_set_fail(c, ERR_NOMEM, "out of memory");
         net__conn_dead(c);
         return;

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/metrics.h"
 #include "net/net_int.h"
 
 #define ACCEPTS_PER_TURN 32
@@ -77,6 +78,7 @@ static void refuse_one_and_pause(struct net_listener *l, int error)
 {
     int fd;
 
+    metric_refused(ERR_NO_DESCRIPTOR);
     LOG_RATED(WARN, "accepting pauses", "errno=%d ms=%d", error, PAUSE_MS);
     if (l->reserve_fd >= 0) {
         close(l->reserve_fd);
@@ -225,6 +227,13 @@ static enum err bind_tcp(struct net_listener *l, char *why, size_t why_len)
     return e;
 }
 
+static enum err bind_and_listen(struct net_listener *l, char *why, size_t why_len)
+{
+    TRY(l->url.is_unix ? bind_unix(l, why, why_len) : bind_tcp(l, why, why_len));
+    return listen(l->fd, BACKLOG) == 0 ? ERR_OK : listen_fail(why, why_len, "listen", errno);
+}
+
+/* The file of an inherited socket is its maker's: we have no ino of it. */
 static void remove_file(const struct net_listener *l)
 {
     struct stat st;
@@ -249,14 +258,13 @@ enum err net_listen(struct loop *loop, const struct net_url *url, net_accept_fn 
     l->on_accept = on_accept;
     l->arg = arg;
     l->url = *url;
-    l->fd = l->reserve_fd = -1;
+    l->reserve_fd = -1;
     loop_timer_init(&l->pause, on_pause_over);
-    e = url->is_unix ? bind_unix(l, why, why_len) : bind_tcp(l, why, why_len);
-    if (e != ERR_OK)
-        goto err_close;
-    if (listen(l->fd, BACKLOG) != 0) {
-        e = listen_fail(why, why_len, "listen", errno);
-        goto err_close;
+    l->fd = net__inherit_take(url);
+    if (l->fd < 0) {
+        e = bind_and_listen(l, why, why_len);
+        if (e != ERR_OK)
+            goto err_close;
     }
     l->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (l->reserve_fd < 0 || uv_poll_init(&loop->uv, &l->poll, l->fd) != 0) {

@@ -16,7 +16,8 @@ struct net_listener;
 typedef void (*net_accept_fn)(void *arg, int fd);
 
 /* Binds and listens. A unix socket gets mode 0600; a stale socket file (nobody answers) is
- * replaced, a live one is ERR_SYSTEM. why gets a text. */
+ * replaced, a live one is ERR_SYSTEM. why gets a text. Where a socket with this address was
+ * inherited (net/inherit.h) it is taken, and its file stays when it is closed. */
 MUST_CHECK enum err net_listen(struct loop *loop, const struct net_url *url,
                                net_accept_fn on_accept, void *arg, struct net_listener **out,
                                char *why, size_t why_len);

@@ -8,9 +8,6 @@
 
 #include "net/conn.h"
 
-/* LIMIT_PREFACE_MS bounds a handshake and, from the first step on, a whole dial. */
-#define NET__OPEN_MS LIMIT_PREFACE_MS
-
 /* Reads in one turn of the loop, so that a connection with much to say delays nobody. */
 #define NET__READS_PER_TURN 4
 #define NET__BYTES_PER_TURN (256u * 1024) /* then the other connections have their turn */
@@ -86,6 +83,7 @@ struct net_conn {
     uint8_t full_reads; /* in a row, of reads that found more than there was room for */
     struct slab *in;    /* partly filled slab of the last read; NULL while idle */
     struct chain out, unread;
+    bool is_put_back; /* net_conn_unread was called in this turn of reading */
     struct loop_task task;
     struct loop_timer timer; /* dial, handshake and linger deadline; in NET__OPEN the trim */
     char peer[80];
@@ -129,6 +127,10 @@ void net__conn_trim(struct net_conn *c);
 /* path as in net_url.host; returns the length for bind and connect. */
 socklen_t net__unix_addr(const char *path, struct sockaddr_un *out);
 
+/* --- inherit.c --- */
+/* The inherited socket that listens on this address, now the caller's; -1: there is none. */
+int net__inherit_take(const struct net_url *url);
+
 /* --- dial.c --- */
 void net__dial_start(struct net_conn *c);
 void net__dial_on_poll(struct net_conn *c);
@@ -145,9 +147,21 @@ void net__tune(int fd);
 /* A session for one connection; host is the name to verify, NULL on the server's side. */
 MUST_CHECK enum err net__tls_session(struct net_tls *t, const char *host, SSL **out);
 enum net_alpn net__tls_alpn(const SSL *ssl);
+/* The name in the peer's certificate: its CN, else its first DNS name; cut, printable. False: it
+ * has none. */
+MUST_CHECK bool net__tls_peer_name(const SSL *ssl, char *out, size_t cap);
 /* Is a connection of t over when the server does not choose h2? */
 bool net__tls_demands_h2(const struct net_tls *t);
 /* Writes why the last call on ssl failed. */
 void net__tls_why(const SSL *ssl, char *why, size_t why_len);
+
+/* --- tls_crl.c: immutable, so of any thread --- */
+
+struct net__crl;
+/* The lists of a file in PEM, or the one in DER; the caller's. NULL: OpenSSL's errors say why. */
+struct net__crl *net__crl_read(const char *path);
+/* Is the certificate's serial number in one of them? c may be NULL: no. */
+bool net__crl_has(const struct net__crl *c, X509 *cert);
+void net__crl_free(struct net__crl *c);
 
 #endif

@@ -39,8 +39,9 @@ struct net_tls {
     struct refcount refs;
     SSL_CTX *ctx;
     bool is_server;
-    bool http1_only; /* server */
-    bool demands_h2; /* client */
+    bool http1_only;      /* server */
+    bool demands_h2;      /* client */
+    struct net__crl *crl; /* NULL: none */
     char **allowed;
     size_t allowed_count;
 };
@@ -49,8 +50,12 @@ struct net_tls {
 
 static const char *first_reason(void)
 {
-    const char *text = ERR_reason_error_string(ERR_peek_error());
+    unsigned long error = ERR_peek_error();
+    const char *text = ERR_reason_error_string(error);
 
+    /* OpenSSL's "wrong version number" is what whoever mixes the two up would have to read. */
+    if (ERR_GET_LIB(error) == ERR_LIB_SSL && ERR_GET_REASON(error) == SSL_R_WRONG_VERSION_NUMBER)
+        return "the peer does not speak TLS (https where it should be http?)";
     return text != NULL ? text : "unknown error";
 }
 
@@ -136,6 +141,39 @@ static bool cn_is(X509 *cert, const char *name)
     return false;
 }
 
+static bool copy_name(const ASN1_STRING *s, char *out, size_t cap)
+{
+    uint8_t *utf8 = NULL;
+    int n = ASN1_STRING_to_UTF8(&utf8, s);
+    size_t len = n < 0 ? 0 : (size_t)n < cap - 1 ? (size_t)n : cap - 1;
+
+    for (size_t i = 0; i < len; i++)
+        out[i] = (char)(utf8[i] > 0x20 && utf8[i] < 0x7f ? utf8[i] : '?');
+    out[len] = '\0';
+    OPENSSL_free(utf8);
+    return len > 0;
+}
+
+bool net__tls_peer_name(const SSL *ssl, char *out, size_t cap)
+{
+    X509 *cert = SSL_get0_peer_certificate(ssl);
+    X509_NAME *subject = cert == NULL ? NULL : X509_get_subject_name(cert);
+    int i = subject == NULL ? -1 : X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
+    GENERAL_NAMES *sans;
+    bool ok = false;
+
+    if (i >= 0 && copy_name(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, i)), out, cap))
+        return true;
+    sans = cert == NULL ? NULL : X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
+    for (i = 0; i < sk_GENERAL_NAME_num(sans) && !ok; i++) {
+        const GENERAL_NAME *san = sk_GENERAL_NAME_value(sans, i);
+
+        ok = san->type == GEN_DNS && copy_name(san->d.dNSName, out, cap);
+    }
+    GENERAL_NAMES_free(sans);
+    return ok;
+}
+
 static bool cert_is_allowed(const struct net_tls *t, X509 *cert)
 {
     GENERAL_NAMES *sans = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
@@ -150,18 +188,26 @@ static bool cert_is_allowed(const struct net_tls *t, X509 *cert)
     return is_allowed;
 }
 
+static bool is_refused(X509_STORE_CTX *store, int error)
+{
+    X509_STORE_CTX_set_error(store, error);
+    return false;
+}
+
 /* Called for each certificate of a chain, the leaf (depth 0) last; may only turn yes into no. */
 static int on_verify(int is_ok, X509_STORE_CTX *store)
 {
     SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
     const struct net_tls *t = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
 
-    if (is_ok != 1 || X509_STORE_CTX_get_error_depth(store) != 0)
+    if (is_ok != 1)
         return is_ok;
-    if (t->allowed_count == 0 || cert_is_allowed(t, X509_STORE_CTX_get_current_cert(store)))
+    if (net__crl_has(t->crl, X509_STORE_CTX_get_current_cert(store)))
+        return is_refused(store, X509_V_ERR_CERT_REVOKED);
+    if (X509_STORE_CTX_get_error_depth(store) != 0 || t->allowed_count == 0 ||
+        cert_is_allowed(t, X509_STORE_CTX_get_current_cert(store)))
         return 1;
-    X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION);
-    return 0;
+    return is_refused(store, X509_V_ERR_APPLICATION_VERIFICATION);
 }
 
 /* --- ALPN --- */
@@ -315,6 +361,15 @@ static enum err demand_client_cert(struct net_tls *t, const char *ca_file, char 
     return ERR_OK;
 }
 
+static enum err load_crl(struct net_tls *t, const char *crl_file, char *why, size_t why_len)
+{
+    if (crl_file == NULL)
+        return ERR_OK;
+    TRY(check_file("CRL file", crl_file, why, why_len));
+    t->crl = net__crl_read(crl_file);
+    return t->crl != NULL ? ERR_OK : tls_fail(why, why_len, "CRL file", crl_file);
+}
+
 static enum err copy_allowed(struct net_tls *t, const struct net_tls_server_opts *o)
 {
     if (o->allowed_names == NULL || o->allowed_count == 0)
@@ -341,9 +396,10 @@ static enum err server_init(struct net_tls *t, const struct net_tls_server_opts 
         (void)snprintf(why, why_len, "out of memory");
         return ERR_TLS;
     }
+    TRY(load_crl(t, o->crl_file, why, why_len));
     if (o->ca_file != NULL)
         return demand_client_cert(t, o->ca_file, why, why_len);
-    if (o->require_client_cert || t->allowed_count > 0) {
+    if (o->require_client_cert || t->allowed_count > 0 || t->crl != NULL) {
         (void)snprintf(why, why_len, "client certificates cannot be checked without a CA file");
         return ERR_TLS;
     }
@@ -442,6 +498,7 @@ void net_tls_drop(struct net_tls *t)
     for (size_t i = 0; i < t->allowed_count; i++)
         free(t->allowed[i]);
     free(t->allowed);
+    net__crl_free(t->crl);
     free(t);
 }
 

@@ -14,6 +14,7 @@ struct net_tls; /* an SSL_CTX with our settings; refcounted */
 struct net_tls_server_opts {
     const char *cert_file, *key_file; /* PEM, chain first */
     const char *ca_file;              /* NULL: client certificates are not asked for */
+    const char *crl_file;             /* PEM or DER; certificates in it are refused; NULL: none */
     bool require_client_cert;         /* etcd: ca_file alone already demands one */
     const char *const *allowed_names; /* CN or SAN (DNS, IP, URI, email) of the client; NULL: any */
     size_t allowed_count;

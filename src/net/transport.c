@@ -161,6 +161,14 @@ static enum net__io_result tls_settled(struct net_conn *c)
     return NET__IO_FAIL;
 }
 
+/* A server that closes instead of answering our first message, as etcd's listener for http does. */
+static bool is_unanswered(const SSL *ssl, int error)
+{
+    return error == SSL_ERROR_SSL && !SSL_is_server(ssl) &&
+           SSL_get_state(ssl) == TLS_ST_CW_CLNT_HELLO &&
+           ERR_GET_REASON(ERR_peek_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING;
+}
+
 static enum net__io_result tls_handshake(struct net_conn *c)
 {
     enum net__io_result r;
@@ -171,6 +179,12 @@ static enum net__io_result tls_handshake(struct net_conn *c)
     ret = SSL_do_handshake(c->ssl);
     if (ret == 1)
         return tls_settled(c);
+    if (is_unanswered(c->ssl, SSL_get_error(c->ssl, ret))) {
+        net__conn_set_fail(c, ERR_TLS,
+                           "tls: closed by the peer before it said anything (https "
+                           "where it should be http?)");
+        return NET__IO_FAIL;
+    }
     r = tls_result(c, ret, errno);
     if (r == NET__IO_EOF || r == NET__IO_OK) {
         net__conn_set_fail(c, ERR_TLS, "tls: closed by the peer during the handshake");

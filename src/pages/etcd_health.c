@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A check calls every server at once; the first good answer ends it, else the last bad one does.
- * Connections are kept, and made anew when the TLS files changed. Failure modes: no memory for a
- * call: that server counts as one that did not answer. */
+/* A check calls every server that has no call left over from an earlier one; the first good answer
+ * ends it, else the last bad one does. Connections are kept, and made anew when the TLS files
+ * changed. Failure modes: no memory for a call: that server counts as one that did not answer. */
 #include "pages/etcd_health.h"
 
 #include <stdio.h>
@@ -19,7 +19,8 @@ struct one {
     struct etcd_health *owner;
     const struct net_url *url;
     struct client *client;
-    struct client_call *call; /* NULL: not asked, or answered */
+    struct client_call *call;  /* NULL: not asked, or answered */
+    bool was_checked, is_good; /* by the last answer */
     char why[256];
 };
 
@@ -62,11 +63,6 @@ static void end_check(struct etcd_health *h, bool is_good)
         at += strlen(h->why + at);
     }
     series_set(SERIES_ETCD_HEALTHY, NO_LABELS, is_good ? 1 : 0);
-    for (size_t i = 0; i < h->count; i++) {
-        if (h->ones[i].call != NULL)
-            client_cancel(h->ones[i].call);
-        h->ones[i].call = NULL;
-    }
 }
 
 /* With users and passwords on, etcd refuses us, but it takes a working etcd to do so. */
@@ -79,20 +75,25 @@ static bool is_good(const struct client_answer *a)
 
 static void end_if_over(struct etcd_health *h)
 {
-    for (size_t i = 0; i < h->count; i++)
-        if (h->ones[i].call != NULL)
-            return;
-    if (h->is_checking)
+    if (h->is_checking && !pages__etcd_health_is_asking(h))
         end_check(h, false);
+}
+
+static void note(struct one *one, bool is_good, const char *why)
+{
+    one->was_checked = true;
+    one->is_good = is_good;
+    (void)snprintf(one->why, sizeof one->why, "%s", is_good ? "" : why);
 }
 
 static void on_answer(void *arg, const struct client_answer *a)
 {
     struct one *one = arg;
+    char why[sizeof one->why];
 
     one->call = NULL;
-    kms_rpc_text(a->status, a->message, one->why, sizeof one->why);
-    if (is_good(a))
+    note(one, is_good(a), kms_rpc_text(a->status, a->message, why, sizeof why));
+    if (one->is_good && one->owner->is_checking)
         end_check(one->owner, true);
     else
         end_if_over(one->owner);
@@ -140,10 +141,10 @@ void pages__etcd_health_check(struct etcd_health *h)
     }
     h->is_checking = true;
     for (size_t i = 0; i < h->count; i++) {
-        enum err e = ask(&h->ones[i]);
+        enum err e = h->ones[i].call != NULL ? ERR_OK : ask(&h->ones[i]);
 
         if (e != ERR_OK)
-            snprintf(h->ones[i].why, sizeof h->ones[i].why, "%s", err_reason(e));
+            note(&h->ones[i], false, err_reason(e));
     }
     end_if_over(h);
 }
@@ -151,6 +152,29 @@ void pages__etcd_health_check(struct etcd_health *h)
 bool pages__etcd_health_is_checking(const struct etcd_health *h)
 {
     return h->is_checking;
+}
+
+bool pages__etcd_health_is_asking(const struct etcd_health *h)
+{
+    for (size_t i = 0; i < h->count; i++)
+        if (h->ones[i].call != NULL)
+            return true;
+    return false;
+}
+
+size_t pages__etcd_health_count(const struct etcd_health *h)
+{
+    return h->count;
+}
+
+struct pages_endpoint pages__etcd_health_endpoint(const struct etcd_health *h, size_t i)
+{
+    const struct one *one = &h->ones[i];
+
+    return (struct pages_endpoint){.url = one->url,
+                                   .was_checked = one->was_checked,
+                                   .is_good = one->is_good,
+                                   .why = one->was_checked ? one->why : "not checked yet"};
 }
 
 const char *pages__etcd_health_why(const struct etcd_health *h)

@@ -1,17 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A request names its checks; those of others are begun (each keeps its result for a while, so that
- * probes cost the plugins nothing), and a timer looks until they are over. The checks are looked at
- * anew each time: a reload may change the plugins meanwhile. Failure modes: a check that is not
- * over after 10 s counts as failed. */
+ * probes cost the plugins nothing) and waited for. Failure modes: of a check that is not over after
+ * 10 s the last result counts. */
 #include "pages/health.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/list.h"
+#include "pages/wait.h"
 
-#define LOOK_MS 10u
 #define LIMIT_MS 10000u
 #define TEXT_PLAIN "text/plain; charset=utf-8"
 
@@ -22,17 +20,10 @@ struct check {
 };
 
 struct ask {
-    struct list node;
-    struct health *health;
+    struct pages_wait wait;
+    struct pages_source *source;
     struct admin_reply *reply;
     struct http1_request request;
-    struct loop_timer timer;
-    uint64_t until_ms;
-};
-
-struct health {
-    struct pages_source *source;
-    struct list asks;
 };
 
 /* --- which checks ---------------------------------------------------------------------------- */
@@ -100,7 +91,7 @@ static size_t list_checks(const struct pages_state *st, const char *group, struc
 {
     bool is_live = strcmp(group, "livez") == 0, is_each;
     size_t kms = is_live ? 0 : kms_check_count(st, &is_each);
-    struct check *v = calloc(kms + 3, sizeof *v);
+    struct check *v = calloc(kms + 4, sizeof *v);
     size_t n = 0;
 
     *out = v;
@@ -124,6 +115,12 @@ static size_t list_checks(const struct pages_state *st, const char *group, struc
         snprintf(v[n].name, sizeof v->name, "shutdown");
         snprintf(v[n++].why, sizeof v->why, "%s",
                  st->is_draining ? "process is shutting down" : "");
+        snprintf(v[n].name, sizeof v->name, "shedding");
+        snprintf(v[n++].why, sizeof v->why, "%s",
+                 st->is_shedding
+                     ? "calls or connections were refused in the last 10 s: there is no "
+                       "memory, or no place, for more"
+                     : "");
     }
     return n;
 }
@@ -230,7 +227,7 @@ static int write_answer(const struct ask *a, FILE *f)
         fputs("404 page not found\n", f);
         return 404;
     }
-    if (pages__state_take(a->health->source, &st) == ERR_OK)
+    if (pages__state_take(a->source, &st) == ERR_OK)
         n = list_checks(&st, group, &v);
     if (n > 0)
         status =
@@ -240,8 +237,9 @@ static int write_answer(const struct ask *a, FILE *f)
     return status;
 }
 
-static void answer(struct ask *a)
+static void answer(struct pages_wait *wait)
 {
+    struct ask *a = CONTAINER_OF(wait, struct ask, wait);
     char *text = NULL;
     size_t text_len = 0;
     FILE *f = open_memstream(&text, &text_len);
@@ -251,12 +249,10 @@ static void answer(struct ask *a)
         fclose(f);
     admin_reply_send(a->reply, status, TEXT_PLAIN, bytes_of(text, text_len));
     free(text);
-    list_remove(&a->node);
-    loop_timer_fini(&a->timer);
     free(a);
 }
 
-/* --- waiting --------------------------------------------------------------------------------- */
+/* --- requests -------------------------------------------------------------------------------- */
 
 /* The request needs the check of this name. */
 static bool wants(const struct ask *a, const char *name)
@@ -281,23 +277,8 @@ static unsigned checked_by(const struct ask *a)
            (wants(a, "kms-providers") || wants(a, "kms-provider") ? PAGES_KMS : 0u);
 }
 
-static void look(struct ask *a)
-{
-    const struct pages_source *source = a->health->source;
-    struct loop *loop = server_loop(source->server);
-
-    if (pages__state_is_checking(source, checked_by(a)) && loop_now_ms(loop) < a->until_ms &&
-        loop_timer_start(loop, &a->timer, LOOK_MS) == ERR_OK)
-        return;
-    answer(a);
-}
-
-static void on_look(struct loop_timer *t)
-{
-    look(CONTAINER_OF(t, struct ask, timer));
-}
-
-void pages__health_ask(struct health *h, struct admin_reply *reply, const struct http1_request *r)
+void pages__health_ask(struct pages_source *source, struct admin_reply *reply,
+                       const struct http1_request *r)
 {
     struct ask *a = calloc(1, sizeof *a);
 
@@ -305,32 +286,8 @@ void pages__health_ask(struct health *h, struct admin_reply *reply, const struct
         admin_reply_send(reply, 500, TEXT_PLAIN, BYTES_LIT("out of memory\n"));
         return;
     }
-    a->health = h;
+    a->source = source;
     a->reply = reply;
     a->request = *r;
-    a->until_ms = loop_now_ms(server_loop(h->source->server)) + LIMIT_MS;
-    loop_timer_init(&a->timer, on_look);
-    list_push(&h->asks, &a->node);
-    pages__state_check(h->source, checked_by(a));
-    look(a);
-}
-
-enum err pages__health_new(struct pages_source *source, struct health **out)
-{
-    struct health *h = calloc(1, sizeof *h);
-
-    if (h == NULL)
-        return ERR_NOMEM;
-    h->source = source;
-    list_init(&h->asks);
-    *out = h;
-    return ERR_OK;
-}
-
-void pages__health_close(struct health *h)
-{
-    LIST_FOREACH(it, &h->asks) {
-        answer(LIST_ENTRY(it, struct ask, node));
-    }
-    free(h);
+    pages__wait(source, &a->wait, checked_by(a), LIMIT_MS, answer);
 }

@@ -14,13 +14,8 @@
 #include "admin/admin.h"
 #include "pages/state.h"
 
-struct health;
-
-/* source outlives it. Errors: ERR_NOMEM. */
-MUST_CHECK enum err pages__health_new(struct pages_source *source, struct health **out);
-/* Answers what waits, and lets go of the loop. */
-void pages__health_close(struct health *h);
 /* Takes the reply of any path that begins with /livez, /readyz or /healthz. */
-void pages__health_ask(struct health *h, struct admin_reply *reply, const struct http1_request *r);
+void pages__health_ask(struct pages_source *source, struct admin_reply *reply,
+                       const struct http1_request *r);
 
 #endif

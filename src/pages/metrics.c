@@ -2,22 +2,20 @@
 #include "pages/metrics.h"
 
 #include <dirent.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "base/metric_series.h"
 #include "kms/text.h"
+#include "pages/process.h"
 
 /* What stands for this server in apiserver_id_hash: the name of its host, as every server of a
  * cluster needs another one. */
 static void set_identity(void)
 {
-    char host[256] = "", hash[KMS_HASH_TEXT];
+    const char *host = pages__host()[0] == '\0' ? "localhost" : pages__host();
+    char hash[KMS_HASH_TEXT];
 
-    if (gethostname(host, sizeof host - 1) != 0 || host[0] == '\0')
-        snprintf(host, sizeof host, "localhost");
     series_identity(kms_hash_text(bytes_str(host), hash));
 }
 
@@ -26,7 +24,7 @@ void pages__metrics_init(const struct pages_state *st)
     struct timespec now;
 
     set_identity();
-    series_set(SERIES_BUILD_INFO, LABELS(ENVELOPE_VERSION), 1);
+    series_set(SERIES_BUILD_INFO, LABELS(pages__build.version), 1);
     clock_gettime(CLOCK_REALTIME, &now);
     series_set(SERIES_START, NO_LABELS, (double)now.tv_sec + (double)now.tv_nsec / 1e9);
     if (st->config != NULL)
@@ -35,17 +33,13 @@ void pages__metrics_init(const struct pages_state *st)
 
 static void look_at_process(void)
 {
-    unsigned long long pages;
+    uint64_t resident = pages__resident_bytes();
     struct rusage usage;
     double fds = 0;
-    FILE *f = fopen("/proc/self/statm", "re");
     DIR *dir = opendir("/proc/self/fd");
 
-    if (f != NULL) {
-        if (fscanf(f, "%*u %llu", &pages) == 1)
-            series_set(SERIES_RESIDENT, NO_LABELS, (double)pages * (double)sysconf(_SC_PAGESIZE));
-        fclose(f);
-    }
+    if (resident > 0)
+        series_set(SERIES_RESIDENT, NO_LABELS, (double)resident);
     if (getrusage(RUSAGE_SELF, &usage) == 0)
         series_set(SERIES_CPU, NO_LABELS,
                    (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +

@@ -9,16 +9,23 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "net/inherit.h"
 #include "pages/etcd_prefix.h"
 #include "pages/configz.h"
 #include "pages/health.h"
 #include "pages/metrics.h"
+#include "pages/status_page.h"
+#include "pages/statusz.h"
+#include "pages/wait.h"
+
+/* A status that hangs is of no use to anybody: what is not known by then is shown as it was. Longer
+ * than etcd and a KMS plugin with the usual timeout take to fail. */
+#define STATUS_WAIT_MS 4000u
 
 struct pages {
     const struct settings *settings;
     struct pages_source source;
     struct admin *admin;
-    struct health *health;
     struct etcd_prefix *prefix;
     struct net_tls *tls; /* offers http/1.1 alone: else a client that knows h2, too, would get h2 */
     char tls_hash[72];   /* of the files that it was made of */
@@ -28,24 +35,25 @@ struct pages {
 
 static void on_health(void *arg, struct admin_reply *reply, const struct http1_request *r)
 {
-    const struct pages *a = arg;
+    struct pages *a = arg;
 
-    pages__health_ask(a->health, reply, r);
+    pages__health_ask(&a->source, reply, r);
 }
 
-static void send_stream(struct admin_reply *reply, enum err e, const char *type, FILE *f,
-                        char **text, const size_t *len)
+static void send_out_of_memory(struct admin_reply *reply)
 {
-    if (f != NULL && fclose(f) == 0 && e == ERR_OK && *text != NULL)
-        admin_reply_send(reply, 200, type, bytes_of(*text, *len));
-    else
-        admin_reply_send(reply, 500, "text/plain; charset=utf-8", BYTES_LIT("out of memory\n"));
-    free(*text);
+    admin_reply_send(reply, 500, "text/plain; charset=utf-8", BYTES_LIT("out of memory\n"));
 }
 
-/* A page that is written from the present state. */
-static void send_page(struct pages *a, struct admin_reply *reply, const char *type,
-                      enum err (*write)(const struct pages_state *st, FILE *f))
+/* A page of 200: how it is made, and what its head says of it. */
+struct page {
+    const char *type;
+    const char *fields; /* more fields of the head, as admin_reply_send_fields takes them */
+    enum err (*write)(const struct pages_state *st, FILE *f);
+};
+
+/* Writes the page from the present state. */
+static void send_page(struct pages *a, struct admin_reply *reply, const struct page *page)
 {
     char *text = NULL;
     size_t len = 0;
@@ -54,21 +62,84 @@ static void send_page(struct pages *a, struct admin_reply *reply, const char *ty
     enum err e = pages__state_take(&a->source, &st);
 
     if (e == ERR_OK)
-        e = f == NULL ? ERR_NOMEM : write(&st, f);
+        e = f == NULL ? ERR_NOMEM : page->write(&st, f);
     pages__state_fini(&st);
-    send_stream(reply, e, type, f, &text, &len);
+    if (f != NULL && fclose(f) == 0 && e == ERR_OK && text != NULL)
+        admin_reply_send_fields(reply, 200, page->type, page->fields, bytes_of(text, len));
+    else
+        send_out_of_memory(reply);
+    free(text);
 }
 
 static void on_metrics(void *arg, struct admin_reply *reply, const struct http1_request *r)
 {
+    static const struct page page = {"text/plain; version=0.0.4; charset=utf-8", "",
+                                     pages__metrics_write};
+
     (void)r;
-    send_page(arg, reply, "text/plain; version=0.0.4; charset=utf-8", pages__metrics_write);
+    send_page(arg, reply, &page);
 }
 
 static void on_configz(void *arg, struct admin_reply *reply, const struct http1_request *r)
 {
+    static const struct page page = {"application/yaml", "", pages__configz_write};
+
     (void)r;
-    send_page(arg, reply, "application/yaml", pages__configz_write);
+    send_page(arg, reply, &page);
+}
+
+/* A request that waits for the checks of everything that its page shows. */
+struct checked_ask {
+    struct pages_wait wait;
+    struct pages *pages;
+    struct admin_reply *reply;
+    const struct page *page;
+};
+
+static void on_checked(struct pages_wait *wait)
+{
+    struct checked_ask *ask = CONTAINER_OF(wait, struct checked_ask, wait);
+
+    send_page(ask->pages, ask->reply, ask->page);
+    free(ask);
+}
+
+static void check_and_send(struct pages *a, struct admin_reply *reply, const struct page *page)
+{
+    struct checked_ask *ask = calloc(1, sizeof *ask);
+
+    if (ask == NULL) {
+        send_out_of_memory(reply);
+        return;
+    }
+    ask->pages = a;
+    ask->reply = reply;
+    ask->page = page;
+    pages__wait(&a->source, &ask->wait, PAGES_ETCD | PAGES_EACH_ETCD | PAGES_KMS, STATUS_WAIT_MS,
+                on_checked);
+}
+
+/* No copy of a state is kept by anybody, nor taken for something else. */
+#define STATUS_FIELDS "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+
+static void on_statusz(void *arg, struct admin_reply *reply, const struct http1_request *r)
+{
+    static const struct page page = {"application/json", STATUS_FIELDS, pages__statusz_write};
+
+    (void)r;
+    check_and_send(arg, reply, &page);
+}
+
+static void on_page(void *arg, struct admin_reply *reply, const struct http1_request *r)
+{
+    static char fields[1024];
+    static const struct page page = {"text/html; charset=utf-8", fields, pages__status_page_write};
+
+    (void)r;
+    (void)snprintf(fields, sizeof fields,
+                   STATUS_FIELDS "Referrer-Policy: no-referrer\r\nContent-Security-Policy: %s\r\n",
+                   pages__status_page_policy());
+    check_and_send(arg, reply, &page);
 }
 
 static void on_version(void *arg, struct admin_reply *reply, const struct http1_request *r)
@@ -83,11 +154,10 @@ static void on_version(void *arg, struct admin_reply *reply, const struct http1_
 }
 
 static const struct admin_route routes[] = {
-    {"/livez", on_health},    {"/livez/", on_health},
-    {"/readyz", on_health},   {"/readyz/", on_health},
-    {"/healthz", on_health},  {"/healthz/", on_health},
-    {"/metrics", on_metrics}, {"/version", on_version},
-    {"/configz", on_configz}, {NULL, NULL},
+    {"/livez", on_health},    {"/livez/", on_health},   {"/readyz", on_health},
+    {"/readyz/", on_health},  {"/healthz", on_health},  {"/healthz/", on_health},
+    {"/metrics", on_metrics}, {"/version", on_version}, {"/configz", on_configz},
+    {"/statusz", on_statusz}, {"/", on_page},           {NULL, NULL},
 };
 
 /* --- set-up ---------------------------------------------------------------------------------- */
@@ -99,6 +169,7 @@ static enum err make_tls(struct pages *a, char *why, size_t why_len)
         .cert_file = o->cert_file,
         .key_file = o->key_file,
         .ca_file = o->trusted_ca_file,
+        .crl_file = o->client_crl_file,
         .require_client_cert = o->client_cert_auth || o->trusted_ca_file != NULL,
         .allowed_names = (const char *const *)o->allowed_client_names,
         .allowed_count = o->allowed_client_name_count,
@@ -134,38 +205,53 @@ static bool may_listen(const struct settings *o, const struct net_url *url)
            (url->is_tls && o->trusted_ca_file != NULL);
 }
 
+/* The i-th URL; where it is the only one its address is that of an inherited socket "metrics". */
+static enum err parse_url(const struct settings *o, size_t i, struct net_url *url,
+                          const char **reason)
+{
+    TRY(net_url_parse(o->listen_metrics_urls[i], url, reason));
+    if (o->listen_metrics_url_count == 1)
+        net_inherit_address("metrics", url);
+    return ERR_OK;
+}
+
 bool pages_check(const struct settings *o, char *why, size_t why_len)
 {
+    char text[NET_URL_MAX];
+
     for (size_t i = 0; i < o->listen_metrics_url_count; i++) {
-        const char *text = o->listen_metrics_urls[i], *reason = "";
+        const char *reason = "";
         struct net_url url;
 
-        if (net_url_parse(text, &url, &reason) != ERR_OK) {
-            snprintf(why, why_len, "--listen-metrics-urls: %s: %s", text, reason);
+        if (parse_url(o, i, &url, &reason) != ERR_OK) {
+            snprintf(why, why_len, "--listen-metrics-urls: %s: %s", o->listen_metrics_urls[i],
+                     reason);
             return false;
         }
         if (!may_listen(o, &url)) {
             snprintf(why, why_len,
                      "--listen-metrics-urls: %s is reachable by others: use https with "
                      "--trusted-ca-file, or say --insecure-listen",
-                     text);
+                     net_url_text(&url, text));
             return false;
         }
     }
     return true;
 }
 
-static int listen_on(struct pages *a, const char *text, size_t i, char *why, size_t why_len)
+static int listen_on(struct pages *a, size_t i, char *why, size_t why_len)
 {
+    char text[NET_URL_MAX];
     const char *reason = "";
     struct net_url url;
 
-    CHECK(net_url_parse(text, &url, &reason) == ERR_OK); /* pages_check has */
+    CHECK(parse_url(a->settings, i, &url, &reason) == ERR_OK); /* pages_check has */
     if (url.is_tls && a->tls == NULL && make_tls(a, why, why_len) != ERR_OK)
         return SERVER_ERROR;
     if (admin_listen(a->admin, &url, url.is_tls ? tls_now : NULL, why, why_len) != ERR_OK)
         return SERVER_ERROR;
-    LOG(INFO, "listening for health and metrics", "url=%s port=%u", text, admin_port(a->admin, i));
+    LOG(INFO, "listening for health and metrics", "url=%s port=%u", net_url_text(&url, text),
+        admin_port(a->admin, i));
     return 0;
 }
 
@@ -177,7 +263,6 @@ static int on_started(void *arg, struct server *server, char *why, size_t why_le
 
     snprintf(a->tls_hash, sizeof a->tls_hash, "%s", server_tls_hash(server));
     if (pages__source_open(&a->source, server, o) != ERR_OK ||
-        pages__health_new(&a->source, &a->health) != ERR_OK ||
         pages__prefix_look(server, &a->prefix) != ERR_OK ||
         admin_new(server_loop(server), routes, a, &a->admin) != ERR_OK) {
         snprintf(why, why_len, "out of memory");
@@ -190,7 +275,7 @@ static int on_started(void *arg, struct server *server, char *why, size_t why_le
     pages__metrics_init(&st);
     pages__state_fini(&st);
     for (size_t i = 0; i < o->listen_metrics_url_count; i++) {
-        int status = listen_on(a, o->listen_metrics_urls[i], i, why, why_len);
+        int status = listen_on(a, i, why, why_len);
 
         if (status != 0)
             return status;
@@ -204,10 +289,9 @@ static void on_ending(void *arg)
 
     pages__prefix_close(a->prefix);
     a->prefix = NULL;
-    pages__health_close(a->health); /* answers what waits: before the connections go */
+    pages__wait_end_all(&a->source); /* answers what waits: before the connections go */
     pages__source_close(&a->source);
     admin_close(a->admin);
-    a->health = NULL;
     a->admin = NULL;
 }
 

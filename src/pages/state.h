@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Receives: the running server. Gives: what every page shows of it, gathered in one place. Owns:
- * the connections on which etcd's health is asked; a struct pages_state owns its copies. Thread:
- * control.
+ * the connections on which etcd's health is asked, and the history; a struct pages_state owns its
+ * copies. Thread: control.
  *
  * A page takes a state, writes what it has to say of it, and lets go of it in the same turn of the
  * loop. The results of checks are the last ones; a page that wants new ones begins a check first
@@ -9,7 +9,9 @@
 #ifndef PAGES_STATE_H
 #define PAGES_STATE_H
 
+#include "base/list.h"
 #include "pages/etcd_health.h"
+#include "pages/history.h"
 #include "server/status.h"
 
 /* Where states come from. */
@@ -17,6 +19,9 @@ struct pages_source {
     struct server *server;
     const struct settings *settings;
     struct etcd_health *etcd;
+    struct history *history;
+    int64_t started_s; /* since 1970 */
+    struct list waits; /* struct pages_wait */
 };
 
 struct pages_plugin {
@@ -34,6 +39,13 @@ struct pages_state {
     /* The server. */
     const struct settings *settings; /* what it was started with */
     bool is_draining;                /* a signal ends it: no new connections are taken */
+    int64_t now_s, started_s;        /* since 1970 */
+    const struct history *history;
+    /* What became of changed files. */
+    const struct server_reload *reload; /* the last one of the configuration */
+    bool is_reload_failed;              /* an older configuration than the file's is in force */
+    const char *tls_why; /* why TLS files that changed are not used; "" when all are */
+    bool is_shedding;    /* room was missing a moment ago: calls or connections were refused */
     /* The rule set in use. Both are NULL when the server has let go of its last one. */
     const struct ruleset *rules;
     const struct enc_config *config; /* the file that it was made of, with its hash */
@@ -43,12 +55,18 @@ struct pages_state {
     bool has_own_checks; /* one of them has a health check of its own, and so have all */
     /* etcd: "" when it answered the last check, else what each of --etcd-servers said instead. */
     const char *etcd_why;
+    struct pages_endpoint *endpoints; /* each of them */
+    size_t endpoint_count;
     /* TLS: the certificate shown to clients, and the one shown to etcd. */
     struct pages_certificate listen_certificate, etcd_certificate;
 };
 
 /* What can be checked; a set of them is their sum. */
-enum pages_checked { PAGES_ETCD = 1, PAGES_KMS = 2 };
+enum pages_checked {
+    PAGES_ETCD = 1,
+    PAGES_KMS = 2,
+    PAGES_EACH_ETCD = 4, /* every endpoint's answer, where PAGES_ETCD is content with one */
+};
 
 /* settings outlives it. Errors: ERR_NOMEM. */
 MUST_CHECK enum err pages__source_open(struct pages_source *s, struct server *server,

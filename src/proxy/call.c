@@ -12,7 +12,8 @@
  *   - client reset or gone: upstream is reset with CANCEL, the lanes are killed;
  *   - upstream lost: UNAVAILABLE in trailers; upstream REFUSED_STREAM: handed on as such, since
  *     nothing was processed and clients repeat by themselves;
- *   - etcd being redialled: CALL_WAITING, at most 1 s (the pool ends it).
+ *   - etcd being redialled: CALL_WAITING, at most 1 s (the pool ends it);
+ *   - a peer stops in the middle of a message, or the client takes no answer: progress.c.
  * Never CANCELLED, DEADLINE_EXCEEDED or RST_STREAM CANCEL to a client that has not given up:
  * clientv3 then repeats writes. */
 #include "proxy/call.h"
@@ -199,6 +200,7 @@ static bool open_up_on(struct call *c, struct h2_conn *conn)
         call_fail_err(c, e == ERR_CLOSED ? ERR_UPSTREAM_AWAY : e);
         return false;
     }
+    h2_stream_share(c->up, link_id(c->link));
     call__set_state(c, CALL_OPEN);
     return true;
 }
@@ -287,6 +289,7 @@ bool call_send_down(struct call *c, struct chain *bytes)
     e = h2_stream_send(c->down, bytes, false);
     if (e == ERR_NOMEM)
         call_fail_err(c, e);
+    progress_watch(&c->worker->progress, &c->progress);
     return e == ERR_OK;
 }
 
@@ -297,6 +300,8 @@ static void on_down_data(struct h2_stream *s, struct slice *data)
     struct call *c = h2_stream_user(s);
 
     lane_feed(&c->request, data);
+    if (c->request.in.len > 0)
+        progress_watch(&c->worker->progress, &c->progress);
 }
 
 static void on_down_end(struct h2_stream *s)
@@ -317,7 +322,7 @@ static void on_down_drained(struct h2_stream *s, size_t n)
 {
     struct call *c = h2_stream_user(s);
 
-    (void)n;
+    c->progress.drained += (uint32_t)n;
     drained(c);
     if (h2_stream_queued(s) >= LIMIT_STREAM_OUT / 2)
         return;
@@ -365,6 +370,7 @@ void call_open(struct link *l, struct h2_stream *down, struct h2_fields h, bool 
     loop_timer_init(&c->reap, call__on_reap);
     link_call_added(l, &c->link_node);
     list_push(&w->calls, &c->age_node);
+    list_init(&c->progress.node);
     h2_stream_set_owner(down, &down_ops, c);
     if (end_stream)
         request_is_whole(c);
@@ -380,6 +386,8 @@ void call_open(struct link *l, struct h2_stream *down, struct h2_fields h, bool 
         (void)open_up(c);
     if (end_stream)
         lane_end(&c->request);
+    else if (c->method->shape != ETCD_BIDI)
+        progress_watch(&w->progress, &c->progress);
 }
 
 /* --- etcd's stream --------------------------------------------------------------------------- */
@@ -461,6 +469,8 @@ static void on_up_data(struct h2_stream *s, struct slice *data)
     lane_feed(&c->answer, data);
     if (c->answer.state != LANE_PARKED)
         call__answer_done(c);
+    if (c->answer.in.len > 0 || c->answer.large_todo > 0 || c->answer.relay_left > 0)
+        progress_watch(&c->worker->progress, &c->progress);
 }
 
 static void on_up_trailers(struct h2_stream *s, struct h2_fields h)

@@ -12,6 +12,7 @@
 #include "proxy/fields.h"
 #include "proxy/lane.h"
 #include "proxy/link.h"
+#include "proxy/progress.h"
 #include "proxy/status.h"
 #include "proxy/upstream.h"
 
@@ -63,6 +64,7 @@ struct call {
     uint64_t answer_since_ns;  /* bytes of the answer are being worked on; 0: none are */
     uint64_t answer_until_ns;  /* when the last of them were done with */
     uint64_t added_ns;
+    struct call_progress progress;
     struct loop_timer reap; /* an answered stream whose client never ends its side */
 };
 
@@ -94,6 +96,12 @@ void call_claim(struct call *c);
 void call_count_kept(struct call *c);
 /* Ends the call because memory is short, and lets go of all that it holds at once. */
 void call_shed(struct call *c);
+/* The client does not get on with its request, or with reading the answer. A watch or a lease's
+ * stream ends with UNAVAILABLE, so that its client opens another: in trailers, or by REFUSED_STREAM
+ * in the middle of a message; any other call with ENHANCE_YOUR_CALM. */
+void call_stalled(struct call *c, enum err e);
+/* etcd does not get on with its answer. */
+void call_answer_stalled(struct call *c);
 struct call *call_of_link_node(struct list *node);
 
 /* --- for lane.c --- */

@@ -73,6 +73,8 @@ static void probe_begin(struct call *c, const struct request_head *head)
     lane_kill(&c->answer);
     c->is_probe = link_probe_added(c->link);
     if (!c->is_probe)
+        metric_refused(ERR_PROBE_LIMIT);
+    if (!c->is_probe)
         refuse_probe(c);
     else if (!http1_request_of(head->http_method, head->path, &request))
         on_reply(c, &probe_bad_request);

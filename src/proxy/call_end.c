@@ -5,6 +5,7 @@
  *   etcd's answer is whole, a probe has its answer: ANSWERED ───┐
  *   call_fail, behind FILLING or at once: STATUS or RESET ──────┤
  *   REFUSED_STREAM of etcd, no place for a probe: RESET ────────┼─► call__end
+ *   a peer makes no progress: STATUS or RESET ──────────────────┤
  *   the client's stream is over: GONE ──────────────────────────┘
  *
  * Every call ends with GONE at last, and is freed when etcd's stream is over, too.
@@ -46,6 +47,7 @@ void call__free_if_over(struct call *c)
     free(c->late_text);
     list_remove(&c->link_node);
     list_remove(&c->age_node);
+    list_remove(&c->progress.node);
     link = c->link;
     if (c->is_probe)
         link_probe_removed(link);
@@ -113,6 +115,8 @@ static void tell_client(struct call *c, const struct call_end *end)
     else if (!c->client_has_ended &&
              loop_timer_start(&c->worker->loop, &c->reap, REAP_MS) != ERR_OK)
         h2_stream_reset(c->down, H2_NO_ERROR);
+    if (h2_stream_queued(c->down) > 0) /* until the client has taken it */
+        progress_watch(&c->worker->progress, &c->progress);
 }
 
 /* --- the end --------------------------------------------------------------------------------- */
@@ -207,14 +211,16 @@ void call_failure_init(const struct call *c, enum err e, struct failure *f)
 
 static void log_failure(const struct call *c, const struct failure *f, enum grpc_status status)
 {
+    static struct log_rate rates[ERR_COUNT]; /* many of one cause must not hide another */
     char text[STATUS_TEXT_MAX];
 
     status_log_text(f, text);
     metric_refused(f->err);
-    LOG_RATED(INFO, "call failed", "call=%llu method=%.*s reason=%s status=%s text=\"%s\"",
-              (unsigned long long)c->id, (int)f->path.n,
-              f->path.n > 0 ? (const char *)f->path.p : "", err_reason(f->err),
-              grpc_status_name(status), text);
+    if (log_is_on(LOG_INFO) && log_rate_ok(&rates[f->err], LOG_INFO, "call failed"))
+        log_write(LOG_INFO, "call failed", "call=%llu method=%.*s reason=%s status=%s text=\"%s\"",
+                  (unsigned long long)c->id, (int)f->path.n,
+                  f->path.n > 0 ? (const char *)f->path.p : "", err_reason(f->err),
+                  grpc_status_name(status), text);
     status_log_key(f, c->id);
 }
 
@@ -277,6 +283,8 @@ void call_shed(struct call *c)
     bool is_stuck = c->down != NULL && h2_stream_queued(c->down) > 0;
     bool is_cut = lane_is_in_message(&c->answer);
 
+    if (!call_is_live(c) && c->down != NULL) /* it has ended, and what it said is not read */
+        metric_refused(ERR_MEMORY_LIMIT);
     lane_kill(&c->answer); /* a large answer is not completed with filler */
     call_fail_err(c, ERR_MEMORY_LIMIT);
     /* The status would wait behind what is queued, or come in the middle of a message. To gRPC
@@ -285,4 +293,61 @@ void call_shed(struct call *c)
         h2_stream_reset(c->down, H2_ENHANCE_YOUR_CALM);
     if (c->claims > 0)
         call_claim(c);
+}
+
+/* --- peers that make no progress ------------------------------------------------------------- */
+
+/* Does what is in frames for the client end with a message? Then what is queued is whole messages,
+ * up to where the lane is in one. (A part that only looks so ends the stream the other way, which
+ * its client opens again as well.) */
+static bool is_between_messages(const struct call *c)
+{
+    const struct chain *out = h2_stream_out(c->down);
+    struct chain_pos at = chain_begin(out);
+    size_t rest = lane_rest(&c->answer);
+
+    while (out->len - at.at >= GRPC_PREFIX_LEN) {
+        size_t left = out->len - at.at + rest, length;
+        uint8_t prefix[GRPC_PREFIX_LEN];
+
+        chain_take(&at, prefix, sizeof prefix);
+        length =
+            (size_t)prefix[1] << 24 | (size_t)prefix[2] << 16 | (size_t)prefix[3] << 8 | prefix[4];
+        if (prefix[0] != 0 || length > left - GRPC_PREFIX_LEN)
+            return false;
+        if (length > out->len - at.at) /* its end has not come yet */
+            return length == left - GRPC_PREFIX_LEN;
+        chain_skip(&at, length);
+    }
+    return out->len == at.at && rest == 0;
+}
+
+void call_stalled(struct call *c, enum err e)
+{
+    bool is_stream = c->method != NULL && c->method->shape == ETCD_BIDI;
+    enum h2_code code = is_stream ? H2_REFUSED_STREAM : H2_ENHANCE_YOUR_CALM;
+    bool is_open = call_is_live(c), is_quiet = is_stream && is_between_messages(c);
+    struct failure f;
+
+    call_failure_init(c, e, &f);
+    log_failure(c, &f, is_stream ? GRPC_UNAVAILABLE : GRPC_RESOURCE_EXHAUSTED);
+    lane_kill(&c->answer);
+    if (is_quiet) /* trailers need no window, but they do not pass what is queued */
+        h2_stream_discard(c->down);
+    if (is_open)
+        call__end(
+            c, &(struct call_end){.how = is_quiet ? CALL_END_STATUS : CALL_END_RESET,
+                                  .status = is_stream ? GRPC_UNAVAILABLE : GRPC_RESOURCE_EXHAUSTED,
+                                  .text = err_text(e),
+                                  .code = code});
+    else if (!is_quiet)
+        h2_stream_reset(c->down, code);
+}
+
+void call_answer_stalled(struct call *c)
+{
+    if (c->state == CALL_FILLING)
+        call_filled(c, LANE_FILL_BROKEN);
+    else
+        call_fail_err(c, ERR_ANS_STALLED);
 }

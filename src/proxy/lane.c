@@ -135,6 +135,30 @@ bool lane_is_in_message(const struct lane *l)
     return l->relay_left > 0 || (l->large != NULL && lane__is_fill(l));
 }
 
+size_t lane_rest(const struct lane *l)
+{
+    return l->relay_left;
+}
+
+bool lane_awaits_peer(const struct lane *l)
+{
+    const struct h2_stream *from = l->is_answer ? l->call->up : l->call->down;
+
+    if (l->has_ended || from == NULL || l->uncredited > 0)
+        return false;
+    switch (l->state) {
+    case LANE_COLLECT:
+        return lane__is_collecting(l);
+    case LANE_RELAY:
+        return true;
+    case LANE_LARGE:
+    case LANE_FILLING:
+        return l->large_todo > 0;
+    default:
+        return false;
+    }
+}
+
 /* Credit, and what the call holds now. */
 static void lane_settle(struct lane *l)
 {
@@ -160,7 +184,8 @@ void lane__run(struct lane *l)
             said = failed(l);
         if (said == STEP_WAIT)
             break;
-        if (is_open(l) && before - l->in.len - l->large_in.len > LIMIT_LANE_TURN) {
+        if (said == STEP_TURN ||
+            (is_open(l) && before - l->in.len - l->large_in.len > LIMIT_LANE_TURN)) {
             loop_task_want(&l->call->worker->loop, &l->turn);
             return;
         }
@@ -172,6 +197,12 @@ void lane__run(struct lane *l)
     if (worker_is_over_limit(l->call->worker))
         worker_relieve(l->call->worker);
     lane_settle(l);
+}
+
+/* It goes on by itself: what comes meanwhile must not take others' turns. */
+static bool has_yielded(const struct lane *l)
+{
+    return !list_is_empty(&l->turn.node);
 }
 
 static void on_turn(struct loop_task *t)
@@ -225,6 +256,7 @@ void lane_feed(struct lane *l, struct slice *s)
         return;
     }
     l->uncredited += n;
+    l->progress += (uint32_t)n;
     if (l->state == LANE_FILLING) {
         slice_drop(s);
         lane__fill_on(l, n);
@@ -234,7 +266,7 @@ void lane_feed(struct lane *l, struct slice *s)
     }
     if (lane__take_in(l, s) != ERR_OK)
         lane__fail_call(l, ERR_NOMEM);
-    else if (is_open(l))
+    else if (is_open(l) && !has_yielded(l))
         lane__run(l);
 }
 
@@ -243,6 +275,8 @@ void lane_end(struct lane *l)
     if (l->state == LANE_DEAD || l->has_ended)
         return;
     l->has_ended = true;
+    if (is_open(l) && has_yielded(l))
+        return;
     if (is_open(l))
         lane__run(l);
     else if (l->state == LANE_FILLING)
@@ -251,6 +285,8 @@ void lane_end(struct lane *l)
 
 void lane_kick(struct lane *l)
 {
+    if (is_open(l) && has_yielded(l))
+        return;
     if (is_open(l))
         lane__run(l);
     else if (l->state == LANE_FILLING)

@@ -37,16 +37,17 @@ struct lane {
     struct call *call;
     enum lane_state state;
     bool is_answer;
-    bool has_ended;           /* the peer's end was seen: no more bytes */
-    uint32_t messages;        /* taken so far */
-    struct chain in;          /* received, not yet taken */
-    struct slab *gather;      /* small pieces of in lie together here; NULL: there are none */
-    size_t uncredited;        /* received, stream window not yet given back */
-    uint32_t window;          /* that the stream was given; 0: the one that it began with */
-    struct list hungry;       /* in worker.hungry: there is no room for credit */
-    size_t relay_left;        /* opaque answer: bytes of the present message still to pass */
-    struct chain msg;         /* the message (or batch) in work */
-    bool has_prefix;          /* its gRPC prefix lies right before it: chain_unconsume */
+    bool has_ended;      /* the peer's end was seen: no more bytes */
+    uint32_t messages;   /* taken so far */
+    uint32_t progress;   /* bytes received; each whole message counts LIMIT_PROGRESS_BYTES more */
+    struct chain in;     /* received, not yet taken */
+    struct slab *gather; /* small pieces of in lie together here; NULL: there are none */
+    size_t uncredited;   /* received, stream window not yet given back */
+    uint32_t window;     /* that the stream was given; 0: the one that it began with */
+    struct list hungry;  /* in worker.hungry: there is no room for credit */
+    size_t relay_left;   /* opaque answer: bytes of the present message still to pass */
+    struct chain msg;    /* the message (or batch) in work */
+    bool has_prefix;     /* its gRPC prefix lies right before it: chain_unconsume */
     struct sealed_msg sealed; /* what was made of it: a request */
     struct chain out;         /* an answer */
     enum err err;             /* why the step failed; LANE_SEND: what follows behind out */
@@ -92,6 +93,11 @@ void lane_feed_hungry(struct worker *w);
 size_t lane_held(const struct lane *l);
 /* That of the plan which waits for keys. */
 size_t lane_kept(const struct lane *l);
+/* The peer has begun a message, or a unary request, and has all the credit that it needs to get on:
+ * the lane can only wait. */
+bool lane_awaits_peer(const struct lane *l);
+/* How much of the client's present message has not come to its stream's queue yet. */
+size_t lane_rest(const struct lane *l);
 /* Frees the worker's idle ones. */
 void lane_work_free(struct worker *w);
 

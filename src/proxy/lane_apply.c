@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The last steps of a lane. Apply: every key is there; the plan is carried out, and what it gives
- * gathers behind a gRPC prefix. Send: that is queued on the other side's stream.
+/* The last steps of a lane. Apply: every key is there; the plan is carried out, in turns when it
+ * has much to do, and what it gives gathers behind a gRPC prefix. Send: that is queued on the other
+ * side's stream.
  *
  * An answer may fail and still have something to send: a Watch's events of earlier revisions. So
  * the error waits in l->err until out is sent. */
@@ -41,10 +42,18 @@ void lane__tally(struct lane *l, uint64_t ns)
 
 /* --- apply ----------------------------------------------------------------------------------- */
 
+/* Where the prefix goes; NULL: no memory. */
+static uint8_t *request_prefix(struct lane *l)
+{
+    if (sealed_msg_len(&l->sealed) > 0) /* in an earlier turn */
+        return sealed_msg_head(&l->sealed);
+    return sealed_msg_reserve(&l->sealed, &l->call->worker->pool, GRPC_PREFIX_LEN);
+}
+
 static enum err apply_request(struct lane *l)
 {
     struct worker *w = l->call->worker;
-    uint8_t *prefix = sealed_msg_reserve(&l->sealed, &w->pool, GRPC_PREFIX_LEN);
+    uint8_t *prefix = request_prefix(l);
 
     if (prefix == NULL)
         return ERR_NOMEM;
@@ -73,13 +82,15 @@ static enum err apply_answer(struct lane *l)
         prefix = lane__prefix_reserve(l, &l->out);
         if (prefix == NULL)
             return ERR_NOMEM;
-    } else { /* a part was opened by the scan, behind the prefix */
+    } else { /* a part was opened by the scan, or in an earlier turn, behind the prefix */
         prefix = slice_data(*chain_at(&l->out, 0));
     }
     if (l->large != NULL)
         e = apply_part(l);
     else
         e = etcd_apply_answer(&l->work->plan, w->envelope, &w->pool, &l->msg, &l->out);
+    if (e == ERR_AGAIN)
+        return e;
     len = l->out.len - GRPC_PREFIX_LEN;
     if (len == 0 && (e != ERR_OK || l->large != NULL))
         chain_clear(&l->out); /* nothing was made */
@@ -97,15 +108,23 @@ static enum err apply(struct lane *l)
 
 enum lane_step lane__apply(struct lane *l)
 {
-    enum lane_step said = lane__take_keys(l);
+    struct lane_work *b = l->work;
+    enum lane_step said = etcd_plan_is_going(&b->plan) ? STEP_NEXT : lane__take_keys(l);
     uint64_t began_ns;
+    enum err e;
 
     if (said != STEP_NEXT)
         return said;
     worker_contexts_used(l->call->worker);
     began_ns = loop_hrtime_ns();
-    l->err = apply(l);
-    lane__tally(l, loop_hrtime_ns() - began_ns);
+    b->plan.apply_max = LIMIT_APPLY_TURN;
+    e = apply(l);
+    b->ns += loop_hrtime_ns() - began_ns;
+    if (e == ERR_AGAIN)
+        return STEP_TURN;
+    l->err = e;
+    lane__tally(l, b->ns);
+    lane__remember_unopened(l);
     if (l->err == ERR_OK)
         lane__confirm_keys(l);
     else if (!l->is_answer)

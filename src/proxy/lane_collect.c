@@ -26,6 +26,7 @@ static enum lane_step take_message(struct lane *l, uint32_t length)
     enum err e;
 
     l->messages++;
+    l->progress += LIMIT_PROGRESS_BYTES;
     l->has_prefix = length > 0 && chain_at(&l->in, 0)->len > GRPC_PREFIX_LEN;
     chain_consume(&l->in, GRPC_PREFIX_LEN);
     if (l->in.len == length)
@@ -122,6 +123,17 @@ static enum lane_step collect_request(struct lane *l, const struct grpc_prefix *
     return take_message(l, prefix->length);
 }
 
+bool lane__is_collecting(const struct lane *l)
+{
+    struct grpc_prefix prefix;
+
+    if (!l->is_answer && l->call->method->shape != ETCD_BIDI)
+        return true; /* up to its END_STREAM */
+    if (!grpc_prefix_peek(&l->in, &prefix))
+        return l->in.len > 0;
+    return l->in.len - GRPC_PREFIX_LEN < prefix.length;
+}
+
 enum lane_step lane__collect(struct lane *l)
 {
     struct grpc_prefix prefix;
@@ -146,8 +158,10 @@ enum lane_step lane__relay(struct lane *l)
         return lane__fails(l, ERR_NOMEM);
     }
     l->relay_left -= n;
-    if (l->relay_left == 0)
+    if (l->relay_left == 0) {
+        l->progress += LIMIT_PROGRESS_BYTES;
         lane__set_state(l, LANE_COLLECT);
+    }
     ok = call_send_down(l->call, &out);
     chain_fini(&out);
     return ok ? STEP_NEXT : STEP_WAIT;

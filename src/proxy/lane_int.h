@@ -22,6 +22,7 @@ struct lane_work {
     size_t asked;   /* needs of the plan that have been asked for */
     size_t pending; /* of waits */
     enum err err;   /* the first need that was refused at once while others were pending */
+    uint64_t ns;    /* of the turns of apply that are over */
     struct lane_work *next;
 };
 
@@ -30,11 +31,12 @@ enum lane_step {
     STEP_FAIL = 0, /* with l->err: lane__fails */
     STEP_WAIT,     /* nothing to do before something else happens; or the call has ended */
     STEP_NEXT,     /* go on with l->state */
+    STEP_TURN,     /* the same, after the loop had its turn */
 };
 
 /* lane.c */
 void lane__set_state(struct lane *l, enum lane_state to);
-/* Runs steps until one waits. */
+/* Runs steps until one waits, or until others have to have their turn. */
 void lane__run(struct lane *l);
 static inline enum lane_step lane__fails(struct lane *l, enum err e)
 {
@@ -49,6 +51,8 @@ bool lane__client_is_behind(const struct lane *l);
 
 /* lane_collect.c */
 enum lane_step lane__collect(struct lane *l);
+/* COLLECT: a part of a message is there, or a unary request is not whole. */
+bool lane__is_collecting(const struct lane *l);
 /* A stream's requests that wait until its client reads what etcd has answered. */
 bool lane__is_held(const struct lane *l);
 enum lane_step lane__relay(struct lane *l);
@@ -100,6 +104,9 @@ enum lane_step lane__resolve(struct lane *l);
 enum lane_step lane__take_keys(struct lane *l);
 /* DEKs that were unwrapped for this message and have opened a value are worth keeping. */
 void lane__confirm_keys(struct lane *l);
+/* One that was unwrapped for this message and did not open its value is not asked for again at once
+ * for that value. */
+void lane__remember_unopened(struct lane *l);
 
 /* lane_apply.c */
 enum lane_step lane__apply(struct lane *l);

@@ -2,7 +2,8 @@
 /* The third step of a lane, and the begin of the fourth. What is opened without a plan (direct.h)
  * only gets the keys that are at hand.
  *
- *   RESOLVE   every DEK that the plan names is asked for, and with them the DEKs that KMS v1 makes
+ *   RESOLVE   values that their DEK did not open a moment ago are refused; every other DEK that the
+ *             plan names is asked for, and with them the DEKs that KMS v1 makes
  *             for each value to be written; a miss parks the lane. At most LIMIT_KEYS_A_MESSAGE of
  *             them are under way at a time
  *   PARKED    each answer of the key ring lets the next DEK be asked for; the last one, or the
@@ -57,6 +58,7 @@ static void work_drop_waits(struct lane_work *b)
     }
     b->wait_count = b->pending = b->asked = 0;
     b->err = ERR_OK;
+    b->ns = 0;
 }
 
 void lane__work_give_back(struct lane *l)
@@ -153,7 +155,7 @@ static enum err ask_for_key(struct lane *l, size_t need_index)
     struct lane_wait *w = &b->waits[b->wait_count];
     enum err e;
 
-    if (is_for_later(need) || need->dek != NULL)
+    if (is_for_later(need) || need->dek != NULL || need->is_refused)
         return ERR_OK;
     *w = (struct lane_wait){
         .wait = {.asker = link_key_asker(l->call->link), .on_done = on_key, .user = l},
@@ -167,6 +169,32 @@ static enum err ask_for_key(struct lane *l, size_t need_index)
     need->dek = w->wait.dek;
     need->err = e;
     return fails_alone(l, e) ? ERR_OK : e;
+}
+
+static enum err refusal(void *user, const struct etcd_need *need,
+                        const uint8_t digest[static DEK_DIGEST_LEN])
+{
+    const struct lane *l = user;
+
+    return keyring_value_refusal(l->keys->ring, need->provider, digest);
+}
+
+/* A DEK that opened nothing is not kept: without this every read of a damaged value would be a call
+ * of the plugin. */
+static enum err check_refused(struct lane *l)
+{
+    struct etcd_plan *p = &l->work->plan;
+    bool alone = l->is_answer && l->call->method->content == ETCD_WATCH;
+
+    if (!keyring_has_refused_values(l->keys->ring))
+        return ERR_OK;
+    for (size_t i = 0; i < p->need_count; i++) {
+        struct etcd_need *need = &p->needs[i];
+
+        need->is_doubtful = !need->is_write && need->dek == NULL &&
+                            keyring_find(l->keys->ring, need->provider, &need->id) == NULL;
+    }
+    return etcd_plan_check_doubtful(p, l->call->worker->envelope, &l->msg, alone, refusal, l);
 }
 
 /* Asks for the DEKs that values of the plan need, as many as may be under way. ERR_AGAIN: there are
@@ -211,6 +239,7 @@ static enum err collect_waits(struct lane_work *b)
             first = w->wait.err;
         b->plan.needs[w->need].dek = w->wait.dek;
         b->plan.needs[w->need].err = w->wait.err;
+        b->plan.needs[w->need].is_fresh = true;
         w->wait.dek = NULL;
     }
     return first;
@@ -246,6 +275,15 @@ void lane__confirm_keys(struct lane *l)
     }
 }
 
+void lane__remember_unopened(struct lane *l)
+{
+    const struct etcd_unopened *u = &l->work->plan.unopened;
+
+    if (u->err != ERR_OK)
+        keyring_refuse_value(l->keys->ring, l->work->plan.needs[u->need].provider, u->digest,
+                             u->err);
+}
+
 static enum lane_step keys_failed(struct lane *l, enum err e)
 {
     etcd_plan_forget_part(&l->work->plan);
@@ -263,6 +301,8 @@ enum lane_step lane__resolve(struct lane *l)
     enum err e = ERR_NOMEM;
 
     if (work_reserve_waits(l->work, l->work->plan.need_count))
+        e = check_refused(l);
+    if (e == ERR_OK)
         e = ask_for_keys(l);
     if (e == ERR_AGAIN) {
         lane__set_state(l, LANE_PARKED);

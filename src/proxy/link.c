@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The happy path:
- *   1. accept, TLS; the first bytes are kept: "PRI " means HTTP/2, all else goes to
+ *   1. accept, TLS; the first bytes are copied: "PRI " means HTTP/2, all else goes to
  *      probe_http1.c;
- *   2. the link joins the pool; when etcd answers, the client's HTTP/2 session begins, with the
- *      kept bytes;
+ *   2. preface and SETTINGS are whole: the link joins the pool; when etcd answers, the client's
+ *      HTTP/2 session begins, with the kept bytes;
  *   3. calls come and go; each has one stream on each side;
  *   4. the client goes away: the link leaves the pool, its calls end, it is freed.
  * Failure modes:
- *   - no first bytes in 5 s, TLS failure: closed;
+ *   - no TLS, no preface, no SETTINGS in time, or wrong ones: closed, and etcd hears nothing of it;
  *   - etcd cannot be reached: the client's connection is closed without SETTINGS;
  *   - etcd is lost and not back within 1 s (the pool fails the calls that wait): GOAWAY, close;
+ *   - a client that floods, breaks HTTP/2, takes no bytes, answers no PING: cut, and counted;
  *   - drain: GOAWAY, the calls finish, the worker ends the rest. */
 #include "proxy/link.h"
 
@@ -25,24 +26,27 @@
 #define PROBES_MAX 32 /* each has a connection to etcd of its own */
 
 enum link_state {
-    LINK_SNIFFING = 0, /* first bytes not seen */
-    LINK_DIALLING,     /* HTTP/2; etcd not reached yet */
-    LINK_OPEN,         /* both sides are up, or etcd is being redialled */
-    LINK_CLOSING,      /* waits for its connection and its calls to be gone */
+    LINK_OPENING = 0, /* TLS, preface or SETTINGS are not there yet */
+    LINK_DIALLING,    /* HTTP/2; etcd not reached yet */
+    LINK_OPEN,        /* both sides are up, or etcd is being redialled */
+    LINK_CLOSING,     /* waits for its connection and its calls to be gone */
 };
 
 struct link {
     struct list node; /* in worker.links */
     struct worker *worker;
     enum link_state state;
-    struct net_conn *net; /* SNIFFING, DIALLING */
     size_t counted;       /* of its cost, in the worker's pool */
-    uint8_t first[4];     /* SNIFFING: bytes that do not say yet what it is */
-    uint8_t first_count;
-    struct chain sniffed; /* DIALLING */
+    struct net_conn *net; /* OPENING, DIALLING */
+    uint8_t *greeting;    /* OPENING: a copy of the first bytes, H2_GREETING_MAX at most */
+    size_t greeting_len;
+    struct chain first;   /* DIALLING: what came so far */
     struct h2_conn *down; /* OPEN */
     struct upstream_user up;
     struct key_asker keys;
+    char *who;          /* as reported; NULL before */
+    uint64_t opened_ms; /* when it was accepted */
+    bool was_shed;      /* the control thread waits for its end */
     bool is_draining;
     bool client_leaves; /* it said GOAWAY: the link ends with its last call */
     struct list calls;
@@ -64,7 +68,7 @@ struct link *link_of_node(struct list *node)
 static void link_set_state(struct link *l, enum link_state to)
 {
     static const uint8_t legal[] = {
-        [LINK_SNIFFING] = 1 << LINK_DIALLING | 1 << LINK_CLOSING,
+        [LINK_OPENING] = 1 << LINK_DIALLING | 1 << LINK_CLOSING,
         [LINK_DIALLING] = 1 << LINK_OPEN | 1 << LINK_CLOSING,
         [LINK_OPEN] = 1 << LINK_CLOSING,
         [LINK_CLOSING] = 0,
@@ -80,11 +84,13 @@ static void link_free_if_over(struct link *l)
         return;
     loop_timer_fini(&l->timer);
     key_asker_fini(&l->keys);
-    chain_fini(&l->sniffed);
+    free(l->greeting);
+    chain_fini(&l->first);
     list_remove(&l->node);
     slab_pool_keep(&l->worker->pool, &l->counted, 0);
     metric_sub(METRIC_links, 1);
-    worker_link_closed(l->worker);
+    worker_link_closed(l->worker, l->who, l->was_shed);
+    free(l->who);
     free(l);
 }
 
@@ -114,9 +120,38 @@ static void wind_down(struct link *l)
     h2_conn_shutdown(l->down);
 }
 
+static void count_cut(enum err blame, const char *peer, const char *text)
+{
+    static struct log_rate rates[ERR_COUNT];
+
+    metric_refused(blame);
+    if (log_is_on(LOG_INFO) && log_rate_ok(&rates[blame], LOG_INFO, "client connection cut"))
+        log_write(LOG_INFO, "client connection cut", "peer=%s reason=%s text=\"%s\"", peer,
+                  err_reason(blame), text);
+}
+
+/* Closes it for what the client did, or left undone. */
+static void cut(struct link *l, enum err blame, const char *peer, const char *text)
+{
+    count_cut(blame, peer, text);
+    link_close(l);
+}
+
+static bool has_preface(const struct link *l)
+{
+    return h2_greeting_judge(bytes_of(l->greeting, l->greeting_len)) == H2_GREETING_SETTINGS;
+}
+
 static void on_timer(struct loop_timer *t)
 {
-    link_close(CONTAINER_OF(t, struct link, timer));
+    struct link *l = CONTAINER_OF(t, struct link, timer);
+
+    if (l->state != LINK_OPENING)
+        link_close(l);
+    else if (l->greeting_len > 0 && has_preface(l))
+        cut(l, ERR_SLOW_SETTINGS, net_conn_peer(l->net), "no SETTINGS in time");
+    else
+        cut(l, ERR_SLOW_PREFACE, net_conn_peer(l->net), "no preface in time");
 }
 
 /* --- upstream -------------------------------------------------------------------------------- */
@@ -149,6 +184,11 @@ static const struct upstream_user_ops up_ops = {
 struct upstream_user *link_upstream(struct link *l)
 {
     return &l->up;
+}
+
+uint64_t link_id(const struct link *l)
+{
+    return l->keys.id;
 }
 
 struct key_asker *link_key_asker(struct link *l)
@@ -186,6 +226,10 @@ static void down_on_goaway(struct h2_conn *h, enum h2_code code)
 
 static void down_on_lost(struct h2_conn *h, enum err why)
 {
+    if (h2_conn_blame(h) != ERR_OK) {
+        cut(h2_conn_user(h), h2_conn_blame(h), h2_conn_peer(h), h2_conn_why(h));
+        return;
+    }
     LOG(DEBUG, "client connection ended", "peer=%s reason=%s", h2_conn_peer(h), err_reason(why));
     link_close(h2_conn_user(h));
 }
@@ -225,11 +269,15 @@ static void down_begin(struct link *l)
         .conn_window = LIMIT_CONN_WINDOW,
         .max_frame_size = 16384,
         .write_stall_ms = LIMIT_WRITE_STALL_MS,
+        .headers_ms = LIMIT_HEADERS_MS,
+        .ping_ms = l->worker->env->settings->stall_timeout_ms,
+        .ping_ack_ms = LIMIT_IDLE_PING_ACK_MS,
+        .is_pinged_idle = true,
     };
     struct net_conn *net = l->net;
 
     loop_timer_stop(&l->timer);
-    if (net_conn_unread(net, &l->sniffed) != ERR_OK) {
+    if (net_conn_unread(net, &l->first) != ERR_OK) {
         link_close(l);
         return;
     }
@@ -243,77 +291,121 @@ static void down_begin(struct link *l)
 
 /* --- first bytes ----------------------------------------------------------------------------- */
 
-enum sniff { SNIFF_MORE, SNIFF_HTTP2, SNIFF_HTTP1 };
-
-/* What first and the bytes behind it begin. */
-static enum sniff sniff(const struct link *l, struct bytes b)
+static void opening_timer(struct link *l, uint64_t ms)
 {
-    static const uint8_t pri[4] = "PRI ";
-    size_t have = l->first_count, n = sizeof pri - have < b.n ? sizeof pri - have : b.n;
-
-    if (net_conn_alpn(l->net) == NET_ALPN_HTTP1 || memcmp(pri + have, b.p, n) != 0)
-        return SNIFF_HTTP1;
-    return have + n < sizeof pri ? SNIFF_MORE : SNIFF_HTTP2;
-}
-
-/* Connections by the thousand may say a few bytes and no more: those must not pin what they were
- * read into. */
-static enum err keep_sniffed(struct link *l, struct slice *s)
-{
-    struct slab_pool *pool = &l->worker->pool;
-    struct bytes b = slice_bytes(*s);
-    size_t first = l->first_count;
-    enum err e = ERR_OK;
-
-    l->first_count = 0;
-    if (first > 0)
-        e = chain_push_copy(&l->sniffed, pool, l->first, first, SLAB_SECRET);
-    if (e == ERR_OK && b.n < LIMIT_GATHER)
-        return chain_push_copy(&l->sniffed, pool, b.p, b.n, SLAB_SECRET);
-    return e == ERR_OK ? chain_push(&l->sniffed, s) : e;
+    if (loop_timer_start(&l->worker->loop, &l->timer, ms) != ERR_OK)
+        link_close(l);
 }
 
 static void net_on_open(struct net_conn *n)
 {
-    (void)n;
+    struct link *l = net_conn_user(n);
+
+    if (l->state == LINK_OPENING)
+        opening_timer(l, LIMIT_PREFACE_MS);
 }
 
-static void begin_http2(struct link *l)
+/* The first bytes are known for what they are: moves the copy, and s behind it, to l->first. */
+static enum err keep_first(struct link *l, size_t copied, struct slice *s)
 {
+    struct slice rest = slice_sub(*s, (uint32_t)copied, s->len - (uint32_t)copied);
+    enum err e = ERR_OK;
+
+    if (copied == l->greeting_len) { /* all that came is in s, as nearly always */
+        slice_drop(&rest);
+        e = chain_push(&l->first, s);
+    } else {
+        e = chain_push_copy(&l->first, &l->worker->pool, l->greeting, l->greeting_len, SLAB_SECRET);
+        slice_drop(s);
+        if (e == ERR_OK)
+            e = chain_push(&l->first, &rest);
+        else
+            slice_drop(&rest);
+    }
     loop_timer_stop(&l->timer);
-    net_conn_read_stop(l->net);
-    link_set_state(l, LINK_DIALLING);
-    if (upstream_join(&l->worker->upstream, &l->up, &up_ops) != ERR_OK)
-        link_close(l);
+    free(l->greeting);
+    l->greeting = NULL;
+    return e;
 }
 
-static void begin_http1(struct link *l)
+static void is_http1(struct link *l)
 {
     struct net_conn *n = l->net;
 
     l->net = NULL;
-    probe_http1_start(l->worker, n, &l->sniffed);
+    probe_http1_start(l->worker, n, &l->first);
     link_close(l);
+}
+
+static void is_http2(struct link *l)
+{
+    char who[NET_WHO_MAX];
+
+    net_conn_read_stop(l->net);
+    link_set_state(l, LINK_DIALLING);
+    net_conn_who(l->net, who);
+    l->who = strdup(who);
+    if (l->who == NULL) {
+        link_close(l);
+        return;
+    }
+    worker_link_ready(l->worker, who);
+    if (upstream_join(&l->worker->upstream, &l->up, &up_ops) != ERR_OK)
+        link_close(l);
+}
+
+static enum h2_greeting judge(const struct link *l)
+{
+    if (net_conn_alpn(l->net) == NET_ALPN_HTTP1)
+        return H2_GREETING_NONE;
+    return h2_greeting_judge(bytes_of(l->greeting, l->greeting_len));
+}
+
+/* Takes s. */
+static void greeted(struct link *l, enum h2_greeting before, size_t copied, struct slice *s)
+{
+    enum h2_greeting now = judge(l);
+
+    switch (now) {
+    case H2_GREETING_PREFACE:
+    case H2_GREETING_SETTINGS: /* a slab must not wait for the rest */
+        slice_drop(s);
+        if (now != before && now == H2_GREETING_SETTINGS)
+            opening_timer(l, LIMIT_SETTINGS_MS);
+        return;
+    case H2_GREETING_BAD:
+        slice_drop(s);
+        cut(l, ERR_HTTP2, net_conn_peer(l->net), "bad preface");
+        return;
+    case H2_GREETING_NONE:
+    case H2_GREETING_WHOLE:
+        break;
+    }
+    if (keep_first(l, copied, s) != ERR_OK)
+        link_close(l);
+    else if (now == H2_GREETING_WHOLE)
+        is_http2(l);
+    else
+        is_http1(l);
 }
 
 static void net_on_read(struct net_conn *n, struct slice *s)
 {
     struct link *l = net_conn_user(n);
-    enum sniff said = l->state == LINK_SNIFFING ? sniff(l, slice_bytes(*s)) : SNIFF_HTTP2;
+    enum h2_greeting before = H2_GREETING_PREFACE;
+    size_t room = H2_GREETING_MAX - l->greeting_len;
+    size_t copied = s->len < room ? s->len : room;
 
-    if (said == SNIFF_MORE) {
-        memcpy(l->first + l->first_count, slice_data(*s), s->len);
-        l->first_count = (uint8_t)(l->first_count + s->len);
-        slice_drop(s);
+    if (l->state != LINK_OPENING) {
+        if (chain_push(&l->first, s) != ERR_OK)
+            link_close(l);
         return;
     }
-    if (keep_sniffed(l, s) != ERR_OK)
-        link_close(l);
-    else if (l->state == LINK_SNIFFING && said == SNIFF_HTTP2)
-        begin_http2(l);
-    else if (l->state == LINK_SNIFFING)
-        begin_http1(l);
-    slice_drop(s);
+    if (l->greeting_len > 0)
+        before = judge(l);
+    memcpy(l->greeting + l->greeting_len, slice_data(*s), copied);
+    l->greeting_len += copied;
+    greeted(l, before, copied, s);
 }
 
 static void net_on_writable(struct net_conn *n)
@@ -323,10 +415,18 @@ static void net_on_writable(struct net_conn *n)
 
 static void net_on_eof(struct net_conn *n, enum err why)
 {
+    struct link *l = net_conn_user(n);
+
+    if (why == ERR_TIMEOUT) { /* net's own, of the handshake */
+        cut(l, ERR_SLOW_HANDSHAKE, net_conn_peer(n), net_conn_why(n));
+        return;
+    }
+    if (why == ERR_TLS)
+        metric_refused(why);
     if (why != ERR_CLOSED)
         LOG_RATED(INFO, "client connection failed", "peer=%s reason=\"%s\"", net_conn_peer(n),
                   net_conn_why(n));
-    link_close(net_conn_user(n));
+    link_close(l);
 }
 
 static void net_on_closed(struct net_conn *n)
@@ -337,7 +437,7 @@ static void net_on_closed(struct net_conn *n)
     link_free_if_over(l);
 }
 
-static const struct net_conn_ops sniff_ops = {
+static const struct net_conn_ops opening_ops = {
     .on_open = net_on_open,
     .on_read = net_on_read,
     .on_writable = net_on_writable,
@@ -351,19 +451,22 @@ void link_open(struct worker *w, int fd, struct net_tls *tls)
 
     if (l == NULL) {
         close(fd);
-        worker_link_closed(w);
+        worker_link_closed(w, NULL, false);
         return;
     }
     l->worker = w;
+    l->opened_ms = loop_now_ms(&w->loop);
     list_init(&l->calls);
     loop_timer_init(&l->timer, on_timer);
     key_asker_init(&l->keys, &w->loop, worker_next_id(w));
     list_push(&w->links, &l->node);
     slab_pool_keep(&w->pool, &l->counted, tls == NULL ? LINK_COST : LINK_COST_TLS);
     metric_add(METRIC_links, 1);
-    if (net_conn_accept(&w->loop, &w->pool, SLAB_SECRET, fd, tls, &sniff_ops, l, &l->net) !=
-            ERR_OK ||
-        loop_timer_start(&w->loop, &l->timer, LIMIT_PREFACE_MS) != ERR_OK)
+    l->greeting = malloc(H2_GREETING_MAX);
+    if (l->greeting == NULL)
+        close(fd);
+    if (l->greeting == NULL || net_conn_accept(&w->loop, &w->pool, SLAB_SECRET, fd, tls,
+                                               &opening_ops, l, &l->net) != ERR_OK)
         link_close(l);
 }
 
@@ -461,6 +564,40 @@ void link_shed_own(struct link *l)
         if (c->claims > 0)
             call_shed(c);
     }
+}
+
+bool link_is_opening(const struct link *l)
+{
+    return l->state == LINK_OPENING;
+}
+
+bool link_is_of(const struct link *l, const char *who)
+{
+    return (l->state == LINK_DIALLING || l->state == LINK_OPEN) && !l->was_shed &&
+           strcmp(l->who, who) == 0;
+}
+
+bool link_has_calls(const struct link *l)
+{
+    return l->call_count > 0;
+}
+
+uint64_t link_idle_ms(const struct link *l)
+{
+    uint64_t since = l->down != NULL ? h2_conn_read_at_ms(l->down) : l->opened_ms;
+
+    return loop_now_ms(&l->worker->loop) - since;
+}
+
+void link_shed_whole(struct link *l, enum err why)
+{
+    count_cut(why, l->down != NULL ? h2_conn_peer(l->down) : net_conn_peer(l->net),
+              "too many connections");
+    l->was_shed = true;
+    if (l->state == LINK_OPEN)
+        wind_down(l);
+    else
+        link_close(l);
 }
 
 void link_drain(struct link *l)

@@ -37,6 +37,8 @@ void link_close(struct link *l);
 
 /* --- for call.c --- */
 
+/* Unlike any other's of the process, and not 0. */
+uint64_t link_id(const struct link *l);
 /* As whom a call asks the pool for a connection. */
 struct upstream_user *link_upstream(struct link *l);
 /* As whom its calls ask for DEKs. */
@@ -63,6 +65,18 @@ void link_shed_own(struct link *l);
 /* Ends calls that hold any, newest first and never that one, until the worker holds no more than
  * low or none is left. */
 void link_shed(struct link *l, const struct call *but, uint64_t low);
+
+/* --- for worker_shed.c, when there are too many connections --- */
+
+/* Its client does not speak HTTP/2 yet. */
+bool link_is_opening(const struct link *l);
+/* It does, and is who (net_conn_who); not when it is on its way out. */
+bool link_is_of(const struct link *l, const char *who);
+bool link_has_calls(const struct link *l);
+/* Since the client's last byte, or since it was accepted. */
+uint64_t link_idle_ms(const struct link *l);
+/* Ends it, with GOAWAY where there is HTTP/2, and counts why. */
+void link_shed_whole(struct link *l, enum err why);
 
 /* The link that owns node (in worker.links). */
 struct link *link_of_node(struct list *node);

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The happy path: read a request's head, have it answered by probe.c, write the answer, close.
- * Failure modes: what is no request 400; no whole head in 5 s, or the client gone: closed. */
+ * Failure modes: what is no request 400; no whole head in 5 s, the client gone, or too many at a
+ * time: closed. */
 #include <stdlib.h>
 
+#include "base/metrics.h"
 #include "proxy/probe.h"
 
 #define READ_LIMIT_MS 5000
 #define LINGER_MS 1000
+#define CONNS_MAX 64 /* of a worker: each may have a connection to etcd of its own */
 
 enum probe_conn_state {
     PROBE_CONN_CLOSING = 0, /* answered or given up: waits for on_closed */
@@ -109,6 +112,7 @@ static void client_on_closed(struct net_conn *n)
 
     CHECK(pc->state == PROBE_CONN_CLOSING && pc->probe == NULL);
     list_remove(&pc->node);
+    pc->worker->probe_conn_count--;
     http1_request_parser_free(pc->parser);
     loop_timer_fini(&pc->timer);
     free(pc);
@@ -129,7 +133,7 @@ static void abandoned_on_closed(struct net_conn *n)
 
 static struct probe_conn *conn_new(struct worker *w, struct net_conn *net)
 {
-    struct probe_conn *pc = calloc(1, sizeof *pc);
+    struct probe_conn *pc = w->probe_conn_count >= CONNS_MAX ? NULL : calloc(1, sizeof *pc);
 
     if (pc == NULL)
         return NULL;
@@ -153,12 +157,16 @@ void probe_http1_start(struct worker *w, struct net_conn *net, struct chain *fir
     struct probe_conn *pc = conn_new(w, net);
 
     if (pc == NULL) {
+        metric_refused(ERR_PROBE_LIMIT);
+        LOG_RATED(INFO, "client connection cut", "peer=%s reason=%s", net_conn_peer(net),
+                  err_reason(ERR_PROBE_LIMIT));
         net_conn_set_ops(net, &abandoned, NULL);
         net_conn_close(net, 0);
         chain_clear(first);
         return;
     }
     list_push(&w->probe_conns, &pc->node);
+    w->probe_conn_count++;
     net_conn_set_ops(net, &client_ops, pc);
     while (first->count > 0 && pc->state == PROBE_CONN_READING) {
         client_feed(pc, slice_bytes(*chain_at(first, 0)));

@@ -22,6 +22,7 @@
 #define SETTLE_TIMES 4
 #define WIPE_MS 200 /* cipher contexts are wiped this long after first use */
 #define DRAIN_TICK_MS 50
+#define SOCKET_REPORTS 2     /* WORKER_LINK_READY, WORKER_LINK_CLOSED */
 #define DRAIN_SETTLE_MS 100  /* for calls that were on their way when GOAWAY was sent */
 #define DRAIN_STREAMS_MS 500 /* then watches and the like end: they never do by themselves */
 #define DRAIN_LAST_MS 500    /* for the last bytes, when the calls have been ended */
@@ -114,8 +115,10 @@ static void socket_deliver(struct mail *mail, bool delivered)
         link_open(m->worker, m->fd, m->tls);
     } else {
         close(m->fd);
-        if (delivered)
-            worker__report(m->worker, WORKER_LINK_CLOSED, NULL);
+        if (delivered) {
+            worker__report_link(m->worker, WORKER_LINK_CLOSED, NULL, false);
+            worker__report_spared(m->worker);
+        }
     }
     if (m->tls != NULL)
         net_tls_drop(m->tls);
@@ -127,7 +130,7 @@ enum err worker_give_socket(struct worker *w, int fd, struct net_tls *tls)
     struct socket_mail *m = malloc(sizeof *m);
     struct list reports;
 
-    if (m == NULL || worker__reports_new(&reports, 1) != ERR_OK) {
+    if (m == NULL || worker__reports_new(&reports, SOCKET_REPORTS) != ERR_OK) {
         free(m);
         close(fd);
         return ERR_NOMEM;
@@ -147,11 +150,18 @@ uint64_t worker_next_id(struct worker *w)
     return (uint64_t)w->number << 48 | ++w->last_id;
 }
 
-void worker_link_closed(struct worker *w)
+void worker_link_ready(struct worker *w, const char *who)
+{
+    worker__report_link(w, WORKER_LINK_READY, who, false);
+}
+
+void worker_link_closed(struct worker *w, const char *who, bool was_shed)
 {
     w->link_count--;
     settle_later(w);
-    worker__report(w, WORKER_LINK_CLOSED, NULL);
+    worker__report_link(w, WORKER_LINK_CLOSED, who, was_shed);
+    if (who == NULL)
+        worker__report_spared(w);
     if (w->is_draining && w->link_count == 0)
         worker__report_drained(w);
 }
@@ -227,6 +237,7 @@ static void stop_deliver(struct mail *mail, bool delivered)
     loop_timer_fini(&w->wipe_timer);
     loop_timer_fini(&w->settle_timer);
     worker__memory_fini(w);
+    progress_fini(&w->progress);
     tally_free(w->tally);
     mailbox_close(&w->mailbox);
     worker__reports_free(&w->spare_reports);
@@ -321,6 +332,7 @@ static void worker_init(struct worker *w)
     loop_timer_init(&w->drain_timer, on_drain_tick);
     loop_timer_init(&w->wipe_timer, on_wipe);
     loop_timer_init(&w->settle_timer, on_settle);
+    progress_init(&w->progress, &w->loop);
     loop_flush_init(&w->random_drop, on_random_drop);
     randpool_init(&w->random);
 }

@@ -9,8 +9,10 @@
 
 #include "base/randpool.h"
 #include "loop/mailbox.h"
+#include "net/conn.h"
 #include "net/tls.h"
 #include "proxy/env.h"
+#include "proxy/progress.h"
 #include "policy/ruleset.h"
 #include "proxy/tally.h"
 #include "proxy/upstream.h"
@@ -31,12 +33,21 @@ struct keyset {
 struct worker;
 
 enum worker_event {
+    WORKER_LINK_READY, /* its client speaks HTTP/2; link.who tells who it is */
     WORKER_LINK_CLOSED,
+    WORKER_SHED_NOBODY,   /* worker_shed found no link for shed and link.who */
     WORKER_KEYSET_MADE,   /* join keys->ring to keys->manager, then worker_use_keyset */
     WORKER_KEYSET_IN_USE, /* messages that begin from now on are planned with it */
     WORKER_KEYSET_UNUSED, /* take its ring out of the manager, then worker_free_keyset */
     WORKER_KEYSET_FREED,  /* keys is void by now: only keys_owner tells which it was */
     WORKER_DRAINED,
+};
+
+/* Which link of a worker has to go. */
+enum worker_shed {
+    WORKER_SHED_OPENING, /* one without HTTP/2: the oldest if it is a second old, else the newest */
+    WORKER_SHED_NEWEST,  /* of a client */
+    WORKER_SHED_IDLEST,  /* of a client: GOAWAY to the one that was idle for longest */
 };
 
 /* What a worker reports to the control thread. */
@@ -45,6 +56,11 @@ struct worker_report {
     struct worker *worker;
     struct keyset *keys; /* of the KEYSET events */
     void *keys_owner;
+    struct {
+        char who[NET_WHO_MAX]; /* "": it never was READY */
+        bool was_shed;
+    } link; /* of the LINK events */
+    enum worker_shed shed;
 };
 typedef void (*worker_report_fn)(void *arg, const struct worker_report *r);
 
@@ -76,7 +92,7 @@ struct worker {
     struct net_tls *etcd_tls_http1; /* for dialling; NULL: no https URL */
     struct list links;
     struct list probes, probe_conns; /* no links, but they keep the loop running */
-    size_t link_count;
+    size_t link_count, probe_conn_count;
     struct list calls; /* by age, oldest first: the oldest holder of memory always gets credit */
     struct budget_part budget;
     uint64_t promised;  /* to peers: bytes that may come for credit that they have */
@@ -100,6 +116,7 @@ struct worker {
     uint64_t drain_limit_ms;
     struct loop_timer drain_timer;
     struct loop_timer wipe_timer;
+    struct progress progress;
     struct loop_timer settle_timer; /* connections came or went: memory goes back */
     unsigned settle_count;
     struct lane_work *idle_work;
@@ -117,9 +134,14 @@ MUST_CHECK enum err worker_new(const struct proxy_env *env, unsigned number,
 MUST_CHECK enum err worker_start(const struct proxy_env *env, unsigned number,
                                  struct mailbox *control, worker_report_fn report, void *arg,
                                  struct worker **out);
-/* Takes fd, also on error. tls may be NULL; a reference is taken. WORKER_LINK_CLOSED follows when
- * the connection is over, not on error. Errors: ERR_NOMEM. Control thread, like all that follow. */
+/* Takes fd, also on error. tls may be NULL; a reference is taken. WORKER_LINK_READY follows if it
+ * gets to HTTP/2, and WORKER_LINK_CLOSED when the connection is over, not on error. Errors:
+ * ERR_NOMEM. Control thread, like all that follow. */
 MUST_CHECK enum err worker_give_socket(struct worker *w, int fd, struct net_tls *tls);
+/* One link ends, for which WORKER_LINK_CLOSED says was_shed; or there is none, and
+ * WORKER_SHED_NOBODY says so. who: of WORKER_LINK_READY; NULL for WORKER_SHED_OPENING. Errors:
+ * ERR_NOMEM. */
+MUST_CHECK enum err worker_shed(struct worker *w, enum worker_shed how, const char *who);
 /* Makes a key ring for a rule set: answered by WORKER_KEYSET_MADE. References are taken; owner
  * comes back in every report on the set. Errors: ERR_NOMEM. */
 MUST_CHECK enum err worker_make_keyset(struct worker *w, struct ruleset *rules,
@@ -162,6 +184,8 @@ static inline bool worker_is_over_limit(struct worker *w)
 {
     return !budget_covers(&w->budget, worker_held(w));
 }
+/* More than half of the limit is used: whoever does not take what it asked for gets less time. */
+bool worker_is_half_full(const struct worker *w);
 /* When it is over: ends calls of the link that holds the most, newest first, until it is well
  * below. A client that reads nothing must not keep the others from being served. The oldest call
  * that holds a message stays. */
@@ -171,6 +195,8 @@ void worker_relieve(struct worker *w);
 void worker_watch_memory(struct worker *w);
 /* The cipher contexts have been used: they are wiped when the burst is over. */
 void worker_contexts_used(struct worker *w);
-void worker_link_closed(struct worker *w);
+/* who: NULL when it was not reported ready. */
+void worker_link_closed(struct worker *w, const char *who, bool was_shed);
+void worker_link_ready(struct worker *w, const char *who);
 
 #endif

@@ -16,6 +16,10 @@ void worker__report(struct worker *w, enum worker_event event, struct keyset *ke
 /* The same for a key set that could not be made, which only its owner tells apart. */
 void worker__report_owner(struct worker *w, enum worker_event event, struct keyset *keys,
                           void *owner);
+/* The same of a link. who: NULL for "". */
+void worker__report_link(struct worker *w, enum worker_event event, const char *who, bool was_shed);
+/* One of spare_reports is not needed any more. */
+void worker__report_spared(struct worker *w);
 /* Once: a worker that drains takes no sockets. The report may be read when the worker is gone. */
 void worker__report_drained(struct worker *w);
 

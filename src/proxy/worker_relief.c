@@ -26,6 +26,13 @@
 #define TRIM_EVERY_MS 1000u
 #define SLABS_KEPT 16u /* free ones, then */
 
+bool worker_is_half_full(const struct worker *w)
+{
+    const struct budget *b = w->budget.of;
+
+    return budget_left(&w->budget, worker_held(w), b->limit / 2) == 0;
+}
+
 /* --- who pays -------------------------------------------------------------------------------- */
 
 static const struct call *oldest_holder(const struct worker *w)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a worker tells the control thread, by mail. The order that will lead to reports brings the
  * memory for them along, so that a report cannot be lost for want of it. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "proxy/worker_int.h"
@@ -39,8 +40,7 @@ enum err worker__reports_new(struct list *reports, unsigned count)
     return ERR_OK;
 }
 
-void worker__report_owner(struct worker *w, enum worker_event event, struct keyset *keys,
-                          void *owner)
+static struct worker_report_mail *take_spare(struct worker *w)
 {
     struct worker_report_mail *r;
 
@@ -50,8 +50,35 @@ void worker__report_owner(struct worker *w, enum worker_event event, struct keys
     *r = (struct worker_report_mail){.mail = {.deliver = report_deliver},
                                      .fn = w->report,
                                      .arg = w->report_arg,
-                                     .report = {event, w, keys, owner}};
+                                     .report = {.worker = w}};
+    return r;
+}
+
+void worker__report_owner(struct worker *w, enum worker_event event, struct keyset *keys,
+                          void *owner)
+{
+    struct worker_report_mail *r = take_spare(w);
+
+    r->report.event = event;
+    r->report.keys = keys;
+    r->report.keys_owner = owner;
     mailbox_post(w->control, &r->mail);
+}
+
+void worker__report_link(struct worker *w, enum worker_event event, const char *who, bool was_shed)
+{
+    struct worker_report_mail *r = take_spare(w);
+
+    r->report.event = event;
+    if (who != NULL)
+        (void)snprintf(r->report.link.who, sizeof r->report.link.who, "%s", who);
+    r->report.link.was_shed = was_shed;
+    mailbox_post(w->control, &r->mail);
+}
+
+void worker__report_spared(struct worker *w)
+{
+    free(take_spare(w));
 }
 
 void worker__report_drained(struct worker *w)

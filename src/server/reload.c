@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -33,7 +34,6 @@
 
 /* --- sets ------------------------------------------------------------------------------------ */
 
-static void on_primed(void *arg);
 static void on_probation_tick(struct loop_timer *t);
 
 static void set_set_state(struct server_set *set, enum server_set_state to)
@@ -197,10 +197,8 @@ static void say_protected(const struct ruleset *r)
         LOG(WARN, "configuration", "reason=%s", r->key_rules->warnings[i]);
 }
 
-static void on_primed(void *arg)
+static void say_plugins(const struct server_set *set)
 {
-    const struct server_set *set = arg;
-
     for (size_t i = 0; i < set->rules->plugin_count; i++) {
         const char *name = set->rules->plugins[i].provider->name;
         struct kms_plugin_state state;
@@ -214,13 +212,21 @@ static void on_primed(void *arg)
     }
 }
 
+static void on_first_primed(void *arg)
+{
+    struct server_set *set = arg;
+
+    say_plugins(set);
+    server__keys_tried(set->server);
+}
+
 enum err server__first_set(struct server *s, struct ruleset *rules)
 {
     struct server_set *set;
 
     say_protected(rules);
     TRY(set_new(s, rules, &set));
-    kms_manager_on_primed(set->manager, on_primed, set);
+    kms_manager_on_primed(set->manager, on_first_primed, set);
     set_use(s, set);
     return ERR_OK;
 }
@@ -236,8 +242,17 @@ static void set_reload_failed(struct server *s, bool is_failed)
     s->is_reload_failed = is_failed;
 }
 
+/* why: "" when it was good. */
+static void note_reload(struct server *s, const char *why)
+{
+    s->last_reload.time_s = time(NULL);
+    s->last_reload.is_good = why[0] == '\0';
+    (void)snprintf(s->last_reload.why, sizeof s->last_reload.why, "%s", why);
+}
+
 static void reload_failed(struct server *s, const char *why)
 {
+    note_reload(s, why);
     /* A pipe is read once: SIGHUP, which TLS files may need, is no other configuration. */
     set_reload_failed(s, !file_is_read_once(s->settings->encryption_provider_config));
     metric_add(METRIC_reload_failures_total, 1);
@@ -256,8 +271,9 @@ static void refuse_content(struct server *s, const char *hash, const char *why)
 static void reload_succeeded(struct server *s, struct server_set *set)
 {
     say_protected(set->rules);
-    on_primed(set);
+    say_plugins(set);
     set_use(s, set);
+    note_reload(s, "");
     set_reload_failed(s, false);
     metric_add(METRIC_reload_successes_total, 1);
     metric_reload(true, set->rules->config->hash);
@@ -289,6 +305,7 @@ static void on_probation_tick(struct loop_timer *t)
     }
     if (ailing == NULL) {
         reload_succeeded(s, set);
+        server__announce_reloaded(s);
         return;
     }
     kms_manager_check(set->manager);
@@ -298,6 +315,7 @@ static void on_probation_tick(struct loop_timer *t)
     snprintf(why, sizeof why, "KMS provider %s: %s", ailing, state.why);
     refuse_content(s, set->rules->config->hash, why);
     set_retire(set);
+    server__announce_reloaded(s);
 }
 
 /* Only one set at a time is on probation: any newer content of the file ends its probation, be that
@@ -419,15 +437,27 @@ static void reload_rules(struct server *s, bool is_forced)
     try_content(s, hash);
 }
 
+static bool has_probation(const struct server *s)
+{
+    LIST_FOREACH(it, &s->sets)
+        if (LIST_ENTRY(it, struct server_set, node)->state == SET_ON_PROBATION)
+            return true;
+    return false;
+}
+
 /* --- what server.c calls ---------------------------------------------------------------------- */
 
 void server__reload(struct server *s, bool is_forced)
 {
     if (s->is_draining)
         return;
+    if (is_forced)
+        server__announce_reloading(s);
     server__reload_tls(s, is_forced);
     if (is_forced || s->settings->encryption_provider_config_automatic_reload)
         reload_rules(s, is_forced);
+    if (s->is_reload_announced && !has_probation(s))
+        server__announce_reloaded(s);
 }
 
 static void on_files(void *arg)
@@ -442,6 +472,7 @@ enum err server__watch(struct server *s)
                                o->cert_file,
                                o->key_file,
                                o->trusted_ca_file,
+                               o->client_crl_file,
                                o->etcd_cafile,
                                o->etcd_certfile,
                                o->etcd_keyfile};

@@ -16,7 +16,7 @@
 void server__tls_hash(const struct server *s, char out[static 72])
 {
     const struct settings *o = s->settings;
-    const char *files[] = {o->cert_file,   o->key_file,      o->trusted_ca_file,
+    const char *files[] = {o->cert_file,   o->key_file,      o->trusted_ca_file, o->client_crl_file,
                            o->etcd_cafile, o->etcd_certfile, o->etcd_keyfile};
 
     /* Reading a pipe would empty it. It is left out here, and refused later. */
@@ -55,6 +55,7 @@ static void refuse_tls(struct server *s, const char *hash, const char *why)
     if (strcmp(hash, s->tls_refused_hash) == 0)
         return;
     snprintf(s->tls_refused_hash, sizeof s->tls_refused_hash, "%s", hash);
+    (void)snprintf(s->tls_refused_why, sizeof s->tls_refused_why, "%s", why);
     LOG(ERROR, "TLS files changed but cannot be used: the old ones stay", "reason=\"%s\"", why);
 }
 
@@ -92,4 +93,5 @@ void server__reload_tls(struct server *s, bool is_forced)
     memcpy(s->tls_hash, hash, sizeof hash);
     s->tls_refused_hash[0] = '\0';
     LOG(INFO, "TLS files reloaded", "%s", "");
+    server__judge_key_files(s->settings);
 }

@@ -3,8 +3,10 @@
  *   1. server__setup makes workers and listeners, server__first_set the key manager of the rule
  *      set;
  *   2. an accepted socket goes to the worker with the fewest links, and while there are few in all
- *      to the one that has them;
- *   3. SIGTERM or SIGINT: listeners close, workers drain, then everything ends in reverse order.
+ *      to the one that has them; who has to go for it, if anybody, seats.c says;
+ *   3. the plugins have answered for the first time, or a second is over: connections are served
+ *      and the service manager is told;
+ *   4. SIGTERM or SIGINT: listeners close, workers drain, then everything ends in reverse order.
  * Failure modes: what cannot be set up ends the start with a reason. A KMS plugin that is away does
  * not: reads and writes of protected keys are refused until it comes. A second signal exits at
  * once. */
@@ -16,13 +18,18 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/metrics.h"
+#include "net/inherit.h"
 #include "server/server_int.h"
+
+#define FIRST_KEYS_MS 1000 /* connections wait so long for the plugins' first answers */
 
 /* --- the end --------------------------------------------------------------------------------- */
 
 void server__finish(struct server *s)
 {
     s->hooks.ending(s->hooks.arg);
+    loop_timer_fini(&s->keys_timer);
     loop_watch_close(s->watch);
     mailbox_close(&s->mailbox);
     uv_close((uv_handle_t *)&s->sigterm, NULL);
@@ -44,6 +51,7 @@ static void begin_drain(struct server *s)
     if (s->is_draining)
         _exit(SERVER_ERROR); /* the second signal */
     s->is_draining = true;
+    server__announce_stopping();
     LOG(INFO, "shutting down", "limit_ms=%llu",
         (unsigned long long)s->settings->shutdown_timeout_ms);
     for (size_t i = 0; i < s->listener_count; i++)
@@ -96,37 +104,92 @@ static struct server_worker *worker_for_link(struct server *s)
     return total < SERVER_FEW_LINKS ? most : fewest;
 }
 
+static void give_order(struct server *s, struct seats_order order)
+{
+    static const enum worker_shed how[] = {
+        [SEATS_END_OPENING] = WORKER_SHED_OPENING,
+        [SEATS_END_NEWEST] = WORKER_SHED_NEWEST,
+        [SEATS_END_IDLEST] = WORKER_SHED_IDLEST,
+    };
+
+    if (order.kind != SEATS_ALL_STAY &&
+        worker_shed(s->workers[order.worker].worker, how[order.kind], order.who) != ERR_OK)
+        seats_order_failed(&s->seats, &order);
+}
+
 static void give_socket(struct server *s, const struct server_listener *sl, int fd)
 {
     struct server_worker *best = worker_for_link(s);
+    size_t i = (size_t)(best - s->workers);
 
-    if (worker_give_socket(best->worker, fd, sl->is_tls ? s->tls : NULL) == ERR_OK)
-        best->links++;
-    else
-        LOG_RATED(ERROR, "a connection is refused: out of memory", "worker=%zu",
-                  (size_t)(best - s->workers));
+    if (worker_give_socket(best->worker, fd, sl->is_tls ? s->tls : NULL) != ERR_OK) {
+        LOG_RATED(ERROR, "a connection is refused: out of memory", "worker=%zu", i);
+        return;
+    }
+    best->links++;
+    give_order(s, seats_opened(&s->seats, i));
 }
 
-/* A worker has taken its first key set. */
-static void worker_ready(struct server *s)
+/* The certificate may name another holder than the address alone. */
+static bool is_refused(const struct server *s, const struct server_listener *sl, int fd)
 {
-    if (++s->workers_ready < s->worker_count)
+    char who[NET_WHO_MAX];
+
+    net_who(fd, who);
+    if (seats_has_room(&s->seats, sl->is_tls ? NULL : who))
+        return false;
+    metric_refused(ERR_CONNECTION_LIMIT);
+    LOG_RATED(WARN, "a connection is refused: there are too many",
+              "peer=%s reason=%s max_connections=%zu", who, err_reason(ERR_CONNECTION_LIMIT),
+              s->seats.max);
+    return true;
+}
+
+static bool are_workers_ready(const struct server *s)
+{
+    return s->workers_ready == s->worker_count;
+}
+
+static void give_early(struct server *s)
+{
+    if (!are_workers_ready(s) || s->is_waiting_for_keys)
         return;
     for (size_t i = 0; i < s->early_count; i++)
         give_socket(s, s->early[i].from, s->early[i].fd);
     s->early_count = 0;
 }
 
+static enum seats_order_kind order_of(enum worker_shed how)
+{
+    static const enum seats_order_kind kinds[] = {
+        [WORKER_SHED_OPENING] = SEATS_END_OPENING,
+        [WORKER_SHED_NEWEST] = SEATS_END_NEWEST,
+        [WORKER_SHED_IDLEST] = SEATS_END_IDLEST,
+    };
+
+    return kinds[how];
+}
+
 void server__on_report(void *arg, const struct worker_report *r)
 {
     struct server *s = arg;
     struct server_worker *sw = find_worker(s, r->worker);
+    const char *who = r->link.who[0] == '\0' ? NULL : r->link.who;
 
     if (sw == NULL)
         return;
     switch (r->event) {
+    case WORKER_LINK_READY:
+        give_order(s, seats_taken(&s->seats, (size_t)(sw - s->workers), r->link.who));
+        give_order(s, seats_excess(&s->seats));
+        return;
     case WORKER_LINK_CLOSED:
         sw->links--;
+        seats_left(&s->seats, (size_t)(sw - s->workers), who, r->link.was_shed);
+        return;
+    case WORKER_SHED_NOBODY:
+        seats_order_failed(
+            &s->seats, &(struct seats_order){order_of(r->shed), (size_t)(sw - s->workers), who});
         return;
     case WORKER_DRAINED:
         if (sw->is_drained)
@@ -137,8 +200,9 @@ void server__on_report(void *arg, const struct worker_report *r)
         return;
     case WORKER_KEYSET_IN_USE:
         if (!sw->is_ready)
-            worker_ready(s);
+            s->workers_ready++;
         sw->is_ready = true;
+        give_early(s);
         return;
     case WORKER_KEYSET_MADE:
     case WORKER_KEYSET_UNUSED:
@@ -153,7 +217,11 @@ void server__on_accept(void *arg, int fd)
     struct server_listener *sl = arg;
     struct server *s = sl->server;
 
-    if (s->workers_ready == s->worker_count) {
+    bool is_full = s->early_count == SERVER_EARLY_MAX;
+
+    if (is_refused(s, sl, fd)) {
+        close(fd);
+    } else if (are_workers_ready(s) && (!s->is_waiting_for_keys || is_full)) {
         give_socket(s, sl, fd);
     } else if (s->early_count < SERVER_EARLY_MAX) {
         s->early[s->early_count].fd = fd;
@@ -161,6 +229,23 @@ void server__on_accept(void *arg, int fd)
     } else {
         close(fd);
     }
+}
+
+/* Whoever waited at an inherited socket over a restart has a write at hand: without this it would
+ * be refused for the moment that the plugin needs to answer. */
+void server__keys_tried(struct server *s)
+{
+    if (!s->is_waiting_for_keys || s->is_draining)
+        return;
+    s->is_waiting_for_keys = false;
+    loop_timer_stop(&s->keys_timer);
+    give_early(s);
+    server__announce_ready(s);
+}
+
+static void on_keys_timer(struct loop_timer *t)
+{
+    server__keys_tried(CONTAINER_OF(t, struct server, keys_timer));
 }
 
 /* --- run ------------------------------------------------------------------------------------- */
@@ -177,6 +262,21 @@ static int watch_signals(struct server *s)
            uv_signal_start(&s->sighup, on_hangup, SIGHUP) != 0;
 }
 
+/* On a socket that no URL names clients would wait for ever. */
+static int check_inherited(char *why, size_t why_len)
+{
+    char text[NET_URL_MAX];
+    const char *left = net_inherit_left(text);
+
+    if (left == NULL)
+        return 0;
+    snprintf(why, why_len,
+             "LISTEN_FDS: the service manager passed a socket for %s, which neither "
+             "--listen-client-urls nor --listen-metrics-urls names",
+             left);
+    return SERVER_USAGE;
+}
+
 static int start(struct server *s, struct ruleset *rules, char *why, size_t why_len)
 {
     int status;
@@ -186,6 +286,8 @@ static int start(struct server *s, struct ruleset *rules, char *why, size_t why_
         snprintf(why, why_len, "cannot make the control loop");
         return SERVER_ERROR;
     }
+    loop_timer_init(&s->keys_timer, on_keys_timer);
+    s->is_waiting_for_keys = true;
     status = server__setup(s, why, why_len);
     if (status != 0) {
         ruleset_drop(rules);
@@ -195,7 +297,14 @@ static int start(struct server *s, struct ruleset *rules, char *why, size_t why_
         snprintf(why, why_len, "cannot make the key manager");
         return SERVER_ERROR;
     }
-    return s->hooks.started(s->hooks.arg, s, why, why_len);
+    status = s->hooks.started(s->hooks.arg, s, why, why_len);
+    if (status == 0)
+        status = check_inherited(why, why_len);
+    if (status == 0 && loop_timer_start(&s->loop, &s->keys_timer, FIRST_KEYS_MS) != ERR_OK) {
+        snprintf(why, why_len, "out of memory");
+        status = SERVER_ERROR;
+    }
+    return status;
 }
 
 static void drop_tls(struct net_tls *tls)
@@ -231,6 +340,7 @@ int server_run(const struct settings *settings, const struct server_source *sour
     drop_tls(s.etcd_tls_http1);
     free(s.listeners);
     free(s.workers);
+    seats_fini(&s.seats);
     free(s.etcd_urls);
     free(s.advertise);
     free(s.advertise_texts);

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shared by server.c (the life of the process), setup.c (what is made before), reload.c
- * (rule sets that change) and reload_tls.c (TLS contexts that change). */
+/* Shared by server.c (the life of the process), setup.c and setup_limits.c (what is made before),
+ * reload.c (rule sets that change), reload_tls.c (TLS contexts that change) and announce.c (what
+ * the service manager hears of it). */
 #ifndef SERVER_SERVER_INT_H
 #define SERVER_SERVER_INT_H
 
 #include "loop/watch.h"
 #include "net/listen.h"
+#include "server/seats.h"
 #include "server/server.h"
+#include "server/status.h"
 #include "proxy/worker.h"
 
 #define SERVER_EARLY_MAX 64
@@ -54,23 +57,29 @@ struct server {
     struct mailbox mailbox;
     struct server_worker *workers;
     size_t worker_count;
+    struct seats seats;
     struct server_listener *listeners;
     size_t listener_count;
     struct net_tls *tls;                       /* of the listeners; NULL: none is https */
     struct net_tls *etcd_tls, *etcd_tls_http1; /* NULL: no https URL */
     char tls_hash[72];                         /* of the TLS files in use */
     char tls_refused_hash[72];                 /* of TLS files that the log was told of; "": none */
+    char tls_refused_why[1024];
     char refused_hash[72]; /* of the configuration file, while its content is refused; "": none */
     uint64_t refused_at_ms;
-    bool is_reload_failed; /* the last one: what is in force is not what the file says */
+    bool is_reload_failed;    /* the last one: what is in force is not what the file says */
+    bool is_reload_announced; /* the service manager waits for its end */
+    struct server_reload last_reload;
     struct list sets;
     struct server_set *set; /* in use */
     size_t workers_ready;   /* have their first key set */
     struct {
         int fd;
         struct server_listener *from;
-    } early[SERVER_EARLY_MAX]; /* accepted before all workers were ready */
+    } early[SERVER_EARLY_MAX]; /* accepted before workers and keys were ready */
     size_t early_count;
+    bool is_waiting_for_keys;     /* the plugins have not answered for the first time */
+    struct loop_timer keys_timer; /* bounds that wait */
     struct loop_watch *watch;
     uv_signal_t sigterm, sigint, sighup;
     bool is_draining;
@@ -85,11 +94,20 @@ int server__make_server_tls(const struct server *s, struct net_tls **out, char *
                             size_t why_len);
 int server__make_etcd_tls(const struct server *s, struct net_tls **out, struct net_tls **out_http1,
                           char *why, size_t why_len);
+/* Warns of a private key that others may read. */
+void server__judge_key_files(const struct settings *o);
+
+/* --- setup_limits.c --- */
+/* Raises the number of descriptors that the process may have, and makes the seats: as many as are
+ * asked for, or as the memory limit and the descriptors allow. Errors: ERR_NOMEM. */
+MUST_CHECK enum err server__setup_limits(struct server *s);
 
 /* --- server.c --- */
 void server__finish(struct server *s);
 void server__on_accept(void *arg, int fd);
 void server__on_report(void *arg, const struct worker_report *r);
+/* The plugins have answered for the first time, or were waited for long enough. */
+void server__keys_tried(struct server *s);
 
 /* --- reload.c --- */
 /* The first set: in use as soon as every worker has it. Takes rules. Errors: ERR_NOMEM,
@@ -104,6 +122,14 @@ MUST_CHECK enum err server__watch(struct server *s);
 void server__on_keyset(const struct worker_report *r);
 /* All workers are gone: closes every manager, then calls server__finish. */
 void server__close_sets(struct server *s);
+
+/* --- announce.c: to the service manager, if there is one --- */
+/* Everything listens, and the plugins were asked. */
+void server__announce_ready(const struct server *s);
+void server__announce_reloading(struct server *s);
+/* A reload is over, well or not (is_reload_failed). */
+void server__announce_reloaded(struct server *s);
+void server__announce_stopping(void);
 
 /* --- reload_tls.c --- */
 /* "sha256:<hex>" over the TLS files as they are now. */

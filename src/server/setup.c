@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/log.h"
+#include "net/inherit.h"
 #include "server/server_int.h"
 
 struct setup {
@@ -92,6 +94,17 @@ int server__make_etcd_tls(const struct server *s, struct net_tls **out, struct n
     return 0;
 }
 
+/* Whoever reads a private key can be the proxy for its clients, or its client for etcd. */
+void server__judge_key_files(const struct settings *o)
+{
+    const char *const files[] = {o->key_file, o->etcd_keyfile};
+
+    for (size_t i = 0; i < ARRAY_LEN(files); i++)
+        if (files[i] != NULL && file_open_mode(files[i]) != 0)
+            LOG(WARN, "a private key is open to others: chmod 600 it", "file=\"%s\" mode=%04o",
+                files[i], file_open_mode(files[i]));
+}
+
 int server__make_server_tls(const struct server *s, struct net_tls **out, char *why, size_t why_len)
 {
     const struct settings *o = s->settings;
@@ -99,6 +112,7 @@ int server__make_server_tls(const struct server *s, struct net_tls **out, char *
         .cert_file = o->cert_file,
         .key_file = o->key_file,
         .ca_file = o->trusted_ca_file,
+        .crl_file = o->client_crl_file,
         .require_client_cert = o->client_cert_auth || o->trusted_ca_file != NULL,
         .allowed_names = (const char *const *)o->allowed_client_names,
         .allowed_count = o->allowed_client_name_count};
@@ -134,13 +148,25 @@ static int check_listen_url(const struct setup *u, const char *text, const struc
                   text);
 }
 
-/* May it be listened on, and are the files there that it takes? */
-static int judge_listen_url(const struct setup *u, const char *text, struct net_url *url)
+/* The i-th URL; where it is the only one its address is that of an inherited socket "client". */
+static int parse_listen_url(const struct setup *u, size_t i, struct net_url *url)
 {
-    int status = parse_url(u, "listen-client-urls", text, url);
+    const struct settings *o = u->s->settings;
+    int status = parse_url(u, "listen-client-urls", o->listen_client_urls[i], url);
+
+    if (status == 0 && o->listen_client_url_count == 1)
+        net_inherit_address("client", url);
+    return status;
+}
+
+/* May it be listened on, and are the files there that it takes? */
+static int judge_listen_url(const struct setup *u, size_t i, struct net_url *url)
+{
+    char text[NET_URL_MAX];
+    int status = parse_listen_url(u, i, url);
 
     if (status == 0)
-        status = check_listen_url(u, text, url);
+        status = check_listen_url(u, net_url_text(url, text), url);
     if (status == 0 && url->is_tls)
         status = setup_server_tls(u);
     return status;
@@ -153,10 +179,10 @@ static int setup_listeners(const struct setup *u)
 
     s->listeners = base_xcalloc(o->listen_client_url_count + 1, sizeof *s->listeners);
     for (size_t i = 0; i < o->listen_client_url_count; i++) {
-        const char *text = o->listen_client_urls[i];
         struct server_listener *sl = &s->listeners[i];
+        char text[NET_URL_MAX];
         struct net_url url;
-        int status = judge_listen_url(u, text, &url);
+        int status = judge_listen_url(u, i, &url);
 
         if (status != 0)
             return status;
@@ -166,7 +192,8 @@ static int setup_listeners(const struct setup *u)
             ERR_OK)
             return SERVER_ERROR;
         s->listener_count++;
-        LOG(INFO, "listening", "url=%s port=%u", text, net_listener_port(sl->listener));
+        LOG(INFO, "listening", "url=%s port=%u", net_url_text(&url, text),
+            net_listener_port(sl->listener));
     }
     return s->listener_count > 0 ? 0 : refuse(u, SERVER_USAGE, "--listen-client-urls: none given");
 }
@@ -212,7 +239,7 @@ static int setup_advertise(const struct setup *u)
     }
     if (s->env.advertise.count > 0 || o->listen_client_url_count == 0)
         return 0;
-    if (parse_url(u, "listen-client-urls", o->listen_client_urls[0], &url) != 0)
+    if (parse_listen_url(u, 0, &url) != 0)
         return SERVER_USAGE;
     if (is_wildcard(&url))
         return 0; /* MemberList answers FAILED_PRECONDITION */
@@ -229,6 +256,8 @@ static int setup_workers(const struct setup *u)
 
     budget_init(&s->budget, s->settings->memory_limit, count);
     s->env.budget = &s->budget;
+    if (server__setup_limits(s) != ERR_OK)
+        return refuse(u, SERVER_ERROR, "out of memory");
     s->workers = base_xcalloc(count, sizeof *s->workers);
     for (unsigned i = 0; i < count; i++) {
         struct worker *w;
@@ -248,6 +277,7 @@ int server__setup(struct server *s, char *why, size_t why_len)
     int status;
 
     server__tls_hash(s, s->tls_hash); /* before the files are read, so that no change is missed */
+    server__judge_key_files(s->settings);
     status = setup_upstream(&u);
     if (status == 0)
         status = setup_advertise(&u);
@@ -272,7 +302,7 @@ int server_check(const struct settings *settings, struct server_files *out, char
     if (status == 0)
         status = setup_advertise(&u);
     for (size_t i = 0; status == 0 && i < settings->listen_client_url_count; i++)
-        status = judge_listen_url(&u, settings->listen_client_urls[i], &url);
+        status = judge_listen_url(&u, i, &url);
     if (status == 0) {
         *out = (struct server_files){.tls = s->tls, .etcd_tls = s->etcd_tls};
     } else {

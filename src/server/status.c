@@ -42,3 +42,18 @@ const char *server_tls_hash(const struct server *s)
 {
     return s->tls_hash;
 }
+
+const char *server_tls_why(const struct server *s)
+{
+    return s->tls_refused_hash[0] == '\0' ? "" : s->tls_refused_why;
+}
+
+const struct server_reload *server_last_reload(const struct server *s)
+{
+    return &s->last_reload;
+}
+
+bool server_is_reload_failed(const struct server *s)
+{
+    return s->is_reload_failed;
+}

@@ -8,6 +8,13 @@
 #include "policy/ruleset.h"
 #include "server/server.h"
 
+/* The last try to take over another configuration while running. */
+struct server_reload {
+    int64_t time_s; /* since 1970; 0: there was none */
+    bool is_good;
+    char why[1024]; /* "" when it is good */
+};
+
 struct loop *server_loop(struct server *s);
 const struct proxy_env *server_env(const struct server *s);
 /* Of the set in use. NULL when the server ends. */
@@ -19,5 +26,10 @@ struct net_tls *server_listen_tls(const struct server *s);
 struct net_tls *server_etcd_tls(const struct server *s);
 /* Changes when TLS files were read again. */
 const char *server_tls_hash(const struct server *s);
+/* Why the TLS files as they are now cannot be used, so that older ones are; "" when they can. */
+const char *server_tls_why(const struct server *s);
+const struct server_reload *server_last_reload(const struct server *s);
+/* What is in force is not what the configuration file says. */
+bool server_is_reload_failed(const struct server *s);
 
 #endif

@@ -4,14 +4,14 @@
 #ifndef TOOLS_FINDINGS_H
 #define TOOLS_FINDINGS_H
 
-#include "tools/json.h"
+#include "base/json.h"
 
 enum tools_level { TOOLS_OK = 0, TOOLS_NOTE, TOOLS_WARN, TOOLS_FAIL, TOOLS_LEVEL_COUNT };
 
 struct tools_findings {
     FILE *f;
     bool is_json;
-    struct tools_json json;
+    struct json json;
     unsigned counts[TOOLS_LEVEL_COUNT];
 };
 

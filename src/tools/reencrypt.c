@@ -12,7 +12,7 @@
 #include "kms/text.h"
 #include "sweep/rewrite.h"
 #include "sweep/source_etcd.h"
-#include "tools/json.h"
+#include "base/json.h"
 #include "tools/progress.h"
 #include "tools/space.h"
 
@@ -238,26 +238,26 @@ static void on_ready(void *arg)
 
 static void report_json(const struct reencrypt *r, bool is_good)
 {
-    struct tools_json j = {.f = r->o->out};
+    struct json j = {.f = r->o->out};
 
-    tools_json_open(&j, NULL, '{');
-    tools_json_bool(&j, "finished", is_good);
+    json_open(&j, NULL, '{');
+    json_bool(&j, "finished", is_good);
     if (!is_good)
-        tools_json_text(&j, "error", r->c->why);
-    tools_json_bool(&j, "dry_run", r->o->is_dry_run);
-    tools_json_number(&j, "looked_at", (int64_t)r->looked_at);
-    tools_json_number(&j, "current", (int64_t)r->current);
-    tools_json_number(&j, "due", (int64_t)r->due);
-    tools_json_number(&j, "rewritten", (int64_t)r->rewritten);
-    tools_json_number(&j, "rewritten_bytes", (int64_t)r->bytes);
-    tools_json_number(&j, "by_others_meanwhile", (int64_t)r->by_others);
-    tools_json_number(&j, "conflicts", (int64_t)r->conflicts);
-    tools_json_number(&j, "left_leased", (int64_t)r->leased);
-    tools_json_number(&j, "left_unreadable", (int64_t)r->unreadable);
-    tools_json_number(&j, "left_too_large", (int64_t)r->too_large);
-    tools_json_number(&j, "milliseconds", (int64_t)(r->ended_ms - r->began_ms));
-    tools_json_text(&j, "configuration", r->c->rules->config->hash);
-    tools_json_close(&j, '}');
+        json_text(&j, "error", r->c->why);
+    json_bool(&j, "dry_run", r->o->is_dry_run);
+    json_number(&j, "looked_at", (int64_t)r->looked_at);
+    json_number(&j, "current", (int64_t)r->current);
+    json_number(&j, "due", (int64_t)r->due);
+    json_number(&j, "rewritten", (int64_t)r->rewritten);
+    json_number(&j, "rewritten_bytes", (int64_t)r->bytes);
+    json_number(&j, "by_others_meanwhile", (int64_t)r->by_others);
+    json_number(&j, "conflicts", (int64_t)r->conflicts);
+    json_number(&j, "left_leased", (int64_t)r->leased);
+    json_number(&j, "left_unreadable", (int64_t)r->unreadable);
+    json_number(&j, "left_too_large", (int64_t)r->too_large);
+    json_number(&j, "milliseconds", (int64_t)(r->ended_ms - r->began_ms));
+    json_text(&j, "configuration", r->c->rules->config->hash);
+    json_close(&j, '}');
     fputc('\n', r->o->out);
 }
 

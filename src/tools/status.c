@@ -10,7 +10,7 @@
 
 #include "kms/text.h"
 #include "tools/http_get.h"
-#include "tools/json.h"
+#include "base/json.h"
 #include "tools/samples.h"
 
 #define ASK_MS 5000u
@@ -201,31 +201,31 @@ static const char *time_text(double s, char out[static KMS_TIME_TEXT])
     return out;
 }
 
-static void put_json(const struct proxy *p, struct tools_json *j)
+static void put_json(const struct proxy *p, struct json *j)
 {
     char url[NET_URL_MAX], text[KMS_TIME_TEXT];
 
-    tools_json_open(j, NULL, '{');
-    tools_json_text(j, "url", net_url_text(p->url, url));
-    tools_json_bool(j, "answers", p->has_answered);
+    json_open(j, NULL, '{');
+    json_text(j, "url", net_url_text(p->url, url));
+    json_bool(j, "answers", p->has_answered);
     if (p->has_answered) {
-        tools_json_bool(j, "ready", p->ready == 200);
-        tools_json_text(j, "version", p->version);
-        tools_json_text(j, "configuration", p->config);
-        tools_json_text(j, "write_keys", p->key_text);
-        tools_json_bool(j, "kms_healthy", !p->is_kms_ailing);
-        tools_json_bool(j, "etcd_healthy", p->etcd_healthy != 0);
-        tools_json_text(j, "started", time_text(p->start_s, text));
-        tools_json_text(j, "reloaded", time_text(p->reload_s, text));
-        tools_json_bool(j, "last_reload_failed", p->reload_failed != 0);
-        tools_json_number(j, "reload_failures", (int64_t)p->reload_failures);
-        tools_json_number(j, "values_sealed", (int64_t)p->sealed);
-        tools_json_number(j, "values_opened", (int64_t)p->opened);
-        tools_json_number(j, "plaintext_read", (int64_t)p->plain);
+        json_bool(j, "ready", p->ready == 200);
+        json_text(j, "version", p->version);
+        json_text(j, "configuration", p->config);
+        json_text(j, "write_keys", p->key_text);
+        json_bool(j, "kms_healthy", !p->is_kms_ailing);
+        json_bool(j, "etcd_healthy", p->etcd_healthy != 0);
+        json_text(j, "started", time_text(p->start_s, text));
+        json_text(j, "reloaded", time_text(p->reload_s, text));
+        json_bool(j, "last_reload_failed", p->reload_failed != 0);
+        json_number(j, "reload_failures", (int64_t)p->reload_failures);
+        json_number(j, "values_sealed", (int64_t)p->sealed);
+        json_number(j, "values_opened", (int64_t)p->opened);
+        json_number(j, "plaintext_read", (int64_t)p->plain);
     } else {
-        tools_json_text(j, "error", p->why);
+        json_text(j, "error", p->why);
     }
-    tools_json_close(j, '}');
+    json_close(j, '}');
 }
 
 static void put_text(const struct proxy *p, FILE *f)
@@ -274,7 +274,7 @@ static const char *difference(const struct asking *a)
 
 static enum tools_status_result report(const struct asking *a)
 {
-    struct tools_json j = {.f = a->o->out};
+    struct json j = {.f = a->o->out};
     enum tools_status_result result = TOOLS_STATUS_GOOD;
     const char *what = difference(a);
     size_t well = 0, there = 0;
@@ -288,10 +288,10 @@ static enum tools_status_result report(const struct asking *a)
     else if (what != NULL || well < there)
         result = TOOLS_STATUS_DIFFER;
     if (a->o->is_json) {
-        tools_json_open(&j, NULL, '{');
-        tools_json_bool(&j, "all_agree", what == NULL && there == a->o->url_count);
-        tools_json_text(&j, "differ_in", what != NULL ? what : "");
-        tools_json_open(&j, "proxies", '[');
+        json_open(&j, NULL, '{');
+        json_bool(&j, "all_agree", what == NULL && there == a->o->url_count);
+        json_text(&j, "differ_in", what != NULL ? what : "");
+        json_open(&j, "proxies", '[');
     }
     for (size_t i = 0; i < a->o->url_count; i++) {
         if (a->o->is_json)
@@ -300,8 +300,8 @@ static enum tools_status_result report(const struct asking *a)
             put_text(&a->proxies[i], a->o->out);
     }
     if (a->o->is_json) {
-        tools_json_close(&j, ']');
-        tools_json_close(&j, '}');
+        json_close(&j, ']');
+        json_close(&j, '}');
         fputc('\n', a->o->out);
     } else if (what != NULL) {
         fprintf(a->o->out, "\nThey DIFFER: not the same %s\n", what);

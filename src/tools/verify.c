@@ -118,9 +118,9 @@ enum tools_verify_result tools_verify(struct tools_cluster *c, const struct tool
     enum tools_verify_result result;
 
     if (o->is_json) {
-        tools_json_open(&v.json, NULL, '{');
+        json_open(&v.json, NULL, '{');
         if (o->list != TOOLS_LIST_NONE)
-            tools_json_open(&v.json, "keys", '[');
+            json_open(&v.json, "keys", '[');
     }
     tools_cluster_run(c, &o->filter, on_ready, &v);
     result = result_of(&v);

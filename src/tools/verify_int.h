@@ -4,7 +4,7 @@
 #define TOOLS_VERIFY_INT_H
 
 #include "sweep/source_etcd.h"
-#include "tools/json.h"
+#include "base/json.h"
 #include "tools/progress.h"
 #include "tools/verify.h"
 
@@ -16,7 +16,7 @@ struct verify {
     struct sweep_position position; /* at the end */
     struct tools_counts counts;
     struct tools_progress progress;
-    struct tools_json json;
+    struct json json;
     char server[NET_URL_MAX];
     int64_t began_s, ended_s; /* seconds since 1970 */
     bool is_done;

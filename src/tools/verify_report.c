@@ -32,12 +32,12 @@ void tools__verify_list(struct verify *v, const struct sweep_value *value)
         fprintf(v->o->out, "\t%s\n", reason);
         return;
     }
-    tools_json_open(&v->json, NULL, '{');
-    tools_json_bytes(&v->json, "key", value->kv.key);
-    tools_json_text(&v->json, "resource", value->list->resource);
-    tools_json_text(&v->json, "reason", reason);
-    tools_json_number(&v->json, "mod_revision", value->kv.mod_revision);
-    tools_json_close(&v->json, '}');
+    json_open(&v->json, NULL, '{');
+    json_bytes(&v->json, "key", value->kv.key);
+    json_text(&v->json, "resource", value->list->resource);
+    json_text(&v->json, "reason", reason);
+    json_number(&v->json, "mod_revision", value->kv.mod_revision);
+    json_close(&v->json, '}');
 }
 
 /* --- what holds ------------------------------------------------------------------------------- */
@@ -79,20 +79,20 @@ static const char *state_text(const struct verify *v, const struct tools_key_cou
 
 /* --- JSON ------------------------------------------------------------------------------------- */
 
-static void json_header(struct tools_json *j, const char *name, const struct etcd_header *h)
+static void json_header(struct json *j, const char *name, const struct etcd_header *h)
 {
     char id[24];
 
-    tools_json_open(j, name, '{');
+    json_open(j, name, '{');
     snprintf(id, sizeof id, "%" PRIx64, h->cluster_id);
-    tools_json_text(j, "cluster_id", id);
+    json_text(j, "cluster_id", id);
     snprintf(id, sizeof id, "%" PRIx64, h->member_id);
-    tools_json_text(j, "member_id", id);
-    tools_json_number(j, "revision", h->revision);
-    tools_json_close(j, '}');
+    json_text(j, "member_id", id);
+    json_number(j, "revision", h->revision);
+    json_close(j, '}');
 }
 
-static void json_states(struct tools_json *j, const struct tools_resource_count *r)
+static void json_states(struct json *j, const struct tools_resource_count *r)
 {
     static const char *const names[] = {[SWEEP_UNREADABLE] = "unreadable",
                                         [SWEEP_PLAINTEXT] = "plaintext",
@@ -100,76 +100,75 @@ static void json_states(struct tools_json *j, const struct tools_resource_count 
                                         [SWEEP_OLDER] = "older_key",
                                         [SWEEP_CURRENT] = "current_key"};
 
-    tools_json_number(j, "objects", (int64_t)r->count);
+    json_number(j, "objects", (int64_t)r->count);
     for (size_t s = SWEEP_STATE_COUNT; s > 0; s--)
-        tools_json_number(j, names[s - 1], (int64_t)r->states[s - 1]);
-    tools_json_number(j, "plaintext_refused", (int64_t)r->unread_plain);
-    tools_json_number(j, "due_for_rewrite", (int64_t)r->due);
-    tools_json_number(j, "with_lease", (int64_t)r->leased);
+        json_number(j, names[s - 1], (int64_t)r->states[s - 1]);
+    json_number(j, "plaintext_refused", (int64_t)r->unread_plain);
+    json_number(j, "due_for_rewrite", (int64_t)r->due);
+    json_number(j, "with_lease", (int64_t)r->leased);
 }
 
-static void json_key(const struct verify *v, struct tools_json *j, const struct tools_key_count *k)
+static void json_key(const struct verify *v, struct json *j, const struct tools_key_count *k)
 {
-    tools_json_open(j, NULL, '{');
-    tools_json_text(j, "state", state_text(v, k));
-    tools_json_text(j, "provider", k->provider);
-    tools_json_text(j, "key", k->key);
+    json_open(j, NULL, '{');
+    json_text(j, "state", state_text(v, k));
+    json_text(j, "provider", k->provider);
+    json_text(j, "key", k->key);
     if (k->err != ERR_OK)
-        tools_json_text(j, "reason", err_reason(k->err));
-    tools_json_number(j, "objects", (int64_t)k->count);
-    tools_json_close(j, '}');
+        json_text(j, "reason", err_reason(k->err));
+    json_number(j, "objects", (int64_t)k->count);
+    json_close(j, '}');
 }
 
 static void json_counts(struct verify *v)
 {
-    struct tools_json *j = &v->json;
+    struct json *j = &v->json;
 
-    tools_json_open(j, "total", '{');
+    json_open(j, "total", '{');
     json_states(j, &v->counts.all);
-    tools_json_close(j, '}');
-    tools_json_open(j, "resources", '[');
+    json_close(j, '}');
+    json_open(j, "resources", '[');
     for (size_t i = 0; i < v->counts.count; i++) {
         const struct tools_resource_count *r = &v->counts.v[i];
 
-        tools_json_open(j, NULL, '{');
-        tools_json_text(j, "resource", r->resource);
+        json_open(j, NULL, '{');
+        json_text(j, "resource", r->resource);
         json_states(j, r);
-        tools_json_open(j, "keys", '[');
+        json_open(j, "keys", '[');
         for (size_t k = 0; k < r->key_count; k++)
             json_key(v, j, &r->keys[k]);
-        tools_json_close(j, ']');
-        tools_json_close(j, '}');
+        json_close(j, ']');
+        json_close(j, '}');
     }
-    tools_json_close(j, ']');
+    json_close(j, ']');
 }
 
 static void report_json(struct verify *v, enum tools_verify_result result)
 {
-    struct tools_json *j = &v->json;
+    struct json *j = &v->json;
     char text[KMS_TIME_TEXT];
 
     if (v->o->list != TOOLS_LIST_NONE)
-        tools_json_close(j, ']');
-    tools_json_text(j, "result", result_text(result));
+        json_close(j, ']');
+    json_text(j, "result", result_text(result));
     if (result == TOOLS_VERIFY_FAILED)
-        tools_json_text(j, "error", v->c->why);
-    tools_json_text(j, "began", kms_time_text(v->began_s, text));
+        json_text(j, "error", v->c->why);
+    json_text(j, "began", kms_time_text(v->began_s, text));
     if (result != TOOLS_VERIFY_FAILED) {
-        tools_json_text(j, "ended", kms_time_text(v->ended_s, text));
-        tools_json_text(j, "etcd_server", v->server);
-        tools_json_text(j, "etcd_version", v->c->status.version);
+        json_text(j, "ended", kms_time_text(v->ended_s, text));
+        json_text(j, "etcd_server", v->server);
+        json_text(j, "etcd_version", v->c->status.version);
         json_header(j, "from", &v->position.first);
         json_header(j, "to", &v->position.last);
-        tools_json_number(j, "compacted_meanwhile", v->position.compacted_count);
-        tools_json_bool(j, "opened", v->o->is_open);
-        tools_json_bool(j, "key_changed_meanwhile", v->has_key_changed);
-        tools_json_bool(j, "keys_only_outside_of_prefix",
-                        v->c->outside.found != TOOLS_OUTSIDE_NONE);
+        json_number(j, "compacted_meanwhile", v->position.compacted_count);
+        json_bool(j, "opened", v->o->is_open);
+        json_bool(j, "key_changed_meanwhile", v->has_key_changed);
+        json_bool(j, "keys_only_outside_of_prefix", v->c->outside.found != TOOLS_OUTSIDE_NONE);
         json_counts(v);
     }
-    tools_json_text(j, "version", v->o->version);
-    tools_json_text(j, "configuration", v->c->rules->config->hash);
-    tools_json_close(j, '}');
+    json_text(j, "version", v->o->version);
+    json_text(j, "configuration", v->c->rules->config->hash);
+    json_close(j, '}');
     fputc('\n', v->o->out);
 }
 

@@ -112,12 +112,13 @@ def wait_until(condition, timeout=10, what="condition", step=0.02):
 class Process:
     """A child with a log file. Ended by its pid, always."""
 
-    def __init__(self, argv, log, env=None):
+    def __init__(self, argv, log, env=None, pass_fds=()):
         self.argv = argv
         self.log_path = pathlib.Path(log)
         with open(log, "ab") as f:
             self.popen = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=f, stderr=f,
-                                          env={**os.environ, **(env or {})}, cwd=self.log_path.parent)
+                                          env={**os.environ, **(env or {})}, cwd=self.log_path.parent,
+                                          pass_fds=pass_fds)
         self.pid = self.popen.pid
         atexit.register(self.kill)
 
@@ -348,9 +349,9 @@ class Env:
     def path(self, name):
         return self.folder / name
 
-    def start(self, name, argv):
+    def start(self, name, argv, **options):
         self.counter += 1
-        process = Process([str(a) for a in argv], self.path(f"{self.counter:02}-{name}.log"))
+        process = Process([str(a) for a in argv], self.path(f"{self.counter:02}-{name}.log"), **options)
         self.processes.append(process)
         self.stack.callback(process.kill)
         return process

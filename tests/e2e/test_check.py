@@ -38,7 +38,7 @@ class Check(ClusterTool):
         self.assertEqual(found["ok", "values"], ["secrets: the first 3 open, and are as they would be written now"])
         self.assertGreater(self.kms.calls["Decrypt"], 0)
         out, _ = self.tool("check", self.mixed())
-        self.assertIn("0 failed, 0 warnings", out)
+        self.assertRegex(out, r"0 failed, 0 warnings, \d+ notes?, \d+ ok")
 
     def test_nothing_is_written(self):
         self.plain(3)
@@ -95,6 +95,17 @@ class Check(ClusterTool):
         found = self.check(self.mixed(), servers=f"http://127.0.0.1:{harness.free_port()}", status=UNREACHABLE)
         self.assertIn("does not answer", found["fail", "etcd"][0])
         self.assertIn(("ok", "KMS"), found)
+
+    def test_http_and_https_mixed_up(self):
+        """Said as what it is, not as the odd frame or record that it looks like."""
+        tls = self.env.tls("mixed")
+        secure = self.env.etcd(name="secure", tls=tls)
+        found = self.check(self.mixed(), servers=secure.url.replace("https:", "http:"), status=UNREACHABLE)
+        self.assertIn("(http where it should be https?)", found["fail", "etcd"][0])
+        found = self.check(self.mixed(), "--etcd-cafile", tls.path("ca.crt"), servers=self.etcd.url.replace("http:", "https:"),
+                           status=UNREACHABLE)
+        self.assertIn("(https where it should be http?)", found["fail", "etcd"][0])
+        secure.stop()
 
     def test_proxy_in_place_of_etcd(self):
         proxy = self.env.proxy(self.etcd, self.mixed())
@@ -191,6 +202,7 @@ class Check(ClusterTool):
                        .add_extension(x509.SubjectAlternativeName([x509.DNSName(h) for h in hosts]), critical=True)
                        .sign(tls.ca_key, hashes.SHA256()))
         tls.path(name + ".crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        tls.path(name + ".key").touch(0o600)
         tls.path(name + ".key").write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
                                                               serialization.NoEncryption()))
         return ["--cert-file", tls.path(name + ".crt"), "--key-file", tls.path(name + ".key")]
@@ -200,6 +212,9 @@ class Check(ClusterTool):
         url = ["--listen-client-urls", "https://localhost:2000"]
         long = self.issue(tls, "long", 300, ["localhost"])
         self.assertIn("valid until", self.check(config, "--offline", *url, *long)["ok", "TLS"][0])
+        tls.path("long.key").chmod(0o644)
+        self.assertIn("open to others (mode 0644)", self.check(config, "--offline", *url, *long)["warn", "TLS"][0])
+        tls.path("long.key").chmod(0o600)
         soon = self.issue(tls, "soon", 5, ["localhost"])
         self.assertIn("less than 30 days", self.check(config, "--offline", *url, *soon)["warn", "TLS"][0])
         over = self.issue(tls, "over", -1, ["localhost"])

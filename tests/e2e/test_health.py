@@ -71,7 +71,7 @@ class AllWell(Admin):
         for path in ("/livez", "/readyz", "/healthz", "/livez/ping", "/readyz/ping", "/healthz/ping", "/healthz/etcd",
                      "/readyz/etcd", "/healthz/kms-providers", "/readyz/kms-providers", "/readyz/shutdown"):
             self.assertEqual(self.get(path), (200, "ok"), path)
-        for path in ("/", "/healthz/kms-provider-0", "/healthz/nothing", "/livez/etcd", "/livez/kms-providers",
+        for path in ("/index.html", "/healthz/kms-provider-0", "/healthz/nothing", "/livez/etcd", "/livez/kms-providers",
                      "/livezz", "/debug/pprof", "/healthz/shutdown", "/metrics/"):
             self.assertEqual(self.get(path)[0], 404, path)
 
@@ -80,7 +80,7 @@ class AllWell(Admin):
         self.assertEqual(self.get("/healthz?verbose"), (
             200, "[+]ping ok\n[+]etcd ok\n[+]kms-providers ok\nhealthz check passed\n"))
         self.assertEqual(self.get("/readyz?verbose=true"), (
-            200, "[+]ping ok\n[+]etcd ok\n[+]kms-providers ok\n[+]shutdown ok\nreadyz check passed\n"))
+            200, "[+]ping ok\n[+]etcd ok\n[+]kms-providers ok\n[+]shutdown ok\n[+]shedding ok\nreadyz check passed\n"))
 
     def test_exclude(self):
         self.assertEqual(self.get("/healthz?verbose&exclude=etcd&exclude=kms-providers"), (

@@ -12,6 +12,7 @@ import time
 
 import harness  # first: it sets the path to tests/fake
 import fake_etcd
+import fake_kms
 from client import prefix_end
 from harness import Code, LONG, envelope, wait_until
 from protos import rpc
@@ -158,6 +159,76 @@ class Fairness(Kms):
         self.assertEqual(outcome, [Code.DATA_LOSS] * 3)
         self.assertLess(max(took), 1, took)
         self.assertLessEqual(self.kms.calls["Decrypt"], 3 * 64 + 5)
+
+    def attack_beside_cold_reads(self, attack):
+        """Runs attack over and over until ten cold reads of others are done; how often it ran, how long each of them took."""
+        proxy = self.start_proxy()
+        keys = [self.secret(f"own/{i}") for i in range(10)]
+        for key in keys:
+            self.raw.put(key, envelope.seal(key, VALUE))
+        self.kms.delay["Decrypt"] = 0.005
+        attacker, is_over, ran = self.env.client(proxy.target), threading.Event(), []
+
+        def run():
+            while not is_over.is_set():
+                with self.assertRaises(harness.grpc.RpcError) as refused:
+                    attack(attacker)
+                ran.append(refused.exception.code())
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        took = []
+        for key in keys:
+            wait_until(lambda: len(ran) > len(took), 60, "the next attack")
+            started = time.monotonic()
+            self.assertEqual(proxy.client.value(key), VALUE)
+            took.append(time.monotonic() - started)
+        is_over.set()
+        thread.join()
+        return ran, took
+
+    @harness.timing
+    def test_a_list_over_3000_garbage_deks(self):
+        for i in range(0, 3000, 100):
+            self.raw.txn([], [rpc.RequestOp(request_put=rpc.PutRequest(
+                key=key, value=envelope.seal(key, VALUE, wrapped=os.urandom(60))))
+                for key in (self.secret(f"many/{n:04}") for n in range(i, i + 100))])
+        ran, took = self.attack_beside_cold_reads(lambda client: client.list(self.secret("many/"), timeout=30))
+        self.assertEqual(set(ran), {Code.DATA_LOSS})
+        self.assertLess(max(took), 1, took)
+        self.assertLessEqual(self.kms.calls["Decrypt"], 64 * len(ran) + len(took))
+
+    @harness.timing
+    def test_a_txn_of_4000_sealed_puts(self):
+        ops = [rpc.RequestOp(request_put=rpc.PutRequest(
+            key=key, value=envelope.seal(key, VALUE, wrapped=os.urandom(60))))
+            for key in (self.secret(f"many/{n:04}") for n in range(4000))]
+        ran, took = self.attack_beside_cold_reads(lambda client: client.txn([], ops, timeout=30))
+        self.assertEqual(set(ran), {Code.INVALID_ARGUMENT})
+        self.assertLess(max(took), 1, took)
+        self.assertLessEqual(self.kms.calls["Decrypt"], 64 * len(ran) + len(took))
+        self.assertIsNone(self.raw.value(self.secret("many/0000")))
+
+
+class Damaged(Kms):
+    """A DEK that opened nothing is not kept, and not asked for again at once for the same value."""
+
+    def test_a_damaged_value_costs_one_call_in_3_s(self):
+        proxy = self.start_proxy()
+        bad, good = self.secret("bad"), self.secret("good")
+        seed = os.urandom(32)
+        wrapped = fake_kms.wrap("key-1", seed)
+        sealed = envelope.seal(bad, VALUE, seed=seed, wrapped=wrapped)
+        data = envelope.parse(sealed).encrypted_data
+        self.raw.put(bad, sealed.replace(data, data[:-1] + bytes([data[-1] ^ 1])))
+        self.raw.put(good, envelope.seal(good, VALUE, seed=seed, wrapped=wrapped))
+        started, calls = time.monotonic(), self.kms.calls["Decrypt"]
+        for _ in range(50):
+            self.assertStatus(Code.DATA_LOSS, proxy.client.get, bad, text=bad.decode())
+        seconds = time.monotonic() - started
+        self.assertLessEqual(self.kms.calls["Decrypt"] - calls, 1 + seconds // 3)
+        self.assertEqual(proxy.client.value(good), VALUE)
+        self.assertStatus(Code.DATA_LOSS, proxy.client.get, bad)
 
 
 class Away(Kms):

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reload: the configuration and the TLS files change while the proxy serves. What is good is taken over without a lost
 call, what is bad is refused with the old set in force, and nothing is left behind."""
+import datetime
 import os
 import random
 import signal
@@ -13,6 +14,7 @@ import harness  # first: it sets the path to tests/fake
 import bulk
 import h2raw
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from client import prefix_end
 from harness import Code, SANITIZED, envelope, wait_until
 from test_local_keys import Key
@@ -373,8 +375,11 @@ class Files(Base):
 
         # SIGHUP does the same at once; connections that are open go on all the while.
         tls.issue("server")
+        self.assertNotIn("private key is open to others", proxy.process.log())
+        tls.path("server.key").chmod(0o644)
         proxy.process.signal(signal.SIGHUP)
         wait_until(lambda: self.serial(proxy, tls) == self.serial_of(tls.path("server.crt")), 10, "third certificate")
+        wait_until(lambda: "private key is open to others" in proxy.process.log(), 10, "warning")
         proxy.client.put(self.secret(), b"x")
         self.assertEqual(watch.events(1)[0].kv.value, b"x")
         watch.cancel()
@@ -462,6 +467,57 @@ class Files(Base):
         ca.write_bytes(new.path("ca.crt").read_bytes())
         wait_until(lambda: comes_in(new), 10, "the new authority")
         self.assertFalse(comes_in(old))
+
+    def test_revoked_clients(self):
+        """--client-crl-file as etcd has it: by serial number, the list's age and authority don't matter; read again."""
+        tls = self.env.tls(self.name, ("client", "other"))
+        crl = tls.path("clients.crl")
+        later = datetime.datetime.now(datetime.timezone.utc)
+
+        def revoke(*names, encoding=serialization.Encoding.PEM, age=2):
+            made = later - datetime.timedelta(days=age)
+            builder = (x509.CertificateRevocationListBuilder().issuer_name(tls.ca.subject).last_update(made)
+                       .next_update(made + datetime.timedelta(days=1)))
+            for name in names:
+                builder = builder.add_revoked_certificate(
+                    x509.RevokedCertificateBuilder().serial_number(self.serial_of(tls.path(name + ".crt")))
+                    .revocation_date(made).build())
+            new = tls.path("new.crl")
+            new.write_bytes(builder.sign(tls.ca_key, hashes.SHA256()).public_bytes(encoding))
+            new.rename(crl)
+
+        def comes_in(name):
+            context = ssl.create_default_context(cafile=str(tls.path("ca.crt")))
+            context.load_cert_chain(tls.path(name + ".crt"), tls.path(name + ".key"))
+            context.set_alpn_protocols(["h2"])
+            try:
+                client = h2raw.Client(proxy.address, context=context)
+            except OSError:
+                return False
+            try:
+                return client.wait_for(lambda: client.peer_settings, 5)
+            except ConnectionError:
+                return False
+            finally:
+                client.close()
+        revoke()
+        proxy = self.start_proxy(self.text(3), "--cert-file", tls.path("server.crt"), "--key-file",
+                                 tls.path("server.key"), "--trusted-ca-file", tls.path("ca.crt"), "--client-crl-file", crl,
+                                 tls=tls)
+        self.assertTrue(comes_in("other"))
+        revoke("other")
+        wait_until(lambda: not comes_in("other"), 10, "the refusal")
+        self.assertTrue(comes_in("client"))
+        revoke("client", encoding=serialization.Encoding.DER)
+        wait_until(lambda: comes_in("other"), 10, "the other list")
+        self.assertFalse(comes_in("client"))
+        # What is no list does not open the door: the one in use stays.
+        for bad in b"", b"no list", tls.path("ca.crt").read_bytes():
+            refusals = proxy.process.log().count("TLS files changed but cannot be used")
+            crl.write_bytes(bad)
+            wait_until(lambda n=refusals: proxy.process.log().count("TLS files changed but cannot be used") > n, 10, "refusal")
+            self.assertFalse(comes_in("client"))
+        self.assertIn("certificate revoked", proxy.process.log())
 
     def test_certificate_towards_etcd(self):
         tls = self.env.tls(self.name, ("client", "proxy"))

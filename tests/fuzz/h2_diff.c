@@ -210,6 +210,7 @@ static void turn(struct run *r)
     }
     compare(r);
     r->turned_count = r->recent_count;
+    r->asked_count = 0;
 }
 
 static bool is_over(const struct run *r)
@@ -228,6 +229,7 @@ static void run_code(struct run *r)
         if (step == CODE_ASK) {
             if (!r->code.o.is_client && r->stopping_ns == 0)
                 r->stopping_ns = loop_hrtime_ns();
+            r->asked_count++;
             ours_ask(&r->ours);
             if (!r->is_different)
                 oracle_ask(r->oracle);

@@ -217,7 +217,8 @@ struct run {
     struct code code;
     struct diff_side ours, theirs;
     struct oracle *oracle;
-    struct grow walk; /* the input's bytes from the last whole frame on */
+    struct grow walk;     /* the input's bytes from the last whole frame on */
+    unsigned asked_count; /* requests and stops asked for since the last turn */
     struct recent recent[RECENT];
     unsigned recent_count, turned_count; /* in all; before both took their turn */
     uint32_t last_id;                    /* the highest that was opened */

@@ -88,10 +88,11 @@ static bool is_discarded(struct run *r, const struct recent *recent)
            recent->f.id != 0 && judge_stream(&r->ours.judge, recent->f.id)->is_reset;
 }
 
-/* Both took their turn behind several frames: what one of them had sent in between is over. */
+/* Both took their turn behind several frames, or a frame and a request of ours: what one of them
+ * had sent in between is over. */
 static bool is_gathered(const struct run *r)
 {
-    return r->recent_count - r->turned_count > 1;
+    return r->recent_count - r->turned_count + r->asked_count > 1;
 }
 
 static bool is_freed(struct run *r, const struct recent *recent)
@@ -124,6 +125,20 @@ static bool is_late_code(struct run *r, const struct recent *recent)
             (b->code == H2_NO_ERROR || b->code == H2_REFUSED_STREAM ||
              judge_stream(&r->ours.judge, b->id)->is_left) &&
             resets(&r->ours, b->id, H2_PROTOCOL_ERROR))
+            return true;
+    }
+    return false;
+}
+
+/* We have reset the stream, and told its owner so. */
+static bool is_first_reason(struct run *r, const struct recent *recent)
+{
+    (void)recent;
+    for (unsigned i = 0; is_gathered(r) && i < r->ours.count && i < r->theirs.count; i++) {
+        const struct diff_call *a = &r->ours.calls[i], *b = &r->theirs.calls[i];
+
+        if (a->is_closed && b->is_closed && a->how == H2_END_RESET && b->how == H2_END_RESET &&
+            a->code != b->code && resets(&r->ours, b->id, (uint32_t)a->code))
             return true;
     }
     return false;
@@ -170,6 +185,18 @@ static bool is_answered_at_once(struct run *r, const struct recent *recent)
             (is_dead(&r->theirs) || r->theirs.calls[i].how == H2_END_RESET))
             return true;
     return false;
+}
+
+/* RST_STREAM NO_ERROR behind an answer: the rest of the request is not wanted. */
+static bool is_rest_declined(struct run *r, const struct recent *recent)
+{
+    uint32_t id = recent->f.id;
+
+    return is_gathered(r) && (recent->f.type == T_HEADERS || recent->f.type == T_DATA) &&
+           (recent->f.flags & NGHTTP2_FLAG_END_STREAM) != 0 &&
+           resets(&r->ours, id, NGHTTP2_NO_ERROR) && judge_stream(&r->ours.judge, id)->is_ended &&
+           judge_stream(&r->theirs.judge, id)->is_ended &&
+           !judge_stream(&r->theirs.judge, id)->is_reset;
 }
 
 static bool is_unread(struct run *r, const struct recent *recent)
@@ -242,6 +269,8 @@ static const struct {
      "a message found malformed by the frame that ends it: nghttp2 resets the stream, "
      "but tells its owner NO_ERROR, or the code of the peer's reset or "
      " GOAWAY behind it"},
+    {is_first_reason, "a stream that ends for several reasons in one turn: its owner hears the "
+                      "first of us, the last of nghttp2"},
     {is_push,
      "PUSH_PROMISE is refused whatever is in it; nghttp2 decodes it while our SETTINGS are "
      "not acknowledged"},
@@ -252,6 +281,7 @@ static const struct {
     {is_empty_end, "DATA without a byte pass a window that is used up; nghttp2's wait for it"},
     {is_answered_at_once, "ours may have sent its answer, and be done with the stream, before the "
                           "next frame is read; nghttp2 sends when all was read"},
+    {is_rest_declined, "the same, and the next frame would have been the request's last"},
     {is_unread, "padding is checked on streams that were reset, too; nghttp2 does not look"},
     {is_overflow_heard, "DATA that overflow a window: nghttp2 hands them over before it resets"},
     {is_drained, "behind our last GOAWAY nghttp2 ignores new streams; ours are refused"},

@@ -11,7 +11,7 @@ struct net_conn {
     struct slab_pool *pool;
     const struct net_conn_ops *ops;
     void *user;
-    struct chain out;
+    struct chain out, unread;
     struct grow *wire;
     struct loop_task task; /* on_closed */
     bool is_closed;
@@ -23,6 +23,7 @@ static void on_task(struct loop_task *t)
 
     c->ops->on_closed(c);
     chain_fini(&c->out);
+    chain_fini(&c->unread);
     free(c);
 }
 
@@ -52,6 +53,17 @@ void fake_net_give(struct net_conn *c, struct bytes b)
     s = (struct slice){slab, 0, (uint32_t)b.n};
     c->ops->on_read(c, &s);
     CHECK(s.slab == NULL);
+    while (c->unread.len > 0 && !c->is_closed) { /* at once: who else would have a turn? */
+        s = slice_ref(*chain_at(&c->unread, 0));
+        chain_consume(&c->unread, s.len);
+        c->ops->on_read(c, &s);
+    }
+}
+
+enum err net_conn_unread(struct net_conn *c, struct chain *in)
+{
+    CHECK(c->unread.len == 0);
+    return chain_append(&c->unread, in);
 }
 
 void net_conn_set_ops(struct net_conn *c, const struct net_conn_ops *ops, void *user)

@@ -531,7 +531,12 @@ bool oracle_is_closed(struct oracle *o, uint32_t id)
     nghttp2_stream *s;
 
     s = nghttp2_session_find_stream(o->session, (int32_t)id);
-    return s == NULL || nghttp2_stream_get_state(s) == NGHTTP2_STREAM_STATE_CLOSED;
+    if (s == NULL)
+        return true;
+    /* Idle: only PRIORITY named it, and a higher id has closed it (RFC 9113 section 5.1.1).
+     */
+    return nghttp2_stream_get_state(s) == NGHTTP2_STREAM_STATE_CLOSED ||
+           nghttp2_stream_get_state(s) == NGHTTP2_STREAM_STATE_IDLE;
 }
 
 void oracle_free(struct oracle *o)

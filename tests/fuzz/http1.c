@@ -117,7 +117,7 @@ static void round_trip(struct kit *k, struct bytes body)
     struct buf wire, got = {0};
 
     body = fuzz_take(&body, BODY_MAX);
-    CHECK(http1_respond(&out, &k->pool, 200, "text/plain", body) == ERR_OK);
+    CHECK(http1_respond(&out, &k->pool, 200, "text/plain", "", body, false) == ERR_OK);
     wire = buf_chain(&out);
     CHECK(feed_response(k, buf_bytes(&wire), false, 100, &back, &got) == HTTP1_DONE);
     CHECK(back.status == 200 && strcmp(back.content_type, "text/plain") == 0);

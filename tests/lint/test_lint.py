@@ -329,5 +329,30 @@ class Checks(unittest.TestCase):
         self.assertNotEqual(done.returncode, 0)
 
 
+class Binary(unittest.TestCase):
+    """A program that was built with nothing lacks what the release has; one that has it all passes."""
+
+    def build(self, folder, *flags):
+        (folder / "p.c").write_text(
+            "#include <stdio.h>\n#include <string.h>\nint main(int n, char **v) { char b[64]; strcpy(b, v[n - 1]);"
+            " printf(\"%s\", b); return 0; }\n")
+        subprocess.run(["cc", *flags, "p.c", "-o", "p"], cwd=folder, check=True)
+        return subprocess.run([sys.executable, HERE / "check_binary.py", folder / "p"], capture_output=True, text=True)
+
+    def test_both(self):
+        hard = ["-O2", "-fPIE", "-pie", "-D_FORTIFY_SOURCE=2", "-fstack-protector-all", "-Wl,--build-id",
+                "-Wl,-z,relro,-z,now,-z,noexecstack"]
+        soft = ["-O0", "-U_FORTIFY_SOURCE", "-no-pie", "-fno-stack-protector", "-Wl,-z,norelro,-z,lazy,-z,execstack",
+                "-Wl,--build-id=none", "-Wl,-rpath,/nowhere"]
+        with tempfile.TemporaryDirectory() as folder:
+            done = self.build(pathlib.Path(folder), *hard)
+            self.assertEqual(done.returncode, 0, done.stdout)
+            done = self.build(pathlib.Path(folder), *soft)
+            self.assertEqual(done.returncode, 1)
+            for what in ("-pie", "relro", "-z now", "stack not executable", "search path", "FORTIFY", "stack protector",
+                         "build id"):
+                self.assertIn(what, done.stdout)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/metric_series.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -305,6 +306,73 @@ static void test_plain_metrics(void **state)
     assert_lacks("reason=\"ok\"");
 }
 
+/* --- reading --- */
+
+struct seen {
+    unsigned count;
+    double sum;
+    char labels[128];
+};
+
+static void note_series(void *arg, const struct series_view *s)
+{
+    struct seen *seen = arg;
+
+    seen->count++;
+    seen->sum += s->histogram == NULL ? s->value : (double)histogram_count(s->histogram);
+    snprintf(seen->labels, sizeof seen->labels, "%s %s", s->labels[0], s->labels[1]);
+}
+
+static void test_each(void **state)
+{
+    struct seen seen = {0};
+    enum series_id id;
+
+    (void)state;
+    series_each(SERIES_CALLS, note_series, &seen);
+    assert_int_equal(seen.count, 0);
+    series_add(SERIES_CALLS, LABELS("OK", "/a"), 3);
+    series_add(SERIES_CALLS, LABELS("Unavailable", "/a"), 4);
+    assert_true(series_find("etcd_envelope_grpc_calls_total", &id));
+    assert_int_equal(id, SERIES_CALLS);
+    series_each(id, note_series, &seen);
+    assert_int_equal(seen.count, 2);
+    assert_true(seen.sum == 7);
+    assert_string_equal(seen.labels, "Unavailable /a");
+    assert_false(series_find("etcd_envelope_grpc_calls", &id));
+    seen = (struct seen){0};
+    series_observe(SERIES_ADDED_TIME, LABELS("/b"), 1);
+    series_each(SERIES_ADDED_TIME, note_series, &seen);
+    assert_int_equal(seen.count, 1);
+    assert_true(seen.sum == 1);
+}
+
+/* A quantile lies in the bucket of the observation that it stands for, for any of them. */
+static void test_quantiles(void **state)
+{
+    struct histogram h = {0};
+
+    (void)state;
+    assert_true(isnan(histogram_quantile(&h, SERIES_ADDED_TIME, 0.5)));
+    for (double seconds = 6e-6; seconds < 9; seconds *= 1.37) {
+        double low = 5e-6, q;
+
+        h = (struct histogram){0};
+        histogram_observe(&h, SERIES_ADDED_TIME, seconds, 10);
+        while (low * 2 < seconds)
+            low *= 2;
+        q = histogram_quantile(&h, SERIES_ADDED_TIME, 0.99);
+        assert_true(q >= low && q <= low * 2);
+        assert_true(histogram_quantile(&h, SERIES_ADDED_TIME, 0.5) < q);
+    }
+    h = (struct histogram){0};
+    histogram_observe(&h, SERIES_ADDED_TIME, 1e-6, 98);
+    histogram_observe(&h, SERIES_ADDED_TIME, 1000, 2); /* above the last bound, of 10.5 s */
+    assert_true(histogram_quantile(&h, SERIES_ADDED_TIME, 0.5) < 5e-6);
+    assert_true(histogram_quantile(&h, SERIES_ADDED_TIME, 0.99) > 10);
+    assert_true(isfinite(histogram_quantile(&h, SERIES_ADDED_TIME, 1)));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -317,6 +385,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_empty, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reloads, setup, teardown),
         cmocka_unit_test_setup_teardown(test_plain_metrics, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_each, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_quantiles, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

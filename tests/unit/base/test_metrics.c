@@ -68,11 +68,26 @@ static void a_gauge_of_two_threads(void **state)
     assert_int_equal(metric_get(METRIC_links), 0);
 }
 
+/* Only the want of room is shedding; what one client did wrong is not. */
+static void room_that_was_missing(void **state)
+{
+    static const enum err others[] = {ERR_PROTOBUF, ERR_REQUEST_STALLED, ERR_CONNECTION_SHARE,
+                                      ERR_FLOOD, ERR_STREAM_LIMIT};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(others); i++)
+        metric_refused(others[i]);
+    assert_true(metric_shed_ago_ms() == UINT64_MAX);
+    metric_refused(ERR_MEMORY_LIMIT);
+    assert_in_range(metric_shed_ago_ms(), 0, 60000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_add_up),
         cmocka_unit_test(a_gauge_of_two_threads),
+        cmocka_unit_test(room_that_was_missing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

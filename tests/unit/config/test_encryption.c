@@ -150,7 +150,8 @@ static void test_json_faults_by_path(void **state)
         "\"providers\": [{\"kms\": {\"apiVersion\": \"v1\", \"name\": \"n\","
         "\"endpoint\": \"unix:///a\", \"cachesize\": 99999999999999999999}}]}]}",
         "resources[0].resources: strict decoding error: duplicate field",
-        "resources[0]: strict decoding error: unknown field \"nosuch\"",
+        "resources[0]: strict decoding error: unknown field \"nosuch\" (known: resources, "
+        "providers)",
         "resources[0].providers[0].kms.cachesize: ", "number 99999999999999999999 of type int32");
 }
 

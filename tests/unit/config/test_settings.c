@@ -76,6 +76,8 @@ static void test_defaults(void **state)
     assert_int_equal(s->memory_limit, LIMIT_MEMORY);
     assert_int_equal(s->connection_memory_limit, LIMIT_MEMORY / 2);
     assert_int_equal(s->stream_threshold, LIMIT_STREAM_THRESHOLD);
+    assert_int_equal(s->stall_timeout_ms, 300000);
+    assert_int_equal(s->max_connections, 0); /* as many as the memory limit allows */
     assert_int_equal(s->max_concurrent_streams, UINT32_MAX); /* etcd's own default */
     assert_int_equal(s->shutdown_timeout_ms, 10000);
     assert_in_range(s->workers, 1, 4);
@@ -170,6 +172,10 @@ static void test_sizes(void **state)
     refuse(ARGS("--max-concurrent-streams=4294967296"), "is not a number");
     refuse(ARGS("--max-concurrent-streams=1k"), "is not a number");
     refuse(ARGS("--memory-limit=1m"), "below --max-request-bytes");
+    refuse(ARGS("--stall-timeout=999ms"), "--stall-timeout is below 1s");
+    refuse(ARGS("--stall-timeout=0"), "--stall-timeout");
+    refuse(ARGS("--max-connections=4294967296"), "--max-connections");
+    refuse(ARGS("--max-connections=-1"), "not a number from 0");
 }
 
 static void test_refused(void **state)
@@ -214,6 +220,7 @@ static void test_tls_combinations(void **state)
     refuse(ARGS("--listen-metrics-urls=unixs:///a"), "needs --cert-file");
     refuse(ARGS("--client-cert-auth"), "needs --trusted-ca-file");
     refuse(ARGS("--allowed-client-names=a"), "needs --trusted-ca-file");
+    refuse(ARGS("--client-crl-file=a"), "needs --trusted-ca-file");
     s = accept(ARGS("--cert-file=a", "--key-file=b", "--trusted-ca-file=c",
                     "--listen-client-urls=https://0.0.0.0:1", "--allowed-client-names=x,y"));
     assert_true(s->client_cert_auth);

@@ -59,6 +59,9 @@ void fix_chain(struct fix *f, const void *p, size_t n, const size_t *cuts, size_
 /* Cut at up to count random places. */
 void fix_chain_random(struct fix *f, const void *p, size_t n, size_t count, struct chain *out);
 
+/* How much of an apply is done at a time: everything, one operation, or some, in turn. What comes
+ * of it must be the same. */
+size_t fix_apply_max(void);
 /* Gives every need its DEK. */
 void fix_resolve(struct fix *f, struct etcd_plan *p);
 /* A stored value under deks[dek]. */

@@ -145,7 +145,10 @@ static void feed_apply(struct feed *f, struct chain *batch)
     enum err e;
 
     fix_resolve(&fix, &f->plan);
-    e = etcd_large_apply(f->large, &f->plan, fix.ctx, &fix.pool, batch, &f->out);
+    f->plan.apply_max = fix_apply_max();
+    do
+        e = etcd_large_apply(f->large, &f->plan, fix.ctx, &fix.pool, batch, &f->out);
+    while (e == ERR_AGAIN);
     assert_int_equal(batch->len, 0);
     if (e != ERR_OK)
         feed_note(f, e);

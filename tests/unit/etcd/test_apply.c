@@ -307,6 +307,94 @@ static void test_large_value_is_contiguous(void **state)
     buf_free(&value);
 }
 
+/* A call of apply ends soon after its share of work, between two values, and the next goes on. The
+ * last one's message is what one call would have made of it. */
+static void test_apply_in_turns(void **state)
+{
+    static const size_t max[] = {1, 25000, 100000, 1000000};
+    enum { PUTS = 40, LEN = 10000 };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(max); i++) {
+        struct etcd_plan p = {0};
+        struct sealed_msg out = {0};
+        struct etcd_ask ask = {0};
+        struct chain msg, bytes = {0};
+        struct buf in = {0}, got;
+        size_t calls = 0, before = 0;
+        enum err e;
+
+        for (int n = 0; n < PUTS; n++) {
+            struct buf value = {calloc(1, LEN), LEN, 0}, put = {0}, op = {0};
+
+            buf_str(&put, 1, "/registry/secrets/default/a");
+            buf_field(&put, 2, value.p, value.n);
+            buf_sub(&op, 2, &put);
+            buf_sub(&in, 2, &op);
+            buf_free(&value);
+        }
+        fix_chain_random(&fix, in.p, in.n, 10, &msg);
+        assert_int_equal(etcd_scan_request(&p, ETCD_TXN, fix.rules, &msg, &ask), ETCD_EDIT);
+        fix_resolve(&fix, &p);
+        p.apply_max = max[i];
+        for (;; calls++) {
+            e = etcd_apply_request(&p, fix.ctx, &fix.pool, &msg, &out);
+            if (e != ERR_AGAIN)
+                break;
+            assert_true(etcd_plan_is_going(&p));
+            assert_true(sealed_msg_len(&out) - before <= max[i] + 2 * LEN);
+            before = sealed_msg_len(&out);
+        }
+        assert_int_equal(e, ERR_OK);
+        assert_false(etcd_plan_is_going(&p));
+        assert_int_equal(p.sealed, PUTS);
+        assert_int_equal(msg.len, 0);
+        assert_true(calls >= PUTS * LEN / (max[i] + 2 * LEN));
+        sealed_msg_release(&out, &bytes);
+        got = buf_chain(&bytes);
+        assert_true(got.n > PUTS * LEN);
+        buf_free(&got);
+        etcd_plan_fini(&p);
+        etcd_ask_fini(&ask);
+        buf_free(&in);
+    }
+}
+
+/* Wherever a call has got to, the plan may be given up: nothing stays behind. */
+static void test_turns_given_up(void **state)
+{
+    for (int calls = 1; calls < 8; calls++) {
+        struct etcd_plan p = {0};
+        struct sealed_msg out = {0};
+        struct etcd_ask ask = {0};
+        struct buf in = {0};
+        struct chain msg;
+
+        (void)state;
+        for (int n = 0; n < 8; n++) {
+            struct buf put = {0}, op = {0}, sealed;
+
+            sealed = fix_seal_cbc(&fix, "/registry/fromcbc/a", "value", 5);
+            buf_str(&put, 1, "/registry/fromcbc/a");
+            buf_field(&put, 2, sealed.p, sealed.n);
+            buf_sub(&op, 2, &put);
+            buf_sub(&in, 2, &op);
+            buf_free(&sealed);
+        }
+        fix_chain_random(&fix, in.p, in.n, 10, &msg);
+        assert_int_equal(etcd_scan_request(&p, ETCD_TXN, fix.rules, &msg, &ask), ETCD_EDIT);
+        fix_resolve(&fix, &p);
+        p.apply_max = 1;
+        for (int n = 0; n < calls; n++)
+            assert_int_equal(etcd_apply_request(&p, fix.ctx, &fix.pool, &msg, &out), ERR_AGAIN);
+        etcd_plan_fini(&p);
+        sealed_msg_fini(&out);
+        chain_fini(&msg);
+        etcd_ask_fini(&ask);
+        buf_free(&in);
+    }
+}
+
 /* A DEK that is missing, or a write key that is: nothing goes out. */
 static void test_no_key_nothing_out(void **state)
 {
@@ -847,6 +935,8 @@ int main(void)
         cmocka_unit_test(test_nested_txn),
         cmocka_unit_test(test_odd_but_legal),
         cmocka_unit_test(test_large_value_is_contiguous),
+        cmocka_unit_test(test_apply_in_turns),
+        cmocka_unit_test(test_turns_given_up),
         cmocka_unit_test(test_no_key_nothing_out),
         cmocka_unit_test(test_range_answer),
         cmocka_unit_test(test_range_stream_answer),

@@ -591,6 +591,69 @@ static void test_contents_without_scan(void **state)
     etcd_plan_fini(&p);
 }
 
+/* Puts n unknown fields of two bytes behind what is in b. */
+static struct buf odd(struct buf b, size_t n)
+{
+    size_t at = b.n;
+
+    b.p = realloc(b.p, at + 2 * n);
+    assert_non_null(b.p);
+    for (size_t i = 0; i < n; i++) {
+        b.p[at + 2 * i] = 15 << 3;
+        b.p[at + 2 * i + 1] = 1;
+    }
+    b.n += 2 * n;
+    b.cap = 0;
+    return b;
+}
+
+/* Walking them would hold the worker; an unprotected put may have some. */
+static void test_too_many_odd_fields(void **state)
+{
+    struct buf limits = {0};
+
+    (void)state;
+    passes(ETCD_PUT, odd(put(OPEN_KEY, "value"), LIMIT_ODD_FIELDS));
+    refused(ETCD_PUT, odd(put(OPEN_KEY, "value"), 2 * LIMIT_ODD_FIELDS), ERR_REQ_TOO_MANY_FIELDS,
+            "");
+    refused(ETCD_RANGE, odd((struct buf){0}, 2 * LIMIT_ODD_FIELDS), ERR_REQ_TOO_MANY_FIELDS, "");
+    for (size_t i = 0; i < 2 * LIMIT_ODD_FIELDS; i++)
+        buf_varint(&limits, 3, 1); /* a scalar again and again */
+    refused(ETCD_RANGE, limits, ERR_REQ_TOO_MANY_FIELDS, "");
+}
+
+/* A later etcd's KeyValues may have one more field each. */
+static void test_an_unknown_field_in_each_of_many_kvs(void **state)
+{
+    struct buf one = {0}, all = {0};
+    struct etcd_ask ask = {0};
+    struct chain msg;
+    struct run r;
+
+    (void)state;
+    fix_ask(&ask, "/elsewhere/", "/elsewhere0", false);
+    buf_str(&one, 1, OPEN_KEY);
+    buf_varint(&one, 2, 5);
+    buf_varint(&one, 15, 5);
+    for (size_t i = 0; i < 4 * LIMIT_ODD_FIELDS; i++)
+        buf_field(&all, 2, one.p, one.n);
+    fix_chain_random(&fix, all.p, all.n, 4, &msg);
+    fix_answer(&fix, ETCD_RANGE, &msg, &ask, &r);
+    assert_int_equal(r.err, ERR_OK);
+    run_free(&r);
+    etcd_ask_fini(&ask);
+    buf_free(&all);
+    all = odd((struct buf){0}, 2 * LIMIT_ODD_FIELDS); /* but nothing else */
+    fix_ask(&ask, "/elsewhere/", "/elsewhere0", false);
+    fix_chain(&fix, all.p, all.n, NULL, 0, &msg);
+    fix_answer(&fix, ETCD_RANGE, &msg, &ask, &r);
+    assert_int_equal(r.err, ERR_ANS_MALFORMED);
+    run_free(&r);
+    etcd_ask_fini(&ask);
+    buf_free(&all);
+    buf_free(&one);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -609,6 +672,8 @@ int main(void)
         cmocka_unit_test(test_doubled_members_always_refused),
         cmocka_unit_test(test_depth),
         cmocka_unit_test(test_too_many_ops),
+        cmocka_unit_test(test_too_many_odd_fields),
+        cmocka_unit_test(test_an_unknown_field_in_each_of_many_kvs),
         cmocka_unit_test(test_value_compare),
         cmocka_unit_test(test_value_sort),
         cmocka_unit_test(test_ask_of_txn),

@@ -4,8 +4,59 @@
 #include "h2/h2_int.h"
 
 #include <malloc.h>
+#include <sys/socket.h>
 
 #include "duo.h"
+
+/* --- turns --- */
+
+static size_t turn_len, turn_max;
+
+static void on_turn_data(struct rec *r, size_t n)
+{
+    (void)r;
+    turn_len += n;
+}
+
+static void turn_over(struct kit *k)
+{
+    turn_len = 0;
+    kit_turn(k);
+    turn_max = turn_len > turn_max ? turn_len : turn_max;
+}
+
+/* A client with frames of a byte does not keep the loop from others, and loses none of them. */
+static void test_tiny_frames_take_turns(void **state)
+{
+    enum { FRAMES = 60000, TURN_MAX = 2600 };
+    uint8_t *wire = malloc(FRAMES * 10);
+    struct duo d;
+    size_t n = 0;
+
+    (void)state;
+    duo_server(&d, NULL);
+    duo_open(&d, 1, 0);
+    KIT_UNTIL(&d.k, d.e.recs_count == 1);
+    d.e.on_data = on_turn_data;
+    turn_max = 0;
+    for (size_t i = 0; i < FRAMES; i++) {
+        uint8_t byte = (uint8_t)i;
+
+        n += raw_put_frame(wire + n, F_DATA, i == FRAMES - 1 ? FLAG_END_STREAM : 0, 1, &byte, 1);
+    }
+    for (size_t at = 0; at < n || d.e.last->end_count == 0;) {
+        ssize_t put = at == n ? 0 : send(d.raw.fd, wire + at, n - at, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+        at += put > 0 ? (size_t)put : 0;
+        turn_over(&d.k);
+    }
+    assert_int_equal(d.e.last->body_len, FRAMES);
+    for (size_t i = 0; i < FRAMES; i++)
+        assert_int_equal(d.e.last->body[i], (uint8_t)i);
+    assert_in_range(turn_max, 1, TURN_MAX);
+    free(wire);
+    duo_stop(&d);
+}
 
 /* --- cuts --- */
 
@@ -445,6 +496,39 @@ static void test_first_frames(void **state)
     }
 }
 
+/* A server that is none of HTTP/2 is called what it is: most often a slip in a URL. */
+static void test_other_protocols(void **state)
+{
+    static const struct {
+        const char *bytes;
+        size_t len;
+        const char *why;
+    } cases[] = {
+        {"\x15\3\1\0\2\2\x46\0\0\0", 10, "the server speaks TLS"}, /* a fatal alert */
+        {"HTTP/1.1 400 Bad Request\r\n\r\n", 28, "the server speaks HTTP/1"},
+        {"\x7f\xff\xff\0\0\0\0\0\0", 9, "frame too large"},
+        {"", 0, "before it said anything"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct duo d;
+        int fd[2];
+
+        kit_init(&d.k);
+        kit_socketpair(fd);
+        end_init(&d.e, &d.k, fd[0], &kit_client_opts);
+        raw_init(&d.raw, &d.k, fd[1]);
+        if (cases[i].len > 0)
+            assert_true(raw_write(&d.raw, cases[i].bytes, cases[i].len));
+        else
+            assert_int_equal(shutdown(fd[1], SHUT_WR), 0);
+        KIT_UNTIL(&d.k, d.e.lost_count == 1);
+        assert_non_null(strstr(d.e.lost_why, cases[i].why));
+        duo_stop(&d);
+    }
+}
+
 /* --- what is put together --- */
 
 #define CREDENTIAL "pssst-do-not-tell"
@@ -515,6 +599,8 @@ int main(void)
         cmocka_unit_test(test_block_of_no_stream),
         cmocka_unit_test(test_ends_anywhere),
         cmocka_unit_test(test_first_frames),
+        cmocka_unit_test(test_other_protocols),
+        cmocka_unit_test(test_tiny_frames_take_turns),
         cmocka_unit_test(test_pieces_are_wiped),
     };
 

@@ -392,7 +392,8 @@ static void responses_are_written_whole(void **state)
 
     (void)state;
     slab_pool_init(&pool, 1);
-    assert_int_equal(http1_respond(&out, &pool, 503, "application/json", BYTES_LIT("{}")), ERR_OK);
+    assert_int_equal(
+        http1_respond(&out, &pool, 503, "application/json", "", BYTES_LIT("{}"), false), ERR_OK);
     assert_int_equal(out.len, strlen(wanted));
     chain_copy(&out, 0, out.len, buf);
     assert_memory_equal(buf, wanted, out.len);
@@ -401,11 +402,13 @@ static void responses_are_written_whole(void **state)
     assert_string_equal(response_body, "{}");
     chain_clear(&out);
 
-    assert_int_equal(http1_respond_head(&out, &pool, 200, NULL, 77), ERR_OK);
+    assert_int_equal(
+        http1_respond(&out, &pool, 200, NULL, "A: b\r\nC: d\r\n", bytes_of("x", 77), true), ERR_OK);
     chain_copy(&out, 0, out.len, buf);
     buf[out.len] = '\0';
-    assert_string_equal((char *)buf,
-                        "HTTP/1.1 200 OK\r\nContent-Length: 77\r\nConnection: close\r\n\r\n");
+    assert_string_equal(
+        (char *)buf,
+        "HTTP/1.1 200 OK\r\nA: b\r\nC: d\r\nContent-Length: 77\r\nConnection: close\r\n\r\n");
     chain_fini(&out);
     check_reply(&pool,
                 &(struct http1_reply){.status = 405, .allow = "GET", .body = BYTES_LIT("no")},

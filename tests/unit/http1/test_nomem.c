@@ -89,7 +89,8 @@ static enum err response_once(void)
 static enum err respond_once(void)
 {
     struct chain out = {0};
-    enum err e = http1_respond(&out, &pool, 200, "text/plain", bytes_of(body, sizeof body));
+    enum err e = http1_respond(&out, &pool, 200, "text/plain", "A: b\r\n",
+                               bytes_of(body, sizeof body), false);
 
     assert_true(e != ERR_OK || out.len > sizeof body);
     chain_fini(&out);

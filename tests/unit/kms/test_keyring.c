@@ -493,6 +493,56 @@ static void a_refusal_lasts_until_the_time_that_came_with_it(void **state)
     keyring_cancel(&w.wait);
 }
 
+/* Which of so many refused values, by their number, is known as one. */
+static bool is_refused(const struct provider *p, unsigned i)
+{
+    uint8_t digest[DEK_DIGEST_LEN] = {0};
+    enum err e;
+
+    memcpy(digest, &i, sizeof i);
+    e = keyring_value_refusal(ring, p, digest);
+    assert_true(e == ERR_OK || e == ERR_AUTH_FAILED);
+    return e != ERR_OK;
+}
+
+static void refuse_value(const struct provider *p, unsigned i)
+{
+    uint8_t digest[DEK_DIGEST_LEN] = {0};
+
+    memcpy(digest, &i, sizeof i);
+    keyring_refuse_value(ring, p, digest, ERR_AUTH_FAILED);
+}
+
+static void a_refused_value_is_known_for_3_s_and_to_its_provider(void **state)
+{
+    (void)state;
+    assert_false(keyring_has_refused_values(ring));
+    refuse_value(&v2, 1);
+    assert_true(is_refused(&v2, 1));
+    assert_false(is_refused(&v2, 2));
+    assert_false(is_refused(&v1, 1));
+    fake_clock_pass(&loop, LIMIT_NEGATIVE_MS - 1);
+    assert_true(keyring_has_refused_values(ring));
+    assert_true(is_refused(&v2, 1));
+    fake_clock_pass(&loop, 1);
+    assert_false(keyring_has_refused_values(ring));
+    assert_false(is_refused(&v2, 1));
+}
+
+static void of_refused_values_the_newest_are_known(void **state)
+{
+    unsigned known = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < 100000; i++)
+        refuse_value(&v2, i);
+    for (unsigned i = 0; i < 100000; i++)
+        known += is_refused(&v2, i);
+    assert_int_equal(known, 1024);
+    assert_true(is_refused(&v2, 99999));
+    assert_false(is_refused(&v2, 0));
+}
+
 /* --- who is gone ------------------------------------------------------------------------------ */
 
 static void a_ring_may_be_freed_wherever_its_mail_is(void **state)
@@ -926,6 +976,8 @@ int main(void)
         TEST(away_for_those_who_gave_up_is_no_matter_of_those_who_ask_now),
         TEST(away_at_the_end_of_all_waits_is_the_answer),
         TEST(a_refusal_lasts_until_the_time_that_came_with_it),
+        TEST(a_refused_value_is_known_for_3_s_and_to_its_provider),
+        TEST(of_refused_values_the_newest_are_known),
         TEST(a_ring_may_be_freed_wherever_its_mail_is),
         TEST(the_last_callback_of_the_timer_may_free_the_ring),
         TEST(the_last_callback_of_an_answer_may_free_the_ring),

@@ -182,7 +182,7 @@ static void what_encrypt_answers_wrongly_is_thrown_away(void **state)
     expect_bad("encrypted DEK source is empty");
     f.fake.encrypt.how = FAKE_OVERSIZE;
     check();
-    expect_bad("malformed answer");
+    expect_bad("the answer is larger than 64 KiB");
     f.fake.encrypt.how = FAKE_ECHOES;
     check();
     expect_bad("the answer of Encrypt holds the DEK source itself");

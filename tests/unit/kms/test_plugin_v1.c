@@ -174,7 +174,7 @@ static void a_bad_encrypt_ends_the_check(void **state)
     expect_bad("encrypt", "malformed answer");
     fake.encrypt.how = FAKE_OVERSIZE;
     check();
-    expect_bad("encrypt", "malformed answer");
+    expect_bad("encrypt", "the answer is larger than 64 KiB");
     fake.encrypt.how = FAKE_RESETS;
     check();
     expect_bad("encrypt", "rpc error");

@@ -642,7 +642,7 @@ static void a_silent_client_is_given_up(void **state)
         (void)uv_run(&loop.uv, UV_RUN_ONCE);
     ms = (loop_hrtime_ns() - begin) / 1000000;
     assert_int_equal(server.failed, ERR_TIMEOUT);
-    assert_true(ms >= LIMIT_PREFACE_MS - 100 && ms < LIMIT_PREFACE_MS + 3000);
+    assert_true(ms >= LIMIT_HANDSHAKE_MS - 100 && ms < LIMIT_HANDSHAKE_MS + 3000);
     close(fds[1]);
 }
 

@@ -95,8 +95,13 @@ void rig_settle(struct rig *r)
 
 void rig_pass(struct rig *r, uint64_t ms)
 {
+    rig_pass_in(r, ms, STEP_MS);
+}
+
+void rig_pass_in(struct rig *r, uint64_t ms, uint64_t step_ms)
+{
     while (ms > 0) {
-        uint64_t step = ms < STEP_MS ? ms : STEP_MS;
+        uint64_t step = ms < step_ms ? ms : step_ms;
 
         ms -= step;
         clock_ns += step * 1000000u;
@@ -208,8 +213,16 @@ static void on_report(void *arg, const struct worker_report *report)
     case WORKER_KEYSET_IN_USE:
         r->keys = report->keys;
         return;
+    case WORKER_LINK_READY:
+        r->ready_count++;
+        (void)snprintf(r->last_who, sizeof r->last_who, "%s", report->link.who);
+        return;
     case WORKER_LINK_CLOSED:
         r->closed_count++;
+        r->shed_count += report->link.was_shed;
+        return;
+    case WORKER_SHED_NOBODY:
+        r->nobody_count++;
         return;
     case WORKER_DRAINED:
         r->drained_count++;
@@ -255,7 +268,8 @@ static void settings_init(struct rig *r)
                                     .stream_threshold = LIMIT_STREAM_THRESHOLD,
                                     .memory_limit = LIMIT_MEMORY,
                                     .connection_memory_limit = LIMIT_MEMORY / 2,
-                                    .max_concurrent_streams = 1000};
+                                    .max_concurrent_streams = 1000,
+                                    .stall_timeout_ms = LIMIT_STALL_MS};
     assert_non_null(mkdtemp(dir));
     for (size_t i = 0; i < RIG_SERVERS; i++) {
         r->urls[i] = (struct net_url){.is_unix = true, .is_tls = r->opts.worker_tls != NULL};

@@ -90,6 +90,8 @@ struct rig {
     struct end *clients[RIG_CLIENTS];
     size_t client_count;
     unsigned drained_count, closed_count, freed_count; /* reports of the worker */
+    unsigned ready_count, shed_count, nobody_count;
+    char last_who[NET_WHO_MAX]; /* of the newest that was ready */
     uint64_t calls_before;
     bool may_miss_tallies;          /* memory was out: no metric is worth a failure */
     void (*on_worker)(bool begins); /* around every turn of the worker's loop; may be NULL */
@@ -121,6 +123,8 @@ void rig_turn(struct rig *r);
 void rig_settle(struct rig *r);
 /* Moves the clock on by ms, in steps of at most 10 ms with turns in between. */
 void rig_pass(struct rig *r, uint64_t ms);
+/* The same in steps of step_ms: an hour in which nothing happens. */
+void rig_pass_in(struct rig *r, uint64_t ms, uint64_t step_ms);
 /* Milliseconds on the virtual clock. */
 uint64_t rig_now_ms(void);
 /* Turns until cond or for 30 s; then the test fails. */

@@ -9,6 +9,8 @@
 #include "base/metrics.h"
 #include "rig.h"
 
+#define PREFACE "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
 static struct rig r;
 
 static void say(int fd, const char *text)
@@ -121,33 +123,160 @@ static void nothing_said(void **state)
     close(fd);
 }
 
-static void half_a_preface(void **state)
+/* Wherever it stops: it is closed in time, counted, and etcd has not heard of it. */
+static void half_a_greeting(void **state)
 {
-    int fd = rig_raw_client(&r);
+    static const char greeting[] = PREFACE "\0\0\6\4\0\0\0\0\0\0\3\0\0\0\144";
+    uint64_t prefaces = metric_refused_get(ERR_SLOW_PREFACE);
+    uint64_t settings = metric_refused_get(ERR_SLOW_SETTINGS);
 
     (void)state;
-    say(fd, "PRI");
-    assert_in_range(hung_up_after(fd, 8000), 4900, 5200);
+    for (size_t n = 1; n < sizeof greeting - 1; n += n < 24 ? 7 : 3) {
+        int fd = rig_raw_client(&r);
+        bool is_preface = n < sizeof PREFACE - 1;
+
+        assert_int_equal(send(fd, greeting, n, 0), n);
+        if (is_preface)
+            assert_in_range(hung_up_after(fd, 20000), 4900, 5200);
+        else
+            assert_in_range(hung_up_after(fd, 20000), 9900, 10200);
+        prefaces += is_preface;
+        settings += !is_preface;
+        close(fd);
+    }
     assert_int_equal(r.accepted, 0);
+    assert_int_equal(metric_refused_get(ERR_SLOW_PREFACE), prefaces);
+    assert_int_equal(metric_refused_get(ERR_SLOW_SETTINGS), settings);
+}
+
+/* A byte now and then buys no time. */
+static void a_dripping_greeting(void **state)
+{
+    int fd = rig_raw_client(&r);
+    uint64_t from = rig_now_ms();
+
+    (void)state;
+    for (size_t i = 0; i < 24 && !rig_is_closed(fd); i++) {
+        (void)send(fd, PREFACE + i, 1, MSG_NOSIGNAL);
+        rig_pass(&r, 900);
+    }
+    assert_true(rig_is_closed(fd));
+    assert_in_range(rig_now_ms() - from, 4900, 6500);
     close(fd);
 }
 
-static void a_preface_in_pieces(void **state)
+static void a_first_frame_that_is_not_settings(void **state)
 {
-    static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    static const char *const heads[] = {"\0\0\10\6\0\0\0\0\0",  "\0\0\0\4\1\0\0\0\0",
+                                        "\0\0\0\4\0\0\0\0\1",   "\0\0\5\4\0\0\0\0\0",
+                                        "\0\0\306\4\0\0\0\0\0", "\377\0\0\4\0\0\0\0\0"};
+    uint64_t before = metric_refused_get(ERR_HTTP2);
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(heads); i++) {
+        int fd = rig_raw_client(&r);
+
+        say(fd, PREFACE);
+        assert_int_equal(send(fd, heads[i], 9, 0), 9);
+        assert_in_range(hung_up_after(fd, 8000), 0, 100);
+        close(fd);
+    }
+    assert_int_equal(metric_refused_get(ERR_HTTP2), before + ARRAY_LEN(heads));
+    assert_int_equal(r.accepted, 0);
+}
+
+/* Greets as a client does, and lets etcd and the worker do the same. */
+static int greet(void)
+{
     int fd = rig_raw_client(&r);
+
+    say(fd, PREFACE);
+    assert_int_equal(send(fd, "\0\0\0\4\0\0\0\0\0", 9, 0), 9);
+    rig_pass(&r, 100);
+    assert_int_equal(r.accepted, 1);
+    return fd;
+}
+
+/* Between frames a client may be silent as long as it answers PINGs; within one it may not. */
+static void half_a_header_block(void **state)
+{
+    static const struct {
+        const char *bytes;
+        size_t n;
+    } halves[] = {
+        {"\0\0\20\1\4\0\0\0\1\203", 10},                       /* HEADERS, a byte of 16 */
+        {"\0\0\1\1\0\0\0\0\1\203", 10},                        /* HEADERS without END_HEADERS */
+        {"\0\0\1\1\0\0\0\0\1\203\0\0\2\11\0\0\0\0\1\206", 20}, /* half a CONTINUATION */
+        {"\0\0\10\6\0\0\0\0\0\1", 10},                         /* PING */
+    };
+    uint64_t before = metric_refused_get(ERR_SLOW_HEADERS);
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(halves); i++) {
+        int fd = greet();
+
+        assert_int_equal(send(fd, halves[i].bytes, halves[i].n, 0), halves[i].n);
+        assert_in_range(hung_up_after(fd, 20000), 9900, 11500);
+        close(fd);
+    }
+    assert_int_equal(metric_refused_get(ERR_SLOW_HEADERS), before + ARRAY_LEN(halves));
+}
+
+/* The limit is one frame's: cuts in every frame of a long talk are nobody's fault. */
+static void frames_that_are_cut_all_the_time(void **state)
+{
+    static const char frame[] = "\0\0\10\6\0\0\0\0\0"
+                                "12345678";
+    int fd = greet();
+
+    (void)state;
+    assert_int_equal(send(fd, frame, 12, 0), 12);
+    for (unsigned i = 0; i < 20; i++) {
+        rig_pass(&r, 2000);
+        assert_int_equal(send(fd, frame + 12, 5, MSG_NOSIGNAL), 5);
+        assert_int_equal(send(fd, frame, 12, MSG_NOSIGNAL), 12);
+    }
+    rig_pass(&r, 2000);
+    assert_false(rig_is_closed(fd));
+    close(fd);
+}
+
+/* Without a stream a client stays for ever, but it has to be there. */
+static void a_client_that_answers_no_ping(void **state)
+{
+    uint64_t before = metric_refused_get(ERR_PING_UNANSWERED);
+    struct end *client = rig_client(&r);
+    int fd = greet();
+    uint64_t from = rig_now_ms();
+
+    (void)state;
+    while (!rig_is_closed(fd) && rig_now_ms() - from < 2 * LIMIT_STALL_MS)
+        rig_pass_in(&r, 500, 500);
+    assert_in_range(rig_now_ms() - from, LIMIT_STALL_MS + LIMIT_IDLE_PING_ACK_MS - 1000,
+                    LIMIT_STALL_MS + LIMIT_IDLE_PING_ACK_MS + 5000);
+    assert_int_equal(metric_refused_get(ERR_PING_UNANSWERED), before + 1);
+    rig_pass_in(&r, 3600000, 500);
+    assert_int_equal(client->lost_count, 0);
+    close(fd);
+}
+
+/* etcd hears of a client when its preface and SETTINGS are whole, whatever its pieces. */
+static void a_greeting_in_pieces(void **state)
+{
+    static const char greeting[] = PREFACE "\0\0\6\4\0\0\0\0\0\0\3\0\0\0\144";
+    int fd = rig_raw_client(&r);
+    uint64_t before = rig_held(&r);
     uint8_t got[9];
 
     (void)state;
-    for (size_t i = 0; i < sizeof preface - 1; i++) {
-        char one[2] = {preface[i], 0};
-
-        say(fd, one);
+    for (size_t i = 0; i < sizeof greeting - 1; i++) {
+        assert_int_equal(r.accepted, 0);
+        assert_int_equal(rig_held(&r), before); /* no slab waits with it */
+        assert_int_equal(send(fd, greeting + i, 1, 0), 1);
         rig_settle(&r);
     }
-    assert_int_equal(r.accepted, 1);
-    assert_int_equal(send(fd, "\0\0\0\4\0\0\0\0\0", 9, 0), 9);
     rig_pass(&r, 100);
+    assert_int_equal(r.accepted, 1);
     assert_int_equal(recv(fd, got, sizeof got, 0), 9); /* SETTINGS */
     assert_int_equal(got[3], F_SETTINGS);
     close(fd);
@@ -170,7 +299,8 @@ static void the_client_goes_before_etcd_is_there(void **state)
     (void)state;
     r.how = ETCD_SILENT;
     say(fd[0], "PR");
-    say(fd[1], "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    say(fd[1], PREFACE);
+    assert_int_equal(send(fd[1], "\0\0\0\4\0\0\0\0\0", 9, 0), 9);
     RIG_UNTIL(&r, r.accepted == 1);
     close(fd[0]);
     close(fd[1]);
@@ -456,8 +586,13 @@ int main(void)
         TEST(etcd_that_hangs_up_is_not_hammered),
         TEST(the_client_is_told_how_many_streams),
         TEST(nothing_said),
-        TEST(half_a_preface),
-        TEST(a_preface_in_pieces),
+        TEST(half_a_greeting),
+        TEST(a_dripping_greeting),
+        TEST(a_first_frame_that_is_not_settings),
+        TEST(a_greeting_in_pieces),
+        TEST(half_a_header_block),
+        TEST(frames_that_are_cut_all_the_time),
+        TEST(a_client_that_answers_no_ping),
         TEST(a_preface_that_goes_on_wrong),
         TEST(the_client_goes_before_etcd_is_there),
         TEST(http1_is_answered_and_closed),

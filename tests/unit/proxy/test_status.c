@@ -32,6 +32,10 @@
     ALWAYS(GRPC_DATA_LOSS),                                                                        \
         .text = "etcd-envelope: cannot decrypt /k",                                                \
         .keyless = "etcd-envelope: cannot decrypt: etcd's answer is not what was asked for"
+/* No call is told. */
+#define OF_CONNECTION(reason)                                                                      \
+    ALWAYS(GRPC_UNAVAILABLE), .text = "etcd-envelope: request refused: " reason                    \
+                                      " (field 7) in a request that touches encrypted keys"
 #define NO_DEK(reason)                                                                             \
     {GRPC_FAILED_PRECONDITION, GRPC_UNAVAILABLE, GRPC_FAILED_PRECONDITION, GRPC_UNAVAILABLE},      \
         .text =                                                                                    \
@@ -94,6 +98,9 @@ static const struct answer {
                        .text = "etcd-envelope: the request is nested too deeply (limit 16 levels)"},
     [ERR_REQ_TOO_MANY_OPS] = {ALWAYS(GRPC_INVALID_ARGUMENT),
                               .text = "etcdserver: too many operations in txn request"},
+    [ERR_REQ_TOO_MANY_FIELDS] =
+        {ALWAYS(GRPC_INVALID_ARGUMENT),
+         .text = "etcd-envelope: the request has too many unknown or repeated fields"},
     [ERR_REQ_VALUE_COMPARE] =
         {ALWAYS(GRPC_INVALID_ARGUMENT),
          .text = "etcd-envelope: value comparison on an encrypted key is not supported"},
@@ -109,6 +116,28 @@ static const struct answer {
                               .text = "etcd-envelope: the value begins with k8s:enc: but no "
                                       "configured authenticating provider "
                                       "opens it under its key; it was not stored"},
+    [ERR_REQUEST_STALLED] = {ALWAYS(GRPC_UNAVAILABLE),
+                             .text = "etcd-envelope: the request makes no progress"},
+    [ERR_READER_STALLED] = {ALWAYS(GRPC_UNAVAILABLE),
+                            .text = "etcd-envelope: the client opens no window for its answer"},
+    [ERR_SLOW_HANDSHAKE] = {OF_CONNECTION("slow_handshake")},
+    [ERR_SLOW_PREFACE] = {OF_CONNECTION("slow_preface")},
+    [ERR_SLOW_SETTINGS] = {OF_CONNECTION("slow_settings")},
+    [ERR_SLOW_HEADERS] = {OF_CONNECTION("slow_headers")},
+    [ERR_SLOW_SOCKET] = {OF_CONNECTION("slow_socket")},
+    [ERR_PING_UNANSWERED] = {OF_CONNECTION("ping_unanswered")},
+    [ERR_CONNECTION_LIMIT] = {ALWAYS(GRPC_UNAVAILABLE),
+                              .text = "etcd-envelope: internal error (connection_limit)"},
+    [ERR_CONNECTION_SHARE] = {OF_CONNECTION("connection_share")},
+    [ERR_OPENING_LIMIT] = {ALWAYS(GRPC_UNAVAILABLE),
+                           .text = "etcd-envelope: internal error (opening_limit)"},
+    [ERR_PROBE_LIMIT] = {OF_CONNECTION("probe_limit")},
+    [ERR_NO_DESCRIPTOR] = {ALWAYS(GRPC_UNAVAILABLE),
+                           .text = "etcd-envelope: internal error (no_descriptor)"},
+    [ERR_STREAM_LIMIT] = {OF_CONNECTION("stream_limit")},
+    [ERR_HEADERS_TOO_LARGE] = {OF_CONNECTION("headers_too_large")},
+    [ERR_FLOOD] = {OF_CONNECTION("flood")},
+    [ERR_HTTP2] = {OF_CONNECTION("http2_violation")},
     [ERR_ANS_MALFORMED] = {CANNOT_DECRYPT},
     [ERR_ANS_DOUBLED] = {CANNOT_DECRYPT},
     [ERR_ANS_WIRE_TYPE] = {CANNOT_DECRYPT},
@@ -123,6 +152,8 @@ static const struct answer {
          .text = "etcd-envelope: stream terminated by etcd with RST_STREAM, error code 8"},
     [ERR_ANS_BROKEN] = {ALWAYS(GRPC_UNAVAILABLE),
                         .text = "etcd-envelope: etcd's answer is broken (answer_breaks_http2)"},
+    [ERR_ANS_STALLED] = {ALWAYS(GRPC_UNAVAILABLE),
+                         .text = "etcd-envelope: etcd's answer is broken (answer_stalled)"},
     [ERR_ANS_HTTP] = {ALWAYS(GRPC_UNKNOWN),
                       .text = "etcd-envelope: unexpected HTTP status code received from etcd: 8"},
     [ERR_ANS_UNKNOWN_WATCH] = {CANNOT_DECRYPT},

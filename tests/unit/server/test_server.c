@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -14,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "base/metrics.h"
 #include "failing_alloc.h"
 #include "server/server_int.h"
 
@@ -39,6 +41,8 @@ static int setup(void **state)
     f.s.worker_count = WORKERS;
     f.s.workers_ready = WORKERS;
     f.listener.server = &f.s;
+    if (seats_init(&f.s.seats, WORKERS) != ERR_OK)
+        return -1;
     for (unsigned i = 0; i < WORKERS; i++) {
         f.known[i].worker = &f.workers[i];
         if (mailbox_init(&f.workers[i].mailbox, &f.loop) != ERR_OK)
@@ -58,6 +62,7 @@ static int teardown(void **state)
     for (unsigned i = 0; i < WORKERS; i++)
         mailbox_fini(&f.workers[i].mailbox);
     loop_fini(&f.loop);
+    seats_fini(&f.s.seats);
     return 0;
 }
 
@@ -196,13 +201,44 @@ static void closed_links_count_down(void **state)
     expect_links(8, 1, 1);
 }
 
+/* At the limit an address that has its share is refused before any worker hears of it. */
+static void at_the_limit_the_newest_is_refused(void **state)
+{
+    struct worker_report ready = {.event = WORKER_LINK_READY, .worker = &f.workers[0]};
+    struct worker_report closed = {.event = WORKER_LINK_CLOSED, .worker = &f.workers[0]};
+    uint64_t before = metric_refused_get(ERR_CONNECTION_LIMIT);
+
+    (void)state;
+    f.s.seats.max = 5;
+    snprintf(ready.link.who, sizeof ready.link.who, "?"); /* of a socket without a peer */
+    snprintf(closed.link.who, sizeof closed.link.who, "?");
+    for (int i = 0; i < 5; i++) {
+        assert_true(is_open(accept_one()));
+        server__on_report(&f.s, &ready);
+    }
+    assert_false(is_open(accept_one()));
+    expect_links(5, 0, 0);
+    assert_int_equal(metric_refused_get(ERR_CONNECTION_LIMIT), before + 1);
+    f.listener.is_tls = true; /* a certificate may tell it apart */
+    assert_true(is_open(accept_one()));
+    f.listener.is_tls = false;
+    server__on_report(&f.s, &closed);
+    assert_true(is_open(accept_one()));
+    assert_int_equal(f.s.seats.taken, 4);
+    assert_int_equal(f.s.seats.opening, 2);
+}
+
 int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(few_go_to_one_worker),      TEST(many_are_spread),
-        TEST(few_that_are_left_attract), TEST(what_cannot_be_handed_over_is_not_counted),
-        TEST(early_ones_are_the_same),   TEST(closed_links_count_down),
+        TEST(few_go_to_one_worker),
+        TEST(many_are_spread),
+        TEST(few_that_are_left_attract),
+        TEST(what_cannot_be_handed_over_is_not_counted),
+        TEST(early_ones_are_the_same),
+        TEST(closed_links_count_down),
+        TEST(at_the_limit_the_newest_is_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -238,6 +238,12 @@ void client_rest(struct client *c)
     (void)c;
 }
 
+void client_distrust(struct client *c, uint32_t answer_max)
+{
+    (void)c;
+    (void)answer_max;
+}
+
 void client_limit_answer(struct client_call *call, uint32_t max)
 {
     call->max = max;

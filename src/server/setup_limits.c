@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How many connections there may be: by memory, and by descriptors, of which the admin listener,
+ * the plugins and the connections to etcd keep theirs.
+ *
+ *   hard limit of RLIMIT_NOFILE = reserve + seats + those that are opening (half as many, at most
+ *                                 OPENING_MAX)
+ *
+ * Failure modes: descriptors that are too few for what was asked for: fewer connections, and a
+ * warning. */
+#include <stdlib.h>
+#include <sys/resource.h>
+
+#include "base/limits.h"
+#include "base/log.h"
+#include "server/server_int.h"
+
+#define OPENING_MAX 512u /* an API server's start opens several hundred at once */
+#define OPENING_MIN 16u
+/* Listeners, loops, log, files, admin connections (64), plugins; and for each worker its loop, its
+ * connections to etcd (one, eight for lists, those for watches) and its probes (64 clients and as
+ * many of etcd). */
+#define FDS_OF_PROCESS 160u
+#define FDS_A_WORKER 192u
+#define SEATS_MIN 16u
+
+/* How many descriptors the process may have from now on. */
+static uint64_t raise_descriptors(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return UINT64_MAX;
+    if (limit.rlim_cur < limit.rlim_max) {
+        struct rlimit raised = {limit.rlim_max, limit.rlim_max};
+
+        if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
+            limit = raised;
+    }
+    return limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX : limit.rlim_cur;
+}
+
+static size_t opening_for(size_t max)
+{
+    size_t n = max / 2;
+
+    return n > OPENING_MAX ? OPENING_MAX : n < OPENING_MIN ? OPENING_MIN : n;
+}
+
+enum err server__setup_limits(struct server *s)
+{
+    const struct settings *o = s->settings;
+    uint64_t fds = raise_descriptors(),
+             reserve = FDS_OF_PROCESS + (uint64_t)o->workers * FDS_A_WORKER;
+    uint64_t left = fds > reserve ? fds - reserve : 0;
+    uint64_t max =
+        o->max_connections > 0 ? o->max_connections : o->memory_limit / 4 / LIMIT_LINK_COST;
+
+    TRY(seats_init(&s->seats, o->workers));
+    max = max < SEATS_MIN && o->max_connections == 0 ? SEATS_MIN : max;
+    if (max + opening_for(max) > left) {
+        uint64_t fewer = left * 2 / 3 > SEATS_MIN ? left * 2 / 3 : SEATS_MIN;
+
+        LOG(WARN, "fewer client connections than would be allowed: file descriptors are too few",
+            "descriptors=%llu max_connections=%llu instead_of=%llu", (unsigned long long)fds,
+            (unsigned long long)fewer, (unsigned long long)max);
+        max = fewer;
+    }
+    s->seats.max = max;
+    s->seats.max_opening = opening_for(max);
+    LOG(INFO, "connections", "max=%zu opening=%zu descriptors=%llu", s->seats.max,
+        s->seats.max_opening, (unsigned long long)fds);
+    return ERR_OK;
+}
