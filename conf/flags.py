@@ -37,7 +37,7 @@ NOTES = {
     "encryption-provider-config": "The same file that kube-apiserver would read. chmod 600: it may hold keys.",
     "encryption-provider-config-automatic-reload": "Else `systemctl reload etcd-envelope` (SIGHUP) has it read again.",
     "allow-identity-writes": "Only for the way off: new values are plaintext then.",
-    "memory-limit": "Of messages on their way, in all. The process needs some 20 MiB beside it.",
+    "memory-limit": "Where it is used up large messages wait. The process takes at most 48 MB beside it.",
     "workers": "Each has connections to etcd of its own. Two carry more than most clusters ever ask for.",
     "log-level": "debug shows the names of secrets that do not open.",
 }

@@ -33,6 +33,7 @@ void *arena_alloc(struct arena *a, size_t n)
         b->next = a->blocks;
         a->blocks = b;
         a->used = 0;
+        a->size += cap;
     }
     a->used += need;
     return b->data + a->used - need;
@@ -55,6 +56,7 @@ void arena_reset(struct arena *a)
         keep->next = NULL;
     a->blocks = keep;
     a->used = 0;
+    a->size = keep == NULL ? 0 : keep->cap;
 }
 
 void arena_fini(struct arena *a)
@@ -62,4 +64,5 @@ void arena_fini(struct arena *a)
     arena_reset(a);
     free(a->blocks);
     a->blocks = NULL;
+    a->size = 0;
 }

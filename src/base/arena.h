@@ -11,6 +11,7 @@ struct arena_block;
 struct arena {
     struct arena_block *blocks; /* newest first */
     size_t used;                /* of the newest */
+    size_t size;                /* of all blocks */
 };
 
 /* Zero-initialised is empty and valid. Memory is aligned to 16 bytes and not cleared. NULL when

@@ -8,7 +8,8 @@
 #define LIMIT_SLAB_SIZE (64u * 1024)   /* pooled slab: four HTTP/2 frames of etcd's size */
 #define LIMIT_SLAB_LARGE (256u * 1024) /* for a connection that a large answer runs on */
 #define LIMIT_SMALL_COPY 512u          /* headers below this are copied, not referenced */
-#define LIMIT_LINK_COST (40u * 1024)   /* an idle client connection with TLS, and some room */
+#define LIMIT_GATHER 4096u           /* received pieces below this do not pin their slab for long */
+#define LIMIT_LINK_COST (40u * 1024) /* an idle client connection with TLS, and some room */
 #define LIMIT_LANE_TURN (1024u * 1024) /* a lane yields to the loop after this many bytes */
 /* And while it seals or opens a message after this many, between two values: some 4 ms. */
 #define LIMIT_APPLY_TURN (4u * 1024 * 1024)
@@ -16,7 +17,7 @@
 /* --- gRPC --- */
 #define LIMIT_MAX_REQUEST_BYTES (16u * 1024 * 1024) /* default of --max-request-bytes */
 #define LIMIT_STREAM_THRESHOLD (1024u * 1024)       /* default of --stream-threshold */
-#define LIMIT_MEMORY (512ull * 1024 * 1024)         /* default of --memory-limit */
+#define LIMIT_MEMORY (192ull * 1024 * 1024)         /* default of --memory-limit */
 #define LIMIT_ANSWER_UNIT (64u * 1024 * 1024)       /* one KeyValue, or one revision of a Watch */
 #define LIMIT_FILLER (64u * 1024 * 1024)  /* we make up no more, unless etcd has sent as much */
 #define LIMIT_ANSWER_SMALL (1024u * 1024) /* what a streamed answer has beside its units */
@@ -48,7 +49,8 @@
 /* --- HTTP/2 --- */
 #define LIMIT_HEADER_BYTES (128u * 1024) /* RFC 9113 section 6.5.2 size of one field list */
 #define LIMIT_HEADER_FIELDS 1000u
-#define LIMIT_STREAM_WINDOW (1024u * 1024)   /* our receive window of a stream */
+#define LIMIT_STREAM_FIRST 65535u            /* our receive window of a stream: HTTP/2's default; */
+#define LIMIT_STREAM_WINDOW (1024u * 1024)   /* with a large message, and room for it */
 #define LIMIT_CONN_WINDOW (8u * 1024 * 1024) /* our receive window of a connection */
 #define LIMIT_CONN_OUT (256u * 1024)         /* bytes queued on a socket before we stop framing */
 #define LIMIT_STREAM_OUT (256u * 1024)       /* queued on a stream before credit is held back */

@@ -5,8 +5,8 @@
  * writers fill it and share it by slices; the last drop (slab__free) wipes it if it may hold
  * plaintext and puts it back, or frees it when it was made to measure or the pool has enough.
  *
- *   chain    v: | unused | slice | slice | slice | unused |     of cap places
- *                 0        head                             head + count
+ *   chain    v: head | unused | slice | slice | slice | unused |     of cap places
+ *                      0        head                             head + count
  *
  * Failure modes: no memory for a slab or for a longer list: the caller gets NULL or ERR_NOMEM; a
  * slice that it handed over is dropped, of a chain it keeps what was not moved. A pool that is
@@ -21,6 +21,13 @@
 #define SLAB_MAX (1024u * 1024 * 1024)
 #define SLABS_A_LARGE_ONE 16u /* free ones are kept in this proportion */
 #define PINNED_SAMPLE 1024u   /* slices that chain_pinned looks at */
+
+/* In front of a chain's array. It counts in the pool of the slab for which it was made; NULL: in
+ * none, for that one was constant. */
+struct array_head {
+    _Alignas(16) struct slab_pool *pool;
+};
+_Static_assert(sizeof(struct array_head) % sizeof(struct slice) == 0, "slices stay aligned");
 
 void slab_pool_init(struct slab_pool *pool, uint32_t free_max)
 {
@@ -64,6 +71,7 @@ void slab_pool_fini(struct slab_pool *pool)
 {
     slab_pool_settle(pool);
     CHECK(pool->live_bytes == 0);
+    DCHECK(pool->kept_bytes == 0);
     bin_trim(&pool->free, 0);
     bin_trim(&pool->free_large, 0);
     objects_fini(&pool->objects);
@@ -101,7 +109,11 @@ static struct slab_bin *bin_of(struct slab_pool *pool, size_t cap)
 
 struct slab *slab_new(struct slab_pool *pool, size_t min_cap, uint32_t flags)
 {
-    size_t cap = min_cap <= LIMIT_SLAB_SIZE ? LIMIT_SLAB_SIZE : min_cap;
+    return slab_new_exact(pool, min_cap <= LIMIT_SLAB_SIZE ? LIMIT_SLAB_SIZE : min_cap, flags);
+}
+
+struct slab *slab_new_exact(struct slab_pool *pool, size_t cap, uint32_t flags)
+{
     struct slab_bin *bin = bin_of(pool, cap);
     struct slab *slab = bin == NULL ? NULL : bin_take(bin);
 
@@ -155,10 +167,19 @@ void chain__clear(struct chain *c)
     c->len = 0;
 }
 
+static struct array_head *head_of(const struct chain *c)
+{
+    return c->v == NULL ? NULL : (struct array_head *)(void *)c->v - 1;
+}
+
 void chain__fini(struct chain *c)
 {
+    struct array_head *head = head_of(c);
+
     chain__clear(c);
-    free(c->v);
+    if (head != NULL && head->pool != NULL)
+        head->pool->kept_bytes -= c->cap * sizeof *c->v;
+    free(head);
     *c = (struct chain){0};
 }
 
@@ -168,9 +189,28 @@ static void slide_to_front(struct chain *c, struct slice *v)
     c->head = 0;
 }
 
-/* Makes room for one more slice at the end: slides to the front when half of the array is unused,
- * else doubles it. */
-static enum err chain_reserve(struct chain *c)
+/* Twice as many places. */
+static enum err array_grow(struct chain *c, uint32_t cap, struct slab_pool *pool)
+{
+    struct array_head *old = head_of(c), *head;
+
+    head = realloc(old, sizeof *head + 2 * cap * sizeof *c->v);
+    if (head == NULL)
+        return ERR_NOMEM;
+    if (old == NULL)
+        head->pool = pool;
+    if (head->pool != NULL)
+        head->pool->kept_bytes += (old == NULL ? 2 * cap : cap) * sizeof *c->v;
+    c->v = (struct slice *)(void *)(head + 1);
+    if (old == NULL)
+        memcpy(c->v, c->few, sizeof c->few);
+    c->cap = 2 * cap;
+    return ERR_OK;
+}
+
+/* Makes room for one more slice (of a slab of that pool) at the end: slides to the front when half
+ * of the array is unused, else doubles it. */
+static enum err chain_reserve(struct chain *c, struct slab_pool *pool)
 {
     uint32_t cap = c->v != NULL ? c->cap : CHAIN_FEW;
     struct slice *v = c->v != NULL ? c->v : c->few;
@@ -181,14 +221,7 @@ static enum err chain_reserve(struct chain *c)
         slide_to_front(c, v);
         return ERR_OK;
     }
-    v = realloc(c->v, 2 * cap * sizeof *v);
-    if (v == NULL)
-        return ERR_NOMEM;
-    if (c->v == NULL)
-        memcpy(v, c->few, sizeof c->few);
-    c->v = v;
-    c->cap = 2 * cap;
-    return ERR_OK;
+    return array_grow(c, cap, pool);
 }
 
 enum err chain_push(struct chain *c, struct slice *s)
@@ -209,7 +242,7 @@ enum err chain_push(struct chain *c, struct slice *s)
             return ERR_OK;
         }
     }
-    e = chain_reserve(c);
+    e = chain_reserve(c, s->slab->pool);
     if (e != ERR_OK) {
         slice_drop(s);
         return e;
@@ -321,7 +354,9 @@ size_t chain_pinned(const struct chain *c)
             n += slab->cap;
         last = slab;
     }
-    return seen == c->count ? n : n / seen * c->count;
+    if (seen != c->count)
+        n = n / seen * c->count;
+    return n + (c->v == NULL ? 0 : c->cap * sizeof *c->v);
 }
 
 void chain_copy(const struct chain *c, size_t off, size_t n, uint8_t *dst)

@@ -45,6 +45,7 @@ struct slab_pool {
     struct slab_bin free;       /* of LIMIT_SLAB_SIZE */
     struct slab_bin free_large; /* of LIMIT_SLAB_LARGE */
     uint64_t live_bytes;        /* capacity of all slabs that are referenced now */
+    uint64_t kept_bytes;        /* and what goes with them: slab_pool_keep */
     struct slab *gather[2];     /* open slabs where small outputs gather: plain, SLAB_SECRET */
     struct objects objects;     /* the small objects of the same thread */
 };
@@ -57,6 +58,19 @@ void slab_pool_fini(struct slab_pool *pool);
  * LIMIT_SLAB_SIZE) at its fill mark: write there, move fill, take references. Many small messages
  * share one slab this way, so that a queued one does not pin 64 KiB. Borrowed. NULL: no memory. */
 MUST_CHECK struct slab *slab_gather(struct slab_pool *pool, size_t n, uint32_t flags);
+/* Of what the same peers make the thread hold outside of slabs (the arrays of chains count by
+ * themselves): now n bytes instead of *counted, which becomes n. */
+static inline void slab_pool_keep(struct slab_pool *pool, size_t *counted, size_t n)
+{
+    pool->kept_bytes += n;
+    pool->kept_bytes -= *counted;
+    *counted = n;
+}
+/* Both together. */
+static inline uint64_t slab_pool_held(const struct slab_pool *pool)
+{
+    return pool->live_bytes + pool->kept_bytes;
+}
 /* For when the worker is idle: lets go of the open slabs, so that their last readers' drop wipes
  * what is in them. */
 void slab_pool_settle(struct slab_pool *pool);
@@ -66,6 +80,8 @@ void slab_pool_trim(struct slab_pool *pool, uint32_t keep);
  * LIMIT_SLAB_LARGE, else made to measure. NULL when memory is out or min_cap exceeds 1 GiB. flags:
  * SLAB_SECRET or 0. */
 MUST_CHECK struct slab *slab_new(struct slab_pool *pool, size_t min_cap, uint32_t flags);
+/* The same with exactly that capacity, for little that may stay for long. */
+MUST_CHECK struct slab *slab_new_exact(struct slab_pool *pool, size_t cap, uint32_t flags);
 static inline void slab_ref(struct slab *slab)
 {
     if (!(slab->flags & SLAB_STATIC))
@@ -128,7 +144,7 @@ struct slice slice_static(struct slab *slab, const uint8_t *data, uint32_t len);
 /* A list of slices. Zero-initialised is empty and valid. Assigning a chain moves it: the old
  * variable must be zeroed. */
 struct chain {
-    struct slice *v; /* heap; NULL: they are in few */
+    struct slice *v; /* heap, behind its head (slice.c); NULL: they are in few */
     uint32_t head;   /* first used index */
     uint32_t count;
     uint32_t cap; /* of v */
@@ -174,8 +190,8 @@ void chain_consume(struct chain *c, size_t n);
 /* Takes back the n bytes that chain_consume dropped last, if it dropped them from the slice that is
  * the first now. */
 void chain_unconsume(struct chain *c, size_t n);
-/* The memory that c keeps from being freed: its slabs whole, constant ones aside. Neighbours that
- * share a slab count once. Of a very long chain an estimate. */
+/* The memory that c keeps from being freed: its array, and its slabs whole, constant ones aside.
+ * Neighbours that share a slab count once. Of a very long chain an estimate. */
 size_t chain_pinned(const struct chain *c);
 /* Copies bytes [off, off + n) to dst; they must exist. */
 void chain_copy(const struct chain *c, size_t off, size_t n, uint8_t *dst);

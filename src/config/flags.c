@@ -92,7 +92,9 @@ const struct flag config__flags[] = {
     {"max-request-bytes", FLAG_SIZE, AT(max_request_bytes), 0, NULL, LIMIT_MAX_REQUEST_BYTES,
      "SIZE", "largest message of a client", "Limits"},
     NUMBER("memory-limit", FLAG_SIZE, memory_limit, LIMIT_MEMORY, "SIZE",
-           "bytes of messages held at a time"),
+           "memory for what clients and etcd send, of all connections"),
+    NUMBER("connection-memory-limit", FLAG_SIZE, connection_memory_limit, 0, "SIZE",
+           "the same of one client's connection; 0: half of it"),
     {"max-connections", FLAG_LIMIT, AT(max_connections), 0, "0", 0, "N",
      "client connections that speak HTTP/2; half as many more may be opening (at most 512); 0: "
      "what a quarter of --memory-limit holds, at 40 KiB each", NULL},

@@ -387,6 +387,20 @@ static enum err check_converge(struct parser *p)
     return ERR_OK;
 }
 
+static enum err check_memory(struct parser *p)
+{
+    struct settings *s = p->s;
+
+    if (s->memory_limit < s->max_request_bytes)
+        return fail(p, "--memory-limit is below --max-request-bytes");
+    if (s->connection_memory_limit == 0)
+        s->connection_memory_limit =
+            s->memory_limit / 2 > s->max_request_bytes ? s->memory_limit / 2 : s->max_request_bytes;
+    if (s->connection_memory_limit < s->max_request_bytes)
+        return fail(p, "--connection-memory-limit is below --max-request-bytes");
+    return ERR_OK;
+}
+
 static enum err check(struct parser *p)
 {
     const struct settings *s = p->s;
@@ -403,9 +417,7 @@ static enum err check(struct parser *p)
         return fail(p, "--stream-threshold has to be from 1 to 1GiB");
     if (s->stall_timeout_ms < STALL_TIMEOUT_MIN_MS)
         return fail(p, "--stall-timeout is below 1s");
-    if (s->memory_limit < s->max_request_bytes)
-        return fail(p, "--memory-limit is below --max-request-bytes");
-    return ERR_OK;
+    return check_memory(p);
 }
 
 /* --- all of it --- */

@@ -92,6 +92,7 @@ static enum err op_new(struct etcd_ask *a, uint32_t *out)
 
     TRY(reserve(&v, a->op_count, &a->op_cap, sizeof *a->ops));
     a->ops = v;
+    a->asked += sizeof *a->ops;
     *out = (uint32_t)a->op_count++;
     a->ops[*out] = (struct etcd_asked_op){.kind = ETCD_ASKED_NOTHING};
     return ERR_OK;
@@ -103,8 +104,10 @@ enum err etcd_ask_set(struct etcd_ask *a, uint32_t op, enum etcd_asked kind,
     struct etcd_asked_op *o = &a->ops[op];
 
     CHECK(op < a->op_count && o->kind == ETCD_ASKED_NOTHING);
-    if (r != NULL)
+    if (r != NULL) {
         TRY(range_copy(r, &o->range));
+        a->asked += r->key.n + r->end.n;
+    }
     o->kind = kind;
     return ERR_OK;
 }

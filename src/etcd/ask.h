@@ -63,6 +63,7 @@ struct etcd_ask {
     struct etcd_watch *watches; /* by id, upwards */
     size_t watch_count, watch_cap;
     size_t watched; /* bytes of creates and watches */
+    size_t asked;   /* bytes of ops and their ranges */
     bool is_list;   /* a Range for the values of ETCD_LIST_LIMIT keys or more */
 };
 

@@ -62,6 +62,12 @@ void etcd_plan_reset(struct etcd_plan *p)
     p->going = NULL;
 }
 
+size_t etcd_plan_size(const struct etcd_plan *p)
+{
+    return p->arena.size + p->op_cap * sizeof *p->ops + p->need_cap * sizeof *p->needs +
+           p->need_slot_count * sizeof *p->need_slots + p->count_cap * sizeof *p->counts;
+}
+
 void etcd_plan_forget_part(struct etcd_plan *p)
 {
     size_t n = p->part.count_count;

@@ -119,6 +119,8 @@ struct etcd_plan {
 /* Drops references and forgets the last message; keeps memory. */
 void etcd_plan_reset(struct etcd_plan *p);
 void etcd_plan_fini(struct etcd_plan *p);
+/* Bytes of memory that it has now. */
+size_t etcd_plan_size(const struct etcd_plan *p);
 /* The answer is refused, so what was opened of it does not count. */
 void etcd_plan_forget_part(struct etcd_plan *p);
 /* Counts the first value whose need failed with e as failed, and names its key in bad_key. */

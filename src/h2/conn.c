@@ -205,6 +205,7 @@ static void conn_flush(struct h2_conn *c)
         if (!c->is_blocked || net_conn_queued(c->net) > LIMIT_CONN_OUT / 2)
             break;
     }
+    h2__out_settle(c);
     /* Framing goes on when the socket has room: in the next turn, or from on_wrote. */
     if (c->is_blocked && net_conn_queued(c->net) <= LIMIT_CONN_OUT / 2)
         loop_task_want(c->loop, &c->task);
@@ -339,6 +340,8 @@ static void on_net_wrote(struct net_conn *net, size_t n)
     if (n == 0 || c->state != H2__OPEN)
         return;
     c->wrote_at_ms = loop_now_ms(c->loop);
+    if (net_conn_queued(net) == 0 && !c->is_flushing)
+        h2__out_settle(c);
     if (net_conn_queued(net) <= LIMIT_CONN_OUT / 2)
         on_net_writable(net);
 }

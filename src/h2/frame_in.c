@@ -43,10 +43,21 @@ static void wipe_free(uint8_t *p, size_t n)
     free(p);
 }
 
-static void block_reset(struct h2__joined *b)
+/* What is being put together counts like everything else that a peer makes us hold. */
+static void count(struct h2_conn *c)
 {
+    size_t part = c->in.part == NULL ? 0 : c->in.frame.len;
+
+    slab_pool_keep(c->pool, &c->in.counted, part + c->in.block.cap);
+}
+
+static void block_reset(struct h2_conn *c)
+{
+    struct h2__joined *b = &c->in.block;
+
     wipe_free(b->p, b->len);
     *b = (struct h2__joined){0};
+    count(c);
 }
 
 static void block_append(struct h2_conn *c, const uint8_t *p, size_t n)
@@ -70,6 +81,7 @@ static void block_append(struct h2_conn *c, const uint8_t *p, size_t n)
         wipe_free(b->p, b->len);
         b->p = to;
         b->cap = cap;
+        count(c);
     }
     if (n > 0)
         memcpy(b->p + b->len, p, n);
@@ -125,7 +137,7 @@ static void got_continuation(struct h2_conn *c, const struct h2__frame *f)
     b->id = 0; /* the block is over, whatever its owner calls */
     c->in.since_ms = 0;
     h2__got_headers(c, id, b->flags, bytes_of(b->p, b->len));
-    block_reset(b);
+    block_reset(c);
 }
 
 /* ------------------------------------------------------------------------ frames */
@@ -320,17 +332,20 @@ static size_t take_payload(struct h2_conn *c, const uint8_t *p, size_t n)
     }
     if (in->since_ms == 0)
         in->since_ms = c->read_at_ms;
-    if (in->part == NULL)
-        in->part = malloc(in->frame.len);
     if (in->part == NULL) {
-        h2__fail(c, ERR_NOMEM);
-        return n;
+        in->part = malloc(in->frame.len);
+        if (in->part == NULL) {
+            h2__fail(c, ERR_NOMEM);
+            return n;
+        }
+        count(c);
     }
     memcpy(in->part + (in->frame.len - in->left), p, part);
     in->left -= (uint32_t)part;
     if (in->left == 0) {
         whole = in->part;
         in->part = NULL;
+        count(c);
         frame_handle(c, whole);
         if (in->block.id == 0)
             in->since_ms = 0;
@@ -420,5 +435,5 @@ void h2__frames_in_fini(struct h2_conn *c)
 {
     wipe_free(c->in.part, c->in.frame.len - c->in.left); /* as much as has come */
     c->in.part = NULL;
-    block_reset(&c->in.block);
+    block_reset(c);
 }

@@ -40,6 +40,7 @@ static uint8_t *control_add(struct h2_conn *c, size_t n)
         }
         k->p = p;
         k->cap = cap;
+        slab_pool_keep(c->pool, &k->counted, cap > CONTROL_FIRST ? cap : 0);
     }
     k->len += n;
     if (k->len > UNREAD_MAX && c->opts.is_server && c->is_blocked)
@@ -190,18 +191,23 @@ enum err h2__out_data(struct h2_conn *c, struct h2_stream *s, size_t n, bool end
 
 void h2__out_settle(struct h2_conn *c)
 {
-    if (c->scratch != NULL)
+    if (c->scratch != NULL && (c->scratch->refs == 1 || c->state != H2__OPEN)) {
         slab_drop(c->scratch);
-    c->scratch = NULL;
+        c->scratch = NULL;
+    }
     if (c->control.len > 0)
         return;
     objects_free(&c->pool->objects, c->control.p);
+    slab_pool_keep(c->pool, &c->control.counted, 0);
     c->control = (struct h2__control){0};
 }
 
 void h2__out_fini(struct h2_conn *c)
 {
     c->control.len = 0;
-    h2__out_settle(c);
     chain_fini(&c->out);
+    if (c->scratch != NULL)
+        slab_drop(c->scratch);
+    c->scratch = NULL;
+    h2__out_settle(c);
 }

@@ -101,7 +101,7 @@ struct h2_opts {
      * (guard.c). A server's clients always are. */
     bool is_guarded;
     uint32_t max_streams;   /* announced (server) */
-    uint32_t stream_window; /* our receive window of a stream */
+    uint32_t stream_window; /* our receive window of a stream, when it begins */
     uint32_t conn_window;
     uint32_t max_frame_size; /* announced; 16384 for clients' data, 1 MiB is fine towards etcd */
     uint64_t ping_ms;        /* keepalive while streams are open; 0: none */
@@ -196,6 +196,9 @@ void h2_stream_discard(struct h2_stream *s);
 size_t h2_stream_pinned(const struct h2_stream *s);
 /* Gives the peer n bytes of stream window back. */
 void h2_stream_credit(struct h2_stream *s, size_t n);
+/* Makes the stream's receive window this large (at most 2^30), if it is smaller and the peer has
+ * not ended its side. */
+void h2_stream_widen(struct h2_stream *s, uint32_t window);
 /* RST_STREAM; queued data is dropped. on_close follows from the loop. Idempotent; a stream that
  * both sides have ended is complete and stays so. */
 void h2_stream_reset(struct h2_stream *s, enum h2_code code);

@@ -153,6 +153,7 @@ struct h2__frame_in {
     bool is_unwanted;              /* DATA that no stream takes */
     uint32_t frames_left;          /* that may begin before others have their turn */
     uint8_t *part;                 /* a payload that came in pieces */
+    size_t counted;                /* bytes of part and block, in the pool */
     struct h2__joined block;
     uint64_t since_ms; /* when the present part or block began; 0: there is none */
 };
@@ -207,7 +208,8 @@ struct h2__streams {
 struct h2__control {
     uint8_t *p;
     size_t len, cap;
-    unsigned acks; /* of PING and SETTINGS among them */
+    size_t counted; /* of cap, in the pool */
+    unsigned acks;  /* of PING and SETTINGS among them */
 };
 
 enum h2__state {
@@ -295,7 +297,7 @@ struct h2_conn {
 
     struct h2__control control;
     struct chain out;
-    struct slab *scratch; /* small pieces are gathered here; only during a flush */
+    struct slab *scratch; /* small pieces are gathered here; see h2__out_settle */
     size_t out_limit;
     struct h2__guard guard;
 
@@ -324,6 +326,7 @@ struct h2_stream {
     int32_t send_left;       /* its window for what we send; may be negative */
     int32_t recv_left;       /* its window for what the peer sends */
     uint32_t recv_back;      /* bytes of it that the owner has given back */
+    uint32_t window;         /* recv_left when nothing is on its way: h2_stream_widen */
     enum h2_code reset_code;
     uint8_t queue; /* enum h2__queue: where send_node is, or was last */
     bool is_in_table;
@@ -424,6 +427,7 @@ MUST_CHECK bool h2__window_charge(struct h2_stream *s, uint32_t len);
 /* n bytes of DATA were dealt with: the connection's credit for them goes back. */
 void h2__window_credit_conn(struct h2_conn *c, uint32_t n);
 void h2__window_credit(struct h2_stream *s, size_t n);
+void h2__window_widen(struct h2_stream *s, uint32_t window);
 void h2__got_window_update(struct h2_conn *c, const struct h2__frame *f);
 /* The peer's SETTINGS_INITIAL_WINDOW_SIZE. */
 void h2__window_initial(struct h2_conn *c, uint32_t size);
@@ -477,7 +481,8 @@ MUST_CHECK enum err h2__out_control(struct h2_conn *c);
  */
 MUST_CHECK enum err h2__out_data(struct h2_conn *c, struct h2_stream *s, size_t n, bool end);
 bool h2__out_is_full(const struct h2_conn *c);
-/* The scratch slab of a flush goes back. */
+/* The scratch slab goes back, unless the socket has left some of it: then what is framed next lies
+ * behind that, so that a peer who takes little at a time does not pin a slab with each of it. */
 void h2__out_settle(struct h2_conn *c);
 void h2__out_fini(struct h2_conn *c);
 

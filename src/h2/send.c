@@ -172,6 +172,5 @@ enum err h2__frames_out(struct h2_conn *c, size_t limit)
     if (e == ERR_OK && !h2__out_is_full(c))
         e = h2__out_control(c);
     c->is_blocked = h2__has_output(c);
-    h2__out_settle(c);
     return e != ERR_OK ? e : c->fatal;
 }

@@ -242,6 +242,15 @@ void h2_stream_credit(struct h2_stream *s, size_t n)
         h2__conn_want_flush(s->c);
 }
 
+void h2_stream_widen(struct h2_stream *s, uint32_t window)
+{
+    if (stream_is_over(s))
+        return;
+    h2__window_widen(s, window);
+    if (s->c->control.len > 0)
+        h2__conn_want_flush(s->c);
+}
+
 void h2_stream_reset(struct h2_stream *s, enum h2_code code)
 {
     struct h2_conn *c = s->c;

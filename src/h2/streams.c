@@ -221,7 +221,8 @@ enum err h2__stream_open(struct h2_stream *s, uint32_t id)
     TRY(table_add(s, id));
     h2__stream_event(s, H2__OPENED);
     s->send_left = s->c->peer_window;
-    s->recv_left = (int32_t)s->c->opts.stream_window;
+    s->window = s->c->opts.stream_window;
+    s->recv_left = (int32_t)s->window;
     return ERR_OK;
 }
 

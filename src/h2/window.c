@@ -8,6 +8,9 @@
  *     the whole frame. recv_back is what has been dealt with since; at half a window it is given
  *     back by one WINDOW_UPDATE, so that there are few of them.
  *
+ * A stream's window can be widened: as many streams as there are may begin with a small one, and a
+ * large one is for those that need it, while there is room.
+ *
  * The connection's credit is given back as bytes come, whatever becomes of them, so that no stream
  * holds up the others; a stream's by its owner.
  *
@@ -64,7 +67,7 @@ void h2__window_credit_conn(struct h2_conn *c, uint32_t n)
 
 void h2__window_credit(struct h2_stream *s, size_t n)
 {
-    uint32_t window = s->c->opts.stream_window;
+    uint32_t window = s->window;
     /* What has come and was not given back yet; the owner cannot give more. */
     int64_t held = (int64_t)window - s->recv_left - s->recv_back;
 
@@ -76,6 +79,17 @@ void h2__window_credit(struct h2_stream *s, size_t n)
     put_update(s->c, s->id, s->recv_back);
     s->recv_left += (int32_t)s->recv_back;
     s->recv_back = 0;
+}
+
+void h2__window_widen(struct h2_stream *s, uint32_t window)
+{
+    uint32_t more = window - s->window;
+
+    if (h2__is_remote_over(s) || s->state == H2__IDLE || window <= s->window)
+        return;
+    put_update(s->c, s->id, more);
+    s->window = window;
+    s->recv_left += (int32_t)more;
 }
 
 static void update_conn(struct h2_conn *c, uint32_t n)

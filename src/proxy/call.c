@@ -21,6 +21,8 @@
 #include "grpc/grpc.h"
 #include "proxy/call_int.h"
 
+#define SMALL_LEAST (4u * 1024 * 1024) /* a Put of 1.5 MiB, and what is made of it */
+
 bool call_is_unary(const struct call *c)
 {
     return c->method == NULL || c->method->shape == ETCD_UNARY;
@@ -57,9 +59,11 @@ void call__set_state(struct call *c, enum call_state to)
 
 void call_count_kept(struct call *c)
 {
-    /* One that is over goes with the next turns of the loop. */
-    bool is_over = c->state != CALL_REFUSED && !call_is_live(c);
-    size_t now = (is_over ? 0 : CALL_COST) + c->headers.size + c->ask.watched;
+    /* One that was ended goes with the next turns of the loop; one that was answered may have to
+     * wait for its client's window. */
+    bool is_over = c->state == CALL_FAILED || c->state == CALL_GONE;
+    size_t now = (is_over ? 0 : CALL_COST) + c->headers.size + c->trailers.size + c->ask.watched +
+                 c->ask.asked + lane_kept(&c->request) + lane_kept(&c->answer);
 
     c->worker->kept_bytes += now;
     c->worker->kept_bytes -= c->kept_bytes;
@@ -75,8 +79,40 @@ size_t call_held(const struct call *c)
 
 bool call_is_holding(const struct call *c)
 {
-    return (lane_is_holding(&c->request) || lane_is_holding(&c->answer)) &&
-           c->kept_bytes < c->worker->env->worker_memory_limit / 2;
+    return lane_is_holding(&c->request) || lane_is_holding(&c->answer) ||
+           (c->up != NULL && call_is_unary(c));
+}
+
+bool call_is_small(const struct call *c)
+{
+    uint64_t part = c->worker->env->budget->limit / 8;
+
+    return call_held(c) <= (part > SMALL_LEAST ? part : SMALL_LEAST);
+}
+
+/* As call_held, but bytes alone: it is asked for often. */
+static size_t call_len(const struct call *c)
+{
+    return c->kept_bytes + sealed_msg_len(&c->pending) + lane_len(&c->request) +
+           lane_len(&c->answer) + (c->down == NULL ? 0 : h2_stream_queued(c->down)) +
+           (c->up == NULL ? 0 : h2_stream_queued(c->up));
+}
+
+void call_claim(struct call *c)
+{
+    size_t promised = lane_promised(&c->request) + lane_promised(&c->answer), was = c->claims;
+    bool is_over = c->state == CALL_FAILED || c->state == CALL_GONE;
+    struct worker *w = c->worker;
+
+    w->promised += promised;
+    w->promised -= c->promised;
+    c->promised = promised;
+    c->claims = is_over ? 0 : call_len(c) + promised;
+    if (c->claims > was)
+        worker_watch_memory(w);
+    if (c->claims < was && !list_is_empty(&w->hungry))
+        loop_task_want(&w->loop, &w->feed);
+    link_claimed(c->link, was, c->claims);
 }
 
 /* --- times ----------------------------------------------------------------------------------- */
@@ -108,6 +144,13 @@ void call__answer_done(struct call *c)
     c->answer_until_ns = loop_hrtime_ns();
     c->added_ns += c->answer_until_ns - c->answer_since_ns;
     c->answer_since_ns = 0;
+}
+
+/* What the other side has taken. */
+static void drained(struct call *c)
+{
+    if (c->claims > 0)
+        call_claim(c);
 }
 
 static const struct h2_stream_ops up_ops; /* at the end of the file */
@@ -280,6 +323,7 @@ static void on_down_drained(struct h2_stream *s, size_t n)
     struct call *c = h2_stream_user(s);
 
     c->progress.drained += (uint32_t)n;
+    drained(c);
     if (h2_stream_queued(s) >= LIMIT_STREAM_OUT / 2)
         return;
     lane_kick(&c->answer);
@@ -441,6 +485,7 @@ static void on_up_trailers(struct h2_stream *s, struct h2_fields h)
         call_fail_err(c, ERR_NOMEM);
         return;
     }
+    call_count_kept(c);
     answer_begin(c);
     lane_end(&c->answer);
 }
@@ -457,6 +502,7 @@ static void on_up_drained(struct h2_stream *s, size_t n)
     struct call *c = h2_stream_user(s);
 
     (void)n;
+    drained(c);
     if (h2_stream_queued(s) < LIMIT_STREAM_OUT / 2)
         lane_kick(&c->request);
 }

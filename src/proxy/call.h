@@ -41,13 +41,15 @@ struct call {
     struct h2_stream *up;   /* NULL before it is opened and after its on_close */
     struct lane request, answer;
     struct etcd_ask ask;
-    struct probe *probe;    /* CALL_PROBING */
-    size_t kept_bytes;      /* of the call itself, headers and watches, as in worker.kept_bytes */
-    struct fields headers;  /* to etcd; freed once sent */
-    struct fields trailers; /* of etcd, until the answer lane is done */
-    uint64_t deadline_ns;   /* CLOCK_MONOTONIC; 0: none */
-    struct upstream_wait wait;    /* CALL_WAITING: for a connection */
-    struct sealed_msg pending;    /* CALL_WAITING: the unary request */
+    struct probe *probe;       /* CALL_PROBING */
+    size_t kept_bytes;         /* of this call, as in worker.kept_bytes */
+    size_t claims;             /* of this call, in those of its link; 0: too small to be counted */
+    size_t promised;           /* of this call, in worker.promised */
+    struct fields headers;     /* to etcd; freed once sent */
+    struct fields trailers;    /* of etcd, until the answer lane is done */
+    uint64_t deadline_ns;      /* CLOCK_MONOTONIC; 0: none */
+    struct upstream_wait wait; /* CALL_WAITING: for a connection */
+    struct sealed_msg pending; /* CALL_WAITING: the unary request */
     enum grpc_status late_status; /* CALL_FILLING: what follows */
     char *late_text;
     bool down_has_headers;     /* response headers were sent */
@@ -69,6 +71,9 @@ struct call {
 /* What a call takes of memory that waits for its next message: its own object and two streams. */
 #define CALL_COST (sizeof(struct call) + 2 * H2_STREAM_COST)
 
+/* Calls that hold less are not looked at one by one. */
+#define CALL_SMALL (16u * 1024)
+
 /* A request began on the client's connection. */
 void call_open(struct link *l, struct h2_stream *down, struct h2_fields h, bool end_stream);
 /* Ends the call with a status of ours: resets upstream, answers the client, stops the lanes. */
@@ -80,9 +85,14 @@ bool call_is_live(const struct call *c);
 /* Memory that the call keeps from being freed: by messages, headers, and what the streams have
  * queued. A byte counts as the slab that it was read into. */
 size_t call_held(const struct call *c);
-/* It holds bytes of messages, and not more than that of anything else. */
+/* It holds bytes of messages, or its one request is with etcd. */
 bool call_is_holding(const struct call *c);
-/* Its headers or watches have changed: their memory counts. */
+/* It holds no more than a message as large as etcd takes needs, so it may be the one that gets on
+ * when nobody else does. */
+bool call_is_small(const struct call *c);
+/* What it holds and what was promised to its peers has changed: counts it. */
+void call_claim(struct call *c);
+/* What it keeps beside messages (headers, what it asked for, plans) has changed: that counts. */
 void call_count_kept(struct call *c);
 /* Ends the call because memory is short, and lets go of all that it holds at once. */
 void call_shed(struct call *c);

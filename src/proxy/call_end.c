@@ -42,9 +42,8 @@ void call__free_if_over(struct call *c)
         return;
     CHECK(c->state == CALL_GONE);
     loop_timer_fini(&c->reap);
-    etcd_ask_fini(&c->ask);
-    call_count_kept(c);
     fields_fini(&c->trailers, &c->worker->pool.objects);
+    call_count_kept(c);
     free(c->late_text);
     list_remove(&c->link_node);
     list_remove(&c->age_node);
@@ -159,9 +158,14 @@ void call__end(struct call *c, const struct call_end *end)
     if (c->up != NULL && end->how != CALL_END_ANSWERED)
         h2_stream_reset(c->up, H2_CANCEL);
     call__probe_cancel(c);
-    drop_request(c);
     lane_kill(&c->answer);
+    etcd_ask_fini(&c->ask); /* nothing more of etcd is held to it */
+    drop_request(c);
+    if (c->worker->beyond == c)
+        c->worker->beyond = NULL;
     tell_client(c, end);
+    if (c->claims > 0)
+        call_claim(c);
 }
 
 /* --- etcd's answer is whole ------------------------------------------------------------------ */
@@ -283,12 +287,12 @@ void call_shed(struct call *c)
         metric_refused(ERR_MEMORY_LIMIT);
     lane_kill(&c->answer); /* a large answer is not completed with filler */
     call_fail_err(c, ERR_MEMORY_LIMIT);
-    etcd_ask_fini(&c->ask);
-    call_count_kept(c);
     /* The status would wait behind what is queued, or come in the middle of a message. To gRPC
      * clients this code is the same one. */
     if ((is_stuck || is_cut) && c->down != NULL)
         h2_stream_reset(c->down, H2_ENHANCE_YOUR_CALM);
+    if (c->claims > 0)
+        call_claim(c);
 }
 
 /* --- peers that make no progress ------------------------------------------------------------- */

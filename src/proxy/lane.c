@@ -27,10 +27,12 @@
  *     loses only the watch concerned (lane_watch.c); a large answer that was begun is completed
  *     first (FILLING);
  *   - the call ends while the lane is parked or waits for its turn: lane_kill cancels both;
- *   - the other side does not read: no credit, so the sender stops;
- *   - the worker is over its memory share: calls of the client that holds the most end, the oldest
- *     of all excepted (worker_relieve). */
+ *   - the other side does not read: no credit, so the sender stops; nor is there any where memory
+ *     is short (lane_credit.c);
+ *   - the worker is over what it gets of --memory-limit all the same: calls of the client that
+ *     holds the most end, the oldest of all excepted while it is small (worker_relieve). */
 #include "proxy/lane_int.h"
+#include "proxy/link.h"
 
 /* The states that have no step wait for others. */
 static enum lane_step (*const steps[])(struct lane *l) = {
@@ -107,37 +109,25 @@ bool lane__client_is_behind(const struct lane *l)
     return l->call->down != NULL && h2_stream_queued(l->call->down) >= LIMIT_STREAM_OUT;
 }
 
-/* Credit goes back while a unit is being collected and while the other side's queue is short; a
- * parked lane, one that still has work of its own, and messages that wait for etcd's redial or for
- * their own client to read hold it back. */
-static void lane_credit(struct lane *l)
-{
-    struct call *c = l->call;
-    struct h2_stream *from = l->is_answer ? c->up : c->down;
-    struct h2_stream *to = l->is_answer ? c->down : c->up;
-
-    if (l->uncredited == 0 || from == NULL || l->state == LANE_PARKED)
-        return;
-    if ((is_open(l) || l->state == LANE_FILLING) && to != NULL &&
-        h2_stream_queued(to) >= LIMIT_STREAM_OUT)
-        return;
-    if (c->state == CALL_WAITING && l->in.len >= LIMIT_STREAM_OUT)
-        return;
-    if (!l->is_answer && l->in.len > 0 && lane__is_held(l))
-        return;
-    h2_stream_credit(from, l->uncredited);
-    l->uncredited = 0;
-}
-
 size_t lane_held(const struct lane *l)
 {
     return chain_pinned(&l->in) + chain_pinned(&l->msg) + chain_pinned(&l->large_in) +
            chain_pinned(&l->out);
 }
 
+size_t lane_len(const struct lane *l)
+{
+    return l->in.len + l->msg.len + l->large_in.len + l->out.len;
+}
+
+size_t lane_kept(const struct lane *l)
+{
+    return l->state == LANE_PARKED ? lane__work_size(l->work) : 0;
+}
+
 bool lane_is_holding(const struct lane *l)
 {
-    return l->in.len > 0 || l->msg.len > 0 || l->large_in.len > 0 || l->out.len > 0;
+    return lane_len(l) > 0;
 }
 
 bool lane_is_in_message(const struct lane *l)
@@ -169,6 +159,20 @@ bool lane_awaits_peer(const struct lane *l)
     }
 }
 
+/* Credit, and what the call holds now. */
+static void lane_settle(struct lane *l)
+{
+    struct call *c = l->call;
+
+    if (l->state == LANE_DEAD)
+        return;
+    lane__credit(l);
+    if (c->claims > 0 || lane_len(l) + lane_promised(l) >= CALL_SMALL)
+        call_claim(c);
+    if (link_is_over(c->link))
+        link_shed_own(c->link);
+}
+
 void lane__run(struct lane *l)
 {
     size_t before = l->in.len + l->large_in.len;
@@ -188,12 +192,11 @@ void lane__run(struct lane *l)
     }
     if (l->state == LANE_DEAD)
         return;
-    if (worker_is_over_limit(l->call->worker)) {
+    if (l->gather != NULL)
+        lane__gather_settle(l);
+    if (worker_is_over_limit(l->call->worker))
         worker_relieve(l->call->worker);
-        if (l->state == LANE_DEAD)
-            return;
-    }
-    lane_credit(l);
+    lane_settle(l);
 }
 
 /* It goes on by itself: what comes meanwhile must not take others' turns. */
@@ -212,6 +215,7 @@ void lane_init(struct lane *l, struct call *c, bool is_answer)
     l->call = c;
     l->state = LANE_COLLECT;
     l->is_answer = is_answer;
+    list_init(&l->hungry);
     loop_task_init(&l->turn, on_turn);
 }
 
@@ -222,12 +226,14 @@ void lane_kill(struct lane *l)
     if (l->state == LANE_DEAD)
         return;
     lane__set_state(l, LANE_DEAD);
+    lane__sated(l);
     loop_task_cancel(&l->turn);
     if (l->large != NULL)
         lane__large_over(l);
     else
         lane__message_over(l);
     chain_fini(&l->in);
+    lane__gather_drop(l);
     chain_fini(&l->msg);
     chain_fini(&l->large_in);
     chain_fini(&l->out);
@@ -255,10 +261,10 @@ void lane_feed(struct lane *l, struct slice *s)
         slice_drop(s);
         lane__fill_on(l, n);
         if (l->state == LANE_FILLING)
-            lane_credit(l);
+            lane__credit(l);
         return;
     }
-    if (chain_push(&l->in, s) != ERR_OK)
+    if (lane__take_in(l, s) != ERR_OK)
         lane__fail_call(l, ERR_NOMEM);
     else if (is_open(l) && !has_yielded(l))
         lane__run(l);
@@ -284,5 +290,5 @@ void lane_kick(struct lane *l)
     if (is_open(l))
         lane__run(l);
     else if (l->state == LANE_FILLING)
-        lane_credit(l);
+        lane__credit(l);
 }

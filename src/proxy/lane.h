@@ -37,14 +37,17 @@ struct lane {
     struct call *call;
     enum lane_state state;
     bool is_answer;
-    bool has_ended;    /* the peer's end was seen: no more bytes */
-    bool has_prefix;   /* msg's gRPC prefix lies right before it: chain_unconsume */
-    uint32_t messages; /* taken so far */
-    uint32_t progress; /* bytes received; each whole message counts LIMIT_PROGRESS_BYTES more */
-    struct chain in;   /* received, not yet taken */
-    size_t uncredited; /* received, stream window not yet given back */
-    size_t relay_left; /* opaque answer: bytes of the present message still to pass */
-    struct chain msg;  /* the message (or batch) in work */
+    bool has_ended;      /* the peer's end was seen: no more bytes */
+    bool has_prefix;     /* msg's gRPC prefix lies right before it: chain_unconsume */
+    uint32_t messages;   /* taken so far */
+    uint32_t progress;   /* bytes received; each whole message counts LIMIT_PROGRESS_BYTES more */
+    uint32_t window;     /* that the stream was given; 0: the one that it began with */
+    struct chain in;     /* received, not yet taken */
+    struct slab *gather; /* small pieces of in lie together here; NULL: there are none */
+    size_t uncredited;   /* received, stream window not yet given back */
+    struct list hungry;  /* in worker.hungry: there is no room for credit */
+    size_t relay_left;   /* opaque answer: bytes of the present message still to pass */
+    struct chain msg;    /* the message (or batch) in work */
     struct sealed_msg sealed; /* what was made of it: a request */
     struct chain out;         /* an answer */
     enum err err;             /* why the step failed; LANE_SEND: what follows behind out */
@@ -80,8 +83,16 @@ enum lane_fill lane_break_off(struct lane *l);
 bool lane_is_in_message(const struct lane *l);
 /* Holds bytes of messages that are not complete or not handed on. */
 bool lane_is_holding(const struct lane *l);
+/* How many they are. */
+size_t lane_len(const struct lane *l);
+/* How much may still come for credit that was given. */
+size_t lane_promised(const struct lane *l);
+/* There may be room: those that had none get their credit, the first ones first. */
+void lane_feed_hungry(struct worker *w);
 /* The memory that they keep from being freed. */
 size_t lane_held(const struct lane *l);
+/* That of the plan which waits for keys. */
+size_t lane_kept(const struct lane *l);
 /* The peer has begun a message, or a unary request, and has all the credit that it needs to get on:
  * the lane can only wait. */
 bool lane_awaits_peer(const struct lane *l);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Shared between the files of a lane only: lane.c (the driver, flow), lane_collect.c (collect,
- * relay), lane_large.c (large answers), lane_scan.c, lane_keys.c (resolve), lane_apply.c (apply,
- * send), lane_watch.c (a watch that ends alone). */
+ * relay), lane_credit.c (windows), lane_gather.c (small pieces), lane_large.c (large answers),
+ * lane_scan.c, lane_keys.c (resolve), lane_apply.c (apply, send), lane_watch.c (a watch that ends
+ * alone). */
 #ifndef PROXY_LANE_INT_H
 #define PROXY_LANE_INT_H
 
@@ -56,6 +57,20 @@ bool lane__is_collecting(const struct lane *l);
 bool lane__is_held(const struct lane *l);
 enum lane_step lane__relay(struct lane *l);
 
+/* lane_credit.c */
+/* Gives back what credit there is room for, and widens the window for a large message. Those that
+ * have to wait are hungry. */
+void lane__credit(struct lane *l);
+/* It is not hungry any more. */
+void lane__sated(struct lane *l);
+
+/* lane_gather.c */
+/* Puts received bytes behind in. Takes s. Errors: ERR_NOMEM. */
+MUST_CHECK enum err lane__take_in(struct lane *l, struct slice *s);
+void lane__gather_drop(struct lane *l);
+/* The same when nothing waits for more. */
+void lane__gather_settle(struct lane *l);
+
 /* lane_large.c */
 /* A large answer begins: its prefix goes out, or is dropped when it is split. */
 enum lane_step lane__large_begin(struct lane *l, uint32_t length);
@@ -78,6 +93,7 @@ bool lane__is_swallowed(const struct lane *l);
 
 /* lane_keys.c */
 bool lane__work_take(struct lane *l);
+size_t lane__work_size(const struct lane_work *b);
 void lane__work_give_back(struct lane *l);
 /* What opening without a plan takes; good while the lane's rule set is. */
 void lane__direct_init(struct lane *l, struct etcd_direct *d);

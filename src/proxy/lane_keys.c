@@ -14,6 +14,8 @@
 
 #include "proxy/lane_int.h"
 
+#define IDLE_WORK_MAX 8u /* more than that were for calls that waited */
+
 /* --- work --------------------------------------------------------------------------------- */
 
 bool lane__work_take(struct lane *l)
@@ -23,11 +25,25 @@ bool lane__work_take(struct lane *l)
     if (l->work != NULL)
         return true;
     l->work = w->idle_work;
-    if (l->work != NULL)
-        w->idle_work = l->work->next;
-    else
+    if (l->work == NULL) {
         l->work = calloc(1, sizeof *l->work);
-    return l->work != NULL;
+        return l->work != NULL;
+    }
+    w->idle_work = l->work->next;
+    w->idle_work_count--;
+    return true;
+}
+
+size_t lane__work_size(const struct lane_work *b)
+{
+    return sizeof *b + etcd_plan_size(&b->plan) + b->wait_cap * sizeof *b->waits;
+}
+
+static void work_free(struct lane_work *b)
+{
+    etcd_plan_fini(&b->plan);
+    free(b->waits);
+    free(b);
 }
 
 static void work_drop_waits(struct lane_work *b)
@@ -47,15 +63,21 @@ static void work_drop_waits(struct lane_work *b)
 
 void lane__work_give_back(struct lane *l)
 {
+    struct worker *w = l->call->worker;
     struct lane_work *b = l->work;
 
     if (b == NULL)
         return;
-    work_drop_waits(b);
-    etcd_plan_reset(&b->plan);
-    b->next = l->call->worker->idle_work;
-    l->call->worker->idle_work = b;
     l->work = NULL;
+    work_drop_waits(b);
+    if (w->idle_work_count >= IDLE_WORK_MAX) {
+        work_free(b);
+        return;
+    }
+    etcd_plan_reset(&b->plan);
+    b->next = w->idle_work;
+    w->idle_work = b;
+    w->idle_work_count++;
 }
 
 void lane_work_free(struct worker *w)
@@ -64,9 +86,7 @@ void lane_work_free(struct worker *w)
         struct lane_work *b = w->idle_work;
 
         w->idle_work = b->next;
-        etcd_plan_fini(&b->plan);
-        free(b->waits);
-        free(b);
+        work_free(b);
     }
 }
 
@@ -286,6 +306,7 @@ enum lane_step lane__resolve(struct lane *l)
         e = ask_for_keys(l);
     if (e == ERR_AGAIN) {
         lane__set_state(l, LANE_PARKED);
+        call_count_kept(l->call);
         return STEP_WAIT;
     }
     if (e != ERR_OK)

@@ -22,6 +22,7 @@
 #include "proxy/probe.h"
 
 #define WIND_DOWN_MS 1000
+#define SHED_PART 16  /* so much of its own limit a link that is over it sets free */
 #define PROBES_MAX 32 /* each has a connection to etcd of its own */
 
 enum link_state {
@@ -35,6 +36,7 @@ struct link {
     struct list node; /* in worker.links */
     struct worker *worker;
     enum link_state state;
+    size_t counted;       /* of its cost, in the worker's pool */
     struct net_conn *net; /* OPENING, DIALLING */
     uint8_t *greeting;    /* OPENING: a copy of the first bytes, H2_GREETING_MAX at most */
     size_t greeting_len;
@@ -49,6 +51,7 @@ struct link {
     bool client_leaves; /* it said GOAWAY: the link ends with its last call */
     struct list calls;
     size_t call_count, probe_count;
+    uint64_t claims;         /* link_claims */
     struct loop_timer timer; /* first bytes; winding down */
 };
 
@@ -84,6 +87,7 @@ static void link_free_if_over(struct link *l)
     free(l->greeting);
     chain_fini(&l->first);
     list_remove(&l->node);
+    slab_pool_keep(&l->worker->pool, &l->counted, 0);
     metric_sub(METRIC_links, 1);
     worker_link_closed(l->worker, l->who, l->was_shed);
     free(l->who);
@@ -261,7 +265,7 @@ static void down_begin(struct link *l)
     const struct h2_opts opts = {
         .is_server = true,
         .max_streams = max_streams(l),
-        .stream_window = LIMIT_STREAM_WINDOW,
+        .stream_window = LIMIT_STREAM_FIRST,
         .conn_window = LIMIT_CONN_WINDOW,
         .max_frame_size = 16384,
         .write_stall_ms = LIMIT_WRITE_STALL_MS,
@@ -456,6 +460,7 @@ void link_open(struct worker *w, int fd, struct net_tls *tls)
     loop_timer_init(&l->timer, on_timer);
     key_asker_init(&l->keys, &w->loop, worker_next_id(w));
     list_push(&w->links, &l->node);
+    slab_pool_keep(&w->pool, &l->counted, tls == NULL ? LINK_COST : LINK_COST_TLS);
     metric_add(METRIC_links, 1);
     l->greeting = malloc(H2_GREETING_MAX);
     if (l->greeting == NULL)
@@ -524,6 +529,41 @@ void link_shed(struct link *l, const struct call *but, uint64_t low)
 {
     shed_above(l, but, low, 2 * CALL_COST);
     shed_above(l, but, low, 0); /* it has very many that only wait */
+}
+
+uint64_t link_claims(const struct link *l)
+{
+    return l->claims;
+}
+
+void link_claimed(struct link *l, size_t was, size_t now)
+{
+    l->claims += now;
+    l->claims -= was;
+}
+
+static uint64_t own_limit(const struct link *l)
+{
+    return l->worker->env->settings->connection_memory_limit;
+}
+
+bool link_is_over(const struct link *l)
+{
+    return l->claims > own_limit(l);
+}
+
+void link_shed_own(struct link *l)
+{
+    uint64_t low = own_limit(l) - own_limit(l) / SHED_PART;
+
+    for (struct list *it = l->calls.prev; it != &l->calls; it = it->prev) {
+        struct call *c = call_of_link_node(it);
+
+        if (l->claims <= low)
+            return;
+        if (c->claims > 0)
+            call_shed(c);
+    }
 }
 
 bool link_is_opening(const struct link *l)

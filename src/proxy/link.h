@@ -19,6 +19,11 @@
 struct call;
 struct link;
 
+/* About what an idle client takes in memory: struct link, its connection, the tables of HPACK, and
+ * with TLS a session. It counts in --memory-limit. */
+#define LINK_COST (24u * 1024)
+#define LINK_COST_TLS (40u * 1024)
+
 /* Takes fd (also on error). */
 void link_open(struct worker *w, int fd, struct net_tls *tls);
 struct worker *link_worker(const struct link *l);
@@ -50,6 +55,13 @@ void link_probe_removed(struct link *l);
 
 /* Memory that the calls hold, all but one (which may be another link's). */
 size_t link_held(const struct link *l, const struct call *but);
+/* What its calls hold, small ones aside, and what was promised to their peers. */
+uint64_t link_claims(const struct link *l);
+/* That of one of them was `was` and is `now`. */
+void link_claimed(struct link *l, size_t was, size_t now);
+/* It claims more than --connection-memory-limit. link_shed_own: ends calls then, newest first. */
+bool link_is_over(const struct link *l);
+void link_shed_own(struct link *l);
 /* Ends calls that hold any, newest first and never that one, until the worker holds no more than
  * low or none is left. */
 void link_shed(struct link *l, const struct call *but, uint64_t low);

@@ -171,7 +171,7 @@ const char *upstream_scheme(const struct h2_conn *conn)
 static void net_on_open(struct net_conn *n)
 {
     static const struct h2_opts opts = {
-        .stream_window = LIMIT_STREAM_WINDOW,
+        .stream_window = LIMIT_STREAM_FIRST,
         .conn_window = LIMIT_CONN_WINDOW,
         .max_frame_size = UPSTREAM_FRAME_SIZE,
         .ping_ms = LIMIT_PING_MS,

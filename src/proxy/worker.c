@@ -236,6 +236,7 @@ static void stop_deliver(struct mail *mail, bool delivered)
     loop_timer_fini(&w->drain_timer);
     loop_timer_fini(&w->wipe_timer);
     loop_timer_fini(&w->settle_timer);
+    worker__memory_fini(w);
     progress_fini(&w->progress);
     tally_free(w->tally);
     mailbox_close(&w->mailbox);
@@ -260,6 +261,7 @@ void worker_free(struct worker *w)
     loop_flush_cancel(&w->random_drop);
     randpool_fini(&w->random);
     slab_pool_fini(&w->pool);
+    budget_leave(&w->budget);
     free(w->drained);
     free(w);
 }
@@ -324,7 +326,9 @@ static void worker_init(struct worker *w)
     list_init(&w->keysets);
     list_init(&w->spare_reports);
     slab_pool_init(&w->pool, FREE_SLABS);
+    budget_join(&w->budget, w->env->budget);
     upstream_pool_init(&w->upstream, &w->loop, &w->pool, w->env);
+    worker__memory_init(w);
     loop_timer_init(&w->drain_timer, on_drain_tick);
     loop_timer_init(&w->wipe_timer, on_wipe);
     loop_timer_init(&w->settle_timer, on_settle);

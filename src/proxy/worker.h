@@ -94,8 +94,18 @@ struct worker {
     struct list probes, probe_conns; /* no links, but they keep the loop running */
     size_t link_count, probe_conn_count;
     struct list calls; /* by age, oldest first: the oldest holder of memory always gets credit */
-    uint64_t
-        kept_bytes; /* not in slabs: calls, headers that wait for their message, keys of watches */
+    struct budget_part budget;
+    uint64_t promised;  /* to peers: bytes that may come for credit that they have */
+    struct list hungry; /* lanes that there is no room for (lane_credit.c), the first first */
+    const struct call *beyond; /* the one that gets credit where there is no room; NULL: none */
+    uint64_t beyond_ms;        /* since when */
+    struct loop_task feed;     /* there is room again */
+    uint64_t fed_ms;   /* when there was room for one of them last, or the first of them came */
+    uint64_t first_ms; /* since when the first of them is the first */
+    struct loop_timer memory_timer; /* worker_watch_memory */
+    uint64_t peak_held;             /* since libc was made to give memory back */
+    uint64_t trimmed_ms;            /* when that was */
+    uint64_t kept_bytes; /* of calls: themselves, headers, what they asked for, parked plans */
     uint64_t last_id;
     struct list spare_reports;           /* for what the orders so far will lead to */
     struct worker_report_mail *drained;  /* until it is sent */
@@ -109,8 +119,9 @@ struct worker {
     struct progress progress;
     struct loop_timer settle_timer; /* connections came or went: memory goes back */
     unsigned settle_count;
-    struct lane_work *idle_work; /* idle ones */
-    struct tally *tally;         /* what the metrics will say */
+    struct lane_work *idle_work;
+    unsigned idle_work_count;
+    struct tally *tally; /* what the metrics will say */
 };
 
 /* Makes a worker that has no thread yet: it lives while somebody runs w->loop. control is the
@@ -163,15 +174,25 @@ uint64_t worker_next_id(struct worker *w);
 /* The present set, with one more user. NULL: no rules yet. */
 struct keyset *worker_keys_ref(struct worker *w);
 void keyset_drop(struct keyset *k);
-/* The worker's calls hold more than its share of --memory-limit. */
-bool worker_is_over_limit(const struct worker *w);
-uint64_t worker_held(const struct worker *w);
-/* More than half of it: whoever does not take what it asked for gets less time. */
+/* All that clients and etcd make the worker hold. */
+static inline uint64_t worker_held(const struct worker *w)
+{
+    return slab_pool_held(&w->pool) + w->kept_bytes;
+}
+/* The worker holds more than it gets of --memory-limit. */
+static inline bool worker_is_over_limit(struct worker *w)
+{
+    return !budget_covers(&w->budget, worker_held(w));
+}
+/* More than half of the limit is used: whoever does not take what it asked for gets less time. */
 bool worker_is_half_full(const struct worker *w);
 /* When it is over: ends calls of the link that holds the most, newest first, until it is well
  * below. A client that reads nothing must not keep the others from being served. The oldest call
  * that holds a message stays. */
 void worker_relieve(struct worker *w);
+/* From now on, and until all is as if nobody held anything: gives back what is not needed, to the
+ * other workers and to the kernel, and sees that no lane is hungry for long. */
+void worker_watch_memory(struct worker *w);
 /* The cipher contexts have been used: they are wiped when the burst is over. */
 void worker_contexts_used(struct worker *w);
 /* who: NULL when it was not reported ready. */

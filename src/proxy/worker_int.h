@@ -23,6 +23,11 @@ void worker__report_spared(struct worker *w);
 /* Once: a worker that drains takes no sockets. The report may be read when the worker is gone. */
 void worker__report_drained(struct worker *w);
 
+/* --- worker_relief.c --- */
+
+void worker__memory_init(struct worker *w);
+void worker__memory_fini(struct worker *w);
+
 /* --- worker_keyset.c --- */
 
 /* At the end of the worker, when their managers are closed. */

@@ -1,38 +1,46 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A worker's relief from the memory limit: who is over it, and who pays.
  *
- *   worker_held    slabs that are referenced, and what calls keep besides
- *   oldest holder  is spared, so that somebody gets on
+ *   worker_held    slabs that are referenced, and all that is kept besides
+ *   oldest holder  is spared while it is small, so that somebody gets on
  *   heaviest link  loses calls, newest first, until a part of the limit is free again
  *
+ * That is the last resort, for credit has stopped long before (lane_credit.c): the worker holds
+ * more than it gets of the limit, or a lane was hungry for HUNGER_MS and nobody was fed meanwhile.
+ *
+ *   worker_watch_memory ─► a look every WATCH_MS: feed the hungry, give back ─► all is given back
+ *
  * Failure modes: nobody holds anything that can be let go of; then callers refuse. */
+#include <malloc.h>
+
 #include "proxy/call.h"
 #include "proxy/link.h"
-#include "proxy/worker.h"
+#include "proxy/worker_int.h"
 
 #define RELIEF_PART 16 /* of the memory limit is set free at a time: the search costs something */
-
-uint64_t worker_held(const struct worker *w)
-{
-    return w->pool.live_bytes + w->kept_bytes;
-}
-
-bool worker_is_over_limit(const struct worker *w)
-{
-    return worker_held(w) > w->env->worker_memory_limit;
-}
+#define WATCH_MS 100u
+#define HUNGER_MS 5000u
+#define AGAIN_MS 1000u
+/* malloc_trim walks the heap under its locks: only when much was freed, and not often. */
+#define TRIM_LEAST (8u * 1024 * 1024)
+#define TRIM_EVERY_MS 1000u
+#define SLABS_KEPT 16u /* free ones, then */
 
 bool worker_is_half_full(const struct worker *w)
 {
-    return worker_held(w) > w->env->worker_memory_limit / 2;
+    const struct budget *b = w->budget.of;
+
+    return budget_left(&w->budget, worker_held(w), b->limit / 2) == 0;
 }
+
+/* --- who pays -------------------------------------------------------------------------------- */
 
 static const struct call *oldest_holder(const struct worker *w)
 {
     LIST_FOREACH(it, &w->calls) {
         const struct call *c = LIST_ENTRY(it, struct call, age_node);
 
-        if (call_is_holding(c))
+        if (call_is_holding(c) && call_is_small(c))
             return c;
     }
     return NULL;
@@ -56,14 +64,11 @@ static struct link *heaviest_link(const struct worker *w, const struct call *sta
     return heaviest;
 }
 
-void worker_relieve(struct worker *w)
+static void shed(struct worker *w, uint64_t low)
 {
-    uint64_t low = w->env->worker_memory_limit - w->env->worker_memory_limit / RELIEF_PART;
     const struct call *stays = oldest_holder(w);
     uint64_t before = UINT64_MAX;
 
-    if (!worker_is_over_limit(w))
-        return;
     /* What a connection holds that is closed already goes with the next turn of the loop. */
     while (worker_held(w) > low && worker_held(w) < before) {
         struct link *l = heaviest_link(w, stays);
@@ -72,4 +77,93 @@ void worker_relieve(struct worker *w)
         if (l != NULL)
             link_shed(l, stays, low);
     }
+    (void)budget_settle(&w->budget, worker_held(w));
+}
+
+/* What the worker may hold at most when it has let go of enough. */
+static uint64_t low_mark(const struct worker *w, uint64_t excess)
+{
+    uint64_t held = worker_held(w), less = excess + w->budget.of->limit / RELIEF_PART;
+
+    return held > less ? held - less : 0;
+}
+
+void worker_relieve(struct worker *w)
+{
+    if (!worker_is_over_limit(w))
+        return;
+    slab_pool_trim(&w->pool, 0);
+    worker_watch_memory(w);
+    shed(w, low_mark(w, budget_excess(&w->budget, worker_held(w))));
+}
+
+/* --- while much is held ---------------------------------------------------------------------- */
+
+/* Somebody has waited for long, and nobody got room: it is made. */
+static void end_hunger(struct worker *w)
+{
+    uint64_t now = loop_now_ms(&w->loop);
+
+    if (list_is_empty(&w->hungry) || now - w->fed_ms < HUNGER_MS)
+        return;
+    w->fed_ms = now - HUNGER_MS + AGAIN_MS; /* if that is not enough */
+    shed(w, low_mark(w, 0));
+    lane_feed_hungry(w);
+}
+
+/* Slabs that were freed lie all over the heap, which libc would keep. */
+static void give_back(struct worker *w)
+{
+    uint64_t held = worker_held(w), now = loop_now_ms(&w->loop);
+
+    if (w->peak_held < held + TRIM_LEAST || now - w->trimmed_ms < TRIM_EVERY_MS)
+        return;
+    slab_pool_trim(&w->pool, SLABS_KEPT);
+    malloc_trim(0);
+    w->peak_held = held;
+    w->trimmed_ms = now;
+}
+
+static void on_memory_timer(struct loop_timer *t)
+{
+    struct worker *w = CONTAINER_OF(t, struct worker, memory_timer);
+    bool is_quiet;
+
+    if (worker_is_over_limit(w))
+        worker_relieve(w);
+    lane_feed_hungry(w);
+    end_hunger(w);
+    give_back(w);
+    is_quiet = budget_settle(&w->budget, worker_held(w));
+    if (!is_quiet || !list_is_empty(&w->hungry) || w->peak_held > worker_held(w) + TRIM_LEAST)
+        worker_watch_memory(w);
+}
+
+void worker_watch_memory(struct worker *w)
+{
+    uint64_t held = worker_held(w);
+
+    if (held > w->peak_held)
+        w->peak_held = held;
+    /* One that cannot be started is asked for again with the next call that is not small. */
+    if (!loop_timer_is_active(&w->memory_timer))
+        (void)!loop_timer_start(&w->loop, &w->memory_timer, WATCH_MS);
+}
+
+static void on_feed(struct loop_task *t)
+{
+    lane_feed_hungry(CONTAINER_OF(t, struct worker, feed));
+}
+
+void worker__memory_init(struct worker *w)
+{
+    list_init(&w->hungry);
+    loop_task_init(&w->feed, on_feed);
+    loop_timer_init(&w->memory_timer, on_memory_timer);
+}
+
+void worker__memory_fini(struct worker *w)
+{
+    loop_task_cancel(&w->feed);
+    loop_timer_fini(&w->memory_timer);
 }

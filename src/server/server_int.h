@@ -52,6 +52,7 @@ struct server {
     struct server_source source;
     struct server_hooks hooks;
     struct proxy_env env;
+    struct budget budget; /* of env */
     struct net_url *etcd_urls;
     struct etcd_advertise_url *advertise;
     char (*advertise_texts)[NET_URL_MAX];

@@ -255,7 +255,8 @@ static int setup_workers(const struct setup *u)
     struct server *s = u->s;
     unsigned count = s->settings->workers;
 
-    s->env.worker_memory_limit = s->settings->memory_limit / count;
+    budget_init(&s->budget, s->settings->memory_limit, count);
+    s->env.budget = &s->budget;
     if (server__setup_limits(s) != ERR_OK)
         return refuse(u, SERVER_ERROR, "out of memory");
     s->workers = base_xcalloc(count, sizeof *s->workers);

@@ -270,7 +270,7 @@ class Flow(harness.E2E):
         client.wait_for(lambda: all(client.stream(i).data or client.stream(i).done for i in ids), 20, "answers")
         ends = {client.stream(i).status for i in ids if client.stream(i).done}
         self.assertEqual(ends, {8})
-        self.assertGreater(sum(not client.stream(i).done for i in ids), 20)
+        self.assertGreater(sum(not client.stream(i).done for i in ids), 5)  # half of the limit is for one client
         proxy.client.put(self.secret(), b"x", timeout=5)
 
     def test_waiting_headers_are_bounded(self):

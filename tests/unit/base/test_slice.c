@@ -399,9 +399,44 @@ static void pins_whole_slabs(void **state)
     }
     s = slice_static(&constant, zeros, sizeof zeros);
     assert_int_equal(chain_push(&c, &s), ERR_OK);
-    assert_int_equal(chain_pinned(&c), 2 * LIMIT_SLAB_SIZE);
+    assert_int_equal(chain_pinned(&c), 2 * LIMIT_SLAB_SIZE + c.cap * sizeof *c.v);
     assert_int_equal(own.live_bytes, 2 * LIMIT_SLAB_SIZE);
+    assert_int_equal(slab_pool_held(&own), chain_pinned(&c));
     chain_fini(&c);
+    assert_int_equal(slab_pool_held(&own), 0);
+    slab_pool_fini(&own);
+}
+
+/* The array of a chain counts where its slabs do, whatever becomes of the chain: moved, appended,
+ * cleared. Most have none. */
+static void arrays_count(void **state)
+{
+    struct chain c = {0}, to = {0};
+    struct slab_pool own;
+    struct slab *slab;
+
+    (void)state;
+    slab_pool_init(&own, 4);
+    slab = slab_new(&own, LIMIT_SLAB_SIZE, 0);
+    assert_non_null(slab);
+    slab->fill = slab->cap;
+    for (uint32_t i = 0; i < 5000; i++) {
+        struct slice s = {slab, 2 * i, 1};
+
+        slab_ref(slab);
+        assert_int_equal(chain_push(&c, &s), ERR_OK);
+        assert_true(i < CHAIN_FEW ? own.kept_bytes == 0 : own.kept_bytes > i * sizeof s);
+        assert_int_equal(own.kept_bytes, c.v == NULL ? 0 : c.cap * sizeof s);
+    }
+    assert_int_equal(chain_move(&to, &c, 2500), ERR_OK);
+    assert_int_equal(own.kept_bytes, (c.cap + to.cap) * sizeof(struct slice));
+    assert_int_equal(chain_append(&to, &c), ERR_OK);
+    chain_clear(&to);
+    assert_int_equal(own.kept_bytes, (c.cap + to.cap) * sizeof(struct slice));
+    chain_fini(&to);
+    chain_fini(&c);
+    assert_int_equal(own.kept_bytes, 0);
+    slab_drop(slab);
     slab_pool_fini(&own);
 }
 
@@ -442,6 +477,7 @@ int main(void)
         cmocka_unit_test(large_copies),
         cmocka_unit_test(positions),
         cmocka_unit_test(pins_whole_slabs),
+        cmocka_unit_test(arrays_count),
         cmocka_unit_test(like_an_array),
     };
 

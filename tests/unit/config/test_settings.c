@@ -74,6 +74,7 @@ static void test_defaults(void **state)
     assert_false(s->kms_v1_cbc_reads);
     assert_int_equal(s->max_request_bytes, LIMIT_MAX_REQUEST_BYTES);
     assert_int_equal(s->memory_limit, LIMIT_MEMORY);
+    assert_int_equal(s->connection_memory_limit, LIMIT_MEMORY / 2);
     assert_int_equal(s->stream_threshold, LIMIT_STREAM_THRESHOLD);
     assert_int_equal(s->stall_timeout_ms, 300000);
     assert_int_equal(s->max_connections, 0); /* as many as the memory limit allows */
@@ -383,7 +384,7 @@ static void test_help(void **state)
     settings_free(s);
     assert_non_null(strstr(help, "--listen-client-urls URLS\n"));
     assert_non_null(strstr(help, "(default http://127.0.0.1:23790)"));
-    assert_non_null(strstr(help, "(default 512MiB)"));
+    assert_non_null(strstr(help, "(default 192MiB)"));
     assert_non_null(strstr(help, "(default 10s)"));
     assert_non_null(strstr(help, "--protect-prefix PREFIX=RESOURCE\n"));
     assert_non_null(strstr(help, "--help\n"));

@@ -317,6 +317,55 @@ static void test_default_window_before_the_ack(void **state)
     duo_stop(&d);
 }
 
+/* A window that is widened meanwhile is as good as one that was so large from the begin: to the
+ * byte, whatever had come by then. */
+static void test_a_wider_window(void **state)
+{
+    static const uint8_t zeros[16384];
+    static const uint32_t before[] = {0, 1, 40000, 65535}, widths[] = {65536, 100000, 1u << 20};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(before) * ARRAY_LEN(widths); i++) {
+        uint32_t first = before[i % ARRAY_LEN(before)], width = widths[i / ARRAY_LEN(before)];
+        struct h2_opts opts = kit_server_opts;
+        struct duo d;
+        char text[30];
+
+        opts.stream_window = 65535;
+        duo_server(&d, &opts);
+        duo_open(&d, 1, 0);
+        KIT_UNTIL(&d.k, d.e.recs_count == 1);
+        d.e.last->is_hungry = false;
+        for (uint32_t n, at = 0; at < width; at += n) {
+            uint32_t end = at < first ? first : width;
+
+            if (at == first) {
+                KIT_UNTIL(&d.k, d.e.last->body_len == first);
+                h2_stream_widen(d.e.last->s, width);
+                h2_stream_widen(d.e.last->s, width / 2); /* never narrower */
+            }
+            n = end - at < sizeof zeros ? end - at : (uint32_t)sizeof zeros;
+            assert_true(raw_frame(&d.raw, F_DATA, 0, 1, zeros, n));
+        }
+        duo_outcome(&d, 1, text, sizeof text);
+        assert_string_equal(text, "alive");
+        h2_stream_credit(d.e.last->s, width / 2 + 1);
+        assert_true(raw_frame(&d.raw, F_DATA, 0, 1, zeros, 1));
+        duo_outcome(&d, 1, text, sizeof text);
+        assert_string_equal(text, "alive");
+        for (uint32_t n, left = width / 2; left > 0; left -= n) {
+            n = left < sizeof zeros ? left : (uint32_t)sizeof zeros;
+            assert_true(raw_frame(&d.raw, F_DATA, 0, 1, zeros, n));
+        }
+        duo_outcome(&d, 1, text, sizeof text);
+        assert_string_equal(text, "alive");
+        assert_true(raw_frame(&d.raw, F_DATA, 0, 1, "x", 1));
+        duo_outcome(&d, 1, text, sizeof text);
+        assert_string_equal(text, "rst 3");
+        duo_stop(&d);
+    }
+}
+
 /* One byte more than the stream's window, however it is cut into frames. */
 static void test_one_byte_too_many(void **state)
 {
@@ -425,6 +474,7 @@ int main(void)
         cmocka_unit_test(test_what_we_send),
         cmocka_unit_test(test_ends_need_no_window),
         cmocka_unit_test(test_what_the_peer_sends),
+        cmocka_unit_test(test_a_wider_window),
         cmocka_unit_test(test_one_byte_too_many),
         cmocka_unit_test(test_connection_overrun),
         cmocka_unit_test(test_overflow),

@@ -267,6 +267,7 @@ static void settings_init(struct rig *r)
     r->settings = (struct settings){.max_request_bytes = LIMIT_MAX_REQUEST_BYTES,
                                     .stream_threshold = LIMIT_STREAM_THRESHOLD,
                                     .memory_limit = LIMIT_MEMORY,
+                                    .connection_memory_limit = LIMIT_MEMORY / 2,
                                     .max_concurrent_streams = 1000,
                                     .stall_timeout_ms = LIMIT_STALL_MS};
     assert_non_null(mkdtemp(dir));
@@ -278,7 +279,8 @@ static void settings_init(struct rig *r)
     r->env = (struct proxy_env){.settings = &r->settings,
                                 .etcd_urls = r->urls,
                                 .etcd_url_count = r->opts.etcd_servers,
-                                .worker_memory_limit = LIMIT_MEMORY};
+                                .budget = &r->budget};
+    budget_init(&r->budget, LIMIT_MEMORY, 1);
     r->etcd_opts = kit_server_opts;
     r->etcd_opts.max_streams = 500;
 }
@@ -340,6 +342,14 @@ void rig_init_with(struct rig *r, const struct rig_opts *o)
         assert_int_equal(worker_give_tls(r->w, r->opts.worker_tls, r->opts.worker_tls), ERR_OK);
     use_rules(r, false);
     RIG_UNTIL(r, can_write(r));
+}
+
+void rig_limit(struct rig *r, uint64_t bytes)
+{
+    budget_leave(&r->w->budget);
+    budget_init(&r->budget, bytes, 1);
+    r->settings.connection_memory_limit =
+        bytes / 2 > LIMIT_MAX_REQUEST_BYTES ? bytes / 2 : LIMIT_MAX_REQUEST_BYTES;
 }
 
 void rig_reload(struct rig *r)

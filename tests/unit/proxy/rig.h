@@ -68,6 +68,7 @@ struct rig {
     struct net_url urls[RIG_SERVERS];
     struct rig_server servers[RIG_SERVERS];
     struct proxy_env env;
+    struct budget budget; /* of env */
     struct ruleset *rules;
     struct kms_manager *manager;
     struct keyset *keys;
@@ -109,6 +110,9 @@ int rig_teardown(void **state);
 #define RIG_TEST(fn, rig) cmocka_unit_test_prestate_setup_teardown(fn, rig_setup, rig_teardown, rig)
 #define RIG_TEST_WITH_CLIENT(fn, rig)                                                              \
     cmocka_unit_test_prestate_setup_teardown(fn, rig_setup_with_client, rig_teardown, rig)
+
+/* --memory-limit, from now on. */
+void rig_limit(struct rig *r, uint64_t bytes);
 
 /* Other rules, once: secrets are sealed by the local key, and what the plugin sealed is read. */
 void rig_reload(struct rig *r);

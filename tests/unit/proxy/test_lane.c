@@ -433,7 +433,8 @@ static void a_watcher_that_does_not_read_is_not_heard(void **state)
     }
     rig_pass(&r, 100);
     assert_int_equal(rig_message_count(s), before);
-    assert_in_range(c->drained, MIB / 2, 2 * MIB); /* its window, and no credit */
+    assert_in_range(c->drained, LIMIT_STREAM_FIRST / 2,
+                    2 * LIMIT_STREAM_FIRST); /* its window, and no credit */
     rig_answer_put(&r, rig_put(r.client, SECRET_KEY, "treasure"), 2);
     c->is_hungry = true;
     h2_stream_credit(c->s, c->body_len);

@@ -302,7 +302,7 @@ static void a_reader_that_stops_while_memory_is_short(void **state)
     struct rec *c;
 
     (void)state;
-    r.env.worker_memory_limit = 2 * LARGE;
+    rig_limit(&r, 2 * LARGE);
     c = unread_range(client, LARGE, 1);
     assert_true(worker_is_half_full(r.w));
     assert_in_range(over_after(c, 60000), 29000, 33000);

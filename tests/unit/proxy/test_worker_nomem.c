@@ -23,6 +23,7 @@ static struct loop loop;
 static struct mailbox control;
 static struct settings settings;
 static struct proxy_env env;
+static struct budget budget;
 static struct worker *worker;
 static struct kms_manager *manager;
 static struct ruleset *rules;
@@ -101,7 +102,8 @@ static int setup(void **state)
 
     (void)state;
     report_count = seen_count = 0;
-    env = (struct proxy_env){.settings = &settings, .worker_memory_limit = 1 << 26};
+    budget_init(&budget, 1 << 26, 1);
+    env = (struct proxy_env){.settings = &settings, .budget = &budget};
     if (loop_init(&loop) != ERR_OK || mailbox_init(&control, &loop) != ERR_OK ||
         kms_manager_new(&o, &manager) != ERR_OK)
         return -1;
