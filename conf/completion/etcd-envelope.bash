@@ -20,7 +20,7 @@ _etcd_envelope() {
         command=${COMP_WORDS[1]}
     fi
     if ((COMP_CWORD == 1)) && [[ $cur != -* ]]; then
-        COMPREPLY=($(compgen -W 'serve encrypt decrypt inspect check verify reencrypt status version help' -- "$cur"))
+        COMPREPLY=($(compgen -W 'serve encrypt decrypt inspect check verify reencrypt quarantine status version help' -- "$cur"))
         return
     fi
     case $prev in
@@ -29,17 +29,18 @@ _etcd_envelope() {
     --input) COMPREPLY=($(compgen -W 'raw base64 hex' -- "$cur")) ;;
     --output) COMPREPLY=($(compgen -W 'text json' -- "$cur")) ;;
     --list) COMPREPLY=($(compgen -W 'unreadable plaintext stale' -- "$cur")) ;;
-    --cert-file | --key-file | --trusted-ca-file | --client-crl-file | --etcd-cafile | --etcd-certfile | --etcd-keyfile | --encryption-provider-config | --config-file | --cafile | --certfile | --keyfile) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")) ;;
-    --listen-client-urls | --advertise-client-urls | --allowed-client-names | --listen-metrics-urls | --etcd-servers | --etcd-prefix | --resource-prefix | --protect-prefix | --converge | --converge-after | --converge-key | --converge-max-db-size | --max-request-bytes | --memory-limit | --max-connections | --max-concurrent-streams | --stream-threshold | --stall-timeout | --shutdown-timeout | --workers | --key | --resource | --rate | --byte-rate | --parallel | --namespace | --max-db-size | --metrics-urls) ;;
+    --cert-file | --key-file | --trusted-ca-file | --client-crl-file | --etcd-cafile | --etcd-certfile | --etcd-keyfile | --encryption-provider-config | --config-file | --snapshot | --cafile | --certfile | --keyfile) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")) ;;
+    --listen-client-urls | --advertise-client-urls | --allowed-client-names | --listen-metrics-urls | --etcd-servers | --etcd-prefix | --resource-prefix | --protect-prefix | --converge | --converge-after | --converge-key | --converge-max-db-size | --max-request-bytes | --memory-limit | --max-connections | --max-concurrent-streams | --stream-threshold | --stall-timeout | --shutdown-timeout | --workers | --key | --export | --resource | --rate | --byte-rate | --parallel | --namespace | --max-db-size | --max | --unreadable-limit | --quarantine-prefix | --metrics-urls) ;;
     *)
         case $command in
         serve) word='--listen-client-urls --advertise-client-urls --cert-file --key-file --trusted-ca-file --client-crl-file --client-cert-auth --allowed-client-names --listen-metrics-urls --insecure-listen --etcd-servers --etcd-cafile --etcd-certfile --etcd-keyfile --etcd-prefix --encryption-provider-config --encryption-provider-config-automatic-reload --resource-prefix --protect-prefix --allow-identity-writes --allow-unprotect --allow-kms-v1-writes --kms-v1-cbc-reads --allow-unlocked-memory --allow-drop-keys --converge --converge-after --converge-key --converge-max-db-size --max-request-bytes --memory-limit --max-connections --max-concurrent-streams --stream-threshold --stall-timeout --shutdown-timeout --workers --log-level --log-format --config-file --print-config --help' ;;
         encrypt) word='--key --encryption-provider-config --etcd-prefix --resource-prefix --protect-prefix --allow-identity-writes --allow-unlocked-memory --log-level --log-format --config-file --help' ;;
-        decrypt) word='--key --input --encryption-provider-config --etcd-prefix --resource-prefix --protect-prefix --allow-identity-writes --allow-unlocked-memory --log-level --log-format --config-file --help' ;;
+        decrypt) word='--key --input --snapshot --skip-hash-check --encryption-provider-config --etcd-prefix --resource-prefix --protect-prefix --allow-identity-writes --allow-unlocked-memory --log-level --log-format --config-file --help' ;;
         inspect) word='--input --output --help' ;;
         check) word='--offline --output --listen-client-urls --advertise-client-urls --cert-file --key-file --trusted-ca-file --client-crl-file --client-cert-auth --allowed-client-names --listen-metrics-urls --insecure-listen --etcd-servers --etcd-cafile --etcd-certfile --etcd-keyfile --etcd-prefix --encryption-provider-config --encryption-provider-config-automatic-reload --resource-prefix --protect-prefix --allow-identity-writes --allow-unprotect --allow-kms-v1-writes --kms-v1-cbc-reads --allow-unlocked-memory --allow-drop-keys --converge --converge-after --converge-key --converge-max-db-size --max-request-bytes --memory-limit --max-connections --max-concurrent-streams --stream-threshold --stall-timeout --shutdown-timeout --workers --log-level --log-format --config-file --print-config --help' ;;
-        verify) word='--no-open --list --resource --output --encryption-provider-config --etcd-servers --etcd-cafile --etcd-certfile --etcd-keyfile --etcd-prefix --resource-prefix --protect-prefix --allow-unlocked-memory --log-level --log-format --config-file --help' ;;
+        verify) word='--no-open --list --export --resource --output --snapshot --skip-hash-check --encryption-provider-config --etcd-servers --etcd-cafile --etcd-certfile --etcd-keyfile --etcd-prefix --resource-prefix --protect-prefix --allow-unlocked-memory --log-level --log-format --config-file --help' ;;
         reencrypt) word='--dry-run --rate --byte-rate --parallel --resource --namespace --include-leased --max-db-size --to-identity --output --encryption-provider-config --etcd-servers --etcd-cafile --etcd-certfile --etcd-keyfile --etcd-prefix --resource-prefix --protect-prefix --allow-unlocked-memory --log-level --log-format --config-file --help --allow-kms-v1-writes' ;;
+        quarantine) word='--key --yes --restore --max --unreadable-limit --include-plaintext --allow-unreadable --quarantine-prefix --output --encryption-provider-config --etcd-servers --etcd-cafile --etcd-certfile --etcd-keyfile --etcd-prefix --resource-prefix --protect-prefix --allow-unlocked-memory --log-level --log-format --config-file --help' ;;
         status) word='--metrics-urls --cafile --certfile --keyfile --output --help' ;;
         *) word= ;;
         esac

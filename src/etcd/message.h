@@ -66,6 +66,17 @@ struct etcd_replace_request {
  * its lease left as it is; otherwise the key is read. At most etcd_replace_max bytes. */
 size_t etcd_replace_max(const struct etcd_replace_request *r);
 void etcd_message_put_replace(struct etcd_message *m, const struct etcd_replace_request *r);
+/* A value that goes from one key to another one, byte for byte. */
+struct etcd_move_request {
+    struct bytes from, to;
+    struct bytes value;   /* as from has it */
+    int64_t mod_revision; /* of from */
+};
+/* TxnRequest: while from's mod_revision is still that and there is no key to, the value is put
+ * there, without a lease, and from is deleted; otherwise both are read. At most etcd_move_max
+ * bytes. */
+size_t etcd_move_max(size_t from_len, size_t to_len, size_t value_len);
+void etcd_message_put_move(struct etcd_message *m, const struct etcd_move_request *r);
 /* WatchRequest { cancel_request { watch_id } }: at most ETCD_WATCH_CANCEL_MAX bytes. */
 #define ETCD_WATCH_CANCEL_MAX 16u
 void etcd_message_put_watch_cancel(struct etcd_message *m, int64_t watch_id);
@@ -105,6 +116,13 @@ struct etcd_replace_answer {
 };
 /* TxnResponse of etcd_message_put_replace. Errors: ERR_ANS_MALFORMED. */
 MUST_CHECK enum err etcd_message_read_replace(struct bytes body, struct etcd_replace_answer *out);
+
+struct etcd_move_answer {
+    bool is_done;          /* the value was moved */
+    struct bytes from, to; /* otherwise the RangeResponses of the keys, borrowed */
+};
+/* TxnResponse of etcd_message_put_move. Errors: ERR_ANS_MALFORMED. */
+MUST_CHECK enum err etcd_message_read_move(struct bytes body, struct etcd_move_answer *out);
 
 struct etcd_status {
     struct etcd_header header;

@@ -60,6 +60,7 @@ static void conn_fini(struct h2_conn *c)
     h2__hpack_in_fini(&c->hpack_in);
     h2__hpack_out_fini(&c->hpack_out);
     h2__streams_fini(c);
+    h2__sharers_fini(c);
     h2__out_fini(c);
 }
 
@@ -425,9 +426,7 @@ static struct h2_conn *conn_alloc(struct loop *loop, struct slab_pool *pool, str
     h2__streams_init(c);
     list_init(&c->streams);
     list_init(&c->dead);
-    list_init(&c->waiting);
-    list_init(&c->ready);
-    list_init(&c->stalled);
+    h2__sharers_init(c);
     h2__guard_init(&c->guard, c->read_at_ms);
     loop_flush_init(&c->flush, on_flush);
     loop_task_init(&c->task, on_task);

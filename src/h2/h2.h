@@ -167,6 +167,9 @@ MUST_CHECK enum err h2_request(struct h2_conn *c, struct h2_fields headers, bool
 MUST_CHECK enum err h2_request_take(struct h2_conn *c, struct h2_fields *headers, bool end,
                                     const struct h2_stream_ops *ops, void *user,
                                     struct h2_stream **out);
+/* Client role, once, right behind h2_request: whose stream it is. Those who share a connection take
+ * turns at sending, and then the streams of each. id is not 0. */
+void h2_stream_share(struct h2_stream *s, uint64_t id);
 /* Server role: response headers; end: trailers-only. */
 MUST_CHECK enum err h2_respond(struct h2_stream *s, struct h2_fields headers, bool end);
 /* Queues message bytes: takes all of data (also on error). end: END_STREAM behind them. Data may be

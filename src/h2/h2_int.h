@@ -9,6 +9,7 @@
  *   streams.c                 the table of streams, their states, what a closed one means
  *   stream.c                  what the owner of a stream calls
  *   frame_out.c, send.c       frames -> bytes; which stream sends next
+ *   sharers.c                 the queues for that
  *   hpack.h, hpack_*.c        header blocks, both directions
  *   message.c                 which header fields are legal
  *   guard.c                   limits against hostile peers
@@ -216,6 +217,21 @@ enum h2__state {
     H2__ENDED,   /* closed by the owner, streams ended; the descriptor's close is awaited */
 };
 
+/* Where a stream waits to send: see send.c. */
+enum h2__queue { H2__WAITING, H2__READY, H2__STALLED, H2__QUEUE_COUNT };
+
+/* Whose streams they are, sharers.c. */
+struct h2__sharer {
+    struct list bucket;
+    uint64_t id;
+    uint64_t served; /* c->served when it had its last turn */
+    size_t streams;  /* not counted for "nobody" */
+    struct h2__turn {
+        struct list node;    /* in the connection's queue, while streams wait there */
+        struct list streams; /* by send_node */
+    } turn[H2__QUEUE_COUNT];
+};
+
 enum h2__drain {
     H2__DRAIN_NONE,
     H2__DRAIN_NOTICE, /* GOAWAY 2^31-1 and PING sent */
@@ -260,10 +276,14 @@ struct h2_conn {
     uint32_t next_id;    /* client: of the next request */
     uint32_t peer_id;    /* server: the highest id that the client has opened */
 
-    /* send.c: a stream is in at most one of them, by its send_node. */
-    struct list waiting; /* client: requests above the peer's stream limit, or before the flush */
-    struct list ready;   /* have something to send, and window for it if it needs any */
-    struct list stalled; /* wait for the connection's window only */
+    /* send.c, sharers.c: a stream is in at most one of them, by its send_node.
+     *   WAITING  client: requests above the peer's stream limit, or before the flush
+     *   READY    have something to send, and window for it if they need any
+     *   STALLED  wait for the connection's window only */
+    struct list queue[H2__QUEUE_COUNT];
+    uint64_t served; /* turns so far */
+    struct h2__sharer nobody;
+    struct list *sharers; /* all others, by id; NULL: there were none yet */
 
     uint64_t sent;         /* bytes of DATA */
     int32_t send_left;     /* the connection's window for what we send */
@@ -291,7 +311,8 @@ struct h2_conn {
 struct h2_stream {
     struct list node;
     struct list send_node;
-    struct h2_stream *next; /* in its slot of the table */
+    struct h2__sharer *sharer; /* never NULL */
+    struct h2_stream *next;    /* in its slot of the table */
     struct h2_conn *c;
     const struct h2_stream_ops *ops; /* NULL: server, nobody has taken it yet */
     void *user;
@@ -303,6 +324,7 @@ struct h2_stream {
     int32_t recv_left;       /* its window for what the peer sends */
     uint32_t recv_back;      /* bytes of it that the owner has given back */
     enum h2_code reset_code;
+    uint8_t queue; /* enum h2__queue: where send_node is, or was last */
     bool is_in_table;
     bool is_reset;       /* by the owner; on_close is on its way */
     bool is_responded;   /* final response headers are in (client), given (server) */
@@ -467,6 +489,31 @@ MUST_CHECK enum err h2__frames_out(struct h2_conn *c, size_t limit);
 bool h2__has_output(const struct h2_conn *c);
 /* The stream has something new to send, or new window. */
 void h2__send_want(struct h2_stream *s);
+
+/* ---------------------------------------------------------------- sharers.c */
+
+void h2__sharers_init(struct h2_conn *c);
+/* No stream is left. */
+void h2__sharers_fini(struct h2_conn *c);
+/* s is in no queue. */
+void h2__queue_push(struct h2_stream *s, enum h2__queue q);
+/* Out of the queue that it is in, if any. */
+void h2__queue_leave(struct h2_stream *s);
+static inline bool h2__queue_is_empty(const struct h2_conn *c, enum h2__queue q)
+{
+    return list_is_empty(&c->queue[q]);
+}
+/* Takes out the stream whose turn it is; NULL: there is none. Of WAITING, and of the others: what
+ * is stalled only while the connection has a window. */
+struct h2_stream *h2__queue_next_waiting(struct h2_conn *c);
+struct h2_stream *h2__queue_next(struct h2_conn *c);
+static inline bool h2__queue_has_next(const struct h2_conn *c)
+{
+    return !h2__queue_is_empty(c, H2__READY) ||
+           (c->send_left > 0 && !h2__queue_is_empty(c, H2__STALLED));
+}
+/* s ends. */
+void h2__sharer_drop(struct h2_stream *s);
 
 /* ---------------------------------------------------------------- goaway.c, keepalive.c */
 

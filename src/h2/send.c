@@ -9,9 +9,10 @@
  *             before those that are ready, one by one: a window that opens by a byte is for one
  *             stream, and costs no walk of all others
  *
- * A stream is in at most one list, by its send_node; what has nothing to send, or no window of its
- * own, is in none. An owner's on_drained may send more on any stream, its own included: a stream
- * that is in a list stays where it is.
+ * All of that goes round by whose the streams are first, then by stream (sharers.c). A stream is in
+ * at most one queue, by its send_node; what has nothing to send, or no window of its own, is in
+ * none. An owner's on_drained may send more on any stream, its own included: a stream that is in a
+ * queue stays where it is.
  *
  * Trailers wait behind the bytes of their stream. They need no window (RFC 9113 section 5.2.1), and
  * neither does an empty DATA frame that ends a stream.
@@ -27,36 +28,28 @@
 
 void h2__send_want(struct h2_stream *s)
 {
-    struct h2_conn *c = s->c;
-
     if (!list_is_empty(&s->send_node) || s->is_reset || s->state == H2__IDLE)
         return;
     if (s->is_end_pending) {
-        list_push(&c->ready, &s->send_node);
+        h2__queue_push(s, H2__READY);
         return;
     }
     if (h2__is_local_over(s))
         return;
     if (s->out.len == 0 ? s->is_end_queued : s->send_left > 0)
-        list_push(&c->ready, &s->send_node);
-}
-
-/* Where the next stream comes from. */
-static const struct list *turns(const struct h2_conn *c)
-{
-    return c->send_left > 0 && !list_is_empty(&c->stalled) ? &c->stalled : &c->ready;
+        h2__queue_push(s, H2__READY);
 }
 
 static bool can_start(const struct h2_conn *c)
 {
     uint32_t max = c->is_ready ? c->peer_streams : PEER_STREAMS_UNKNOWN;
 
-    return !list_is_empty(&c->waiting) && c->table.count < max && c->next_id <= H2__ID_MAX;
+    return !h2__queue_is_empty(c, H2__WAITING) && c->table.count < max && c->next_id <= H2__ID_MAX;
 }
 
 bool h2__has_output(const struct h2_conn *c)
 {
-    return c->control.len > 0 || !list_is_empty(turns(c)) || can_start(c);
+    return c->control.len > 0 || h2__queue_has_next(c) || can_start(c);
 }
 
 /* ------------------------------------------------------------------------ one stream */
@@ -78,10 +71,9 @@ static void sent_end(struct h2_stream *s)
 
 static enum err start_request(struct h2_conn *c)
 {
-    struct h2_stream *s = LIST_FIRST(&c->waiting, struct h2_stream, send_node);
+    struct h2_stream *s = h2__queue_next_waiting(c);
     enum err e;
 
-    list_remove(&s->send_node);
     TRY(h2__stream_open(s, c->next_id));
     c->next_id += 2;
     e = h2__put_headers(c, s->id, s->fields, s->is_bodyless);
@@ -143,7 +135,7 @@ static enum err send_turn(struct h2_conn *c, struct h2_stream *s)
 
     if (!h2__is_local_over(s) && s->out.len > 0 && c->send_left <= 0) {
         /* Only here, not when its window goes: behind those that have had no turn since. */
-        list_push(&c->stalled, &s->send_node);
+        h2__queue_push(s, H2__STALLED);
         return ERR_OK;
     }
     if (!h2__is_local_over(s))
@@ -169,11 +161,8 @@ enum err h2__frames_out(struct h2_conn *c, size_t limit)
            !h2__out_is_full(c)) {
         if (can_start(c)) {
             e = start_request(c);
-        } else if (!list_is_empty(turns(c))) {
-            struct h2_stream *s = LIST_FIRST(turns(c), struct h2_stream, send_node);
-
-            list_remove(&s->send_node);
-            e = send_turn(c, s);
+        } else if (h2__queue_has_next(c)) {
+            e = send_turn(c, h2__queue_next(c));
         } else {
             break;
         }

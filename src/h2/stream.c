@@ -82,7 +82,7 @@ enum err h2_request_take(struct h2_conn *c, struct h2_fields *headers, bool end,
     s->fields = *headers;
     *headers = (struct h2_fields){NULL, 0};
     s->is_bodyless = s->is_end_queued = end;
-    list_push(&c->waiting, &s->send_node);
+    h2__queue_push(s, H2__WAITING);
     h2__conn_want_flush(c);
     h2__ping_arm(c);
     *out = s;

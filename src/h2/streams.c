@@ -233,6 +233,7 @@ struct h2_stream *h2__stream_new(struct h2_conn *c, uint32_t id)
         return NULL;
     s->c = c;
     s->state = H2__IDLE;
+    s->sharer = &c->nobody;
     list_init(&s->send_node);
     if (id != 0 && h2__stream_open(s, id) != ERR_OK) {
         objects_free(&c->pool->objects, s);
@@ -245,7 +246,7 @@ struct h2_stream *h2__stream_new(struct h2_conn *c, uint32_t id)
 
 void h2__stream_detach(struct h2_stream *s, enum h2__place place)
 {
-    list_remove(&s->send_node);
+    h2__queue_leave(s);
     if (s->is_in_table) {
         table_remove(s);
         h2__closed_note(s->c, s->id, place);
@@ -266,6 +267,7 @@ void h2__stream_finish(struct h2_stream *s, enum h2_code code, enum h2_end how)
     h2__fields_free(c, &s->fields);
     if (s->ops != NULL)
         s->ops->on_close(s, code, how);
+    h2__sharer_drop(s);
     objects_free(&c->pool->objects, s);
     if (c->stream_count == 0 && c->ops->on_idle != NULL)
         c->ops->on_idle(c);

@@ -96,6 +96,7 @@ enum err pages__state_take(const struct pages_source *s, struct pages_state *out
     *out = (struct pages_state){
         .settings = s->settings,
         .is_draining = server_is_draining(s->server),
+        .connection_limit = server_connection_limit(s->server),
         .now_s = time(NULL),
         .started_s = s->started_s,
         .history = s->history,

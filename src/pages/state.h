@@ -40,6 +40,7 @@ struct pages_state {
     const struct settings *settings; /* what it was started with */
     bool is_draining;                /* a signal ends it: no new connections are taken */
     int64_t now_s, started_s;        /* since 1970 */
+    size_t connection_limit;         /* of clients; 0: any number */
     const struct history *history;
     /* What became of changed files. */
     const struct server_reload *reload; /* the last one of the configuration */

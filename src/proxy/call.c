@@ -157,6 +157,7 @@ static bool open_up_on(struct call *c, struct h2_conn *conn)
         call_fail_err(c, e == ERR_CLOSED ? ERR_UPSTREAM_AWAY : e);
         return false;
     }
+    h2_stream_share(c->up, link_id(c->link));
     call__set_state(c, CALL_OPEN);
     return true;
 }

@@ -182,6 +182,11 @@ struct upstream_user *link_upstream(struct link *l)
     return &l->up;
 }
 
+uint64_t link_id(const struct link *l)
+{
+    return l->keys.id;
+}
+
 struct key_asker *link_key_asker(struct link *l)
 {
     return &l->keys;

@@ -32,6 +32,8 @@ void link_close(struct link *l);
 
 /* --- for call.c --- */
 
+/* Unlike any other's of the process, and not 0. */
+uint64_t link_id(const struct link *l);
 /* As whom a call asks the pool for a connection. */
 struct upstream_user *link_upstream(struct link *l);
 /* As whom its calls ask for DEKs. */

@@ -28,6 +28,11 @@ bool server_is_draining(const struct server *s)
     return s->is_draining;
 }
 
+size_t server_connection_limit(const struct server *s)
+{
+    return s->seats.max;
+}
+
 struct net_tls *server_listen_tls(const struct server *s)
 {
     return s->tls;

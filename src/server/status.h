@@ -22,6 +22,8 @@ const struct proxy_env *server_env(const struct server *s);
 const struct ruleset *server_rules(const struct server *s);
 struct kms_manager *server_manager(const struct server *s);
 bool server_is_draining(const struct server *s);
+/* So many client connections are let in; 0: any number. */
+size_t server_connection_limit(const struct server *s);
 /* NULL: no https URL of that side. */
 struct net_tls *server_listen_tls(const struct server *s);
 struct net_tls *server_etcd_tls(const struct server *s);

@@ -110,6 +110,29 @@ enum err tools_outside_start(struct tools_outside_look *l, struct sweep_etcd *et
     return ERR_OK;
 }
 
+static bool is_under(struct bytes key, const char *prefix)
+{
+    struct bytes p = bytes_str(prefix);
+
+    return bytes_has_prefix(key, p) && key.n > p.n && key.p[p.n] == '/';
+}
+
+void tools_outside_note(struct tools_outside_look *l, struct bytes key)
+{
+    l->has_inside = l->has_inside || is_under(key, l->root);
+    if (l->has_inside) {
+        l->found = TOOLS_OUTSIDE_NONE;
+        return;
+    }
+    if (l->found == TOOLS_OUTSIDE_NONE)
+        l->found = TOOLS_OUTSIDE_KEYS;
+    for (size_t i = 0; i < ARRAY_LEN(usual) && l->found != TOOLS_OUTSIDE_REGISTRY; i++)
+        if (is_under(key, usual[i])) {
+            l->found = TOOLS_OUTSIDE_REGISTRY;
+            l->registry = usual[i];
+        }
+}
+
 void tools_outside_fini(struct tools_outside_look *l)
 {
     sweep_call_cancel(&l->call);

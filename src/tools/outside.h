@@ -23,6 +23,7 @@ struct tools_outside_look {
     int64_t revision; /* of the first answer: a key that is written meanwhile changes nothing */
     uint8_t *request;
     size_t request_cap;
+    bool has_inside; /* tools_outside_note: there are keys under the prefix */
     enum tools_outside found;
     const char *registry; /* REGISTRY: the usual prefix that they lie under */
     void (*fn)(struct tools_outside_look *self, const struct client_answer *a);
@@ -36,6 +37,9 @@ MUST_CHECK enum err tools_outside_start(struct tools_outside_look *l, struct swe
                                         const char *root, const char *place,
                                         void (*fn)(struct tools_outside_look *self,
                                                    const struct client_answer *a));
+/* The same for who sees all keys by himself: each of them is told, and found says what holds until
+ * then. root is set by the owner, who has zero-initialised the rest. */
+void tools_outside_note(struct tools_outside_look *l, struct bytes key);
 /* fn is not called any more. Safe on one that is zero-initialised. */
 void tools_outside_fini(struct tools_outside_look *l);
 

@@ -199,7 +199,7 @@ class Slow(Limits):
                 if not SANITIZED:
                     self.assertLess(seconds, limit + 10)
         for reason, (before, more) in counts.items():
-            self.assertEqual(self.count(reason) - before, more, reason)
+            wait_until(lambda r=reason, n=before + more: self.count(r) == n, 10, f"count of {reason}")
         self.assertEqual(len(self.fake.requests(PUT)), puts)
         self.assertFalse(idle.stream(watch).done)
         self.client.put(KEY, b"v" * 1000)
@@ -242,6 +242,29 @@ class Shield(Limits):
             self.assertLess(max(times), 1)
         self.assertEqual(self.fake.problems, [])
 
+    def test_who_does_not_greet_is_not_heard_of(self):
+        """By a proxy that nobody else uses: etcd sees no connection before a client's SETTINGS are whole."""
+        fake = FakeEtcd()
+        self.addCleanup(fake.stop)
+        proxy = self.env.proxy([fake.url], self.config, name="unused", wait=False)
+        greeting = h2raw.PREFACE + SETTINGS
+
+        def connect():
+            with contextlib.suppress(OSError):
+                return socket.create_connection(proxy.address, 10)
+        wait_until(connect, 10, "the listener").close()
+        wait_until(lambda: fake.calls and not proxy.metric("etcd_envelope_links"), 10, "its own look at etcd")
+        conns = len(fake.conns) + len(fake.old)
+        socks = [socket.create_connection(proxy.address, 10) for _ in range(2 * len(greeting))]
+        for i, sock in enumerate(socks):
+            self.addCleanup(sock.close)
+            sock.sendall(greeting[:i // 2])
+        wait_until(lambda: proxy.metric("etcd_envelope_links") == len(socks), 10, "all of them")
+        time.sleep(0.5)
+        self.assertEqual(len(fake.conns) + len(fake.old), conns)
+        socks[-1].sendall(greeting[(len(socks) - 1) // 2:])
+        wait_until(lambda: len(fake.conns) + len(fake.old) == conns + 1, 10, "a connection to etcd")
+
     def streams(self):
         return sum(len(c.calls) for c in self.fake.conns + self.fake.old)
 
@@ -257,7 +280,7 @@ class Number(Limits):
             for _ in range(5):
                 newest = self.raw(h2raw.PREFACE + SETTINGS)
                 self.assertGone(newest)
-            self.assertEqual(self.count("connection_limit"), refused + 5)
+            wait_until(lambda: self.count("connection_limit") == refused + 5, 10, "their count")
             status, body = http_get(self.proxy.metrics_address, "/readyz")
             self.assertEqual(status, 500)
             self.assertIn(b"[-]shedding failed", body)
@@ -310,6 +333,7 @@ class NumberByName(Number):
     def test_the_newest_goes_but_for_who_has_less_than_its_share(self):
         shared = self.count("connection_share")
         crowd = [self.greeted() for _ in range(19)]
+        self.client.get(KEY)
         self.assertGone(self.raw(h2raw.PREFACE + SETTINGS))
         other = self.greeted(certificate="other")
         wait_until(lambda: self.count("connection_share") == shared + 1, 10, "one of the crowd gone")
@@ -317,6 +341,48 @@ class NumberByName(Number):
         self.assertEqual(self.client.get(KEY, timeout=10).kvs[0].value, b"v" * 1000)
         for sock in crowd:
             sock.close()
+
+
+    def test_a_handshake_that_does_not_begin(self):
+        started, before = time.monotonic(), self.count("slow_handshake")
+        sock = socket.create_connection(self.proxy.address, 10)
+        self.addCleanup(sock.close)
+        sock.settimeout(60)
+        self.assertEqual(sock.recv(1), b"")
+        self.assertGreater(time.monotonic() - started, 8.5)
+        wait_until(lambda: self.count("slow_handshake") == before + 1, 10, "its count")
+
+
+class Descriptors(Limits):
+    proxy_flags = ("--workers", "1", "--max-connections", "1000")
+
+    def start_with(self, soft, hard):
+        proxy = self.env.proxy([self.fake.url], self.config, name=f"proxy-{hard}", flags=self.proxy_flags, wait=False)
+        proxy.stop()
+        limits = f"ulimit -S -n {soft} && ulimit -H -n {hard} && exec \"$@\""
+        proxy.process = self.env.start(f"proxy-{hard}-limited", ["sh", "-c", limits, "sh", *proxy.argv()])
+        proxy.client = self.env.client(proxy.target)
+        proxy.wait_ready()
+        return proxy
+
+    def test_as_many_as_may_be(self):
+        """The soft limit is raised; what the hard one does not allow is said, and the rest is served."""
+        plenty, few = self.start_with(300, 3900), self.start_with(300, 800)
+        for proxy, hard in ((plenty, 3900), (few, 800)):
+            limits = (self.env.path(f"/proc/{proxy.process.pid}/limits")).read_text()
+            self.assertRegex(limits, rf"Max open files +{hard} +{hard} ")
+        self.assertNotIn("descriptors are too few", plenty.process.log())
+        self.assertIn("descriptors are too few", few.process.log())
+        socks = []
+        for _ in range(1000):  # more than there are descriptors
+            with contextlib.suppress(OSError):
+                socks.append(socket.create_connection(few.address, 10))
+                self.addCleanup(socks[-1].close)
+                socks[-1].sendall(h2raw.PREFACE + SETTINGS)
+        self.assertEqual(http_get(few.metrics_address, "/livez")[0], 200)
+        few.client.put(KEY, b"v" * 1000)
+        self.assertEqual(few.metric("etcd_envelope_refused_total", 'reason="no_descriptor"'), 0)
+        self.assertGreater(few.metric("etcd_envelope_refused_total", 'reason="connection_limit"'), 0)
 
 
 class Opening(Limits):

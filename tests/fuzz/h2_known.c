@@ -130,6 +130,20 @@ static bool is_late_code(struct run *r, const struct recent *recent)
     return false;
 }
 
+/* We have reset the stream, and told its owner so. */
+static bool is_first_reason(struct run *r, const struct recent *recent)
+{
+    (void)recent;
+    for (unsigned i = 0; is_gathered(r) && i < r->ours.count && i < r->theirs.count; i++) {
+        const struct diff_call *a = &r->ours.calls[i], *b = &r->theirs.calls[i];
+
+        if (a->is_closed && b->is_closed && a->how == H2_END_RESET && b->how == H2_END_RESET &&
+            a->code != b->code && resets(&r->ours, b->id, (uint32_t)a->code))
+            return true;
+    }
+    return false;
+}
+
 static bool is_push(struct run *r, const struct recent *recent)
 {
     return recent->f.type == T_PUSH && says(&r->ours, NGHTTP2_PROTOCOL_ERROR);
@@ -255,6 +269,8 @@ static const struct {
      "a message found malformed by the frame that ends it: nghttp2 resets the stream, "
      "but tells its owner NO_ERROR, or the code of the peer's reset or "
      " GOAWAY behind it"},
+    {is_first_reason, "a stream that ends for several reasons in one turn: its owner hears the "
+                      "first of us, the last of nghttp2"},
     {is_push,
      "PUSH_PROMISE is refused whatever is in it; nghttp2 decodes it while our SETTINGS are "
      "not acknowledged"},

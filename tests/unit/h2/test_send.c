@@ -168,6 +168,11 @@ static void test_connection_window_is_shared(void **state)
     duo_stop(&d);
 }
 
+static struct h2_stream *first_stalled(const struct h2_conn *c)
+{
+    return LIST_FIRST(&c->nobody.turn[H2__STALLED].streams, struct h2_stream, send_node);
+}
+
 /* A connection's window that opens by a byte is for the stream that waits longest; it is no reason
  * to look at those behind. */
 static void test_small_window_is_for_one(void **state)
@@ -182,13 +187,14 @@ static void test_small_window_is_for_one(void **state)
     open_requests(&d, r, MANY);
     for (uint32_t i = 0; i < MANY; i++)
         rec_send(r[i], 0, 40000, 65536, false);
-    DUO_UNTIL(&d, d.e.c->send_left == 0 && list_is_empty(&d.e.c->ready));
+    DUO_UNTIL(&d, d.e.c->send_left == 0 && h2__queue_is_empty(d.e.c, H2__READY));
     decoy.c = d.e.c; /* who gives it a turn drops it */
-    list_push(&d.e.c->stalled, &decoy.send_node);
+    decoy.sharer = &d.e.c->nobody;
+    h2__queue_push(&decoy, H2__STALLED);
     while (raw_next(&d.raw, &f))
         ;
     for (uint32_t i = 0; i < MANY; i++) {
-        uint32_t id = LIST_FIRST(&d.e.c->stalled, struct h2_stream, send_node)->id;
+        uint32_t id = first_stalled(d.e.c)->id;
 
         if (id == 0) /* all that were in front have had their byte */
             break;
@@ -198,8 +204,101 @@ static void test_small_window_is_for_one(void **state)
         assert_int_equal(f.id, id);
         assert_false(list_is_empty(&decoy.send_node));
     }
-    assert_ptr_equal(d.e.c->stalled.next, &decoy.send_node);
-    list_remove(&decoy.send_node);
+    assert_ptr_equal(first_stalled(d.e.c), &decoy);
+    h2__queue_leave(&decoy);
+    duo_stop(&d);
+}
+
+/* --- sharers --- */
+
+#define CROWD 200
+
+/* The next DATA frame: whose it is, and that neither has had more than its share. */
+static void take_frame(struct duo *d, const struct rec *single, size_t *crowd, size_t *alone)
+{
+    struct raw_frame f = raw_await(&d->raw, F_DATA);
+
+    *(f.id == single->s->id ? alone : crowd) += f.len;
+    assert_true(*alone == 60000 || *alone + 2 * 16384 >= *crowd);
+}
+
+/* Two who share a connection: one with 200 streams, one with a single stream, each with 60,000
+ * bytes. They get equal shares, from the first byte on, whether it is the socket or the
+ * connection's window that holds them up; and the first one's streams share what is its own. */
+static void sharers_take_turns(uint32_t window)
+{
+    const struct h2_fields request = kit_request;
+    struct rec *r[CROWD + 1];
+    size_t crowd = 0, alone = 0, got = 65535;
+    struct duo d;
+    uint8_t update[4];
+
+    duo_client(&d, NULL);
+    assert_true(raw_frame(&d.raw, F_SETTINGS, 0, 0, "\0\3\0\0\1\54", 6)); /* 300 streams */
+    KIT_UNTIL(&d.k, d.e.c->peer_streams == 300);
+    for (uint32_t i = 0; i <= CROWD; i++) {
+        r[i] = end_request(&d.e, request, false);
+        h2_stream_share(r[i]->s, i < CROWD ? 7 : 7 + 32); /* of one bucket */
+        rec_send(r[i], 0, 60000, 60000, true);
+    }
+    while (alone < 60000) {
+        take_frame(&d, r[CROWD], &crowd, &alone);
+        if (crowd + alone < got)
+            continue;
+        h2__put_u32(update, window);
+        assert_true(raw_frame(&d.raw, F_WINDOW, 0, 0, update, 4));
+        got += window;
+    }
+    assert_true(crowd >= 60000 - 2 * 16384);
+    duo_stop(&d);
+}
+
+static void test_sharers_take_turns(void **state)
+{
+    (void)state;
+    sharers_take_turns(5000);
+    sharers_take_turns(40000);
+    sharers_take_turns(10000000);
+}
+
+/* Whatever ends first, nothing of a sharer stays behind, and nobody else's turn is lost. */
+static void test_sharers_come_and_go(void **state)
+{
+    enum { MAX = 24, ROUNDS = 3000 };
+    struct rec *r[MAX] = {NULL};
+    uint32_t seed = 1, window = 0x7fff0000u;
+    uint8_t update[4];
+    struct duo d;
+
+    (void)state;
+    duo_client(&d, NULL);
+    h2__put_u32(update, window);
+    assert_true(raw_frame(&d.raw, F_WINDOW, 0, 0, update, 4));
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        struct rec **at = &r[(seed = seed * 1103515245 + 12345) >> 16 & (MAX - 1) & 15];
+
+        if (*at == NULL || (*at)->s == NULL) {
+            *at = end_request(&d.e, kit_request, false);
+            if (seed >> 20 & 3)
+                h2_stream_share((*at)->s, 1 + (seed >> 22 & 3) * 16);
+            rec_send(*at, 0, 1 + (seed >> 8 & 0x7fff), 1000, false);
+        } else {
+            h2_stream_reset((*at)->s, H2_CANCEL);
+        }
+        if (seed >> 24 & 1) {
+            kit_turn(&d.k);
+            raw_read(&d.raw);
+            d.raw.in_len = d.raw.at = 0;
+        }
+    }
+    for (unsigned i = 0; i < MAX; i++)
+        if (r[i] != NULL && r[i]->s != NULL)
+            h2_stream_reset(r[i]->s, H2_CANCEL);
+    KIT_UNTIL(&d.k, h2_conn_stream_count(d.e.c) == 0 && list_is_empty(&d.e.c->dead));
+    for (int q = 0; q < H2__QUEUE_COUNT; q++)
+        assert_true(h2__queue_is_empty(d.e.c, (enum h2__queue)q));
+    for (size_t i = 0; i < 32; i++)
+        assert_true(list_is_empty(&d.e.c->sharers[i]));
     duo_stop(&d);
 }
 
@@ -389,6 +488,8 @@ int main(void)
         cmocka_unit_test(test_drained_resets),
         cmocka_unit_test(test_connection_window_is_shared),
         cmocka_unit_test(test_small_window_is_for_one),
+        cmocka_unit_test(test_sharers_take_turns),
+        cmocka_unit_test(test_sharers_come_and_go),
         cmocka_unit_test(test_nothing_behind_a_cut),
         cmocka_unit_test(test_waiting_requests),
         cmocka_unit_test(test_ids_run_out),

@@ -115,6 +115,44 @@ static void a_reload_between_changes_nothing(void **state)
     RIG_UNTIL(&r, r.freed_count == 1);
 }
 
+/* --- connections to etcd --------------------------------------------------------------------- */
+
+#define CROWD 200u
+#define PART 40000u
+
+static struct rec *put_part(struct end *client)
+{
+    uint8_t *value = calloc(1, PART);
+    struct buf m = put_request(POD_KEY, value, PART);
+
+    free(value);
+    return rig_call(client, PUT, &m);
+}
+
+/* One client has 200 puts on their way to etcd, which takes little at a time; then another has one.
+ * It is through when the first has had about as much. */
+static void clients_share_a_connection_to_etcd(void **state)
+{
+    struct end *other = rig_client(&r);
+    size_t crowd = 0, alone_at = 0;
+
+    (void)state;
+    r.etcd_opts.conn_window = 65535;
+    rig_etcd_lost(&r);
+    RIG_UNTIL(&r, r.etcd != NULL && r.etcd->lost_count == 0);
+    for (unsigned i = 0; i < CROWD; i++)
+        put_part(r.client);
+    RIG_UNTIL(&r, rig_calls(&r) == CROWD);
+    put_part(other);
+    RIG_UNTIL(&r, rig_calls(&r) == CROWD + 1);
+    alone_at = r.etcd->last->body_len;
+    RIG_UNTIL(&r, r.etcd->last->end_count == 1);
+    LIST_FOREACH(it, &r.etcd->recs)
+        crowd += LIST_ENTRY(it, struct rec, node)->body_len;
+    assert_true(alone_at < PART);
+    assert_true(crowd < CROWD * 16384 / 2);
+}
+
 int main(void)
 {
 #define TEST(fn) cmocka_unit_test_prestate_setup_teardown(fn, setup, rig_teardown, &r)
@@ -123,6 +161,7 @@ int main(void)
         TEST(a_call_may_be_cancelled_between),
         TEST(its_client_may_go_between),
         TEST(a_reload_between_changes_nothing),
+        TEST(clients_share_a_connection_to_etcd),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
