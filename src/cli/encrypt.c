@@ -99,8 +99,11 @@ static int load(struct tool *t)
 
 static int read_snapshot(struct tool *t)
 {
-    const struct tools_snapshot_ask ask = {
-        .path = t->snapshot, .skip_hash = t->skip_hash, .rules = t->rules, .key = t->key};
+    const struct tools_snapshot_ask ask = {.path = t->snapshot,
+                                           .skip_hash = t->skip_hash,
+                                           .rules = t->rules,
+                                           .key = t->key,
+                                           .place = t->settings->converge_key};
     struct tools_snapshot s;
     struct slice value;
     enum err e;

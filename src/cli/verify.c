@@ -73,11 +73,14 @@ static bool parse_list(const char *text, enum tools_list *out)
 }
 
 /* Before anything is set up that would have to wait for it: a large file takes seconds. */
-static int open_snapshot(struct verify_tool *t, const struct ruleset *rules,
-                         const struct sweep_filter *filter)
+static int open_snapshot(struct verify_tool *t, const struct settings *o,
+                         const struct ruleset *rules, const struct sweep_filter *filter)
 {
-    const struct tools_snapshot_ask ask = {
-        .path = t->snapshot_path, .skip_hash = t->skip_hash, .rules = rules, .filter = filter};
+    const struct tools_snapshot_ask ask = {.path = t->snapshot_path,
+                                           .skip_hash = t->skip_hash,
+                                           .rules = rules,
+                                           .filter = filter,
+                                           .place = o->converge_key};
     char why[CLI__WHY_MAX];
 
     if (tools_snapshot_open(&t->snapshot, &ask, why, sizeof why) != ERR_OK)
@@ -95,13 +98,13 @@ static int check_files(const struct verify_tool *t)
     return CLI_OK;
 }
 
-static int open_files(struct verify_tool *t, const struct ruleset *rules,
+static int open_files(struct verify_tool *t, const struct settings *o, const struct ruleset *rules,
                       const struct sweep_filter *filter)
 {
     int status = check_files(t);
 
     if (status == CLI_OK && t->snapshot_path != NULL)
-        status = open_snapshot(t, rules, filter);
+        status = open_snapshot(t, o, rules, filter);
     if (status != CLI_OK || t->export_path == NULL)
         return status;
     if (tools_export_open(&t->export, t->export_path) != ERR_OK)
@@ -115,7 +118,6 @@ static int check(void *arg, const struct settings *o, const struct ruleset *rule
 {
     struct verify_tool *t = arg;
 
-    (void)o;
     t->opts =
         (struct tools_verify_opts){.is_open = !t->is_no_open,
                                    .version = ENVELOPE_VERSION,
@@ -127,7 +129,7 @@ static int check(void *arg, const struct settings *o, const struct ruleset *rule
                            t->list);
     if (t->output != NULL && !t->opts.is_json && strcmp(t->output, "text") != 0)
         return cli__refuse(CLI_USAGE, "--output: \"%.40s\" is not text or json", t->output);
-    return open_files(t, rules, filter);
+    return open_files(t, o, rules, filter);
 }
 
 static int run(void *arg, struct tools_cluster *c, const struct sweep_filter *filter)

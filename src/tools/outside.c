@@ -119,6 +119,8 @@ static bool is_under(struct bytes key, const char *prefix)
 
 void tools_outside_note(struct tools_outside_look *l, struct bytes key)
 {
+    if (is_under(key, l->place))
+        return;
     l->has_inside = l->has_inside || is_under(key, l->root);
     if (l->has_inside) {
         l->found = TOOLS_OUTSIDE_NONE;

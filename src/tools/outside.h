@@ -38,7 +38,7 @@ MUST_CHECK enum err tools_outside_start(struct tools_outside_look *l, struct swe
                                         void (*fn)(struct tools_outside_look *self,
                                                    const struct client_answer *a));
 /* The same for who sees all keys by himself: each of them is told, and found says what holds until
- * then. root is set by the owner, who has zero-initialised the rest. */
+ * then. root and place are set by the owner, who has zero-initialised the rest. */
 void tools_outside_note(struct tools_outside_look *l, struct bytes key);
 /* fn is not called any more. Safe on one that is zero-initialised. */
 void tools_outside_fini(struct tools_outside_look *l);

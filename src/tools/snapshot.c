@@ -52,6 +52,7 @@ enum err tools_snapshot_open(struct tools_snapshot *s, const struct tools_snapsh
 
     *s = (struct tools_snapshot){.ask = *ask};
     s->outside.root = ask->rules->key_rules->root;
+    s->outside.place = ask->place;
     e = snapshot_file_open(ask->path, ask->skip_hash, &s->file, reason);
     if (e == ERR_OK) {
         o.input = s->file.input;

@@ -18,6 +18,7 @@ struct tools_snapshot_ask {
     const struct ruleset *rules;
     const struct sweep_filter *filter; /* all protected keys that it wants */
     const char *key;                   /* not NULL: this one alone */
+    const char *place;                 /* where proxies register: nobody's data */
 };
 
 struct tools_snapshot {
