@@ -38,13 +38,13 @@ struct lane {
     enum lane_state state;
     bool is_answer;
     bool has_ended;    /* the peer's end was seen: no more bytes */
+    bool has_prefix;   /* msg's gRPC prefix lies right before it: chain_unconsume */
     uint32_t messages; /* taken so far */
     uint32_t progress; /* bytes received; each whole message counts LIMIT_PROGRESS_BYTES more */
     struct chain in;   /* received, not yet taken */
     size_t uncredited; /* received, stream window not yet given back */
     size_t relay_left; /* opaque answer: bytes of the present message still to pass */
     struct chain msg;  /* the message (or batch) in work */
-    bool has_prefix;   /* its gRPC prefix lies right before it: chain_unconsume */
     struct sealed_msg sealed; /* what was made of it: a request */
     struct chain out;         /* an answer */
     enum err err;             /* why the step failed; LANE_SEND: what follows behind out */
