@@ -13,6 +13,8 @@ static const char usage[] =
     "       etcd-envelope check [flags]     says what serve would do with its flags and files\n"
     "       etcd-envelope verify [flags]    says how all values in etcd are sealed\n"
     "       etcd-envelope reencrypt [flags] rewrites what is not sealed with the current key\n"
+    "       etcd-envelope quarantine [flags] moves values that do not open out of the way, and "
+    "back\n"
     "       etcd-envelope status [flags]    several proxies side by side: do they agree?\n"
     "       etcd-envelope version\n"
     "\n"
@@ -23,9 +25,9 @@ static const struct {
     const char *name;
     int (*run)(int argc, char *const argv[]);
 } commands[] = {
-    {"serve", cli_serve},         {"encrypt", cli_encrypt}, {"decrypt", cli_decrypt},
-    {"inspect", cli_inspect},     {"check", cli_check},     {"verify", cli_verify},
-    {"reencrypt", cli_reencrypt}, {"status", cli_status},
+    {"serve", cli_serve},         {"encrypt", cli_encrypt},       {"decrypt", cli_decrypt},
+    {"inspect", cli_inspect},     {"check", cli_check},           {"verify", cli_verify},
+    {"reencrypt", cli_reencrypt}, {"quarantine", cli_quarantine}, {"status", cli_status},
 };
 
 static int version(void)

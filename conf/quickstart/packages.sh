@@ -11,7 +11,7 @@ packages_test=("${packages_build[@]}" libcmocka-dev libjansson-dev scdoc protobu
     python3-protobuf python3-hpack python3-cryptography python3-yaml openssl valgrind)
 # To judge the source's form as CI does, units, man pages, completion and package included.
 packages_lint=(clang-format systemd scdoc zsh fish lintian)
-# To look at the status page as its users do; 110 MB more to fetch, so only CI installs them.
+# To look at the status page as its users do; 130 MB more to fetch, so only CI installs them.
 packages_browser=(chromium chromium-driver)
 # To fuzz them.
 packages_fuzz=(clang libclang-rt-dev)

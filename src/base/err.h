@@ -68,6 +68,7 @@ enum err_scope {
     X(CLOSED, "closed", FAULT_US, GRPC_UNAVAILABLE, SCOPE_CALL, "etcd-envelope: shutting down")    \
     X(TIMEOUT, "timeout", FAULT_US, GRPC_UNAVAILABLE, SCOPE_CALL, NULL)                            \
     X(AGAIN, "again", FAULT_NONE, GRPC_OK, SCOPE_CALL, NULL)                                       \
+    X(FILE_DAMAGED, "file_damaged", FAULT_US, GRPC_INTERNAL, SCOPE_CALL, NULL)                     \
     /* messages of the client */                                                                   \
     X(MESSAGE_TOO_LARGE, "message_too_large", FAULT_CLIENT, GRPC_RESOURCE_EXHAUSTED, SCOPE_CALL,   \
       NULL)                                                                                        \

@@ -81,6 +81,12 @@ enum series_type { SERIES_COUNTER, SERIES_GAUGE, SERIES_HISTOGRAM };
       "Whether the last check of a KMS plugin was good", "provider_name")                          \
     X(ETCD_HEALTHY, "etcd_envelope_etcd_healthy", GAUGE, NONE, false, 1,                           \
       "Whether the last health check reached etcd; absent before the first one", NULL)             \
+    X(STORED, "etcd_envelope_stored_values", GAUGE, NONE, false, 0,                                \
+      "Protected values in etcd as of the last full look (--converge), by state: current, older, " \
+      "plaintext, unreadable",                                                                     \
+      "resource", "state")                                                                         \
+    X(STORED_TIME, "etcd_envelope_stored_values_timestamp_seconds", GAUGE, NONE, false, 1,         \
+      "When the last full look at all values in etcd was over", NULL)                              \
     X(RESIDENT, "process_resident_memory_bytes", GAUGE, NONE, false, 0,                            \
       "Resident memory of the process", NULL)                                                      \
     X(CPU, "process_cpu_seconds_total", COUNTER, NONE, false, 0,                                   \

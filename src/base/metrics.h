@@ -25,6 +25,7 @@
     X(reload_successes_total, counter, "Configurations that were taken over while running")        \
     X(reload_failures_total, counter, "Configurations that were refused while running")            \
     X(reload_failed, gauge, "1: the last reload failed, and an older configuration is in force")   \
+    X(converge_rewritten_total, counter, "Stored values that --converge has rewritten")            \
     X(dek_cache_size, gauge, "DEK sources in the cache")
 
 enum metric {

@@ -154,7 +154,8 @@ static void look_at_etcd(struct check *c)
     struct tools_cluster cluster;
     enum tools_check_result result;
 
-    if (tools_cluster_init(&cluster, c->o, c->rules, true) != ERR_OK) {
+    if (tools_cluster_init(&cluster, c->o, c->rules, TOOLS_WANTS_KEYS | TOOLS_WANTS_ETCD) !=
+        ERR_OK) {
         tools_finding(&c->findings, TOOLS_FAIL, "etcd", "%s", cluster.why);
         c->status = worse(c->status, CLI_ERROR);
     } else {

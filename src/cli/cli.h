@@ -21,6 +21,7 @@ int cli_encrypt(int argc, char *const argv[]);
 int cli_decrypt(int argc, char *const argv[]);
 int cli_inspect(int argc, char *const argv[]);
 int cli_check(int argc, char *const argv[]);
+int cli_quarantine(int argc, char *const argv[]);
 int cli_reencrypt(int argc, char *const argv[]);
 int cli_status(int argc, char *const argv[]);
 int cli_verify(int argc, char *const argv[]);

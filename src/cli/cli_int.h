@@ -73,10 +73,11 @@ struct cli__cluster_tool {
     const struct cli__flag *flags; /* beside those of serve */
     size_t flag_count;
     const struct cli__texts *resources, *namespaces; /* what was given of these; may be NULL */
-    bool (*wants_keys)(void *arg);
+    unsigned (*wants)(void *arg);                    /* of enum tools_wants */
     /* Looks at the tool's own flags, before anything is done. Returns CLI_OK or the exit status,
      * after having said why. */
-    int (*check)(void *arg, const struct settings *o, const struct ruleset *rules);
+    int (*check)(void *arg, const struct settings *o, const struct ruleset *rules,
+                 const struct sweep_filter *filter);
     /* Runs the tool, whose cluster is initialised; returns the exit status. */
     int (*run)(void *arg, struct tools_cluster *c, const struct sweep_filter *filter);
     bool writes; /* only then it matters which providers may write */
@@ -88,6 +89,13 @@ int cli__cluster_main(const struct cli__cluster_tool *t, int argc, char *const a
 int cli__cluster_status(const struct tools_cluster *c);
 /* The same, after having said what. */
 int cli__cluster_failed(const struct tools_cluster *c);
+/* What FILE of --snapshot is, for their help. */
+#define CLI__SNAPSHOT_HELP                                                                         \
+    "      look into a file instead of an etcd: one that etcdctl snapshot save made, or the db\n"  \
+    "      file of a stopped member (DATA-DIR/member/snap/db) or a copy of it, in which writes\n"  \
+    "      still in the WAL are missing. A file that an etcd has open is refused\n"                \
+    "  --skip-hash-check\n"                                                                        \
+    "      go on where the SHA-256 in the snapshot does not fit, as far as the damage allows\n"
 /* Flags of serve that these tools take, for their help. */
 #define CLI__CLUSTER_HELP                                                                          \
     "Flags (the same as those of serve, with the same environment and --config-file):\n"           \

@@ -82,7 +82,7 @@ static int run_cluster(struct frame *f)
     struct tools_cluster c;
     int status;
 
-    if (tools_cluster_init(&c, f->settings, f->rules, f->t->wants_keys(f->t->arg)) != ERR_OK)
+    if (tools_cluster_init(&c, f->settings, f->rules, f->t->wants(f->t->arg)) != ERR_OK)
         status = cli__refuse(c.err == ERR_CONFIG ? CLI_USAGE : CLI_ERROR, "%s", c.why);
     else
         status = f->t->run(f->t->arg, &c, &f->filter);
@@ -102,7 +102,7 @@ static int run(struct frame *f)
     signal(SIGPIPE, SIG_IGN);
     status = load(f);
     if (status == CLI_OK)
-        status = f->t->check(f->t->arg, f->settings, f->rules);
+        status = f->t->check(f->t->arg, f->settings, f->rules, &f->filter);
     if (status == CLI_OK)
         status = run_cluster(f);
     ruleset_drop(f->rules);

@@ -11,11 +11,14 @@
 #include "cli/cli_int.h"
 #include "policy/load.h"
 #include "tools/crypt.h"
+#include "tools/snapshot.h"
 #include "tools/value.h"
 
 struct tool {
     const char *key;
     const char *encoding;
+    const char *snapshot; /* the value is in this file; NULL: on standard input */
+    bool skip_hash;
     struct settings *settings;
     struct ruleset *rules;
     struct tools_crypt crypt;
@@ -60,9 +63,10 @@ static const char decrypt_help[] =
     "      the whole key that the value lies under\n"
     "  --input raw|base64|hex\n"
     "      how the value is written (default raw)\n"
-    "\n" SHARED_HELP "\n"
-    "Exit status: 0 done; 1 error, or the key is not protected; 2 used wrongly; 4 the value does\n"
-    "not open; 75 the KMS plugin is not reachable.\n";
+    "  --snapshot FILE\n" CLI__SNAPSHOT_HELP "\n" SHARED_HELP "\n"
+    "Exit status: 0 done; 1 error, or the key is not protected, or not in the file; 2 used "
+    "wrongly;\n"
+    "4 the value does not open; 75 the KMS plugin is not reachable.\n";
 
 /* --- the run ---------------------------------------------------------------------------------- */
 
@@ -93,11 +97,36 @@ static int load(struct tool *t)
     return CLI_OK;
 }
 
+static int read_snapshot(struct tool *t)
+{
+    const struct tools_snapshot_ask ask = {.path = t->snapshot,
+                                           .skip_hash = t->skip_hash,
+                                           .rules = t->rules,
+                                           .key = t->key,
+                                           .place = t->settings->converge_key};
+    struct tools_snapshot s;
+    struct slice value;
+    enum err e;
+
+    if (t->encoding != NULL)
+        return cli__refuse(CLI_USAGE, "--input is of no use with --snapshot");
+    e = tools_snapshot_open(&s, &ask, t->why, sizeof t->why);
+    if (e == ERR_OK) {
+        e = tools_snapshot_value(&s, &t->crypt.pool, &value, t->why, sizeof t->why);
+        tools_snapshot_close(&s);
+    }
+    if (e == ERR_OK)
+        e = chain_push(&t->crypt.in, &value);
+    return e == ERR_OK ? CLI_OK : cli__refuse(CLI_ERROR, "%s", t->why);
+}
+
 static int read_input(struct tool *t)
 {
     enum tools_encoding encoding;
     struct slice value;
 
+    if (t->snapshot != NULL)
+        return read_snapshot(t);
     if (!tools_encoding_parse(t->encoding, &encoding))
         return cli__refuse(CLI_USAGE, "--input: \"%.40s\" is not raw, base64 or hex", t->encoding);
     if (tools_value_read(STDIN_FILENO, encoding, &t->crypt.pool, &value, t->why, sizeof t->why) !=
@@ -159,11 +188,14 @@ static int tool_main(int argc, char *const argv[], const char *help, bool has_in
 {
     struct tool t = {.run = fn};
     const struct cli__flag flags[] = {{.name = "key", .value = &t.key},
-                                      {.name = "input", .value = &t.encoding}};
+                                      {.name = "input", .value = &t.encoding},
+                                      {.name = "snapshot", .value = &t.snapshot},
+                                      {.name = "skip-hash-check", .is_on = &t.skip_hash}};
     struct cli__args args;
     int status;
 
-    if (cli__args_take(argc, argv, flags, has_input ? 2 : 1, &args, t.why, sizeof t.why) != ERR_OK)
+    if (cli__args_take(argc, argv, flags, has_input ? ARRAY_LEN(flags) : 1, &args, t.why,
+                       sizeof t.why) != ERR_OK)
         return cli__refuse(CLI_USAGE, "%s", t.why);
     if (args.wants_help) {
         fputs(help, stdout);

@@ -52,10 +52,10 @@ struct reencrypt_tool {
     struct tools_reencrypt_opts opts;
 };
 
-static bool wants_keys(void *arg)
+static unsigned wants(void *arg)
 {
     (void)arg;
-    return true;
+    return TOOLS_WANTS_KEYS | TOOLS_WANTS_ETCD;
 }
 
 static int number(const char *flag, const char *text, uint64_t min, uint64_t max, uint64_t *out)
@@ -127,11 +127,13 @@ static int check_identity(const struct reencrypt_tool *t, const struct settings 
     return CLI_OK;
 }
 
-static int check(void *arg, const struct settings *o, const struct ruleset *rules)
+static int check(void *arg, const struct settings *o, const struct ruleset *rules,
+                 const struct sweep_filter *filter)
 {
     struct reencrypt_tool *t = arg;
     int status;
 
+    (void)filter;
     t->opts = (struct tools_reencrypt_opts){.is_dry_run = t->is_dry_run,
                                             .has_leased = t->has_leased,
                                             .is_json =
@@ -177,7 +179,7 @@ int cli_reencrypt(int argc, char *const argv[])
                                            .flag_count = ARRAY_LEN(flags),
                                            .resources = &r.resources,
                                            .namespaces = &r.namespaces,
-                                           .wants_keys = wants_keys,
+                                           .wants = wants,
                                            .check = check,
                                            .run = run,
                                            .writes = true,

@@ -22,12 +22,18 @@ static const char verify_help[] =
     "  --list unreadable|plaintext|stale\n"
     "      write the keys of such values to standard output, a line each, with the reason; the\n"
     "      report then goes to standard error. stale: sealed, but not with the current key\n"
+    "  --export DIR\n"
+    "      with --list unreadable: also write the raw bytes of each sealed value that does not "
+    "open\n"
+    "      to a file of its own in DIR (mode 0600, named by the SHA-256 of its key), and a list "
+    "of\n"
+    "      them to DIR/index.jsonl. Nothing that is there is overwritten\n"
     "  --resource RESOURCE\n"
     "      only this one, named as the configuration names it; may be repeated\n"
     "  --output text|json\n"
     "      a table, or one JSON object with all counts, revision, time and versions (default "
     "text)\n"
-    "\n" CLI__CLUSTER_HELP "\n"
+    "  --snapshot FILE\n" CLI__SNAPSHOT_HELP "\n" CLI__CLUSTER_HELP "\n"
     "Exit status: 0 all values are sealed with the current key and open; 3 some are not sealed "
     "with\n"
     "it, or plaintext, or kube-apiserver's keys lie elsewhere than under --etcd-prefix; 4 some do "
@@ -37,17 +43,20 @@ static const char verify_help[] =
     "is not reachable.\n";
 
 struct verify_tool {
-    bool is_no_open;
-    const char *list, *output;
+    bool is_no_open, skip_hash;
+    const char *list, *output, *snapshot_path, *export_path;
     struct cli__texts resources;
     struct tools_verify_opts opts;
+    struct tools_snapshot snapshot;
+    struct tools_export export;
 };
 
-static bool wants_keys(void *arg)
+static unsigned wants(void *arg)
 {
     const struct verify_tool *t = arg;
 
-    return !t->is_no_open;
+    return (t->is_no_open ? 0 : TOOLS_WANTS_KEYS) |
+           (t->snapshot_path != NULL ? 0 : TOOLS_WANTS_ETCD);
 }
 
 static bool parse_list(const char *text, enum tools_list *out)
@@ -63,12 +72,52 @@ static bool parse_list(const char *text, enum tools_list *out)
     return text == NULL || *out != TOOLS_LIST_NONE;
 }
 
-static int check(void *arg, const struct settings *o, const struct ruleset *rules)
+/* Before anything is set up that would have to wait for it: a large file takes seconds. */
+static int open_snapshot(struct verify_tool *t, const struct settings *o,
+                         const struct ruleset *rules, const struct sweep_filter *filter)
+{
+    const struct tools_snapshot_ask ask = {.path = t->snapshot_path,
+                                           .skip_hash = t->skip_hash,
+                                           .rules = rules,
+                                           .filter = filter,
+                                           .place = o->converge_key};
+    char why[CLI__WHY_MAX];
+
+    if (tools_snapshot_open(&t->snapshot, &ask, why, sizeof why) != ERR_OK)
+        return cli__refuse(CLI_ERROR, "%s", why);
+    t->opts.snapshot = &t->snapshot;
+    return CLI_OK;
+}
+
+static int check_files(const struct verify_tool *t)
+{
+    if (t->export_path != NULL && t->opts.list != TOOLS_LIST_UNREADABLE)
+        return cli__refuse(CLI_USAGE, "--export goes with --list unreadable");
+    if (t->skip_hash && t->snapshot_path == NULL)
+        return cli__refuse(CLI_USAGE, "--skip-hash-check goes with --snapshot");
+    return CLI_OK;
+}
+
+static int open_files(struct verify_tool *t, const struct settings *o, const struct ruleset *rules,
+                      const struct sweep_filter *filter)
+{
+    int status = check_files(t);
+
+    if (status == CLI_OK && t->snapshot_path != NULL)
+        status = open_snapshot(t, o, rules, filter);
+    if (status != CLI_OK || t->export_path == NULL)
+        return status;
+    if (tools_export_open(&t->export, t->export_path) != ERR_OK)
+        return cli__refuse(CLI_ERROR, "%s", t->export.why);
+    t->opts.export = &t->export;
+    return CLI_OK;
+}
+
+static int check(void *arg, const struct settings *o, const struct ruleset *rules,
+                 const struct sweep_filter *filter)
 {
     struct verify_tool *t = arg;
 
-    (void)o;
-    (void)rules;
     t->opts =
         (struct tools_verify_opts){.is_open = !t->is_no_open,
                                    .version = ENVELOPE_VERSION,
@@ -80,7 +129,7 @@ static int check(void *arg, const struct settings *o, const struct ruleset *rule
                            t->list);
     if (t->output != NULL && !t->opts.is_json && strcmp(t->output, "text") != 0)
         return cli__refuse(CLI_USAGE, "--output: \"%.40s\" is not text or json", t->output);
-    return CLI_OK;
+    return open_files(t, o, rules, filter);
 }
 
 static int run(void *arg, struct tools_cluster *c, const struct sweep_filter *filter)
@@ -94,6 +143,8 @@ static int run(void *arg, struct tools_cluster *c, const struct sweep_filter *fi
 
     t->opts.filter = *filter;
     result = tools_verify(c, &t->opts);
+    if (tools_export_close(&t->export) != ERR_OK)
+        return cli__refuse(CLI_ERROR, "%s", t->export.why);
     if (fflush(stdout) != 0 || ferror(stdout))
         return cli__refuse(CLI_ERROR, "cannot write the report");
     return result == TOOLS_VERIFY_FAILED ? cli__cluster_failed(c) : statuses[result];
@@ -105,17 +156,21 @@ int cli_verify(int argc, char *const argv[])
     const struct cli__flag flags[] = {{.name = "no-open", .is_on = &v.is_no_open},
                                       {.name = "list", .value = &v.list},
                                       {.name = "output", .value = &v.output},
+                                      {.name = "snapshot", .value = &v.snapshot_path},
+                                      {.name = "skip-hash-check", .is_on = &v.skip_hash},
+                                      {.name = "export", .value = &v.export_path},
                                       {.name = "resource", .texts = &v.resources}};
     const struct cli__cluster_tool tool = {.help = verify_help,
                                            .flags = flags,
                                            .flag_count = ARRAY_LEN(flags),
                                            .resources = &v.resources,
-                                           .wants_keys = wants_keys,
+                                           .wants = wants,
                                            .check = check,
                                            .run = run,
                                            .arg = &v};
     int status = cli__cluster_main(&tool, argc, argv);
 
+    tools_snapshot_close(&v.snapshot);
     free(v.resources.v);
     return status;
 }

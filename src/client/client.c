@@ -339,6 +339,7 @@ static enum err client_dial(struct client *c)
     list_push(&c->conns, &conn->node);
     c->current = conn;
     client_set_state(c, CLIENT_DIALING);
+    c->dial_count++;
     return ERR_OK;
 
 err_timer:
@@ -504,6 +505,11 @@ enum err client_call(struct client *c, const char *path, struct bytes body, uint
 void client_limit_answer(struct client_call *call, uint32_t max)
 {
     call->answer_max = max;
+}
+
+uint64_t client_connection(const struct client *c)
+{
+    return c->state == CLIENT_READY ? c->dial_count : 0;
 }
 
 void client_cancel(struct client_call *call)

@@ -44,6 +44,8 @@ MUST_CHECK enum err client_call(struct client *c, const char *path, struct bytes
  * RESOURCE_EXHAUSTED. For right behind client_call. */
 #define CLIENT_ANSWER_MAX (4u * 1024 * 1024)
 void client_limit_answer(struct client_call *call, uint32_t max);
+/* Which connection takes calls now: each has another number; 0: none does. */
+uint64_t client_connection(const struct client *c);
 /* fn will not be called any more. */
 void client_cancel(struct client_call *call);
 /* From now on a connection is kept only while calls need it: it is closed after the last one, and

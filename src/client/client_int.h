@@ -38,6 +38,7 @@ struct client {
     struct loop_timer redial;
     struct loop_task task;
     uint64_t backoff_ms;
+    uint64_t dial_count;
     bool is_resting;     /* keeps no connection that no call needs */
     bool is_distrusted;  /* its server is: client_distrust */
     uint32_t answer_max; /* of a new call */

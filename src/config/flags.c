@@ -76,6 +76,19 @@ const struct flag config__flags[] = {
     BOOL("allow-unlocked-memory", allow_unlocked_memory,
          "go on where memory for keys can't be locked (RLIMIT_MEMLOCK): they may get into swap"),
 
+    BOOL("allow-drop-keys", allow_drop_keys,
+         "allow a reload that drops a key which stored values still need"),
+
+    {"converge", FLAG_LIMIT, AT(converge), 0, "0", 0, "RATE",
+     "look at all stored values now and then, and rewrite what is not as it would be written now, "
+     "so many a second; 0: off. For all proxies of an etcd or none", "Rewriting what is stored"},
+    NUMBER("converge-after", FLAG_DURATION, converge_after_ms, 600000, "DURATION",
+           "not before all proxies have written with the same keys for so long"),
+    {"converge-key", FLAG_PATH, AT(converge_key), 0, "/etcd-envelope", 0, "KEY",
+     "where in etcd proxies with --converge know of each other; not in a protected prefix", NULL},
+    NUMBER("converge-max-db-size", FLAG_SIZE, converge_max_db_size, 0, "SIZE",
+           "rewriting stops before etcd's database is larger; 0: 80 % of its quota"),
+
     {"max-request-bytes", FLAG_SIZE, AT(max_request_bytes), 0, NULL, LIMIT_MAX_REQUEST_BYTES,
      "SIZE", "largest message of a client", "Limits"},
     NUMBER("memory-limit", FLAG_SIZE, memory_limit, LIMIT_MEMORY, "SIZE",
@@ -187,7 +200,7 @@ static void put_flag(FILE *f, const struct flag *flag)
 
 const char *settings_help(void)
 {
-    static char help[8192];
+    static char help[16384];
     FILE *f;
 
     if (help[0] != '\0')

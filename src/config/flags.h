@@ -16,7 +16,7 @@ enum flag_type {
     FLAG_SIZE,            /* uint64_t, bytes */
     FLAG_DURATION,        /* uint64_t, milliseconds */
     FLAG_COUNT,           /* uint32_t, from 1 */
-    FLAG_LIMIT,           /* the same, or 0: a limit that follows from others */
+    FLAG_LIMIT,           /* the same, or 0: none, or one that follows from others */
     FLAG_WORKERS,         /* unsigned */
     FLAG_LOG_LEVEL,
     FLAG_LOG_FORMAT,

@@ -362,11 +362,51 @@ static enum err check_memory(struct parser *p)
     return ERR_OK;
 }
 
+/* Nothing of kube-apiserver's may lie at --converge-key, or around it. */
+static enum err check_apart(struct parser *p, const char *flag, const char *text)
+{
+    const char *key = p->s->converge_key;
+    bool is_bad = false, is_near;
+    char *prefix = config__normalise(text, &is_bad);
+
+    is_near =
+        prefix != NULL && !is_bad && (config__lies_in(key, prefix) || config__lies_in(prefix, key));
+    free(prefix);
+    if (!is_near)
+        return ERR_OK;
+    return fail(p,
+                "--converge-key: %s and %s of %s lie within each other: proxies write there in "
+                "clear, so it has to be a place of its own",
+                key, text, flag);
+}
+
+static enum err check_converge(struct parser *p)
+{
+    struct settings *s = p->s;
+    bool is_bad = false;
+    char *key = config__normalise(s->converge_key, &is_bad);
+
+    if (is_bad || key == NULL || key[0] == '\0' || strlen(key) > 200) {
+        free(key);
+        return fail(p, "--converge-key: \"%.100s\" is no key of etcd such as /etcd-envelope",
+                    s->converge_key);
+    }
+    free(s->converge_key);
+    s->converge_key = key;
+    if (s->converge == 0)
+        return ERR_OK;
+    TRY(check_apart(p, "--etcd-prefix", s->etcd_prefix));
+    for (size_t i = 0; i < s->protect_prefix_count; i++)
+        TRY(check_apart(p, "--protect-prefix", s->protect_prefixes[i].prefix));
+    return ERR_OK;
+}
+
 static enum err check(struct parser *p)
 {
     const struct settings *s = p->s;
 
     TRY(check_tls(p));
+    TRY(check_converge(p));
     if (s->listen_client_url_count == 0)
         return fail(p, "--listen-client-urls is empty");
     if (s->etcd_server_count == 0)

@@ -35,7 +35,11 @@ struct settings {
     struct resource_prefix *protect_prefixes;
     size_t protect_prefix_count;
     bool allow_identity_writes, allow_unprotect, allow_kms_v1_writes, kms_v1_cbc_reads;
-    bool allow_unlocked_memory;
+    bool allow_unlocked_memory, allow_drop_keys;
+    /* rewriting what is stored */
+    uint32_t converge; /* values a second; 0: off */
+    uint64_t converge_after_ms, converge_max_db_size;
+    char *converge_key; /* in normal form: "/etcd-envelope" */
     /* limits */
     uint64_t max_request_bytes, memory_limit, stream_threshold;
     uint64_t connection_memory_limit; /* 0 in the input: half of memory_limit */

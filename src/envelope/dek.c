@@ -148,3 +148,26 @@ void dek_drop(struct dek *dek)
     secret_free(dek->derived, envelope__hmac_size());
     free(dek);
 }
+
+enum err dek_check_text(const struct dek *dek, char out[static DEK_CHECK_TEXT])
+{
+    static const uint8_t purpose[ENVELOPE__INFO_LEN] = "etcd-envelope: which key is it?";
+    static const char hex[] = "0123456789abcdef";
+    uint8_t *block = secret_alloc(ENVELOPE__KEY_MAX);
+    void *derived = secret_alloc(envelope__hmac_size());
+    enum err e = ERR_NOMEM;
+
+    if (block != NULL && derived != NULL) {
+        envelope__hmac_init(derived, bytes_of(dek->secret, dek->secret_len));
+        envelope__hkdf_expand(derived, purpose, block);
+        for (size_t i = 0; i < (DEK_CHECK_TEXT - 1) / 2; i++) {
+            out[2 * i] = hex[block[i] >> 4];
+            out[2 * i + 1] = hex[block[i] & 15];
+        }
+        out[DEK_CHECK_TEXT - 1] = '\0';
+        e = ERR_OK;
+    }
+    secret_free(block, ENVELOPE__KEY_MAX);
+    secret_free(derived, envelope__hmac_size());
+    return e;
+}

@@ -72,6 +72,12 @@ struct dek *dek_ref(struct dek *dek);
 /* dek may be NULL. The last drop wipes. */
 void dek_drop(struct dek *dek);
 
+/* Digits that tell keys apart and give nothing of them away: HKDF-Expand of the key for this
+ * purpose alone. Who has values sealed with a key that can be guessed can try his guesses on these
+ * digits, but on the values as well. Errors: ERR_NOMEM. */
+#define DEK_CHECK_TEXT 33
+MUST_CHECK enum err dek_check_text(const struct dek *dek, char out[static DEK_CHECK_TEXT]);
+
 /* SHA-256 over an unambiguous serialization of the id (kube-apiserver's cache key):
  * type u32 BE, u16 BE len wrapped, u16 BE len key_id, and, only if there are annotations: count
  * u32 BE, per annotation u16 len key, u16 len value. */

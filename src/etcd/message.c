@@ -30,8 +30,7 @@ void etcd_message_put_varint(struct etcd_message *m, uint32_t number, uint64_t v
     m->len += pb_put_varint(m->buf + m->len, v);
 }
 
-/* What goes before a field of n bytes that the caller puts. */
-static void put_head(struct etcd_message *m, uint32_t number, size_t n)
+void etcd_message_put_head(struct etcd_message *m, uint32_t number, size_t n)
 {
     uint64_t tag = pb_tag(number, PB_LEN);
 
@@ -45,7 +44,7 @@ void etcd_message_put_bytes(struct etcd_message *m, uint32_t number, struct byte
 {
     size_t before = m->len;
 
-    put_head(m, number, v.n);
+    etcd_message_put_head(m, number, v.n);
     if (!has_room(m, v.n)) {
         m->len = before;
         return;
@@ -86,20 +85,48 @@ static size_t field_len(size_t n)
     return 1 + pb_varint_len(n) + n;
 }
 
-/* Compare: result EQUAL (0, left out), target MOD (2), key 3, mod_revision 6. */
-static void put_compare(struct etcd_message *m, const struct etcd_replace_request *r)
-{
-    uint64_t revision = (uint64_t)r->mod_revision;
+enum compare { COMPARE_CREATE = 1, COMPARE_MOD = 2 };
 
-    put_head(m, 1, 2 + field_len(r->key.n) + 1 + pb_varint_len(revision));
-    etcd_message_put_varint(m, 2, 2);
-    etcd_message_put_bytes(m, 3, r->key);
-    etcd_message_put_varint(m, 6, revision);
+/* Compare: result EQUAL (0, left out), target 2, key 3, create_revision 5, mod_revision 6. */
+static void put_compare(struct etcd_message *m, enum compare target, struct bytes key,
+                        int64_t revision)
+{
+    etcd_message_put_head(m, 1, 2 + field_len(key.n) + 1 + pb_varint_len((uint64_t)revision));
+    etcd_message_put_varint(m, 2, target);
+    etcd_message_put_bytes(m, 3, key);
+    etcd_message_put_varint(m, target == COMPARE_MOD ? 6 : 5, (uint64_t)revision);
 }
 
-size_t etcd_replace_max(size_t key_len, size_t value_len)
+/* What a Txn does otherwise: RequestOp { request_range 1 { key 1 } }. */
+static void put_otherwise_read(struct etcd_message *m, struct bytes key)
 {
-    return 3 * key_len + value_len + 128; /* some fifteen tags and lengths */
+    etcd_message_put_head(m, 3, field_len(field_len(key.n)));
+    etcd_message_put_head(m, 1, field_len(key.n));
+    etcd_message_put_bytes(m, 1, key);
+}
+
+/* Compare: result LESS (2), target MOD, key 3, mod_revision 6, range_end 64: of every key there. */
+static void put_watched_compare(struct etcd_message *m, const struct etcd_fence *f)
+{
+    uint64_t before = (uint64_t)f->seen_revision + 1;
+    size_t n = 2 + 2 + field_len(f->watched.n) + 1 + pb_varint_len(before);
+
+    etcd_message_put_head(m, 1,
+                          n + 1 + field_len(f->watched_end.n)); /* the tag of 64 has two bytes */
+    etcd_message_put_varint(m, 1, 2);
+    etcd_message_put_varint(m, 2, 2);
+    etcd_message_put_bytes(m, 3, f->watched);
+    etcd_message_put_varint(m, 6, before);
+    etcd_message_put_bytes(m, 64, f->watched_end);
+}
+
+size_t etcd_replace_max(const struct etcd_replace_request *r)
+{
+    size_t n = 3 * r->key.n + r->value.n + 128; /* some fifteen tags and lengths */
+
+    if (r->fence != NULL)
+        n += r->fence->lock.n + r->fence->watched.n + r->fence->watched_end.n + 128;
+    return n;
 }
 
 /* TxnRequest: compare 1, success 2, failure 3; RequestOp: range 1, put 2; PutRequest: key 1, value
@@ -107,17 +134,41 @@ size_t etcd_replace_max(size_t key_len, size_t value_len)
 void etcd_message_put_replace(struct etcd_message *m, const struct etcd_replace_request *r)
 {
     size_t put = field_len(r->key.n) + field_len(r->value.n) + 2;
-    size_t range = field_len(r->key.n);
 
-    put_compare(m, r);
-    put_head(m, 2, field_len(put));
-    put_head(m, 2, put);
+    if (r->fence != NULL) {
+        put_compare(m, COMPARE_CREATE, r->fence->lock, r->fence->lock_revision);
+        put_watched_compare(m, r->fence);
+    }
+    put_compare(m, COMPARE_MOD, r->key, r->mod_revision);
+    etcd_message_put_head(m, 2, field_len(put));
+    etcd_message_put_head(m, 2, put);
     etcd_message_put_bytes(m, 1, r->key);
     etcd_message_put_bytes(m, 2, r->value);
     etcd_message_put_varint(m, 6, 1);
-    put_head(m, 3, field_len(range));
-    put_head(m, 1, range);
-    etcd_message_put_bytes(m, 1, r->key);
+    put_otherwise_read(m, r->key);
+}
+
+size_t etcd_move_max(size_t from_len, size_t to_len, size_t value_len)
+{
+    return 3 * (from_len + to_len) + value_len + 256; /* some twenty-five tags and lengths */
+}
+
+/* RequestOp: put 2 { key 1, value 2 }, request_delete_range 3 { key 1 }. */
+void etcd_message_put_move(struct etcd_message *m, const struct etcd_move_request *r)
+{
+    size_t put = field_len(r->to.n) + field_len(r->value.n);
+
+    put_compare(m, COMPARE_MOD, r->from, r->mod_revision);
+    put_compare(m, COMPARE_CREATE, r->to, 0);
+    etcd_message_put_head(m, 2, field_len(put));
+    etcd_message_put_head(m, 2, put);
+    etcd_message_put_bytes(m, 1, r->to);
+    etcd_message_put_bytes(m, 2, r->value);
+    etcd_message_put_head(m, 2, field_len(field_len(r->from.n)));
+    etcd_message_put_head(m, 3, field_len(r->from.n));
+    etcd_message_put_bytes(m, 1, r->from);
+    put_otherwise_read(m, r->from);
+    put_otherwise_read(m, r->to);
 }
 
 void etcd_message_put_watch_cancel(struct etcd_message *m, int64_t watch_id)
@@ -190,6 +241,8 @@ static enum err read_kv(struct bytes in, struct etcd_kv *out)
             out->key = f.value;
         else if (f.number == 5)
             out->value = f.value;
+        else if (f.number == 2)
+            out->create_revision = (int64_t)f.varint;
         else if (f.number == 3)
             out->mod_revision = (int64_t)f.varint;
         else if (f.number == 6)
@@ -245,6 +298,22 @@ enum err etcd_message_read_replace(struct bytes body, struct etcd_replace_answer
             TRY(read_response_op(f.value, &out->read));
     }
     return r == PB_END ? ERR_OK : ERR_ANS_MALFORMED;
+}
+
+enum err etcd_message_read_move(struct bytes body, struct etcd_move_answer *out)
+{
+    size_t count = 0;
+    struct pb_span f;
+    enum pb_result r;
+
+    *out = (struct etcd_move_answer){0};
+    while ((r = pb_span_next(&body, &f)) == PB_FIELD) {
+        if (f.number == 2 && f.wire == PB_VARINT)
+            out->is_done = f.varint != 0;
+        else if (f.number == 3 && f.wire == PB_LEN && count < 2)
+            TRY(read_response_op(f.value, count++ == 0 ? &out->from : &out->to));
+    }
+    return r == PB_END && (out->is_done || count == 2) ? ERR_OK : ERR_ANS_MALFORMED;
 }
 
 static bool holds(struct bytes text, struct bytes word)

@@ -3,7 +3,8 @@
  * their answers say. Owns: nothing; a body lies in its maker's buffer. Thread: any.
  *
  * Of the proxy's own requests none holds a value of anybody: the check of etcd's health, the look
- * for keys under the prefix, the end of one watch. The tools read and replace stored values. */
+ * for keys under the prefix, the end of one watch. The tools read and replace stored values, and so
+ * does the proxy with --converge. */
 #ifndef ETCD_MESSAGE_H
 #define ETCD_MESSAGE_H
 
@@ -24,6 +25,8 @@ struct etcd_message {
 
 void etcd_message_init(struct etcd_message *m, uint8_t *buf, size_t cap);
 void etcd_message_put_varint(struct etcd_message *m, uint32_t number, uint64_t v);
+/* What goes before the n bytes of a field that are put next. */
+void etcd_message_put_head(struct etcd_message *m, uint32_t number, size_t n);
 /* A field of bytes, a text or a message in it. */
 void etcd_message_put_bytes(struct etcd_message *m, uint32_t number, struct bytes v);
 /* The body, borrowed from the buffer. Errors: ERR_MESSAGE_TOO_LARGE. */
@@ -43,16 +46,37 @@ struct etcd_range_request {
 
 /* RangeRequest. */
 void etcd_message_put_range(struct etcd_message *m, const struct etcd_range_request *r);
+/* What has to be so as well when a value is replaced: a lock is still the one that was created at
+ * lock_revision, and of the keys from watched on, before watched_end, none was written since
+ * seen_revision. */
+struct etcd_fence {
+    struct bytes lock;
+    int64_t lock_revision;
+    struct bytes watched, watched_end;
+    int64_t seen_revision;
+};
 /* A value that takes the place of the one that a key had at mod_revision. */
 struct etcd_replace_request {
     struct bytes key;
     struct bytes value;
     int64_t mod_revision;
+    const struct etcd_fence *fence; /* NULL: nothing else is asked for */
 };
-/* TxnRequest: while the key's mod_revision is still that, its value is put and its lease left as it
- * is; otherwise the key is read. At most etcd_replace_max bytes. */
-size_t etcd_replace_max(size_t key_len, size_t value_len);
+/* TxnRequest: while the key's mod_revision is still that, and the fence holds, its value is put and
+ * its lease left as it is; otherwise the key is read. At most etcd_replace_max bytes. */
+size_t etcd_replace_max(const struct etcd_replace_request *r);
 void etcd_message_put_replace(struct etcd_message *m, const struct etcd_replace_request *r);
+/* A value that goes from one key to another one, byte for byte. */
+struct etcd_move_request {
+    struct bytes from, to;
+    struct bytes value;   /* as from has it */
+    int64_t mod_revision; /* of from */
+};
+/* TxnRequest: while from's mod_revision is still that and there is no key to, the value is put
+ * there, without a lease, and from is deleted; otherwise both are read. At most etcd_move_max
+ * bytes. */
+size_t etcd_move_max(size_t from_len, size_t to_len, size_t value_len);
+void etcd_message_put_move(struct etcd_message *m, const struct etcd_move_request *r);
 /* WatchRequest { cancel_request { watch_id } }: at most ETCD_WATCH_CANCEL_MAX bytes. */
 #define ETCD_WATCH_CANCEL_MAX 16u
 void etcd_message_put_watch_cancel(struct etcd_message *m, int64_t watch_id);
@@ -77,7 +101,7 @@ MUST_CHECK enum err etcd_message_read_range(struct bytes body, struct etcd_range
 /* Borrows from the answer. */
 struct etcd_kv {
     struct bytes key, value;
-    int64_t mod_revision;
+    int64_t create_revision, mod_revision;
     int64_t lease; /* 0: none */
 };
 /* The next KeyValue of a RangeResponse: rest is the answer at first, and then what lies behind the
@@ -92,6 +116,13 @@ struct etcd_replace_answer {
 };
 /* TxnResponse of etcd_message_put_replace. Errors: ERR_ANS_MALFORMED. */
 MUST_CHECK enum err etcd_message_read_replace(struct bytes body, struct etcd_replace_answer *out);
+
+struct etcd_move_answer {
+    bool is_done;          /* the value was moved */
+    struct bytes from, to; /* otherwise the RangeResponses of the keys, borrowed */
+};
+/* TxnResponse of etcd_message_put_move. Errors: ERR_ANS_MALFORMED. */
+MUST_CHECK enum err etcd_message_read_move(struct bytes body, struct etcd_move_answer *out);
 
 struct etcd_status {
     struct etcd_header header;

@@ -285,7 +285,8 @@ struct h2_conn {
     struct list queue[H2__QUEUE_COUNT];
     uint64_t served; /* turns so far */
     struct h2__sharer nobody;
-    struct list *sharers; /* all others, by id; NULL: there were none yet */
+    struct list *sharers;           /* all others, by id; NULL: there were none yet */
+    struct h2__sharer *idle_sharer; /* of them the one that was the last to have no more streams */
 
     uint64_t sent;         /* bytes of DATA */
     int32_t send_left;     /* the connection's window for what we send */

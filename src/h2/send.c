@@ -161,10 +161,12 @@ enum err h2__frames_out(struct h2_conn *c, size_t limit)
            !h2__out_is_full(c)) {
         if (can_start(c)) {
             e = start_request(c);
-        } else if (h2__queue_has_next(c)) {
-            e = send_turn(c, h2__queue_next(c));
         } else {
-            break;
+            struct h2_stream *s = h2__queue_next(c);
+
+            if (s == NULL)
+                break;
+            e = send_turn(c, s);
         }
     }
     if (e == ERR_OK && !h2__out_is_full(c))

@@ -12,7 +12,8 @@
  * While the connection has a window, READY and STALLED are one to the sharers: the one of either
  * that was served longest ago is next, with a stalled stream of its own if it has any.
  *
- * A sharer lives as long as it has streams on the connection. Streams that were given none share
+ * A sharer lives as long as it has streams on the connection, and the last one that has none any
+ * more until there is another. Streams that were given none share
  * the turns of "nobody", as all of a server's do. Without memory for a sharer of its own a stream
  * stays there, too. */
 #include "h2/h2_int.h"
@@ -38,6 +39,8 @@ void h2__sharers_init(struct h2_conn *c)
 
 void h2__sharers_fini(struct h2_conn *c)
 {
+    objects_free(&c->pool->objects, c->idle_sharer);
+    c->idle_sharer = NULL;
     objects_free(&c->pool->objects, c->sharers);
     c->sharers = NULL;
 }
@@ -66,18 +69,36 @@ static struct h2__sharer *first_sharer(const struct h2_conn *c, enum h2__queue q
     return LIST_ENTRY(c->queue[q].next, struct h2__sharer, turn[q].node);
 }
 
+static void to_the_end(struct list *queue, struct list *node)
+{
+    if (queue->prev == node)
+        return;
+    list_remove(node);
+    list_push(queue, node);
+}
+
 static struct h2_stream *take(struct h2_conn *c, struct h2__sharer *sh, enum h2__queue q)
 {
-    struct h2_stream *s = LIST_FIRST(&sh->turn[q].streams, struct h2_stream, send_node);
+    struct h2__turn *turn = &sh->turn[q];
+    struct h2_stream *s = LIST_FIRST(&turn->streams, struct h2_stream, send_node);
 
     list_remove(&s->send_node);
-    sh->served = ++c->served;
-    for (int i = 0; i < H2__QUEUE_COUNT; i++) {
-        list_remove(&sh->turn[i].node);
-        if (!list_is_empty(&sh->turn[i].streams))
-            list_push(&c->queue[i], &sh->turn[i].node);
-    }
+    if (list_is_empty(&turn->streams))
+        list_remove(&turn->node);
+    else
+        to_the_end(&c->queue[q], &turn->node);
     return s;
+}
+
+/* The same of READY or STALLED, which are one. */
+static struct h2_stream *serve(struct h2_conn *c, struct h2__sharer *sh, enum h2__queue q)
+{
+    enum h2__queue other = q == H2__READY ? H2__STALLED : H2__READY;
+
+    sh->served = ++c->served;
+    if (!list_is_empty(&sh->turn[other].node))
+        to_the_end(&c->queue[other], &sh->turn[other].node);
+    return take(c, sh, q);
 }
 
 struct h2_stream *h2__queue_next_waiting(struct h2_conn *c)
@@ -87,14 +108,11 @@ struct h2_stream *h2__queue_next_waiting(struct h2_conn *c)
     return take(c, first_sharer(c, H2__WAITING), H2__WAITING);
 }
 
-/* Who is served, when both queues count. */
+/* Who is served, when both queues count and STALLED has some. */
 static struct h2__sharer *next_sharer(const struct h2_conn *c)
 {
-    struct h2__sharer *stalled, *ready;
+    struct h2__sharer *stalled = first_sharer(c, H2__STALLED), *ready;
 
-    if (h2__queue_is_empty(c, H2__STALLED))
-        return first_sharer(c, H2__READY);
-    stalled = first_sharer(c, H2__STALLED);
     if (h2__queue_is_empty(c, H2__READY))
         return stalled;
     ready = first_sharer(c, H2__READY);
@@ -105,12 +123,13 @@ struct h2_stream *h2__queue_next(struct h2_conn *c)
 {
     struct h2__sharer *sh;
 
-    if (!h2__queue_has_next(c))
-        return NULL;
-    if (c->send_left <= 0)
-        return take(c, first_sharer(c, H2__READY), H2__READY);
+    if (c->send_left <= 0 || h2__queue_is_empty(c, H2__STALLED)) {
+        if (h2__queue_is_empty(c, H2__READY))
+            return NULL;
+        return serve(c, first_sharer(c, H2__READY), H2__READY);
+    }
     sh = next_sharer(c);
-    return take(c, sh, list_is_empty(&sh->turn[H2__STALLED].streams) ? H2__READY : H2__STALLED);
+    return serve(c, sh, list_is_empty(&sh->turn[H2__STALLED].streams) ? H2__READY : H2__STALLED);
 }
 
 /* NULL: no memory. */
@@ -144,14 +163,23 @@ static struct h2__sharer *sharer_of(struct h2_conn *c, uint64_t id)
     return sh;
 }
 
+static void sharer_free(struct h2_conn *c, struct h2__sharer *sh)
+{
+    list_remove(&sh->bucket);
+    objects_free(&c->pool->objects, sh);
+}
+
+/* The last one that has no more streams is kept: a client's next call most likely follows. */
 void h2__sharer_drop(struct h2_stream *s)
 {
     struct h2__sharer *sh = s->sharer;
+    struct h2_conn *c = s->c;
 
-    if (sh == &s->c->nobody || --sh->streams > 0)
+    if (sh == &c->nobody || --sh->streams > 0 || c->idle_sharer == sh)
         return;
-    list_remove(&sh->bucket);
-    objects_free(&s->c->pool->objects, sh);
+    if (c->idle_sharer != NULL && c->idle_sharer->streams == 0)
+        sharer_free(c, c->idle_sharer);
+    c->idle_sharer = sh;
 }
 
 void h2_stream_share(struct h2_stream *s, uint64_t id)

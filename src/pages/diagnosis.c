@@ -12,7 +12,7 @@
 #include "pages/protection.h"
 #include "pages/words.h"
 
-#define OTHERS_MAX 12u /* problems that are neither of an endpoint nor of a plugin */
+#define OTHERS_MAX 13u /* problems that are neither of an endpoint nor of a plugin */
 
 const char *pages__severity_word(enum pages_severity s)
 {
@@ -228,6 +228,22 @@ static void look_at_memory(const struct pages_state *st, struct pages_diagnosis 
     SAY(p->advice, "See which client lists much or reads slowly, or raise --memory-limit.");
 }
 
+static void look_at_connections(const struct pages_state *st, struct pages_diagnosis *d)
+{
+    uint64_t links = metric_get(METRIC_links), limit = st->connection_limit;
+    struct pages_problem *p;
+
+    if (limit == 0 || links < limit - limit / 10)
+        return;
+    p = add(d, PAGES_WARNING, "connections");
+    SAY(p->title, "%llu of %llu client connections are open", (unsigned long long)links,
+        (unsigned long long)limit);
+    SAY(p->effect, "At the limit a new one is refused, or takes the place of one of whoever has "
+                   "most.");
+    SAY(p->advice, "See who opens so many (the log names whom it refuses), or raise "
+                   "--max-connections and the file descriptors that the process may have.");
+}
+
 static void look_at_values(const struct pages_state *st, struct pages_diagnosis *d)
 {
     struct history_point now;
@@ -334,6 +350,7 @@ enum err pages__diagnose(const struct pages_state *st, const struct pages_covera
     if (st->rules != NULL)
         look_at_plaintext_writes(st, d);
     look_at_memory(st, d);
+    look_at_connections(st, d);
     look_at_values(st, d);
     look_at_coverage(coverage, d);
     look_at_end(st, d);

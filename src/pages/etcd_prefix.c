@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The happy path: ask for one key under the prefix. There is one, or etcd holds none at all as of
- * the same revision: all is well. Else there are only others: warn. Then the connection goes.
+ * the same revision, or only what proxies have registered: all is well. Else: warn. Then the
+ * connection goes.
  * Failure modes: a server that does not answer: the next one, for ever, with pauses; an answer that
  * is an error, as from an etcd with users and passwords: the look is given up. */
 #include "pages/etcd_prefix.h"
@@ -17,6 +18,7 @@
 #define CALL_MS 10000u
 #define PAUSE_MS 5000u
 #define REQUEST_MAX 1024u
+#define ALL_MAX 64 /* keys that are looked at: those of proxies are some of them */
 
 enum step {
     STEP_PREFIX, /* is there a key under the prefix? */
@@ -30,6 +32,7 @@ struct etcd_prefix {
     struct client_call *call;
     struct loop_timer timer; /* the next step: never taken from inside of the client's callback */
     enum step step;
+    const char *place; /* --converge-key */
     size_t server_at;
     int64_t revision; /* of the first answer: a key that is written meanwhile changes nothing */
 };
@@ -43,7 +46,7 @@ static enum err make_request(const struct etcd_prefix *p, const char *root,
 {
     bool is_all = p->step == STEP_ALL;
     struct etcd_range_request r = {
-        .limit = 1, .revision = is_all ? p->revision : 0, .keys_only = true};
+        .limit = is_all ? ALL_MAX : 1, .revision = is_all ? p->revision : 0, .keys_only = true};
     char first[REQUEST_MAX], end[REQUEST_MAX];
     struct etcd_message m;
 
@@ -65,6 +68,19 @@ static void step_later(struct etcd_prefix *p, enum step step, uint64_t ms)
         LOG(DEBUG, "no look at the etcd prefix: out of memory", "%s", "");
 }
 
+/* A key that is not one of our own, at --converge-key. */
+static bool has_foreign_key(const struct etcd_prefix *p, struct bytes body)
+{
+    struct bytes place = bytes_str(p->place);
+    struct etcd_kv kv;
+    bool has;
+
+    while (etcd_message_next_kv(&body, &kv, &has) == ERR_OK && has)
+        if (!bytes_has_prefix(kv.key, place) || kv.key.n == place.n || kv.key.p[place.n] != '/')
+            return true;
+    return false;
+}
+
 static void take_answer(struct etcd_prefix *p, const struct client_answer *a)
 {
     const struct ruleset *rules = server_rules(p->server); /* NULL when the server is ending */
@@ -81,7 +97,7 @@ static void take_answer(struct etcd_prefix *p, const struct client_answer *a)
         step_later(p, STEP_ALL, 0);
         return;
     }
-    if (p->step == STEP_ALL && answer.kv_count > 0 && rules != NULL)
+    if (p->step == STEP_ALL && has_foreign_key(p, a->body) && rules != NULL)
         LOG(WARN,
             "etcd holds keys, but none under --etcd-prefix: if kube-apiserver's --etcd-prefix is "
             "another one, nothing that it writes is sealed",
@@ -132,7 +148,7 @@ static void on_timer(struct loop_timer *t)
         step_later(p, STEP_PREFIX, PAUSE_MS);
 }
 
-enum err pages__prefix_look(struct server *server, struct etcd_prefix **out)
+enum err pages__prefix_look(struct server *server, const char *place, struct etcd_prefix **out)
 {
     struct etcd_prefix *p = calloc(1, sizeof *p);
 
@@ -140,6 +156,7 @@ enum err pages__prefix_look(struct server *server, struct etcd_prefix **out)
     if (p == NULL)
         return ERR_NOMEM;
     p->server = server;
+    p->place = place;
     loop_timer_init(&p->timer, on_timer);
     step_later(p, STEP_PREFIX, 0);
     return ERR_OK;

@@ -12,8 +12,10 @@
 
 struct etcd_prefix;
 
-/* Looks once, as soon as etcd answers, and never holds up the start. Errors: ERR_NOMEM. */
-MUST_CHECK enum err pages__prefix_look(struct server *server, struct etcd_prefix **out);
+/* Looks once, as soon as etcd answers, and never holds up the start. place: where keys of our own
+ * lie, which don't count; borrowed. Errors: ERR_NOMEM. */
+MUST_CHECK enum err pages__prefix_look(struct server *server, const char *place,
+                                       struct etcd_prefix **out);
 void pages__prefix_close(struct etcd_prefix *p);
 
 #endif

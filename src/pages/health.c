@@ -213,6 +213,17 @@ static int answer_one(const char *one, const struct check *v, size_t n, FILE *f)
     return 404;
 }
 
+/* /healthz/converge has an answer of its own: a proxy that does not rewrite serves as well as any,
+ * so it is in no other check. */
+static int answer_converge(const struct pages_state *st, FILE *f)
+{
+    if (st->converge.is_well)
+        fprintf(f, "ok: %s\n", st->converge.text);
+    else
+        fprintf(f, "internal server error: %s\n", st->converge.text);
+    return st->converge.is_well ? 200 : 500;
+}
+
 /* Writes the body; returns the status. */
 static int write_answer(const struct ask *a, FILE *f)
 {
@@ -229,7 +240,9 @@ static int write_answer(const struct ask *a, FILE *f)
     }
     if (pages__state_take(a->source, &st) == ERR_OK)
         n = list_checks(&st, group, &v);
-    if (n > 0)
+    if (n > 0 && st.has_converge && strcmp(a->request.path, "/healthz/converge") == 0)
+        status = answer_converge(&st, f);
+    else if (n > 0)
         status =
             one == NULL ? answer_all(group, a->request.query, v, n, f) : answer_one(one, v, n, f);
     free(v);

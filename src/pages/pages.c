@@ -263,7 +263,7 @@ static int on_started(void *arg, struct server *server, char *why, size_t why_le
 
     snprintf(a->tls_hash, sizeof a->tls_hash, "%s", server_tls_hash(server));
     if (pages__source_open(&a->source, server, o) != ERR_OK ||
-        pages__prefix_look(server, &a->prefix) != ERR_OK ||
+        pages__prefix_look(server, o->converge_key, &a->prefix) != ERR_OK ||
         admin_new(server_loop(server), routes, a, &a->admin) != ERR_OK) {
         snprintf(why, why_len, "out of memory");
         return SERVER_ERROR;

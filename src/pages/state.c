@@ -96,6 +96,7 @@ enum err pages__state_take(const struct pages_source *s, struct pages_state *out
     *out = (struct pages_state){
         .settings = s->settings,
         .is_draining = server_is_draining(s->server),
+        .connection_limit = server_connection_limit(s->server),
         .now_s = time(NULL),
         .started_s = s->started_s,
         .history = s->history,
@@ -108,6 +109,9 @@ enum err pages__state_take(const struct pages_source *s, struct pages_state *out
         .listen_certificate = certificate_of(server_listen_tls(s->server)),
         .etcd_certificate = certificate_of(server_etcd_tls(s->server)),
     };
+    out->has_converge = server_converge(s->server) != NULL;
+    if (out->has_converge)
+        converge_status(server_converge(s->server), &out->converge);
     TRY(take_endpoints(s, out));
     if (out->rules == NULL)
         return ERR_OK;

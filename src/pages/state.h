@@ -40,6 +40,7 @@ struct pages_state {
     const struct settings *settings; /* what it was started with */
     bool is_draining;                /* a signal ends it: no new connections are taken */
     int64_t now_s, started_s;        /* since 1970 */
+    size_t connection_limit;         /* of clients; 0: any number */
     const struct history *history;
     /* What became of changed files. */
     const struct server_reload *reload; /* the last one of the configuration */
@@ -57,6 +58,8 @@ struct pages_state {
     const char *etcd_why;
     struct pages_endpoint *endpoints; /* each of them */
     size_t endpoint_count;
+    bool has_converge; /* --converge is on; else the status says nothing */
+    struct converge_status converge;
     /* TLS: the certificate shown to clients, and the one shown to etcd. */
     struct pages_certificate listen_certificate, etcd_certificate;
 };

@@ -120,8 +120,6 @@ static void put_plugin(const struct pages_plugin *p, const char *endpoint, FILE 
     pages__html(f, "<td><code>%s</code>", endpoint);
     if (!p->last.is_healthy)
         pages__html(f, "<br>%s", p->last.why);
-    if (p->last.key_id_hash[0] != '\0')
-        pages__html(f, "<br>key id <code>%s</code>", p->last.key_id_hash);
     if (!p->last.is_healthy && p->last.writes_until_s != 0)
         pages__html(f, "<br>writes with it go on until %s",
                     kms_time_text(p->last.writes_until_s, until));
@@ -363,7 +361,10 @@ static void put_process(const struct view *v)
     pages__html(v->f, "<dl>\n");
     put_pair(v->f, "started", kms_time_text(v->st->started_s, when));
     put_pair(v->f, "build", pages__build.compiler);
-    put_pair(v->f, "client connections", pages__count_words(metric_get(METRIC_links), a));
+    pages__html(v->f, "<dt>client connections</dt><dd>%s of at most %s</dd>\n",
+                pages__count_words(metric_get(METRIC_links), a),
+                v->st->connection_limit > 0 ? pages__count_words(v->st->connection_limit, b)
+                                            : "any number");
     pages__html(v->f, "<dt>memory of messages</dt><dd>%s of %s</dd>\n",
                 pages__size_words(metric_get(METRIC_held_bytes), a),
                 pages__size_words(o->memory_limit, b));

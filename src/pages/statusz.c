@@ -305,6 +305,10 @@ static void put_process(struct json *j, const struct pages_state *st)
     json_bool(j, "draining", st->is_draining);
     json_number(j, "workers", st->settings->workers);
     json_number(j, "connections", (int64_t)metric_get(METRIC_links));
+    if (st->connection_limit > 0)
+        json_number(j, "connection_limit", (int64_t)st->connection_limit);
+    else
+        json_nothing(j, "connection_limit");
     json_close(j, '}');
     json_open(j, "memory", '{');
     json_number(j, "held_bytes", (int64_t)metric_get(METRIC_held_bytes));

@@ -38,6 +38,7 @@ struct lane {
     enum lane_state state;
     bool is_answer;
     bool has_ended;      /* the peer's end was seen: no more bytes */
+    bool has_prefix;     /* msg's gRPC prefix lies right before it: chain_unconsume */
     uint32_t messages;   /* taken so far */
     uint32_t progress;   /* bytes received; each whole message counts LIMIT_PROGRESS_BYTES more */
     struct chain in;     /* received, not yet taken */
@@ -47,7 +48,6 @@ struct lane {
     struct list hungry;  /* in worker.hungry: there is no room for credit */
     size_t relay_left;   /* opaque answer: bytes of the present message still to pass */
     struct chain msg;    /* the message (or batch) in work */
-    bool has_prefix;     /* its gRPC prefix lies right before it: chain_unconsume */
     struct sealed_msg sealed; /* what was made of it: a request */
     struct chain out;         /* an answer */
     enum err err;             /* why the step failed; LANE_SEND: what follows behind out */

@@ -4,7 +4,7 @@
  * the worker's.
  *
  *   accepted ─ first bytes ─► HTTP/1.1: probe.c answers and closes
- *        └─ "PRI " ─► join the pool ─► etcd answers ─► SETTINGS to the client ─► calls
+ *        └─ preface and SETTINGS ─► join the pool ─► etcd answers ─► SETTINGS to it ─► calls
  *
  * The client's SETTINGS go out only when etcd is reached: a balancer must see a dead member as
  * dead. Connections to etcd are shared with the worker's other links; all calls of a link go to one

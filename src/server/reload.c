@@ -2,13 +2,15 @@
 /* The life of a rule set:
  *   1. loaded and checked; it may not leave a protected key unprotected, unless --allow-unprotect
  *      was given;
- *   2. ON_PROBATION: its key manager reaches the plugins, 10 s at most; the first set skips this;
+ *   2. ON_PROBATION: its key manager reaches the plugins, 10 s at most; if it drops a key that the
+ *      set in use has, no stored value may need that, which converge/drop.h finds out within 60 s,
+ *      unless --allow-drop-keys was given; the first set skips both;
  *   3. every worker makes a key ring for it (KEYSET_MADE), the ring joins the manager, so that it
  *      knows the write keys, and only then the worker plans new messages with it: IN_USE;
  *   4. RETIRED when the next one is in use: messages in work end with it, its manager rests; when
  *      the last ring is freed its manager is closed.
  *
- *   loaded --> ON_PROBATION -- plugins healthy --> IN_USE -- the next set takes over --> RETIRED
+ *   loaded --> ON_PROBATION -- no objections ---> IN_USE -- the next set takes over --> RETIRED
  *                   `-- time is up, or the file changed again --> RETIRED
  *
  * Failure modes: on any error the set in use stays, with a log line and the failure counter.
@@ -95,6 +97,9 @@ static void set_retire(struct server_set *set)
 {
     set_set_state(set, SET_RETIRED);
     loop_timer_stop(&set->timer);
+    if (set->drop != NULL)
+        converge_drop_free(set->drop);
+    set->drop = NULL;
     kms_manager_rest(set->manager); /* a client that does not read its answers may keep it long */
     set_close_if_over(set);
 }
@@ -102,6 +107,8 @@ static void set_retire(struct server_set *set)
 void server__close_sets(struct server *s)
 {
     s->set = NULL;
+    if (s->converge != NULL)
+        converge_close(s->converge); /* it has a ring of the set in use */
     LIST_FOREACH(it, &s->sets) {
         struct server_set *set = LIST_ENTRY(it, struct server_set, node);
 
@@ -130,6 +137,8 @@ static void set_use(struct server *s, struct server_set *set)
         CHECK(old != NULL); /* before serving starts, allocations may abort */
         say_kept(s->workers[i].worker);
     }
+    if (s->converge != NULL && converge_use(s->converge, set->rules, set->manager) != ERR_OK)
+        LOG(ERROR, "converge: out of memory, nothing is looked at until the next reload", "%s", "");
     if (old != NULL)
         set_retire(old);
 }
@@ -291,6 +300,55 @@ static const char *ailing_plugin(const struct server_set *set, struct kms_plugin
     return NULL;
 }
 
+static void on_drop_decided(void *user, enum err e, const char *why)
+{
+    struct server_set *set = user;
+    struct server *s = set->server;
+
+    if (set->drop != NULL)
+        converge_drop_free(set->drop);
+    set->drop = NULL;
+    if (s->is_draining) {
+        set_retire(set);
+        return;
+    }
+    if (e == ERR_OK)
+        reload_succeeded(s, set);
+    else if (e == ERR_CONFIG)
+        refuse_content(s, set->rules->config->hash, why);
+    else
+        reload_failed(s, why);
+    if (e != ERR_OK)
+        set_retire(set);
+    server__announce_reloaded(s);
+}
+
+/* Its plugins are well. If it drops keys, stored values may not need them. */
+static void check_keys(struct server_set *set)
+{
+    struct server *s = set->server;
+    const struct converge_drop_opts o = {.loop = &s->loop,
+                                         .etcd_urls = s->etcd_urls,
+                                         .etcd_url_count = s->env.etcd_url_count,
+                                         .tls = s->etcd_tls,
+                                         .place = s->settings->converge_key,
+                                         .has_to_read_it = s->converge != NULL,
+                                         .now = s->set->rules,
+                                         .next = set->rules,
+                                         .on_decided = on_drop_decided,
+                                         .user = set};
+    char why[WHY_MAX] = "";
+    enum err e = ERR_OK;
+
+    if (!s->settings->allow_drop_keys)
+        e = converge_drop_start(&o, &set->drop, why, sizeof why);
+    if (e != ERR_OK || set->drop == NULL)
+        on_drop_decided(set, e, why);
+    else
+        LOG(INFO, "the new configuration drops keys: looking whether stored values need them",
+            "limit_s=%u", CONVERGE_DROP_MS / 1000);
+}
+
 static void on_probation_tick(struct loop_timer *t)
 {
     struct server_set *set = CONTAINER_OF(t, struct server_set, timer);
@@ -304,8 +362,7 @@ static void on_probation_tick(struct loop_timer *t)
         return;
     }
     if (ailing == NULL) {
-        reload_succeeded(s, set);
-        server__announce_reloaded(s);
+        check_keys(set);
         return;
     }
     kms_manager_check(set->manager);

@@ -89,6 +89,9 @@ void server__reload_tls(struct server *s, bool is_forced)
             refuse_tls(s, hash, "out of memory"); /* the next event tries again */
             return;
         }
+        if (s->converge != NULL &&
+            converge_use_tls(s->converge, s->etcd_tls, s->etcd_tls_http1) != ERR_OK)
+            LOG(ERROR, "converge keeps its old TLS files: out of memory", "%s", "");
     }
     memcpy(s->tls_hash, hash, sizeof hash);
     s->tls_refused_hash[0] = '\0';

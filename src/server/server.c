@@ -60,6 +60,8 @@ static void begin_drain(struct server *s)
     for (size_t i = 0; i < s->early_count; i++)
         close(s->early[i].fd);
     s->early_count = 0;
+    if (s->converge != NULL)
+        converge_leave(s->converge);
     for (size_t i = 0; i < s->worker_count; i++)
         worker_drain(s->workers[i].worker, s->settings->shutdown_timeout_ms);
 }
@@ -338,6 +340,7 @@ int server_run(const struct settings *settings, const struct server_source *sour
     drop_tls(s.tls);
     drop_tls(s.etcd_tls);
     drop_tls(s.etcd_tls_http1);
+    converge_free(s.converge);
     free(s.listeners);
     free(s.workers);
     seats_fini(&s.seats);

@@ -5,6 +5,8 @@
 #ifndef SERVER_SERVER_INT_H
 #define SERVER_SERVER_INT_H
 
+#include "converge/converge.h"
+#include "converge/drop.h"
 #include "loop/watch.h"
 #include "net/listen.h"
 #include "server/seats.h"
@@ -38,10 +40,11 @@ struct server_set {
     enum server_set_state state;
     struct ruleset *rules;
     struct kms_manager *manager;
-    size_t rings;             /* made and not yet freed */
-    bool is_closing;          /* kms_manager_close was called */
-    struct loop_timer timer;  /* probation */
-    uint64_t probation_until; /* ms */
+    size_t rings;               /* made and not yet freed */
+    bool is_closing;            /* kms_manager_close was called */
+    struct converge_drop *drop; /* on probation: which stored values need keys that it drops */
+    struct loop_timer timer;    /* probation */
+    uint64_t probation_until;   /* ms */
 };
 
 struct server {
@@ -78,6 +81,7 @@ struct server {
         struct server_listener *from;
     } early[SERVER_EARLY_MAX]; /* accepted before workers and keys were ready */
     size_t early_count;
+    struct converge *converge;    /* NULL: --converge is off */
     bool is_waiting_for_keys;     /* the plugins have not answered for the first time */
     struct loop_timer keys_timer; /* bounds that wait */
     struct loop_watch *watch;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is made from the settings before anything is served, in this order: URLs and TLS context
- * towards etcd, URLs to advertise, listeners with their TLS context, workers.
+ * towards etcd, URLs to advertise, listeners with their TLS context, converge, workers.
  * Failure modes: what cannot be made ends the start with a reason and an exit status. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -271,6 +272,41 @@ static int setup_workers(const struct setup *u)
     return 0;
 }
 
+/* What people know this proxy by: its host and where it listens. */
+static void name_of(const struct server *s, char *name, size_t cap)
+{
+    char host[80] = "";
+
+    if (gethostname(host, sizeof host - 1) != 0 || host[0] == '\0')
+        snprintf(host, sizeof host, "localhost");
+    snprintf(name, cap, "%s (%s)", host,
+             s->env.advertise.count > 0 ? s->env.advertise.v[0].url
+                                        : s->settings->listen_client_urls[0]);
+}
+
+static int setup_converge(const struct setup *u)
+{
+    struct server *s = u->s;
+    const struct settings *o = s->settings;
+    char name[160];
+    const struct converge_opts c = {.loop = &s->loop,
+                                    .etcd_urls = s->etcd_urls,
+                                    .etcd_url_count = s->env.etcd_url_count,
+                                    .place = o->converge_key,
+                                    .name = name,
+                                    .rate = o->converge,
+                                    .after_ms = o->converge_after_ms,
+                                    .max_db_size = o->converge_max_db_size};
+
+    if (o->converge == 0)
+        return 0;
+    name_of(s, name, sizeof name);
+    if (converge_new(&c, &s->converge) != ERR_OK ||
+        converge_use_tls(s->converge, s->etcd_tls, s->etcd_tls_http1) != ERR_OK)
+        return refuse(u, SERVER_ERROR, "cannot set up --converge");
+    return 0;
+}
+
 int server__setup(struct server *s, char *why, size_t why_len)
 {
     const struct setup u = {s, why, why_len};
@@ -283,6 +319,8 @@ int server__setup(struct server *s, char *why, size_t why_len)
         status = setup_advertise(&u);
     if (status == 0)
         status = setup_listeners(&u);
+    if (status == 0)
+        status = setup_converge(&u);
     if (status == 0)
         status = setup_workers(&u); /* last, so that no other failure finds threads running */
     return status;

@@ -28,6 +28,11 @@ bool server_is_draining(const struct server *s)
     return s->is_draining;
 }
 
+size_t server_connection_limit(const struct server *s)
+{
+    return s->seats.max;
+}
+
 struct net_tls *server_listen_tls(const struct server *s)
 {
     return s->tls;
@@ -36,6 +41,11 @@ struct net_tls *server_listen_tls(const struct server *s)
 struct net_tls *server_etcd_tls(const struct server *s)
 {
     return s->etcd_tls;
+}
+
+const struct converge *server_converge(const struct server *s)
+{
+    return s->converge;
 }
 
 const char *server_tls_hash(const struct server *s)

@@ -4,6 +4,7 @@
 #ifndef SERVER_STATUS_H
 #define SERVER_STATUS_H
 
+#include "converge/converge.h"
 #include "proxy/env.h"
 #include "policy/ruleset.h"
 #include "server/server.h"
@@ -21,9 +22,13 @@ const struct proxy_env *server_env(const struct server *s);
 const struct ruleset *server_rules(const struct server *s);
 struct kms_manager *server_manager(const struct server *s);
 bool server_is_draining(const struct server *s);
+/* So many client connections are let in; 0: any number. */
+size_t server_connection_limit(const struct server *s);
 /* NULL: no https URL of that side. */
 struct net_tls *server_listen_tls(const struct server *s);
 struct net_tls *server_etcd_tls(const struct server *s);
+/* NULL: --converge is off. */
+const struct converge *server_converge(const struct server *s);
 /* Changes when TLS files were read again. */
 const char *server_tls_hash(const struct server *s);
 /* Why the TLS files as they are now cannot be used, so that older ones are; "" when they can. */

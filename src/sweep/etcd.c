@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Happy path: the first call has the server in use asked who it is; it says that it does not know
- * the method, as etcd does; then all calls are sent, and their answers handed on.
+ * the method, as etcd does; then all calls are sent, and their answers handed on. Behind a new
+ * connection may be somebody else: so it is asked again there.
  * Failure modes:
  *  - the server is a proxy of ours: every text of its own begins with PROXY_TEXT, that of an
  * unknown
@@ -8,7 +9,7 @@
  *  - it does not answer: the calls wait, the next server is asked who it is, after a pause; a call
  *    that none has answered for away_ms ends with ERR_UPSTREAM_AWAY. Each by its own time: a member
  *    without a leader still says who it is, and answers Status;
- *  - it has too much to do: the call is sent again after a pause. */
+ *  - it has too much to do: the call is sent again after a pause, for as long as it may be away. */
 #include "sweep/etcd.h"
 
 #include <stdio.h>
@@ -39,6 +40,7 @@ struct sweep_etcd {
     enum etcd_state state;
     size_t at; /* the server in use */
     struct client *client;
+    uint64_t known_connection; /* the one that said who it is */
     struct client_call *who;
     struct list waiting, sent;
     struct loop_timer pause;
@@ -205,6 +207,16 @@ static void server_answered(struct sweep_etcd *e)
 
 /* --- calls ------------------------------------------------------------------------------------ */
 
+static void wait_for_room(struct sweep_etcd *e, const char *message)
+{
+    char url[NET_URL_MAX];
+
+    snprintf(e->why, sizeof e->why, "etcd at %s takes no more requests: %.300s",
+             sweep_etcd_server(e, url), message);
+    if (!loop_timer_is_active(&e->pause)) /* it exists since the start */
+        CHECK(loop_timer_start(e->o.loop, &e->pause, PAUSE_MS) == ERR_OK);
+}
+
 /* The call waits on, for this server or another one. */
 static void call_again(struct sweep_call *c, const struct client_answer *a)
 {
@@ -216,8 +228,8 @@ static void call_again(struct sweep_call *c, const struct client_answer *a)
         server_is_proxy(e);
     else if (is_away(a))
         server_failed(e, a->message);
-    else if (!loop_timer_is_active(&e->pause)) /* it exists since the start */
-        CHECK(loop_timer_start(e->o.loop, &e->pause, PAUSE_MS) == ERR_OK);
+    else
+        wait_for_room(e, a->message);
 }
 
 static void on_answer(void *arg, const struct client_answer *a)
@@ -276,6 +288,7 @@ static void on_who(void *arg, const struct client_answer *a)
         server_failed(e, a->message);
     } else {
         e->state = ETCD_READY;
+        e->known_connection = client_connection(e->client);
         loop_task_want(e->o.loop, &e->task);
     }
 }
@@ -293,6 +306,17 @@ static enum err ask_who(struct sweep_etcd *e)
     return client_call(e->client, WHO_PATH, bytes_of(NULL, 0), WHO_MS, on_who, e, &e->who);
 }
 
+/* What waits would go over the connection that was asked who it is. Else all is asked anew there,
+ * behind that question. */
+static bool is_known(struct sweep_etcd *e)
+{
+    if (list_is_empty(&e->waiting) || client_connection(e->client) == e->known_connection)
+        return true;
+    drop_client(e);
+    e->state = ETCD_UNKNOWN;
+    return false;
+}
+
 static void on_task(struct loop_task *t)
 {
     struct sweep_etcd *e = CONTAINER_OF(t, struct sweep_etcd, task);
@@ -302,9 +326,10 @@ static void on_task(struct loop_task *t)
     } else if (e->state == ETCD_REFUSED) {
         drop_client(e);
         end_all(e, ERR_CONFIG);
-    } else if (e->state == ETCD_READY) {
+    } else if (e->state == ETCD_READY && is_known(e)) {
         send_all(e);
-    } else if (e->state == ETCD_UNKNOWN && !list_is_empty(&e->waiting)) {
+    }
+    if (e->state == ETCD_UNKNOWN && !list_is_empty(&e->waiting)) {
         e->state = ETCD_ASKING;
         if (ask_who(e) != ERR_OK)
             server_failed(e, "out of memory");
@@ -317,6 +342,8 @@ static void on_pause(struct loop_timer *t)
 
     if (e->state == ETCD_PAUSE)
         e->state = ETCD_UNKNOWN;
+    else
+        end_overdue(e); /* it has too much to do */
     loop_task_want(e->o.loop, &e->task);
 }
 

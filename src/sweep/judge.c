@@ -63,6 +63,7 @@ static enum err by_envelope(struct sweep_judge *j)
 
     j->verdict.provider = p;
     j->verdict.key_name = key_name(p, j->v.key_index, &j->v.id);
+    j->verdict.key_index = j->v.key_index;
     j->verdict.state = state_of(j->v.provider_index, j->v.key_index > 0, true);
     j->verdict.is_due = j->verdict.state != SWEEP_CURRENT;
     return ERR_OK;
@@ -103,6 +104,7 @@ static enum err open_value(struct sweep_judge *j, struct dek *dek)
         TRY(is_key_current(j, p, &is_current));
     j->verdict.provider = p;
     j->verdict.key_name = key_name(p, opened.key_index, &j->v.id);
+    j->verdict.key_index = opened.key_index;
     j->verdict.state = state_of(opened.provider_index, opened.stale, is_current);
     j->verdict.is_due = j->verdict.state != SWEEP_CURRENT;
     return ERR_OK;
@@ -127,7 +129,7 @@ static enum err judge(struct sweep_judge *j)
         return no_envelope(j, e);
     j->verdict.provider = j->v.provider;
     j->verdict.key_name = key_name(j->v.provider, j->v.key_index, &j->v.id);
-    if (j->env->ring == NULL)
+    if (j->env->ring == NULL && (j->v.needs_dek || !j->env->opens_local))
         return by_envelope(j);
     if (!j->v.needs_dek)
         return open_value(j, NULL);

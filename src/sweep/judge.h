@@ -29,6 +29,7 @@ struct sweep_verdict {
     /* Name of the configuration's key, or key id of the plugin's; empty where there is none.
      * Borrowed from the value or the provider. */
     struct bytes key_name;
+    uint32_t key_index; /* of that key among the provider's own */
 };
 
 struct sweep_judge_env {
@@ -36,6 +37,7 @@ struct sweep_judge_env {
     struct keyring *ring; /* of the same rule set. NULL: nothing is opened, envelopes are judged by
                              what stands on them, and whether a plugin's key is the present one is
                              not known: then it counts as that */
+    bool opens_local;     /* without a ring: what needs no plugin is opened all the same */
     struct envelope_ctx *ctx;
     struct slab_pool *pool; /* of plaintexts */
 };

@@ -6,8 +6,8 @@
  *    due, it goes the same way again;
  *  - the answer to a Txn was lost, and the Txn was sent again: then the present value is ours;
  *  - it is too large for etcd: that value is left as it is;
- *  - no key, no space, no permission, no etcd: the rewriter has failed and sends nothing any more.
- * */
+ *  - no key, no space, no permission, no etcd, or its owner's fence does not hold any more: the
+ *    rewriter has failed and sends nothing any more. */
 #include "sweep/rewrite.h"
 
 #include <stdio.h>
@@ -16,6 +16,7 @@
 #define BYTES_MAX (4u * 1024 * 1024) /* of plaintexts on their way, when there are several */
 #define BURST_NS 20000000u           /* what a late timer may make up for */
 #define NS_PER_S 1000000000u
+#define NOT_NOW "values may not be rewritten any more"
 
 enum slot_state {
     SLOT_FREE = 0,
@@ -32,6 +33,7 @@ struct slot {
     struct slice key; /* a slab of its own */
     struct chain plain;
     const struct provider_list *list;
+    enum sweep_state was;
     int64_t mod_revision;
     unsigned conflict_count;
     struct slice sealed; /* what etcd is to store */
@@ -105,6 +107,7 @@ static void done(struct slot *s, enum sweep_outcome outcome)
     struct slice key = slice_ref(s->key);
     const struct sweep_rewritten r = {.key = slice_bytes(key),
                                       .list = s->list,
+                                      .was = s->was,
                                       .outcome = outcome,
                                       .value_len = s->sealed.len,
                                       .conflict_count = s->conflict_count};
@@ -189,6 +192,10 @@ static enum err look_again(struct slot *s, struct bytes read)
         done(s, SWEEP_REWRITTEN); /* by us: the answer was lost */
         return ERR_OK;
     }
+    if (kv.mod_revision == s->mod_revision) { /* so it was not the value that had changed */
+        failed(s->w, ERR_AGAIN, NOT_NOW);
+        return ERR_OK;
+    }
     s->conflict_count++;
     s->mod_revision = kv.mod_revision;
     TRY(copy(s->w, kv.value, SLAB_SECRET, &s->read));
@@ -249,13 +256,15 @@ static void on_answer(void *arg, const struct client_answer *a)
         failed(s->w, e, e == ERR_NOMEM ? "out of memory" : "etcd's answer is malformed");
 }
 
-static enum err send_value(struct slot *s)
+/* fence: NULL: there is none. */
+static enum err send_value(struct slot *s, const struct etcd_fence *fence)
 {
     struct sweep_rewriter *w = s->w;
     const struct etcd_replace_request r = {.key = slice_bytes(s->key),
                                            .value = slice_bytes(s->sealed),
-                                           .mod_revision = s->mod_revision};
-    size_t cap = etcd_replace_max(r.key.n, r.value.n);
+                                           .mod_revision = s->mod_revision,
+                                           .fence = fence};
+    size_t cap = etcd_replace_max(&r);
     struct slab *slab = slab_new(&w->pool, cap, SLAB_SECRET);
     struct etcd_message m;
     struct bytes body;
@@ -307,15 +316,20 @@ static void turn_is_taken(struct sweep_rewriter *w, size_t len)
 
 static void seal_and_send(struct slot *s, const struct provider *p, const struct dek *dek)
 {
+    struct etcd_fence fence;
     enum err e = ERR_OK;
 
+    if (s->w->o.may_write != NULL && !s->w->o.may_write(s->w->o.user, p, &fence)) {
+        failed(s->w, ERR_AGAIN, NOT_NOW);
+        return;
+    }
     if (provider_traits(p)->is_identity)
         s->sealed = s->plain.count > 0 ? slice_ref(*chain_at(&s->plain, 0)) : SLICE_EMPTY;
     else
         e = seal(s, p, dek);
     turn_is_taken(s->w, s->sealed.len);
     if (e == ERR_OK)
-        e = send_value(s);
+        e = send_value(s, s->w->o.may_write != NULL ? &fence : NULL);
     if (e != ERR_OK)
         failed(s->w, e, e == ERR_NOMEM ? "out of memory" : "cannot seal a value");
 }
@@ -426,6 +440,7 @@ enum err sweep_rewriter_take(struct sweep_rewriter *w, const struct sweep_value 
         return e;
     }
     s->list = v->list;
+    s->was = v->verdict->state;
     s->mod_revision = v->kv.mod_revision;
     s->conflict_count = 0;
     queue(s);

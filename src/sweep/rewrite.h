@@ -9,6 +9,7 @@
 #ifndef SWEEP_REWRITE_H
 #define SWEEP_REWRITE_H
 
+#include "etcd/message.h"
 #include "sweep/etcd.h"
 #include "sweep/sweep.h"
 
@@ -25,6 +26,7 @@ enum sweep_outcome {
 struct sweep_rewritten {
     struct bytes key;
     const struct provider_list *list;
+    enum sweep_state was; /* when it was taken */
     enum sweep_outcome outcome;
     size_t value_len;        /* as it lies in etcd now; REWRITTEN only */
     unsigned conflict_count; /* so many times somebody was quicker */
@@ -36,10 +38,14 @@ struct sweep_rewrite_opts {
     unsigned parallel;                   /* values on their way at a time */
     uint64_t rate;                       /* values a second; 0: no limit */
     uint64_t byte_rate;                  /* bytes of new values a second; 0: no limit */
+    /* Asked before each value is sealed with p: may it be, and while what holds? fence, and what it
+     * borrows, is good until the loop's next turn. NULL: always, and nothing has to hold. */
+    bool (*may_write)(void *user, const struct provider *p, struct etcd_fence *fence);
     /* A value is done; by now there is room for another one. */
     void (*on_done)(void *user, const struct sweep_rewritten *r);
     /* Nothing is written any more, once: a key can't be had (err_scope SCOPE_DEK), etcd is away
-     * (ERR_UPSTREAM_AWAY), takes no more (ERR_SYSTEM: no space, no permission), ERR_NOMEM, ... */
+     * (ERR_UPSTREAM_AWAY), takes no more (ERR_SYSTEM: no space, no permission), it may not be any
+     * more (ERR_AGAIN: may_write says so, or the fence does not hold), ERR_NOMEM, ... */
     void (*on_failed)(void *user, enum err e, const char *why);
     void *user;
 };

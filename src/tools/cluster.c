@@ -69,7 +69,7 @@ static enum err make_keys(struct tools_cluster *c)
     return kms_manager_join(c->manager, &c->box, c->ring);
 }
 
-static enum err make_rest(struct tools_cluster *c, bool wants_keys)
+static enum err make_rest(struct tools_cluster *c, unsigned wants)
 {
     const struct sweep_etcd_opts etcd = {.loop = &c->loop,
                                          .urls = c->urls,
@@ -80,8 +80,9 @@ static enum err make_rest(struct tools_cluster *c, bool wants_keys)
 
     snprintf(c->why, sizeof c->why, "cannot set up the connections to etcd and KMS plugins");
     TRY(envelope_ctx_new(random_bytes, NULL, &c->ctx));
-    TRY(sweep_etcd_new(&etcd, &c->etcd));
-    if (wants_keys)
+    if ((wants & TOOLS_WANTS_ETCD) != 0)
+        TRY(sweep_etcd_new(&etcd, &c->etcd));
+    if ((wants & TOOLS_WANTS_KEYS) != 0)
         TRY(make_keys(c));
     c->judge = (struct sweep_judge_env){
         .loop = &c->loop, .ring = c->ring, .ctx = c->ctx, .pool = &c->pool};
@@ -92,19 +93,20 @@ static enum err make_rest(struct tools_cluster *c, bool wants_keys)
 static void on_closing(struct loop_task *t);
 
 enum err tools_cluster_init(struct tools_cluster *c, const struct settings *o,
-                            struct ruleset *rules, bool wants_keys)
+                            struct ruleset *rules, unsigned wants)
 {
-    enum err e;
+    enum err e = ERR_OK;
 
-    *c = (struct tools_cluster){.rules = rules};
+    *c = (struct tools_cluster){.rules = rules, .place = o->converge_key};
     slab_pool_init(&c->pool, 64);
     loop_task_init(&c->closing, on_closing);
     CHECK(loop_init(&c->loop) == ERR_OK && mailbox_init(&c->box, &c->loop) == ERR_OK);
-    e = make_urls(c, o);
+    if ((wants & TOOLS_WANTS_ETCD) != 0)
+        e = make_urls(c, o);
     if (e == ERR_OK)
         e = make_tls(c, o);
     if (e == ERR_OK)
-        e = make_rest(c, wants_keys);
+        e = make_rest(c, wants);
     if (e != ERR_OK) { /* the loop has to run until its handles are closed */
         c->err = e;
         loop_task_want(&c->loop, &c->closing);
@@ -212,7 +214,7 @@ static void on_counted(struct sweep_count *count, const struct client_answer *a)
     c->key_count = count->count;
     if (c->key_count > 0)
         c->on_ready(c->arg);
-    else if (tools_outside_start(&c->outside, c->etcd, c->rules->key_rules->root,
+    else if (tools_outside_start(&c->outside, c->etcd, c->rules->key_rules->root, c->place,
                                  on_looked_outside) != ERR_OK)
         tools_cluster_end(c, ERR_NOMEM, "out of memory");
 }
@@ -238,6 +240,10 @@ static void on_status(void *arg, const struct client_answer *a)
 
 static void ask_status(struct tools_cluster *c)
 {
+    if (c->etcd == NULL) {
+        c->on_ready(c->arg);
+        return;
+    }
     sweep_call_start(&c->status_call, c->etcd, ETCD_STATUS_PATH, bytes_of(NULL, 0), STATUS_MAX,
                      on_status, c);
 }

@@ -18,12 +18,13 @@ struct tools_cluster {
     struct loop loop;
     struct mailbox box;
     struct ruleset *rules; /* borrowed */
+    const char *place;     /* where proxies register; borrowed */
     struct net_url *urls;
     size_t url_count;
     struct net_tls *tls, *tls_http1; /* the same without ALPN h2 */
-    struct sweep_etcd *etcd;
-    struct kms_manager *manager; /* NULL: no KMS provider, or no keys are wanted */
-    struct keyring *ring;        /* NULL: no keys are wanted */
+    struct sweep_etcd *etcd;         /* NULL: not wanted */
+    struct kms_manager *manager;     /* NULL: no KMS provider, or no keys are wanted */
+    struct keyring *ring;            /* NULL: no keys are wanted */
     struct envelope_ctx *ctx;
     struct slab_pool pool; /* of plaintexts */
     struct sweep_judge_env judge;
@@ -44,15 +45,22 @@ struct tools_cluster {
     bool is_over;
 };
 
-/* The URLs of --etcd-servers, and TLS for them. Errors: ERR_CONFIG with why (a URL), ERR_TLS with
- * why (files). */
+/* What a tool needs. */
+enum tools_wants {
+    TOOLS_WANTS_KEYS = 1, /* values are opened */
+    TOOLS_WANTS_ETCD = 2, /* else they come from somewhere else, and etcd is NULL */
+};
+
+/* wants: of enum tools_wants. The URLs of --etcd-servers, and TLS for them. Errors: ERR_CONFIG with
+ * why (a URL), ERR_TLS with why (files). */
 MUST_CHECK enum err tools_cluster_init(struct tools_cluster *c, const struct settings *o,
-                                       struct ruleset *rules, bool wants_keys);
+                                       struct ruleset *rules, unsigned wants);
 /* Runs the loop: the plugins are checked for the first time, etcd says who it is and how many keys
- * the filter's ranges hold, then on_ready is called. Returns when tools_cluster_end was called;
- * what it was told is in err and why. Keys that lie elsewhere than under --etcd-prefix are warned
- * of. Without on_ready being called: ERR_UPSTREAM_AWAY, ERR_CONFIG (the server is a proxy of ours),
- * ERR_SYSTEM (etcd refuses us), ERR_NOMEM. */
+ * the filter's ranges hold (without etcd: the caller has set key_count), then on_ready is called.
+ * Returns when tools_cluster_end was called; what it was told is in err and why. Keys that lie
+ * elsewhere than under --etcd-prefix are warned of. Without on_ready being called:
+ * ERR_UPSTREAM_AWAY, ERR_CONFIG (the server is a proxy of ours), ERR_SYSTEM (etcd refuses us),
+ * ERR_NOMEM. */
 void tools_cluster_run(struct tools_cluster *c, const struct sweep_filter *filter,
                        void (*on_ready)(void *arg), void *arg);
 /* The run is over; from the loop. Runs and rewriters of the caller have to be stopped by now. Only

@@ -9,7 +9,8 @@
 
 #include "etcd/message.h"
 
-#define ANSWER_MAX 65536u
+#define ANSWER_MAX (256u * 1024)
+#define ALL_MAX 32 /* keys that are looked at: those of proxies are some of them */
 
 enum step { STEP_PREFIX, STEP_ALL, STEP_USUAL };
 
@@ -26,7 +27,7 @@ static void ask(struct tools_outside_look *l)
     uint8_t *key = l->request, *end = key + n, *body = end + n;
     struct etcd_range_request r = {.key = bytes_of(key, n),
                                    .range_end = bytes_of(end, n),
-                                   .limit = 1,
+                                   .limit = l->step == STEP_ALL ? ALL_MAX : 1,
                                    .revision = l->revision,
                                    .keys_only = true};
     struct etcd_message m;
@@ -44,8 +45,22 @@ static void ask(struct tools_outside_look *l)
     sweep_call_start(&l->call, l->etcd, ETCD_RANGE_PATH, out, ANSWER_MAX, on_answer, l);
 }
 
+/* A key that no proxy has registered with. */
+static bool has_foreign_key(const struct tools_outside_look *l, struct bytes body)
+{
+    struct bytes place = bytes_str(l->place);
+    struct etcd_kv kv;
+    bool has;
+
+    while (etcd_message_next_kv(&body, &kv, &has) == ERR_OK && has)
+        if (!bytes_has_prefix(kv.key, place) || kv.key.n == place.n || kv.key.p[place.n] != '/')
+            return true;
+    return false;
+}
+
 /* True: that was the last question. */
-static bool is_decided(struct tools_outside_look *l, const struct etcd_range_answer *answer)
+static bool is_decided(struct tools_outside_look *l, const struct etcd_range_answer *answer,
+                       struct bytes body)
 {
     bool has_keys = answer->kv_count > 0;
 
@@ -54,6 +69,7 @@ static bool is_decided(struct tools_outside_look *l, const struct etcd_range_ans
         return has_keys || l->revision == 0;
     }
     if (l->step == STEP_ALL) {
+        has_keys = has_foreign_key(l, body);
         l->found = has_keys ? TOOLS_OUTSIDE_KEYS : TOOLS_OUTSIDE_NONE;
         return !has_keys;
     }
@@ -70,7 +86,7 @@ static void on_answer(void *arg, const struct client_answer *a)
     struct etcd_range_answer answer;
 
     if (a->err != ERR_OK || a->status != GRPC_OK ||
-        etcd_message_read_range(a->body, &answer) != ERR_OK || is_decided(l, &answer)) {
+        etcd_message_read_range(a->body, &answer) != ERR_OK || is_decided(l, &answer, a->body)) {
         l->fn(l, a);
         return;
     }
@@ -78,19 +94,45 @@ static void on_answer(void *arg, const struct client_answer *a)
     ask(l);
 }
 
-enum err
-tools_outside_start(struct tools_outside_look *l, struct sweep_etcd *etcd, const char *root,
-                    void (*fn)(struct tools_outside_look *self, const struct client_answer *a))
+enum err tools_outside_start(struct tools_outside_look *l, struct sweep_etcd *etcd,
+                             const char *root, const char *place,
+                             void (*fn)(struct tools_outside_look *self,
+                                        const struct client_answer *a))
 {
     size_t longest = strlen(root) + sizeof "/kubernetes.io/";
 
     *l = (struct tools_outside_look){
-        .etcd = etcd, .root = root, .fn = fn, .request_cap = 4 * longest + 64};
+        .etcd = etcd, .root = root, .place = place, .fn = fn, .request_cap = 4 * longest + 64};
     l->request = malloc(l->request_cap);
     if (l->request == NULL)
         return ERR_NOMEM;
     ask(l);
     return ERR_OK;
+}
+
+static bool is_under(struct bytes key, const char *prefix)
+{
+    struct bytes p = bytes_str(prefix);
+
+    return bytes_has_prefix(key, p) && key.n > p.n && key.p[p.n] == '/';
+}
+
+void tools_outside_note(struct tools_outside_look *l, struct bytes key)
+{
+    if (is_under(key, l->place))
+        return;
+    l->has_inside = l->has_inside || is_under(key, l->root);
+    if (l->has_inside) {
+        l->found = TOOLS_OUTSIDE_NONE;
+        return;
+    }
+    if (l->found == TOOLS_OUTSIDE_NONE)
+        l->found = TOOLS_OUTSIDE_KEYS;
+    for (size_t i = 0; i < ARRAY_LEN(usual) && l->found != TOOLS_OUTSIDE_REGISTRY; i++)
+        if (is_under(key, usual[i])) {
+            l->found = TOOLS_OUTSIDE_REGISTRY;
+            l->registry = usual[i];
+        }
 }
 
 void tools_outside_fini(struct tools_outside_look *l)

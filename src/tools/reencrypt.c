@@ -12,14 +12,14 @@
 #include "kms/text.h"
 #include "sweep/rewrite.h"
 #include "sweep/source_etcd.h"
+#include "sweep/space.h"
 #include "base/json.h"
 #include "tools/progress.h"
-#include "tools/space.h"
 
 struct reencrypt {
     struct tools_cluster *c;
     const struct tools_reencrypt_opts *o;
-    struct tools_space space;
+    struct sweep_space space;
     struct sweep_source *source;
     struct sweep *sweep;
     struct sweep_rewriter *rewriter;
@@ -40,7 +40,7 @@ static void on_closing(struct loop_task *t)
     struct reencrypt *r = CONTAINER_OF(t, struct reencrypt, closing);
 
     tools_progress_stop(&r->progress);
-    tools_space_stop(&r->space);
+    sweep_space_stop(&r->space);
     if (r->rewriter != NULL) /* first: plaintexts that it holds are the run's */
         sweep_rewriter_free(r->rewriter);
     if (r->sweep != NULL)
@@ -79,7 +79,7 @@ static void say_left(struct bytes key, const char *why)
 
 static bool has_room(const struct reencrypt *r)
 {
-    return sweep_rewriter_has_room(r->rewriter) && !tools_space_is_tight(&r->space);
+    return sweep_rewriter_has_room(r->rewriter) && !sweep_space_is_tight(&r->space);
 }
 
 static void on_rewritten(void *user, const struct sweep_rewritten *done)
@@ -126,7 +126,7 @@ static enum sweep_go rewrite(struct reencrypt *r, const struct sweep_value *v)
         return SWEEP_GO;
     if (sweep_rewriter_take(r->rewriter, v) != ERR_OK)
         return SWEEP_NO_MEMORY;
-    tools_space_note(&r->space, v->kv.value.n);
+    sweep_space_note(&r->space, v->kv.value.n);
     return has_room(r) ? SWEEP_GO : SWEEP_WAIT;
 }
 
@@ -226,11 +226,22 @@ static void on_stop(void *arg, enum err e, const char *why)
 static void on_ready(void *arg)
 {
     struct reencrypt *r = arg;
+    const struct sweep_space_opts space = {
+        .loop = &r->c->loop,
+        .etcd = r->c->etcd,
+        .tls_http1 = r->c->tls_http1,
+        .status = &r->c->status,
+        .max_bytes = r->o->max_db_size,
+        .flag = "--max-db-size",
+        .then = " and run this again, which goes on where work is left",
+        .on_room = on_room,
+        .on_stop = on_stop,
+        .arg = r};
 
     r->began_ms = loop_now_ms(&r->c->loop);
     if (r->o->is_dry_run)
         begin(r);
-    else if (tools_space_start(&r->space, r->c, r->o->max_db_size, on_room, on_stop, r) != ERR_OK)
+    else if (sweep_space_start(&r->space, &space) != ERR_OK)
         finish(r, ERR_NOMEM, "out of memory");
 }
 

@@ -9,7 +9,7 @@
 #include <time.h>
 
 #include "kms/text.h"
-#include "tools/http_get.h"
+#include "client/http_get.h"
 #include "base/json.h"
 #include "tools/samples.h"
 
@@ -25,7 +25,7 @@ struct write_key {
 struct proxy {
     struct asking *all;
     const struct net_url *url;
-    struct tools_http_get *get;
+    struct client_http_get *get;
     bool has_answered;
     char why[256];
     int ready; /* HTTP status of /readyz; 0: none */
@@ -163,12 +163,12 @@ static void on_metrics(void *arg, const struct http1_response *r, const char *wh
         failed(p, "it answers, but is no etcd-envelope");
 }
 
-static enum err ask(struct proxy *p, const char *path, tools_http_fn fn)
+static enum err ask(struct proxy *p, const char *path, client_http_fn fn)
 {
     struct asking *a = p->all;
 
-    return tools_http_get(&a->loop, p->url, p->url->is_tls ? a->o->tls : NULL, path, ASK_MS, fn, p,
-                          &p->get);
+    return client_http_get(&a->loop, p->url, p->url->is_tls ? a->o->tls : NULL, path, ASK_MS, fn, p,
+                           &p->get);
 }
 
 static void on_ready(void *arg, const struct http1_response *r, const char *why)

@@ -41,7 +41,8 @@ static void finish(struct verify *v, enum err e, const char *why)
     v->ended_s = (int64_t)time(NULL);
     v->is_done = e == ERR_OK;
     v->has_key_changed = has_key_changed(v);
-    sweep_etcd_server(v->c->etcd, v->server);
+    if (v->c->etcd != NULL)
+        sweep_etcd_server(v->c->etcd, v->server);
     tools_cluster_end(v->c, e, why);
 }
 
@@ -68,12 +69,28 @@ static enum sweep_go on_value(void *user, const struct sweep_value *value)
     v->progress.done++;
     if (is_listed(v, value->verdict))
         tools__verify_list(v, value);
+    /* Plaintext is not copied to where it was not. */
+    if (value->verdict->state == SWEEP_UNREADABLE && v->o->export != NULL)
+        tools_export_add(v->o->export, value, tools_counts_reason(value->verdict));
     return tools_counts_add(&v->counts, value) == ERR_OK ? SWEEP_GO : SWEEP_NO_MEMORY;
 }
 
 static void on_end(void *user, enum err e, const char *why)
 {
-    finish(user, e, why);
+    struct verify *v = user;
+    const struct tools_export *x = v->o->export;
+
+    if (e == ERR_OK && x != NULL && x->err != ERR_OK)
+        finish(v, x->err, x->why);
+    else
+        finish(v, e, why);
+}
+
+static enum err make_source(struct verify *v)
+{
+    if (v->o->snapshot != NULL)
+        return tools_snapshot_source(v->o->snapshot, &v->c->loop, &v->source);
+    return sweep_source_etcd_new(v->c->etcd, &v->source);
 }
 
 static void on_ready(void *arg)
@@ -88,7 +105,7 @@ static void on_ready(void *arg)
     enum err e = tools_progress_start(&v->progress, &v->c->loop, "verify", v->c->key_count, false);
 
     if (e == ERR_OK)
-        e = sweep_source_etcd_new(v->c->etcd, &v->source);
+        e = make_source(v);
     o.source = v->source;
     if (e == ERR_OK)
         e = sweep_start(&o, &v->sweep);
@@ -121,6 +138,12 @@ enum tools_verify_result tools_verify(struct tools_cluster *c, const struct tool
         json_open(&v.json, NULL, '{');
         if (o->list != TOOLS_LIST_NONE)
             json_open(&v.json, "keys", '[');
+    }
+    if (o->snapshot != NULL) {
+        c->key_count = snapshot_store_count(o->snapshot->store);
+        c->outside.found = o->snapshot->outside.found;
+        c->outside.root = o->snapshot->outside.root;
+        c->outside.registry = o->snapshot->outside.registry;
     }
     tools_cluster_run(c, &o->filter, on_ready, &v);
     result = result_of(&v);

@@ -6,6 +6,8 @@
 #include "tools/verify_int.h"
 #include "tools/words.h"
 
+#define HASH_TEXT (2 * SNAPSHOT_HASH_LEN + 1)
+
 static unsigned long long ull(uint64_t v)
 {
     return (unsigned long long)v;
@@ -92,6 +94,42 @@ static void json_header(struct json *j, const char *name, const struct etcd_head
     json_close(j, '}');
 }
 
+static void json_etcd(const struct verify *v, struct json *j)
+{
+    json_text(j, "etcd_server", v->server);
+    json_text(j, "etcd_version", v->c->status.version);
+    json_header(j, "from", &v->position.first);
+    json_header(j, "to", &v->position.last);
+    json_number(j, "compacted_meanwhile", v->position.compacted_count);
+}
+
+static const char *hash_text(const struct snapshot_file *f, char out[static HASH_TEXT])
+{
+    for (size_t i = 0; i < SNAPSHOT_HASH_LEN; i++)
+        snprintf(out + 2 * i, 3, "%02x", f->hash[i]);
+    return out;
+}
+
+static void json_snapshot(const struct tools_snapshot *s, struct json *j)
+{
+    const struct snapshot_store_facts *f = snapshot_store_facts(s->store);
+    char hash[HASH_TEXT];
+
+    json_open(j, "snapshot", '{');
+    json_text(j, "file", s->ask.path);
+    json_number(j, "bytes", (int64_t)s->file.size);
+    if (s->file.has_hash)
+        json_text(j, "sha256", hash_text(&s->file, hash));
+    json_bool(j, "is_damaged", s->file.is_snapshot && !s->file.has_hash);
+    json_bool(j, "is_without_wal", !s->file.is_snapshot);
+    json_number(j, "revision", f->revision);
+    json_number(j, "compact_revision", f->compact_revision);
+    json_number(j, "consistent_index", (int64_t)f->consistent_index);
+    json_number(j, "revisions", (int64_t)f->record_count);
+    json_bool(j, "is_meta_page_damaged", f->bolt.is_meta_bad[0] || f->bolt.is_meta_bad[1]);
+    json_close(j, '}');
+}
+
 static void json_states(struct json *j, const struct tools_resource_count *r)
 {
     static const char *const names[] = {[SWEEP_UNREADABLE] = "unreadable",
@@ -156,11 +194,10 @@ static void report_json(struct verify *v, enum tools_verify_result result)
     json_text(j, "began", kms_time_text(v->began_s, text));
     if (result != TOOLS_VERIFY_FAILED) {
         json_text(j, "ended", kms_time_text(v->ended_s, text));
-        json_text(j, "etcd_server", v->server);
-        json_text(j, "etcd_version", v->c->status.version);
-        json_header(j, "from", &v->position.first);
-        json_header(j, "to", &v->position.last);
-        json_number(j, "compacted_meanwhile", v->position.compacted_count);
+        if (v->o->snapshot != NULL)
+            json_snapshot(v->o->snapshot, j);
+        else
+            json_etcd(v, j);
         json_bool(j, "opened", v->o->is_open);
         json_bool(j, "key_changed_meanwhile", v->has_key_changed);
         json_bool(j, "keys_only_outside_of_prefix", v->c->outside.found != TOOLS_OUTSIDE_NONE);
@@ -174,17 +211,42 @@ static void report_json(struct verify *v, enum tools_verify_result result)
 
 /* --- text ------------------------------------------------------------------------------------- */
 
+static void put_snapshot(const struct tools_snapshot *s, FILE *f)
+{
+    const struct snapshot_store_facts *facts = snapshot_store_facts(s->store);
+    char hash[HASH_TEXT];
+
+    fprintf(f, "snapshot        %s, %llu bytes", s->ask.path, ull(s->file.size));
+    if (s->file.has_hash)
+        fprintf(f, ", SHA-256 %s\n", hash_text(&s->file, hash));
+    else if (s->file.is_snapshot)
+        fputs(": damaged, for its SHA-256 does not fit\n", f);
+    else
+        fputs(": a member's own file: writes still in the WAL are missing\n", f);
+    if (facts->bolt.is_meta_bad[0] || facts->bolt.is_meta_bad[1])
+        fputs("                a meta page is damaged: the last transaction may be missing\n", f);
+    fprintf(f,
+            "history         %llu revisions of keys, compacted at %" PRId64 ", raft index %llu\n",
+            ull(facts->record_count), facts->compact_revision, ull(facts->consistent_index));
+}
+
 static void put_head(const struct verify *v, FILE *f)
 {
     const struct etcd_header *first = &v->position.first, *last = &v->position.last;
     char began[KMS_TIME_TEXT], ended[KMS_TIME_TEXT];
 
-    fprintf(f, "etcd            %s, version %s, cluster %" PRIx64 ", member %" PRIx64 "\n",
-            v->server, v->c->status.version, last->cluster_id, last->member_id);
+    if (v->o->snapshot != NULL)
+        put_snapshot(v->o->snapshot, f);
+    else
+        fprintf(f, "etcd            %s, version %s, cluster %" PRIx64 ", member %" PRIx64 "\n",
+                v->server, v->c->status.version, last->cluster_id, last->member_id);
     fprintf(f, "configuration   %s, etcd-envelope %s\n", v->c->rules->config->hash, v->o->version);
     fprintf(f, "time            %s to %s\n", kms_time_text(v->began_s, began),
             kms_time_text(v->ended_s, ended));
-    if (v->position.compacted_count == 0)
+    if (v->o->snapshot != NULL)
+        fprintf(f, "revision        %" PRId64 "\n",
+                snapshot_store_facts(v->o->snapshot->store)->revision);
+    else if (v->position.compacted_count == 0)
         fprintf(f, "revision        %" PRId64 "\n", last->revision);
     else
         fprintf(f,
@@ -237,7 +299,8 @@ static void put_history(const struct verify *v, FILE *f)
 {
     int64_t revision = v->position.last.revision;
 
-    if (v->counts.all.states[SWEEP_PLAINTEXT] > 0 || v->counts.all.count == 0)
+    if (v->o->snapshot != NULL || v->counts.all.states[SWEEP_PLAINTEXT] > 0 ||
+        v->counts.all.count == 0)
         return;
     fprintf(
         f,
@@ -252,6 +315,9 @@ static void put_unreadable(const struct verify *v, FILE *f)
 {
     const struct tools_resource_count *all = &v->counts.all;
 
+    if (v->o->export != NULL)
+        fprintf(f, "%llu value%s written to %s, with a list in index.jsonl\n",
+                ull(v->o->export->count), v->o->export->count == 1 ? "" : "s", v->o->export->path);
     if (all->states[SWEEP_UNREADABLE] > 0)
         fprintf(f,
                 "%llu value%s not open with this configuration: reading %s fails. Each is named by "
@@ -271,15 +337,18 @@ static void put_nothing(const struct verify *v, FILE *f)
 {
     const struct tools_outside_look *l = &v->c->outside;
 
+    const char *what = v->o->snapshot != NULL ? "the file" : "etcd";
+
     if (l->found == TOOLS_OUTSIDE_NONE)
-        fputs("etcd holds no value of the protected resources: if it should, look at --etcd-prefix "
-              "and at the resources of the configuration\n",
-              f);
+        fprintf(f,
+                "%s holds no value of the protected resources: if it should, look at --etcd-prefix "
+                "and at the resources of the configuration\n",
+                what);
     else
         fprintf(f,
-                "Warning: etcd holds keys%s%s, but none under --etcd-prefix (%s/): if "
+                "Warning: %s holds keys%s%s, but none under --etcd-prefix (%s/): if "
                 "kube-apiserver's\n--etcd-prefix is another one, this has looked at nothing\n",
-                l->registry != NULL ? " under " : "", l->registry != NULL ? l->registry : "",
+                what, l->registry != NULL ? " under " : "", l->registry != NULL ? l->registry : "",
                 l->root);
 }
 
@@ -290,11 +359,10 @@ static void put_result(const struct verify *v, FILE *f, enum tools_verify_result
     fputc('\n', f);
     put_unreadable(v, f);
     if (all->due > 0)
-        fprintf(f,
-                "%llu value%s not as %s would be written now (%llu with a lease): etcd-envelope "
-                "reencrypt rewrites %s\n",
+        fprintf(f, "%llu value%s not as %s would be written now (%llu with a lease)%s\n",
                 ull(all->due), all->due == 1 ? " is" : "s are", all->due == 1 ? "it" : "they",
-                ull(all->due_leased), all->due == 1 ? "it" : "them");
+                ull(all->due_leased),
+                v->o->snapshot != NULL ? "" : ": etcd-envelope reencrypt rewrites such values");
     if (v->has_key_changed)
         fputs(
             "A plugin took another key during the run: values that were looked at before count as "

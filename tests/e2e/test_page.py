@@ -101,6 +101,23 @@ class Plain(browser.PageTest):
             papers.add(self.browser.run("return getComputedStyle(document.body).backgroundColor;"))
         self.assertEqual(len(papers), 2)
 
+    def test_proxy_goes_and_comes(self):
+        """What stands there is said to be old, until it is new again."""
+        proxy = self.env.proxy(self.etcd, self.config, name="mortal")
+        self.addCleanup(proxy.stop)
+        self.browser.open(self.url(proxy))
+        self.wait_text("All is well", "#verdict h1")
+        self.wait_text("Requests per second", "#plots")
+        self.assertEqual(self.browser.text("#lost"), "")
+        self.assertEqual(proxy.process.term(), 0)
+        self.wait_text("The proxy has not answered since", "#lost")
+        self.assertIn("All is well", self.browser.text("#verdict"))
+        proxy.start()
+        wait_until(lambda: self.browser.text("#lost") == "", 30, "end of the notice")
+        self.wait_text("All is well", "#verdict h1")
+        # The browser itself says that it got no connection, and nothing else is said.
+        self.assertEqual([line for line in self.browser.console() if "net::ERR_" not in line], [])
+
     def test_words_of_others_stay_text(self):
         """What a plugin says is shown as it is, and runs nothing."""
         self.kms.healthz = EVIL

@@ -134,7 +134,7 @@ class Signal(Base):
         """No restart: read everywhere, write, rewrite, remove."""
         old, new = Key("aescbc", "old"), Key("aescbc", "new")
         names = [self.secret(str(i)) for i in range(20)]
-        proxy = self.start_proxy(HEAD + rule(["secrets"], local(old)))
+        proxy = self.start_proxy(HEAD + rule(["secrets"], local(old)), "--allow-drop-keys")
         for name in names:
             proxy.client.put(name, name)
         self.reload(proxy, HEAD + rule(["secrets"], local(old, new)))
@@ -205,6 +205,10 @@ class Signal(Base):
 class Files(Base):
     """--encryption-provider-config-automatic-reload, and TLS files, which are always watched."""
     AUTO = "--encryption-provider-config-automatic-reload"
+
+    def start_proxy(self, text, *flags, **options):
+        """Their files change all keys at once."""
+        return super().start_proxy(text, *flags, "--allow-drop-keys", **options)
 
     def assertSoon(self, proxy, change, count=3):
         """change() is taken over soon; the best of a few, for the sake of busy machines."""
@@ -605,7 +609,7 @@ class Refused(Base):
 
     def test_allow_unprotect(self):
         key = Key("aesgcm", "k")
-        proxy = self.start_proxy(HEAD + rule(["secrets", "configmaps"], local(key)), "--allow-unprotect")
+        proxy = self.start_proxy(HEAD + rule(["secrets", "configmaps"], local(key)), "--allow-unprotect", "--allow-drop-keys")
         at = f"/registry/configmaps/{self.name}/a".encode()
         proxy.client.put(at, b"x")
         self.assertEqual(key.open(at, self.raw.value(at)), b"x")

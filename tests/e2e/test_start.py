@@ -164,10 +164,11 @@ class Allowed(Base):
         self.assertEqual(harness.http_get(proxy.metrics_address, "/readyz")[0], 200)
 
     def test_identity_alone_by_reload(self):
-        """It leaves keys unprotected: both flags are needed."""
+        """It leaves keys unprotected, and drops the key that is written with: all three flags are needed."""
         config = self.env.config(self.kms.path, name="last-step.yaml")
-        for flags, wanted in ((["--allow-identity-writes"], "reload failed"),
-                              (["--allow-identity-writes", "--allow-unprotect"], "configuration reloaded")):
+        flags = ["--allow-identity-writes", "--allow-unprotect", "--allow-drop-keys"]
+        for flags, wanted in ((flags[:1], "--allow-unprotect"), (flags[:2], "--allow-drop-keys"),
+                              (flags, "configuration reloaded")):
             self.env.config(self.kms.path, name="last-step.yaml")
             proxy = self.start_proxy(config, flags=flags)
             config.write_text(HEAD + "- resources: [secrets, configmaps]\n  providers: [{identity: {}}]\n")

@@ -103,6 +103,7 @@ class Well(Statusz):
         self.assertEqual(status["process"]["host"], os.uname().nodename)
         self.assertTime(status["process"]["started"], 600)
         self.assertGreaterEqual(status["process"]["connections"], 1)
+        self.assertGreater(status["process"]["connection_limit"], status["process"]["connections"])
         self.assertGreater(status["memory"]["resident_bytes"], 1 << 20)
         self.assertLess(status["memory"]["held_bytes"], status["memory"]["limit_bytes"])
 

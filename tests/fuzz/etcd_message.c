@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Targets: etcd_message_read_range, etcd_message_next_kv, etcd_message_read_replace,
- * etcd_message_read_status.
+ * etcd_message_read_move, etcd_message_read_status.
  * Whatever an etcd answers to the requests of our own: what is read lies within the answer, as many
  * KeyValues come one by one as are counted, and protobuf-c agrees on keys and values.
  *
@@ -54,11 +54,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct bytes in = bytes_of(data, size);
     struct etcd_replace_answer replace;
+    struct etcd_move_answer move;
     struct etcd_status status;
 
     check_kvs(in);
     if (etcd_message_read_replace(in, &replace) == ERR_OK)
         check_within(in, replace.read);
+    if (etcd_message_read_move(in, &move) == ERR_OK) {
+        check_within(in, move.from);
+        check_within(in, move.to);
+    }
     if (etcd_message_read_status(in, &status) == ERR_OK)
         CHECK(memchr(status.version, '\0', sizeof status.version) != NULL);
     return 0;

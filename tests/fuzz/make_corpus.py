@@ -494,8 +494,84 @@ def hpack_seeds():
     yield "hpack", "limits", bytes([0 | 16 | 32, 90, 0, 9, 4]) + bytes.fromhex("82868484") + bytes([7 | 32, 255, 0, 2]) + known
 
 
+# --- etcd's database, as bbolt lays it out: pages of 1 KiB ---
+
+PAGE = 1024
+
+
+def db_page(number, kind, elements):
+    """A branch (1): (name, page); a leaf (2): (flags, name, value)."""
+    head, data = b"", b""
+    for i, element in enumerate(elements):
+        at = (len(elements) - i) * 16 + len(data)
+        if kind == 1:
+            name, page = element
+            head, data = head + struct.pack("<IIQ", at, len(name), page), data + name
+        else:
+            flags, name, value = element
+            head, data = head + struct.pack("<IIII", flags, at, len(name), len(value)), data + name + value
+    size = 16 + len(head) + len(data)
+    return struct.pack("<QHHI", number, kind, len(elements), max(0, -(-size // PAGE) - 1)) + head + data
+
+
+def db_meta(number, root, pages, transaction):
+    meta = struct.pack("<IIIIQQQQQ", 0xED0CDAED, 2, PAGE, 0, root, 0, 2, pages, transaction)
+    check = 14695981039346656037
+    for byte in meta:
+        check = (check ^ byte) * 1099511628211 & (1 << 64) - 1
+    return struct.pack("<QHHI", number, 4, 0, 0) + meta + struct.pack("<Q", check)
+
+
+def db_record(revision, key, value, sub=0):
+    """value None: a deletion."""
+    name = struct.pack(">Q", revision) + b"_" + struct.pack(">Q", sub) + (b"t" if value is None else b"")
+    stored = field(1, key) + (b"" if value is None else num(2, revision) + num(3, revision) + num(4, 1) + field(5, value))
+    return 0, name, stored
+
+
+def db_file(records, per_leaf=0):
+    """per_leaf 0: the keys lie in the top level."""
+    pages, level = [b"", b""], []
+    add = lambda kind, elements: pages.extend(db_spread(db_page(len(pages), kind, elements))) or None  # noqa: E731
+    for i in range(0, len(records) if per_leaf else 0, max(1, per_leaf)):
+        level.append((records[i][1], len(pages)))
+        add(2, records[i:i + per_leaf])
+    while len(level) > 1:
+        above = []
+        for i in range(0, len(level), 3):
+            above.append((level[i][0], len(pages)))
+            add(1, level[i:i + 3])
+        level = above
+    keys = struct.pack("<QQ", level[0][1], 0) if level else struct.pack("<QQ", 0, 0) + db_page(0, 2, records)
+    revision = struct.pack(">Q", 3) + b"_" + bytes(8)
+    meta = struct.pack("<QQ", 0, 0) + db_page(0, 2, [(0, b"consistent_index", struct.pack(">Q", 9)),
+                                                     (0, b"finishedCompactRev", revision)])
+    root = len(pages)
+    add(2, [(1, b"key", keys), (1, b"meta", meta)])
+    for number in (0, 1):
+        pages[number] = db_meta(number, root, len(pages), 5 + number)
+    return b"".join(p.ljust(PAGE, b"\0") for p in pages)
+
+
+def db_spread(page):
+    return [page[i:i + PAGE] for i in range(0, len(page), PAGE)]
+
+
+def snapshot_seeds():
+    history = [db_record(2, SECRET, b"one"), db_record(3, CONFIG, b"two"), db_record(3, OPEN, b"three", 1),
+               db_record(4, SECRET, b"four"), db_record(5, CONFIG, None), db_record(6, b"/x", b"not wanted"),
+               db_record(7, ELSEWHERE + b"y", b"7" * 40)]
+    yield "snapshot", "inline", b"\1" + db_file(history)
+    yield "snapshot", "leaf", b"\1" + db_file(history, 20)
+    yield "snapshot", "tree", b"\1" + db_file(history, 1)
+    yield "snapshot", "overflow", b"\1" + db_file([*history, db_record(8, SECRET, b"v" * 2500), db_record(9, OPEN, b"")], 3)
+    yield "snapshot", "shrinks", bytes([3 | 15 << 2]) + db_file(history, 2)
+    yield "snapshot", "meta-0-bad", b"\0" + bytes(PAGE) + db_file(history)[PAGE:]
+    yield "snapshot", "empty", b"\1" + db_file([])
+
+
 GROUPS = [pb_seeds, grpc_seeds, etcd_seeds, direct_seeds, member_seeds, message_seeds, envelope_seeds, config_seeds, http1_seeds,
-          sample_seeds, kms_seeds, h2_seeds, hpack_seeds]
+          sample_seeds, kms_seeds, h2_seeds, hpack_seeds, snapshot_seeds]
 
 
 def main(argv):

@@ -437,22 +437,29 @@ static void test_server_dies(void **state)
 {
     struct fix f;
     struct answer a, b;
+    uint64_t first;
 
     (void)state;
     setup(&f);
     f.on_end = serve_never;
+    assert_int_equal(client_connection(f.client), 0);
     server_start(&f);
     (void)call(&f, BYTES_LIT("x"), 3000, &a);
     KIT_UNTIL(&f.k, f.server_count == 1 && f.server[0].recs_count == 1);
+    first = client_connection(f.client);
+    assert_int_not_equal(first, 0);
     h2_conn_close(f.server[0].c, H2_NO_ERROR, 0);
     KIT_UNTIL(&f.k, a.count == 1);
     check(&a, ERR_UPSTREAM_LOST, GRPC_UNAVAILABLE);
+    assert_int_equal(client_connection(f.client), 0);
     /* The next one dials again. */
     f.on_end = serve_echo;
     (void)call(&f, BYTES_LIT("x"), 3000, &b);
     KIT_UNTIL(&f.k, b.count == 1);
     check(&b, ERR_OK, GRPC_OK);
     assert_int_equal(f.server_count, 2);
+    assert_int_not_equal(client_connection(f.client), 0);
+    assert_int_not_equal(client_connection(f.client), first);
     teardown(&f);
 }
 

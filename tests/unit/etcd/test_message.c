@@ -191,7 +191,7 @@ static void test_replace(void **state)
             const struct etcd_replace_request r = {.key = bytes_of(bytes, lens[k]),
                                                    .value = bytes_of(bytes, lens[i]),
                                                    .mod_revision = revisions[i % 4]};
-            size_t cap = etcd_replace_max(r.key.n, r.value.n);
+            size_t cap = etcd_replace_max(&r);
             uint8_t *room = malloc(cap);
             Etcdserverpb__TxnRequest *t;
             Etcdserverpb__PutRequest *put;
@@ -224,6 +224,53 @@ static void test_replace(void **state)
     free(bytes);
 }
 
+/* Three compares then, and still room. */
+static void test_replace_behind_a_fence(void **state)
+{
+    static const int64_t revisions[] = {1, 127, 128, INT64_MAX - 1};
+    uint8_t bytes[300] = {'/'};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(revisions); i++)
+        for (size_t n = 1; n <= 300; n += 23) {
+            const struct etcd_fence fence = {.lock = bytes_of(bytes, n),
+                                             .lock_revision = revisions[i],
+                                             .watched = bytes_of(bytes, 301 - n),
+                                             .watched_end = bytes_of(bytes, n),
+                                             .seen_revision = revisions[i]};
+            const struct etcd_replace_request r = {.key = bytes_of(bytes, n),
+                                                   .value = bytes_of(bytes, 10),
+                                                   .mod_revision = 7,
+                                                   .fence = &fence};
+            uint8_t *room = malloc(etcd_replace_max(&r));
+            Etcdserverpb__TxnRequest *t;
+            struct etcd_message m;
+            struct bytes body;
+
+            assert_non_null(room);
+            etcd_message_init(&m, room, etcd_replace_max(&r));
+            etcd_message_put_replace(&m, &r);
+            assert_int_equal(etcd_message_body(&m, &body), ERR_OK);
+            t = etcdserverpb__txn_request__unpack(NULL, body.n, body.p);
+            assert_non_null(t);
+            assert_int_equal(t->n_compare, 3);
+            assert_int_equal(t->compare[0]->target, ETCDSERVERPB__COMPARE__COMPARE_TARGET__CREATE);
+            assert_int_equal(t->compare[0]->result, ETCDSERVERPB__COMPARE__COMPARE_RESULT__EQUAL);
+            assert_int_equal(t->compare[0]->create_revision, fence.lock_revision);
+            assert_int_equal(t->compare[0]->key.len, n);
+            assert_int_equal(t->compare[1]->target, ETCDSERVERPB__COMPARE__COMPARE_TARGET__MOD);
+            assert_int_equal(t->compare[1]->result, ETCDSERVERPB__COMPARE__COMPARE_RESULT__LESS);
+            assert_int_equal(t->compare[1]->mod_revision, fence.seen_revision + 1);
+            assert_int_equal(t->compare[1]->key.len, 301 - n);
+            assert_int_equal(t->compare[1]->range_end.len, n);
+            assert_int_equal(t->compare[2]->mod_revision, 7);
+            assert_int_equal(t->n_success, 1);
+            assert_int_equal(t->n_failure, 1);
+            etcdserverpb__txn_request__free_unpacked(t, NULL);
+            free(room);
+        }
+}
+
 static void test_next_kv(void **state)
 {
     static const char body[] = "\x0a\x02\x18\x05" /* header */
@@ -250,6 +297,88 @@ static void test_next_kv(void **state)
     assert_true(has && bytes_eq(kv.key, BYTES_LIT("b")) && kv.value.n == 0 && kv.lease == 9);
     assert_int_equal(etcd_message_next_kv(&rest, &kv, &has), ERR_OK);
     assert_false(has);
+}
+
+/* The operations of a Txn that moves a value, as protobuf-c reads them. */
+static void check_move(const Etcdserverpb__TxnRequest *t, const struct etcd_move_request *r)
+{
+    const Etcdserverpb__PutRequest *put;
+    const Etcdserverpb__DeleteRangeRequest *del;
+
+    assert_int_equal(t->n_compare, 2);
+    assert_int_equal(t->compare[0]->target, ETCDSERVERPB__COMPARE__COMPARE_TARGET__MOD);
+    assert_int_equal(t->compare[0]->mod_revision, r->mod_revision);
+    assert_int_equal(t->compare[0]->key.len, r->from.n);
+    assert_int_equal(t->compare[1]->target, ETCDSERVERPB__COMPARE__COMPARE_TARGET__CREATE);
+    assert_int_equal(t->compare[1]->create_revision, 0);
+    assert_int_equal(t->compare[1]->key.len, r->to.n);
+    for (size_t i = 0; i < 2; i++)
+        assert_int_equal(t->compare[i]->result, ETCDSERVERPB__COMPARE__COMPARE_RESULT__EQUAL);
+    assert_int_equal(t->n_success, 2);
+    put = t->success[0]->request_put;
+    assert_true(bytes_eq(bytes_of(put->key.data, put->key.len), r->to));
+    assert_true(bytes_eq(bytes_of(put->value.data, put->value.len), r->value));
+    assert_true(!put->ignore_lease && !put->ignore_value && put->lease == 0);
+    del = t->success[1]->request_delete_range;
+    assert_true(bytes_eq(bytes_of(del->key.data, del->key.len), r->from));
+    assert_int_equal(del->range_end.len, 0);
+    assert_int_equal(t->n_failure, 2);
+    for (size_t i = 0; i < 2; i++) {
+        const Etcdserverpb__RangeRequest *range = t->failure[i]->request_range;
+
+        assert_true(bytes_eq(bytes_of(range->key.data, range->key.len), i == 0 ? r->from : r->to));
+        assert_int_equal(range->range_end.len, 0);
+    }
+}
+
+static void test_move(void **state)
+{
+    static const size_t lens[] = {1, 100, 127, 128, 5000, 300000};
+    uint8_t *bytes = malloc(300000);
+
+    (void)state;
+    assert_non_null(bytes);
+    memset(bytes, 'v', 300000);
+    for (size_t i = 0; i < 6 * 6 * 6; i++) {
+        const struct etcd_move_request r = {.from = bytes_of(bytes, lens[i % 6]),
+                                            .to = bytes_of(bytes, lens[i / 6 % 6]),
+                                            .value = bytes_of(bytes, lens[i / 36]),
+                                            .mod_revision = i % 2 == 0 ? 300 : INT64_MAX};
+        size_t cap = etcd_move_max(r.from.n, r.to.n, r.value.n);
+        uint8_t *room = malloc(cap);
+        Etcdserverpb__TxnRequest *t;
+        struct etcd_message m;
+        struct bytes body;
+
+        assert_non_null(room);
+        etcd_message_init(&m, room, cap);
+        etcd_message_put_move(&m, &r);
+        assert_int_equal(etcd_message_body(&m, &body), ERR_OK);
+        t = etcdserverpb__txn_request__unpack(NULL, body.n, body.p);
+        assert_non_null(t);
+        check_move(t, &r);
+        etcdserverpb__txn_request__free_unpacked(t, NULL);
+        free(room);
+    }
+    free(bytes);
+}
+
+static void test_read_move(void **state)
+{
+    static const char both[] = "\x1a\x05\x0a\x03\x12\x01x\x1a\x05\x0a\x03\x12\x01y";
+    struct etcd_move_answer a;
+
+    (void)state;
+    assert_int_equal(etcd_message_read_move(BYTES_LIT("\x0a\x02\x18\x05\x10\x01"), &a), ERR_OK);
+    assert_true(a.is_done);
+    assert_int_equal(etcd_message_read_move(bytes_of(both, sizeof both - 1), &a), ERR_OK);
+    assert_false(a.is_done);
+    assert_true(bytes_eq(a.from, BYTES_LIT("\x12\x01x")));
+    assert_true(bytes_eq(a.to, BYTES_LIT("\x12\x01y")));
+    /* neither done nor read; cut short */
+    assert_int_equal(etcd_message_read_move(BYTES_LIT(""), &a), ERR_ANS_MALFORMED);
+    assert_int_equal(etcd_message_read_move(bytes_of(both, 7), &a), ERR_ANS_MALFORMED);
+    assert_int_equal(etcd_message_read_move(bytes_of(both, 13), &a), ERR_ANS_MALFORMED);
 }
 
 static void test_read_replace(void **state)
@@ -314,8 +443,11 @@ int main(void)
         cmocka_unit_test(test_no_room_for_any_length),
         cmocka_unit_test(test_read_range),
         cmocka_unit_test(test_replace),
+        cmocka_unit_test(test_replace_behind_a_fence),
         cmocka_unit_test(test_next_kv),
         cmocka_unit_test(test_read_replace),
+        cmocka_unit_test(test_move),
+        cmocka_unit_test(test_read_move),
         cmocka_unit_test(test_read_status),
         cmocka_unit_test(test_read_malformed),
     };

@@ -298,7 +298,8 @@ static void test_sharers_come_and_go(void **state)
     for (int q = 0; q < H2__QUEUE_COUNT; q++)
         assert_true(h2__queue_is_empty(d.e.c, (enum h2__queue)q));
     for (size_t i = 0; i < 32; i++)
-        assert_true(list_is_empty(&d.e.c->sharers[i]));
+        LIST_FOREACH(it, &d.e.c->sharers[i])
+            assert_ptr_equal(LIST_ENTRY(it, struct h2__sharer, bucket), d.e.c->idle_sharer);
     duo_stop(&d);
 }
 

@@ -160,6 +160,22 @@ static void test_memory(void **state)
     metric_sub(METRIC_held_bytes, 900);
 }
 
+static void test_connections(void **state)
+{
+    (void)state;
+    metric_add(METRIC_links, 17);
+    st.connection_limit = 0; /* any number */
+    diagnose();
+    assert_int_equal(d.count, 0);
+    st.connection_limit = 20;
+    diagnose();
+    assert_int_equal(d.count, 0);
+    metric_add(METRIC_links, 1);
+    assert_one(PAGES_WARNING, "connections", "18 of 20 client connections are open",
+               "At the limit");
+    metric_sub(METRIC_links, 18);
+}
+
 static void test_values(void **state)
 {
     (void)state;
@@ -237,6 +253,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_certificates, setup, teardown),
         cmocka_unit_test_setup_teardown(test_configuration, setup, teardown),
         cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_connections, setup, teardown),
         cmocka_unit_test_setup_teardown(test_values, setup, teardown),
         cmocka_unit_test_setup_teardown(test_coverage, setup, teardown),
         cmocka_unit_test_setup_teardown(test_ending, setup, teardown),

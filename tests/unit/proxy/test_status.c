@@ -61,6 +61,7 @@ static const struct answer {
     [ERR_CLOSED] = {ALWAYS(GRPC_UNAVAILABLE), .text = "etcd-envelope: shutting down"},
     [ERR_TIMEOUT] = {ALWAYS(GRPC_UNAVAILABLE), .text = "etcd-envelope: internal error (timeout)"},
     [ERR_AGAIN] = {ALWAYS(GRPC_OK), .text = "etcd-envelope: internal error (again)"},
+    [ERR_FILE_DAMAGED] = {INTERNAL, .text = "etcd-envelope: internal error (file_damaged)"},
     [ERR_MESSAGE_TOO_LARGE] = {ALWAYS(GRPC_RESOURCE_EXHAUSTED),
                                .text = "grpc: received message larger than max (8 vs. 4)"},
     [ERR_MESSAGE_CUT] = {ALWAYS(GRPC_INTERNAL), .text = "unexpected EOF"},

@@ -159,8 +159,22 @@ static void put_range(struct etcd_message *m, const struct range *r)
     etcd_message_put_varint(m, 4, (uint64_t)count);
 }
 
+/* A fence stands before the compare of the value. */
+static bool has_fence(struct bytes in)
+{
+    struct pb_span f;
+    unsigned compares = 0;
+
+    while (pb_span_next(&in, &f) == PB_FIELD)
+        compares += f.number == 1;
+    assert_true(compares == 1 || compares == 3);
+    fake.fenced += compares == 3;
+    return compares == 3;
+}
+
 static void carry_out(struct bytes in, struct etcd_message *m)
 {
+    bool is_held = has_fence(in) && fake.is_fence_down;
     struct bytes compare = part(in, 1, NULL), put = part(part(in, 2, NULL), 2, NULL);
     struct bytes key = part(put, 1, NULL), value = part(put, 2, NULL);
     struct bytes range = part(part(in, 3, NULL), 1, NULL);
@@ -178,7 +192,7 @@ static void carry_out(struct bytes in, struct etcd_message *m)
     snprintf(name, sizeof name, "%.*s", (int)key.n, (const char *)key.p);
     kv = fake_find(name);
     put_header(m);
-    if (kv != NULL && (uint64_t)kv->mod_revision == mod) {
+    if (!is_held && kv != NULL && (uint64_t)kv->mod_revision == mod) {
         fake_put(name, value.p, value.n, kv->lease);
         kv->writes++;
         etcd_message_put_varint(m, 2, 1);
@@ -203,12 +217,14 @@ static void carry_out(struct bytes in, struct etcd_message *m)
 
 struct client {
     struct loop *loop;
+    char port[16];
     struct list calls;
 };
 
 struct client_call {
     struct list node;
     struct loop_task task;
+    struct client *client;
     char path[64];
     uint8_t *request;
     size_t len;
@@ -222,12 +238,12 @@ enum err client_new(struct loop *loop, const struct net_url *url, struct net_tls
 {
     struct client *c = calloc(1, sizeof *c);
 
-    (void)url;
     (void)tls;
     (void)authority;
     if (c == NULL)
         return ERR_NOMEM;
     c->loop = loop;
+    snprintf(c->port, sizeof c->port, "%.15s", url->port);
     list_init(&c->calls);
     *out = c;
     return ERR_OK;
@@ -236,6 +252,12 @@ enum err client_new(struct loop *loop, const struct net_url *url, struct net_tls
 void client_rest(struct client *c)
 {
     (void)c;
+}
+
+uint64_t client_connection(const struct client *c)
+{
+    (void)c;
+    return fake.connection;
 }
 
 void client_distrust(struct client *c, uint32_t answer_max)
@@ -329,6 +351,24 @@ static void answer_txn(struct client_call *call, struct etcd_message *m)
     end_call(call, &a);
 }
 
+/* True: somebody else has answered. */
+static bool is_answered(struct client_call *call, struct etcd_message *m)
+{
+    struct client_answer a = {.status = GRPC_OK, .message = ""};
+    enum fake_other o = fake.other == NULL ? FAKE_HERE
+                                           : fake.other(call->client->port, call->path,
+                                                        bytes_of(call->request, call->len), m);
+
+    if (o == FAKE_LOST) {
+        answer_error(call, ERR_UPSTREAM_LOST);
+    } else if (o == FAKE_ANSWERED) {
+        assert_false(m->is_cut);
+        a.body = bytes_of(m->buf, m->len);
+        end_call(call, &a);
+    }
+    return o != FAKE_HERE;
+}
+
 static void on_turn(struct loop_task *t)
 {
     static uint8_t room[ANSWER_CAP];
@@ -339,6 +379,8 @@ static void on_turn(struct loop_task *t)
     if (fake.before != NULL)
         fake.before(call->path);
     etcd_message_init(&m, room, sizeof room);
+    if (is_answered(call, &m))
+        return;
     if (fake.away > 0) {
         fake.away--;
         answer_error(call, ERR_UPSTREAM_AWAY);
@@ -372,6 +414,7 @@ enum err client_call(struct client *c, const char *path, struct bytes body, uint
     call->max = CLIENT_ANSWER_MAX;
     call->fn = fn;
     call->arg = arg;
+    call->client = c;
     snprintf(call->path, sizeof call->path, "%s", path);
     loop_task_init(&call->task, on_turn);
     loop_task_want(c->loop, &call->task);

@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "client/client.h"
+#include "etcd/message.h"
 #include "policy/ruleset.h"
 #include "sweep/judge.h"
 
@@ -29,19 +30,32 @@ struct fake_kv {
     unsigned writes; /* by a Txn */
 };
 
+enum fake_other {
+    FAKE_HERE,     /* it is carried out here */
+    FAKE_ANSWERED, /* answer is the body */
+    FAKE_LOST,     /* the connection is */
+};
+
 struct fake_etcd {
     struct fake_kv v[FAKE_KEYS]; /* in order */
     size_t count;
     int64_t revision, compacted; /* reads below it are refused */
     unsigned calls, ranges, txns, max_limit;
     /* What goes wrong: */
-    unsigned away;     /* so many calls from now on are not answered */
-    unsigned lost;     /* so many Txns are carried out, and their answer is lost */
-    bool is_proxy;     /* texts are those of a proxy of ours */
-    size_t answer_max; /* a larger RangeResponse is refused, as by the client; 0: none is */
+    unsigned away;       /* so many calls from now on are not answered */
+    unsigned lost;       /* so many Txns are carried out, and their answer is lost */
+    uint64_t connection; /* its number */
+    bool is_proxy;       /* texts are those of a proxy of ours */
+    size_t answer_max;   /* a larger RangeResponse is refused, as by the client; 0: none is */
     enum grpc_status txn_status;
     const char *txn_message;
+    bool is_fence_down;               /* Txns that have a fence are not carried out */
+    unsigned fenced;                  /* so many had one */
     void (*before)(const char *path); /* before each call is carried out */
+    /* Another etcd than this one: answers the call, or has it carried out here. port: of the URL
+     * that the client was made for. */
+    enum fake_other (*other)(const char *port, const char *path, struct bytes request,
+                             struct etcd_message *answer);
 };
 
 extern struct fake_etcd fake;

@@ -142,6 +142,50 @@ static void test_idle(void **state)
     fini(&f);
 }
 
+/* The connection was lost while nobody asked, and somebody else is there now: he is asked who he is
+ * before he gets a request. */
+static void test_another_one_behind_a_new_connection(void **state)
+{
+    (void)state;
+    for (int is_proxy = 0; is_proxy < 2; is_proxy++) {
+        struct fixture f;
+
+        init(&f);
+        run(&f);
+        assert_int_equal(f.range.err, ERR_OK);
+        assert_int_equal(fake.calls, 2); /* who? and the Range */
+        run(&f);
+        assert_int_equal(fake.calls, 3);
+        fake.connection++;
+        fake.is_proxy = is_proxy != 0;
+        run(&f);
+        assert_int_equal(f.range.err, is_proxy != 0 ? ERR_CONFIG : ERR_OK);
+        assert_int_equal(fake.ranges, is_proxy != 0 ? 2 : 3);
+        assert_int_equal(fake.calls, is_proxy != 0 ? 4 : 5);
+        fini(&f);
+    }
+}
+
+/* An etcd that says for ever that it has too much to do is waited for as one that is away is. */
+static void test_too_busy(void **state)
+{
+    struct fixture f;
+    uint64_t began;
+
+    (void)state;
+    init(&f);
+    run(&f);
+    fake.txn_status = GRPC_RESOURCE_EXHAUSTED;
+    fake.txn_message = "etcdserver: too many requests";
+    f.range.path = ETCD_TXN_PATH;
+    began = loop_now_ms(&f.site.loop);
+    run(&f);
+    assert_int_equal(f.range.err, ERR_UPSTREAM_AWAY);
+    assert_in_range(loop_now_ms(&f.site.loop) - began, AWAY_MS, 3 * AWAY_MS);
+    assert_in_range(fake.txns, 2, 10);
+    fini(&f);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -151,7 +195,9 @@ static int setup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_no_leader),
-                                       cmocka_unit_test(test_idle)};
+                                       cmocka_unit_test(test_idle),
+                                       cmocka_unit_test(test_another_one_behind_a_new_connection),
+                                       cmocka_unit_test(test_too_busy)};
 
     return cmocka_run_group_tests(tests, setup, NULL);
 }

@@ -24,6 +24,8 @@ struct fixture {
     size_t outcomes[SWEEP_REWRITTEN + 1];
     unsigned conflicts;
     bool is_swept;
+    bool has_fence;
+    unsigned allowed; /* so many values may be written, if it has one */
     enum err err;
     char why[512];
 };
@@ -70,6 +72,19 @@ static void on_done(void *user, const struct sweep_rewritten *r)
         over(f, ERR_OK, "");
 }
 
+static bool may_write(void *user, const struct provider *p, struct etcd_fence *fence)
+{
+    struct fixture *f = user;
+
+    assert_non_null(p);
+    *fence = (struct etcd_fence){.lock = BYTES_LIT("/place/lock"),
+                                 .lock_revision = 70000,
+                                 .watched = BYTES_LIT("/place/proxies/"),
+                                 .watched_end = BYTES_LIT("/place/proxies0"),
+                                 .seen_revision = INT64_MAX - 1};
+    return f->allowed-- > 0;
+}
+
 static void on_failed(void *user, enum err e, const char *why)
 {
     over(user, e, why);
@@ -101,6 +116,8 @@ static enum err begin(struct fixture *f, unsigned parallel)
                                    .on_failed = on_failed,
                                    .user = f};
 
+    if (f->has_fence)
+        r.may_write = may_write;
     TRY(sweep_etcd_new(&etcd, &f->etcd));
     TRY(sweep_source_etcd_new(f->etcd, &f->source));
     r.etcd = f->etcd;
@@ -293,6 +310,40 @@ static void test_refused(void **state)
     }
 }
 
+static size_t fence_until; /* it is down from this Txn on */
+
+static void fence_falls(const char *path)
+{
+    fake.is_fence_down = strcmp(path, ETCD_TXN_PATH) == 0 && fake.txns >= fence_until;
+}
+
+/* At whatever Txn the fence goes down, or permission ends: what was written by then is, and nothing
+ * is behind it. */
+static void test_fence(void **state)
+{
+    (void)state;
+    for (size_t n = 0; n < 8; n++)
+        for (int by_us = 0; by_us < 2; by_us++) {
+            size_t written = 0;
+            struct fixture f;
+
+            fill(8);
+            init(&f);
+            f.has_fence = true;
+            f.allowed = by_us != 0 ? (unsigned)n : 1000;
+            fence_until = by_us != 0 ? 1000 : n;
+            fake.before = fence_falls;
+            run(&f, 1);
+            for (size_t i = 0; i < 8; i++)
+                written += fake_find(key_of(i))->writes;
+            assert_int_equal(written, n < 6 ? n : 6);
+            assert_int_equal(f.err, n < 6 ? ERR_AGAIN : ERR_OK);
+            assert_int_equal(fake.fenced, fake.txns);
+            fini(&f);
+            fake.before = NULL;
+        }
+}
+
 static void away_forever(const char *path)
 {
     if (strcmp(path, ETCD_TXN_PATH) == 0 && fake.txns == 2)
@@ -369,7 +420,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all),         cmocka_unit_test(test_somebody_else),
         cmocka_unit_test(test_lost_answer), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_away),        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_fence),       cmocka_unit_test(test_away),
+        cmocka_unit_test(test_no_memory),
     };
 
     return cmocka_run_group_tests(tests, setup, NULL);

@@ -2,25 +2,25 @@
 /* Happy path: the connection opens, the request goes out, the answer comes in, fn is told, the
  * connection closes and g is freed. Failure modes: no connection, no answer in time, an answer that
  * is none: fn is told why. */
-#include "tools/http_get.h"
+#include "client/http_get.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #define BODY_MAX (16u * 1024 * 1024)
 
-struct tools_http_get {
+struct client_http_get {
     struct slab_pool pool;
     struct net_conn *conn;
     struct http1_response_parser *parser;
     struct loop_timer timer;
     struct net_url url;
     char path[256];
-    tools_http_fn fn; /* NULL: told, or cancelled */
+    client_http_fn fn; /* NULL: told, or cancelled */
     void *arg;
 };
 
-static void get_free(struct tools_http_get *g)
+static void get_free(struct client_http_get *g)
 {
     loop_timer_fini(&g->timer);
     http1_response_parser_free(g->parser);
@@ -29,9 +29,9 @@ static void get_free(struct tools_http_get *g)
     free(g);
 }
 
-static void tell(struct tools_http_get *g, const struct http1_response *r, const char *why)
+static void tell(struct client_http_get *g, const struct http1_response *r, const char *why)
 {
-    tools_http_fn fn = g->fn;
+    client_http_fn fn = g->fn;
 
     g->fn = NULL;
     loop_timer_stop(&g->timer);
@@ -40,7 +40,7 @@ static void tell(struct tools_http_get *g, const struct http1_response *r, const
     net_conn_close(g->conn, 0);
 }
 
-static void feed(struct tools_http_get *g, struct bytes in, bool is_eof)
+static void feed(struct client_http_get *g, struct bytes in, bool is_eof)
 {
     struct http1_response r;
 
@@ -59,7 +59,7 @@ static void feed(struct tools_http_get *g, struct bytes in, bool is_eof)
 
 static void on_open(struct net_conn *n)
 {
-    struct tools_http_get *g = net_conn_user(n);
+    struct client_http_get *g = net_conn_user(n);
     struct chain out = {0};
     char head[1024];
     int len = snprintf(head, sizeof head,
@@ -81,7 +81,7 @@ static void on_open(struct net_conn *n)
 
 static void on_read(struct net_conn *n, struct slice *s)
 {
-    struct tools_http_get *g = net_conn_user(n);
+    struct client_http_get *g = net_conn_user(n);
 
     if (g->fn != NULL)
         feed(g, slice_bytes(*s), false);
@@ -90,7 +90,7 @@ static void on_read(struct net_conn *n, struct slice *s)
 
 static void on_eof(struct net_conn *n, enum err why)
 {
-    struct tools_http_get *g = net_conn_user(n);
+    struct client_http_get *g = net_conn_user(n);
 
     if (g->fn == NULL)
         return;
@@ -107,17 +107,17 @@ static void on_closed(struct net_conn *n)
 
 static void on_timer(struct loop_timer *t)
 {
-    tell(CONTAINER_OF(t, struct tools_http_get, timer), NULL, "no answer in time");
+    tell(CONTAINER_OF(t, struct client_http_get, timer), NULL, "no answer in time");
 }
 
 static const struct net_conn_ops ops = {
     .on_open = on_open, .on_read = on_read, .on_eof = on_eof, .on_closed = on_closed};
 
-enum err tools_http_get(struct loop *loop, const struct net_url *url, struct net_tls *tls,
-                        const char *path, uint64_t ms, tools_http_fn fn, void *arg,
-                        struct tools_http_get **out)
+enum err client_http_get(struct loop *loop, const struct net_url *url, struct net_tls *tls,
+                         const char *path, uint64_t ms, client_http_fn fn, void *arg,
+                         struct client_http_get **out)
 {
-    struct tools_http_get *g = calloc(1, sizeof *g);
+    struct client_http_get *g = calloc(1, sizeof *g);
 
     if (g == NULL)
         return ERR_NOMEM;
@@ -137,7 +137,7 @@ enum err tools_http_get(struct loop *loop, const struct net_url *url, struct net
     return ERR_OK;
 }
 
-void tools_http_cancel(struct tools_http_get *g)
+void client_http_cancel(struct client_http_get *g)
 {
     g->fn = NULL;
     net_conn_close(g->conn, 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* While nothing is written for want of room, only the asking for it finds out that etcd is gone, or
  * refuses to tell: then it ends, and who waits is told so. */
-#include "tools/space.h"
+#include "sweep/space.h"
 
 #include <stdio.h>
 
@@ -11,8 +11,9 @@
 #define AWAY_MS 600u
 
 struct fixture {
-    struct tools_cluster c;
-    struct tools_space space;
+    struct loop loop;
+    struct sweep_etcd *etcd;
+    struct sweep_space space;
     struct net_url url;
     unsigned rooms;
     bool is_over;
@@ -42,16 +43,24 @@ static void init(struct fixture *f, int64_t db_size)
     const char *reason;
     struct sweep_etcd_opts o = {
         .urls = &f->url, .url_count = 1, .first_ms = AWAY_MS, .away_ms = AWAY_MS};
+    const struct etcd_status status = {.db_size = db_size};
+    struct sweep_space_opts space = {.loop = &f->loop,
+                                     .status = &status,
+                                     .max_bytes = 1024u * 1024,
+                                     .flag = "--max-db-size",
+                                     .then = "",
+                                     .on_room = on_room,
+                                     .on_stop = on_stop,
+                                     .arg = f};
 
     memset(f, 0, sizeof *f);
     fake_reset();
-    assert_int_equal(loop_init(&f->c.loop), ERR_OK);
-    o.loop = &f->c.loop;
+    assert_int_equal(loop_init(&f->loop), ERR_OK);
+    o.loop = &f->loop;
     assert_int_equal(net_url_parse("http://127.0.0.1:1", &f->url, &reason), ERR_OK);
-    assert_int_equal(sweep_etcd_new(&o, &f->c.etcd), ERR_OK);
-    f->c.status.db_size = db_size;
-    assert_int_equal(tools_space_start(&f->space, &f->c, 1024u * 1024, on_room, on_stop, f),
-                     ERR_OK);
+    assert_int_equal(sweep_etcd_new(&o, &f->etcd), ERR_OK);
+    space.etcd = f->etcd;
+    assert_int_equal(sweep_space_start(&f->space, &space), ERR_OK);
 }
 
 static void run(struct fixture *f)
@@ -59,17 +68,17 @@ static void run(struct fixture *f)
     uint64_t end = loop_hrtime_ns() + 10000000000ull;
 
     while (!f->is_over && loop_hrtime_ns() < end)
-        uv_run(&f->c.loop.uv, UV_RUN_ONCE);
+        uv_run(&f->loop.uv, UV_RUN_ONCE);
     assert_true(f->is_over);
 }
 
 static void fini(struct fixture *f)
 {
-    tools_space_stop(&f->space);
-    sweep_etcd_close(f->c.etcd);
-    loop_stop(&f->c.loop);
-    loop_run(&f->c.loop);
-    loop_fini(&f->c.loop);
+    sweep_space_stop(&f->space);
+    sweep_etcd_close(f->etcd);
+    loop_stop(&f->loop);
+    loop_run(&f->loop);
+    loop_fini(&f->loop);
 }
 
 static void test_tight_and_gone(void **state)
@@ -89,8 +98,8 @@ static void test_tight_and_gone(void **state)
 
         init(&f, 900 * 1024);
         assert_int_equal(f.rooms, 1);
-        tools_space_note(&f.space, 100 * 1024);
-        assert_true(tools_space_is_tight(&f.space));
+        sweep_space_note(&f.space, 100 * 1024);
+        assert_true(sweep_space_is_tight(&f.space));
         fake.away = cases[i].away;
         run(&f);
         assert_int_equal(f.err, cases[i].err);

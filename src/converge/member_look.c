@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What proxies have registered, and whether this one is of one mind with all of them. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "converge/member_int.h"
+#include "kms/text.h"
+
+void converge__forget_look(struct converge_member *m)
+{
+    m->has_looked = false;
+    m->lock_revision = 0;
+}
+
+void converge__not_announced(struct converge_member *m)
+{
+    if (m->record == NULL)
+        m->record = m->announced;
+    else
+        free(m->announced);
+    m->announced = NULL;
+    converge__forget_look(m);
+}
+
+void converge__say_why(struct converge_member *m, const char *fmt, ...)
+{
+    char before[CONVERGE__WHY_MAX];
+    va_list ap;
+
+    snprintf(before, sizeof before, "%s", m->why);
+    va_start(ap, fmt);
+    vsnprintf(m->why, sizeof m->why, fmt, ap);
+    va_end(ap);
+    if (!m->has_said_why || strcmp(before, m->why) != 0)
+        LOG(WARN, "converge: nothing is rewritten", "reason=\"%s\"", m->why);
+    m->has_said_why = true;
+}
+
+/* A copy that ends in NUL; NULL: no memory. A NUL within cuts it: records have none. */
+static char *text_of(struct bytes b)
+{
+    char *text = malloc(b.n + 1);
+
+    if (text == NULL)
+        return NULL;
+    if (b.n > 0)
+        memcpy(text, b.p, b.n);
+    text[b.n] = '\0';
+    return text;
+}
+
+struct look {
+    struct converge_member *m;
+    enum converge_difference difference;
+    bool is_ours_there;
+    size_t others;
+    char why[CONVERGE__WHY_MAX];
+};
+
+static enum err take_record(struct look *l, const struct etcd_kv *kv)
+{
+    char name[CONVERGE_NAME_MAX], why[CONVERGE__WHY_MAX / 2];
+    char *theirs = text_of(kv->value);
+    enum converge_difference d;
+
+    if (theirs == NULL)
+        return ERR_NOMEM;
+    if (bytes_eq(kv->key, bytes_str(l->m->key))) {
+        l->is_ours_there = l->m->announced != NULL && kv->lease == l->m->lease &&
+                           strcmp(theirs, l->m->announced) == 0;
+    } else if (l->m->announced != NULL) {
+        l->others++;
+        d = converge_record_compare(l->m->announced, theirs, why, sizeof why);
+        if (d < l->difference)
+            snprintf(l->why, sizeof l->why, "proxy %s: %s", converge_record_name(theirs, name),
+                     why);
+        l->difference = d < l->difference ? d : l->difference;
+    }
+    free(theirs);
+    return ERR_OK;
+}
+
+static void take_lock(struct converge_member *m, const struct etcd_kv *kv)
+{
+    m->has_lock = true;
+    m->lock_revision = kv->lease == m->lease ? kv->create_revision : 0;
+    kms_clean_text(kv->value, m->holder, sizeof m->holder);
+}
+
+static enum err take_all(struct look *l, struct bytes body)
+{
+    struct etcd_kv kv;
+    bool has;
+
+    for (;;) {
+        TRY(etcd_message_next_kv(&body, &kv, &has));
+        if (!has)
+            return ERR_OK;
+        if (bytes_eq(kv.key, bytes_str(l->m->lock)))
+            take_lock(l->m, &kv);
+        else if (bytes_has_prefix(kv.key, bytes_str(l->m->watched)))
+            TRY(take_record(l, &kv));
+    }
+}
+
+/* The time of agreement begins when all are found to write alike with other keys than before. That
+ * one does not know its key for a while (its plugin is away) is no change of keys. */
+static void note_agreement(struct converge_member *m)
+{
+    const char *rules = converge_record_rules(m->announced);
+
+    if (m->difference == CONVERGE_DIFFERS) {
+        free(m->agreed);
+        m->agreed = NULL;
+    } else if (m->difference == CONVERGE_AGREES &&
+               (m->agreed == NULL || strcmp(m->agreed, rules) != 0)) {
+        free(m->agreed);
+        m->agreed = strdup(rules);
+        m->agreed_ms = converge__now_ms(m);
+    }
+}
+
+static void note_difference(struct converge_member *m, const struct look *l)
+{
+    bool was_known = m->has_looked;
+    enum converge_difference before = m->difference;
+
+    m->difference = l->difference;
+    m->others = l->others;
+    if (l->difference == CONVERGE_AGREES) {
+        if (m->has_said_why) {
+            LOG(INFO, "converge: all proxies agree", "others=%zu", l->others);
+            m->has_said_why = false;
+            m->why[0] = '\0';
+        }
+    } else if (l->difference == CONVERGE_DIFFERS) {
+        converge__say_why(m, "%s", l->why);
+    } else {
+        snprintf(m->why, sizeof m->why, "%s", l->why);
+    }
+    if (!was_known || before != m->difference)
+        LOG(DEBUG, "converge: looked at the other proxies", "others=%zu difference=%d", l->others,
+            (int)l->difference);
+}
+
+void converge__take_look(struct converge_member *m, struct bytes body)
+{
+    struct look l = {.m = m, .difference = CONVERGE_AGREES};
+    struct etcd_range_answer answer;
+    enum err e = etcd_message_read_range(body, &answer);
+
+    m->look_ms = converge__now_ms(m) + CONVERGE__LOOK_MS;
+    m->has_lock = false;
+    m->lock_revision = 0;
+    m->holder[0] = '\0';
+    if (e == ERR_OK && (answer.header.revision < 1 || answer.has_more))
+        e = ERR_ANS_MALFORMED;
+    if (e == ERR_OK)
+        e = take_all(&l, body);
+    if (e != ERR_OK) {
+        converge__forget_look(m);
+        return;
+    }
+    if (!l.is_ours_there) { /* somebody has deleted it, or our lease is another one by now */
+        converge__not_announced(m);
+        return;
+    }
+    if (!converge_record_is_complete(m->announced) && l.difference == CONVERGE_AGREES) {
+        l.difference = CONVERGE_UNKNOWN;
+        snprintf(l.why, sizeof l.why, "this proxy's plugin has not answered yet");
+    }
+    note_difference(m, &l);
+    note_agreement(m);
+    m->seen_revision = answer.header.revision;
+    m->has_looked = true;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Receives: rule sets. Gives: texts that say what a proxy writes with and what it can open, and how
+ * two of them differ. Owns: nothing. Thread: any.
+ *
+ * A record has one line for each rule on keys:
+ *
+ *   etcd-envelope 1
+ *   name HOST URL
+ *   config sha256:HEX
+ *   rule PREFIX RESOURCE WRITES OPENS,OPENS,...
+ *
+ * Keys are named as stored values name them, with a hash behind it, never by anything secret:
+ * aesgcm:v1:NAME:HASH, kms:v2:NAME:HASH-OF-THE-KEY-ID (as an opener without the hash, for which
+ * keys a plugin has only its answers tell), "identity". "?" in place of the hash: not known yet;
+ * "-" as WRITES: the rule protects nothing. */
+#ifndef CONVERGE_RECORD_H
+#define CONVERGE_RECORD_H
+
+#include "kms/keyring.h"
+#include "policy/ruleset.h"
+
+#define CONVERGE_KEY_TEXT 1100 /* of a key; longer ones are cut, and differ by their hash */
+
+/* How a record names what the list writes with now. ring NULL: a plugin's key is "?". Errors:
+ * ERR_NOMEM. */
+MUST_CHECK enum err converge_writes_text(const struct provider_list *list,
+                                         const struct keyring *ring,
+                                         char out[static CONVERGE_KEY_TEXT]);
+/* How it names a key that p can open values of: the key of a local provider, a KMS plugin, identity
+ * (key is ignored for both). Errors: ERR_NOMEM. */
+MUST_CHECK enum err converge_opens_text(const struct provider *p, uint32_t key,
+                                        char out[static CONVERGE_KEY_TEXT]);
+
+/* The record of a rule set whose ring this is; *text is NUL-terminated, the caller's to free.
+ * Errors: ERR_NOMEM. */
+MUST_CHECK enum err converge_record_make(const struct ruleset *rules, const struct keyring *ring,
+                                         const char *name, char **text);
+/* Where the rules of a record begin: what is behind decides whether proxies agree. */
+const char *converge_record_rules(const char *record);
+/* The name in a record, without what could break a line. Returns out. */
+#define CONVERGE_NAME_MAX 200
+const char *converge_record_name(const char *record, char out[static CONVERGE_NAME_MAX]);
+/* All that it writes with is known. */
+bool converge_record_is_complete(const char *record);
+
+enum converge_difference {
+    CONVERGE_DIFFERS = 0, /* they write with different keys, or have different rules */
+    CONVERGE_UNKNOWN,     /* what one of them writes with is not known yet */
+    CONVERGE_AGREES,      /* they write alike, and each opens what the other one writes */
+};
+/* why: what differs, in a sentence about "it", which is theirs. Both NUL-terminated. */
+enum converge_difference converge_record_compare(const char *mine, const char *theirs, char *why,
+                                                 size_t why_len);
+/* Does the record say that it writes with a key (of converge_opens_text) under the rule of this
+ * prefix? */
+bool converge_record_writes(const char *record, const struct key_rule *rule, const char *key);
+
+#endif

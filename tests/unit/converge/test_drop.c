@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Any list of providers in the place of any other, over values of all of them: the reload is
+ * refused exactly if some value opens now and would not then, or if the key that is written with
+ * goes. What opens is found out by the judge of verify, value by value. */
+#include "converge/drop.h"
+
+#include <stdio.h>
+
+#include "base/randpool.h"
+#include "base/secret.h"
+#include "fake_etcd.h"
+
+#define HEAD                                                                                       \
+    "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n"          \
+    "- resources: [secrets]\n  providers:\n"
+#define KINDS 7
+#define LIST_MAX 4
+
+/* "k" is the name of two keys of one kind. */
+static const char *const providers[KINDS] = {
+    "  - aesgcm: {keys: [{name: k, secret: MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=}]}\n",
+    "  - aesgcm: {keys: [{name: k, secret: MTEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=}]}\n",
+    "  - aesgcm: {keys: [{name: m, secret: MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=}]}\n",
+    "  - secretbox: {keys: [{name: k, secret: MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=}]}\n",
+    "  - secretbox: {keys: [{name: k, secret: MTEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=}]}\n",
+    "  - aesgcm: {keys: [{name: k, secret: MjEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=},\n"
+    "                    {name: m, secret: MjEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=}]}\n",
+    "  - identity: {}\n",
+};
+
+struct choice {
+    unsigned v[LIST_MAX];
+    size_t count;
+};
+
+static uint32_t seed = 1;
+
+static unsigned any(unsigned n)
+{
+    seed = seed * 1664525u + 1013904223u;
+    return (seed >> 8) % n;
+}
+
+/* No provider twice, and never identity alone: that protects nothing. */
+static struct choice any_choice(void)
+{
+    struct choice l = {.count = 1 + any(LIST_MAX)};
+
+    for (size_t i = 0; i < l.count; i++) {
+        bool is_there = true;
+
+        while (is_there) {
+            l.v[i] = any(KINDS);
+            is_there = l.count == 1 && l.v[i] == KINDS - 1;
+            for (size_t k = 0; k < i; k++)
+                is_there |= l.v[k] == l.v[i];
+        }
+    }
+    return l;
+}
+
+static struct ruleset *rules_of(const struct choice *l)
+{
+    char yaml[2048] = HEAD;
+
+    for (size_t i = 0; i < l->count; i++)
+        strcat(yaml, providers[l->v[i]]);
+    return fake_rules_of(yaml, "/registry");
+}
+
+static enum err random_bytes(void *arg, void *out, size_t n)
+{
+    (void)arg;
+    return random_get(out, n);
+}
+
+/* A value as a proxy with this provider first would store it. */
+static void put_value(size_t i, unsigned kind)
+{
+    const struct choice one = {{kind}, 1};
+    struct ruleset *rules;
+    struct envelope_ctx *ctx;
+    struct chain in = {0};
+    struct slab_pool pool;
+    uint8_t out[FAKE_VALUE];
+    char key[FAKE_KEY];
+    size_t n;
+
+    snprintf(key, sizeof key, "/registry/secrets/ns/%03zu", i);
+    if (kind == KINDS - 1) {
+        fake_put(key, "plain", 5, 0);
+        return;
+    }
+    rules = rules_of(&one);
+    slab_pool_init(&pool, 0);
+    assert_int_equal(envelope_ctx_new(random_bytes, NULL, &ctx), ERR_OK);
+    assert_int_equal(chain_push_copy(&in, &pool, "value", 5, 0), ERR_OK);
+    assert_int_equal(envelope_sealed_len(rules->providers, NULL, in.len, &n), ERR_OK);
+    assert_int_equal(
+        envelope_seal(ctx, rules->providers, NULL, bytes_str(key), chain_begin(&in), in.len, out),
+        ERR_OK);
+    fake_put(key, out, n, 0);
+    chain_fini(&in);
+    slab_pool_settle(&pool);
+    slab_pool_fini(&pool);
+    envelope_ctx_free(ctx);
+    ruleset_drop(rules);
+}
+
+static bool opens(struct fake_site *site, const struct ruleset *rules, const struct fake_kv *kv)
+{
+    const struct provider_list *list = etcd_rules_find(rules->rules, bytes_str(kv->key));
+    struct sweep_judge j = {0};
+    struct slab *slab = slab_new(&site->pool, kv->len, 0);
+    struct slice value;
+    bool is_open;
+
+    assert_non_null(slab);
+    memcpy(slab->data, kv->value, kv->len);
+    slab->fill = (uint32_t)kv->len;
+    value = (struct slice){slab, 0, slab->fill};
+    assert_int_equal(sweep_judge_start(&j, &site->judge, bytes_str(kv->key), list, value), ERR_OK);
+    is_open = j.verdict.state != SWEEP_UNREADABLE && j.verdict.err == ERR_OK;
+    sweep_judge_fini(&j);
+    slice_drop(&value);
+    return is_open;
+}
+
+static struct {
+    struct fake_site site;
+    enum err err;
+    char why[2048];
+} f;
+
+static void on_decided(void *user, enum err e, const char *why)
+{
+    (void)user;
+    f.err = e;
+    snprintf(f.why, sizeof f.why, "%s", why);
+    f.site.is_over = true;
+}
+
+static enum err decide(struct ruleset *now, struct ruleset *next, bool *was_asked)
+{
+    struct net_url url;
+    struct converge_drop_opts o = {.loop = &f.site.loop,
+                                   .etcd_urls = &url,
+                                   .etcd_url_count = 1,
+                                   .place = "/etcd-envelope",
+                                   .now = now,
+                                   .next = next,
+                                   .on_decided = on_decided};
+    struct converge_drop *d;
+    const char *reason;
+    enum err e;
+
+    assert_int_equal(net_url_parse("http://127.0.0.1:1", &url, &reason), ERR_OK);
+    f.site.is_over = false;
+    e = converge_drop_start(&o, &d, f.why, sizeof f.why);
+    *was_asked = d != NULL;
+    if (d == NULL)
+        return e;
+    assert_int_equal(e, ERR_OK);
+    fake_site_run(&f.site);
+    converge_drop_free(d);
+    return f.err;
+}
+
+static bool has_provider(const struct choice *l, unsigned kind)
+{
+    for (size_t i = 0; i < l->count; i++)
+        if (l->v[i] == kind)
+            return true;
+    return false;
+}
+
+static void one_round(size_t *refused, size_t *taken)
+{
+    struct choice a = any_choice(), b = any_choice();
+    struct ruleset *now = rules_of(&a), *next = rules_of(&b);
+    bool is_needed = !has_provider(&b, a.v[0]), was_asked, drops = false;
+    enum err e;
+
+    fake_reset();
+    for (size_t i = 0, n = any(6); i < n; i++)
+        put_value(i, a.v[any((unsigned)a.count)]);
+    if (any(2) == 0)
+        put_value(50, any(KINDS)); /* maybe one that is lost already */
+    for (size_t i = 0; i < a.count; i++)
+        drops |= !has_provider(&b, a.v[i]);
+    for (size_t i = 0; i < fake.count; i++)
+        is_needed |= opens(&f.site, now, &fake.v[i]) && !opens(&f.site, next, &fake.v[i]);
+    e = decide(now, next, &was_asked);
+    assert_int_equal(e, is_needed ? ERR_CONFIG : ERR_OK);
+    assert_int_equal(was_asked, drops && has_provider(&b, a.v[0]));
+    *refused += is_needed && was_asked;
+    *taken += !is_needed && was_asked;
+    ruleset_drop(now);
+    ruleset_drop(next);
+}
+
+static void test_any_for_any(void **state)
+{
+    size_t refused = 0, taken = 0;
+
+    (void)state;
+    for (seed = 1; refused < 60 || taken < 60;)
+        one_round(&refused, &taken);
+}
+
+/* An etcd that can't be asked, or does not want to be: not known, which is no yes. */
+static void test_not_known(void **state)
+{
+    const struct choice a = {{0, 3}, 2}, b = {{0}, 1};
+    struct ruleset *now = rules_of(&a), *next = rules_of(&b);
+    bool was_asked;
+
+    (void)state;
+    fake_reset();
+    put_value(1, 0);
+    assert_int_equal(decide(now, next, &was_asked), ERR_OK);
+    fake.is_proxy = true;
+    assert_int_equal(decide(now, next, &was_asked), ERR_SYSTEM);
+    assert_non_null(strstr(f.why, "--allow-drop-keys"));
+    fake.is_proxy = false;
+    ruleset_drop(now);
+    ruleset_drop(next);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    if (secret_init() != ERR_OK)
+        return -1;
+    fake_site_init(&f.site);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    fake_site_fini(&f.site);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_any_for_any),
+                                       cmocka_unit_test(test_not_known)};
+
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
