@@ -348,20 +348,6 @@ static enum err check_tls(struct parser *p)
     return ERR_OK;
 }
 
-static enum err check_memory(struct parser *p)
-{
-    struct settings *s = p->s;
-
-    if (s->memory_limit < s->max_request_bytes)
-        return fail(p, "--memory-limit is below --max-request-bytes");
-    if (s->connection_memory_limit == 0)
-        s->connection_memory_limit =
-            s->memory_limit / 2 > s->max_request_bytes ? s->memory_limit / 2 : s->max_request_bytes;
-    if (s->connection_memory_limit < s->max_request_bytes)
-        return fail(p, "--connection-memory-limit is below --max-request-bytes");
-    return ERR_OK;
-}
-
 /* Nothing of kube-apiserver's may lie at --converge-key, or around it. */
 static enum err check_apart(struct parser *p, const char *flag, const char *text)
 {
@@ -398,6 +384,20 @@ static enum err check_converge(struct parser *p)
     TRY(check_apart(p, "--etcd-prefix", s->etcd_prefix));
     for (size_t i = 0; i < s->protect_prefix_count; i++)
         TRY(check_apart(p, "--protect-prefix", s->protect_prefixes[i].prefix));
+    return ERR_OK;
+}
+
+static enum err check_memory(struct parser *p)
+{
+    struct settings *s = p->s;
+
+    if (s->memory_limit < s->max_request_bytes)
+        return fail(p, "--memory-limit is below --max-request-bytes");
+    if (s->connection_memory_limit == 0)
+        s->connection_memory_limit =
+            s->memory_limit / 2 > s->max_request_bytes ? s->memory_limit / 2 : s->max_request_bytes;
+    if (s->connection_memory_limit < s->max_request_bytes)
+        return fail(p, "--connection-memory-limit is below --max-request-bytes");
     return ERR_OK;
 }
 

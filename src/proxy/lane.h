@@ -41,10 +41,10 @@ struct lane {
     bool has_prefix;     /* msg's gRPC prefix lies right before it: chain_unconsume */
     uint32_t messages;   /* taken so far */
     uint32_t progress;   /* bytes received; each whole message counts LIMIT_PROGRESS_BYTES more */
+    uint32_t window;     /* that the stream was given; 0: the one that it began with */
     struct chain in;     /* received, not yet taken */
     struct slab *gather; /* small pieces of in lie together here; NULL: there are none */
     size_t uncredited;   /* received, stream window not yet given back */
-    uint32_t window;     /* that the stream was given; 0: the one that it began with */
     struct list hungry;  /* in worker.hungry: there is no room for credit */
     size_t relay_left;   /* opaque answer: bytes of the present message still to pass */
     struct chain msg;    /* the message (or batch) in work */
