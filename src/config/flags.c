@@ -96,7 +96,7 @@ const struct flag config__flags[] = {
     NUMBER("connection-memory-limit", FLAG_SIZE, connection_memory_limit, 0, "SIZE",
            "the same of one client's connection; 0: half of it"),
     {"max-connections", FLAG_LIMIT, AT(max_connections), 0, "0", 0, "N",
-     "client connections that speak HTTP/2; half as many more may be opening (at most 512); 0: "
+     "client connections that speak HTTP/2; as many more may be opening; 0: "
      "what a quarter of --memory-limit holds, at 40 KiB each", NULL},
     {"max-concurrent-streams", FLAG_COUNT, AT(max_concurrent_streams), 0, "4294967295", 0, "N",
      "calls and watch streams that a client has open at a time on one connection", NULL},

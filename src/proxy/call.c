@@ -57,13 +57,14 @@ void call__set_state(struct call *c, enum call_state to)
     c->state = to;
 }
 
-void call_count_kept(struct call *c)
+void call__count_kept(struct call *c)
 {
     /* One that was ended goes with the next turns of the loop; one that was answered may have to
      * wait for its client's window. */
     bool is_over = c->state == CALL_FAILED || c->state == CALL_GONE;
-    size_t now = (is_over ? 0 : CALL_COST) + c->headers.size + c->trailers.size + c->ask.watched +
-                 c->ask.asked + lane_kept(&c->request) + lane_kept(&c->answer);
+    size_t few = c->headers.size + c->trailers.size + c->ask.watched + c->ask.asked;
+    size_t now = (is_over ? 0 : CALL_COST) + (few > CALL_KEPT_SMALL ? few - CALL_KEPT_SMALL : 0) +
+                 lane_kept(&c->request) + lane_kept(&c->answer);
 
     c->worker->kept_bytes += now;
     c->worker->kept_bytes -= c->kept_bytes;
@@ -380,7 +381,7 @@ void call_open(struct link *l, struct h2_stream *down, struct h2_fields h, bool 
         call_fail_err(c, ERR_NOMEM);
         return;
     }
-    call_count_kept(c);
+    call__count_kept(c);
     call__set_state(c, CALL_COLLECTING);
     if (c->method->shape == ETCD_BIDI)
         (void)open_up(c);

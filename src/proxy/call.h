@@ -68,8 +68,10 @@ struct call {
     struct loop_timer reap; /* an answered stream whose client never ends its side */
 };
 
-/* What a call takes of memory that waits for its next message: its own object and two streams. */
-#define CALL_COST (sizeof(struct call) + 2 * H2_STREAM_COST)
+/* What a call takes of memory that waits for its next message: its own object, two streams, and
+ * what it usually keeps. */
+#define CALL_COST (sizeof(struct call) + 2 * H2_STREAM_COST + CALL_KEPT_SMALL)
+#define CALL_KEPT_SMALL 1024u
 
 /* Calls that hold less are not looked at one by one. */
 #define CALL_SMALL (16u * 1024)
@@ -92,8 +94,16 @@ bool call_is_holding(const struct call *c);
 bool call_is_small(const struct call *c);
 /* What it holds and what was promised to its peers has changed: counts it. */
 void call_claim(struct call *c);
-/* What it keeps beside messages (headers, what it asked for, plans) has changed: that counts. */
-void call_count_kept(struct call *c);
+/* What it keeps beside messages (headers, what it asked for, plans) is counted anew. */
+void call__count_kept(struct call *c);
+/* The same after a change that most often is within what CALL_COST has for it. */
+static inline void call_count_kept(struct call *c)
+{
+    size_t n = c->headers.size + c->trailers.size + c->ask.watched + c->ask.asked;
+
+    if (n > CALL_KEPT_SMALL || c->kept_bytes != CALL_COST)
+        call__count_kept(c);
+}
 /* Ends the call because memory is short, and lets go of all that it holds at once. */
 void call_shed(struct call *c);
 /* The client does not get on with its request, or with reading the answer. A watch or a lease's

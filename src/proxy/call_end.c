@@ -31,7 +31,7 @@ static void drop_request(struct call *c)
     lane_kill(&c->request);
     sealed_msg_fini(&c->pending);
     fields_fini(&c->headers, &c->worker->pool.objects);
-    call_count_kept(c);
+    call__count_kept(c);
 }
 
 void call__free_if_over(struct call *c)
@@ -43,7 +43,7 @@ void call__free_if_over(struct call *c)
     CHECK(c->state == CALL_GONE);
     loop_timer_fini(&c->reap);
     fields_fini(&c->trailers, &c->worker->pool.objects);
-    call_count_kept(c);
+    call__count_kept(c);
     free(c->late_text);
     list_remove(&c->link_node);
     list_remove(&c->age_node);

@@ -159,12 +159,20 @@ bool lane_awaits_peer(const struct lane *l)
     }
 }
 
+/* Nothing waits in it, and its peer may still send half of what it began with. So it is with nearly
+ * all messages: what they were is given back together with the next ones. */
+static bool is_at_ease(const struct lane *l)
+{
+    return l->uncredited < LIMIT_STREAM_FIRST / 2 && l->window == 0 && lane_len(l) == 0 &&
+           l->large_todo == 0 && l->relay_left == 0 && list_is_empty(&l->hungry);
+}
+
 /* Credit, and what the call holds now. */
 static void lane_settle(struct lane *l)
 {
     struct call *c = l->call;
 
-    if (l->state == LANE_DEAD)
+    if (l->state == LANE_DEAD || (c->claims == 0 && is_at_ease(l)))
         return;
     lane__credit(l);
     if (c->claims > 0 || lane_len(l) + lane_promised(l) >= CALL_SMALL)

@@ -306,7 +306,7 @@ enum lane_step lane__resolve(struct lane *l)
         e = ask_for_keys(l);
     if (e == ERR_AGAIN) {
         lane__set_state(l, LANE_PARKED);
-        call_count_kept(l->call);
+        call__count_kept(l->call);
         return STEP_WAIT;
     }
     if (e != ERR_OK)

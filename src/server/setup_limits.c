@@ -2,8 +2,8 @@
 /* How many connections there may be: by memory, and by descriptors, of which the admin listener,
  * the plugins and the connections to etcd keep theirs.
  *
- *   hard limit of RLIMIT_NOFILE = reserve + seats + those that are opening (half as many, at most
- *                                 OPENING_MAX)
+ *   hard limit of RLIMIT_NOFILE = reserve + seats + those that are opening (as many: a start of all
+ *                                 clients opens theirs at once)
  *
  * Failure modes: descriptors that are too few for what was asked for: fewer connections, and a
  * warning. */
@@ -14,8 +14,6 @@
 #include "base/log.h"
 #include "server/server_int.h"
 
-#define OPENING_MAX 512u /* an API server's start opens several hundred at once */
-#define OPENING_MIN 16u
 /* Listeners, loops, log, files, admin connections (64), plugins; and for each worker its loop, its
  * connections to etcd (one, eight for lists, those for watches) and its probes (64 clients and as
  * many of etcd). */
@@ -39,13 +37,6 @@ static uint64_t raise_descriptors(void)
     return limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX : limit.rlim_cur;
 }
 
-static size_t opening_for(size_t max)
-{
-    size_t n = max / 2;
-
-    return n > OPENING_MAX ? OPENING_MAX : n < OPENING_MIN ? OPENING_MIN : n;
-}
-
 enum err server__setup_limits(struct server *s)
 {
     const struct settings *o = s->settings;
@@ -57,8 +48,8 @@ enum err server__setup_limits(struct server *s)
 
     TRY(seats_init(&s->seats, o->workers));
     max = max < SEATS_MIN && o->max_connections == 0 ? SEATS_MIN : max;
-    if (max + opening_for(max) > left) {
-        uint64_t fewer = left * 2 / 3 > SEATS_MIN ? left * 2 / 3 : SEATS_MIN;
+    if (2 * max > left) {
+        uint64_t fewer = left / 2 > SEATS_MIN ? left / 2 : SEATS_MIN;
 
         LOG(WARN, "fewer client connections than would be allowed: file descriptors are too few",
             "descriptors=%llu max_connections=%llu instead_of=%llu", (unsigned long long)fds,
@@ -66,7 +57,7 @@ enum err server__setup_limits(struct server *s)
         max = fewer;
     }
     s->seats.max = max;
-    s->seats.max_opening = opening_for(max);
+    s->seats.max_opening = max;
     LOG(INFO, "connections", "max=%zu opening=%zu descriptors=%llu", s->seats.max,
         s->seats.max_opening, (unsigned long long)fds);
     return ERR_OK;
