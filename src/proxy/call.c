@@ -63,8 +63,10 @@ void call_count_kept(struct call *c)
      * wait for its client's window. */
     bool is_over = c->state == CALL_FAILED || c->state == CALL_GONE;
     size_t now = (is_over ? 0 : CALL_COST) + c->headers.size + c->trailers.size + c->ask.watched +
-                 c->ask.asked + lane_kept(&c->request) + lane_kept(&c->answer);
+                 c->ask.asked;
 
+    if (c->request.state == LANE_PARKED || c->answer.state == LANE_PARKED)
+        now += lane_kept(&c->request) + lane_kept(&c->answer);
     c->worker->kept_bytes += now;
     c->worker->kept_bytes -= c->kept_bytes;
     c->kept_bytes = now;
@@ -485,7 +487,8 @@ static void on_up_trailers(struct h2_stream *s, struct h2_fields h)
         call_fail_err(c, ERR_NOMEM);
         return;
     }
-    call_count_kept(c);
+    if (c->trailers.size >= CALL_SMALL)
+        call_count_kept(c);
     answer_begin(c);
     lane_end(&c->answer);
 }
