@@ -353,6 +353,9 @@ def make(programs):
             HERE / "completion" / "etcd-envelope.fish": make_fish(programs)}
     for path in sorted((HERE / "man").glob("*.scd")):
         made[path] = make_man(path, programs)
+    for name in programs.commands:
+        if f"\n; flags of {name}\n" not in made[HERE / "man" / f"{PROXY}.1.scd"]:
+            sys.exit(f"conf/man/{PROXY}.1.scd has no section with \"; flags of {name}\" and \"; end\"")
     return made
 
 

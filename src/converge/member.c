@@ -93,17 +93,13 @@ static void send_record(struct converge_member *m)
 
 static void send_look(struct converge_member *m)
 {
-    char key[sizeof m->lock], end[sizeof m->lock];
-    struct etcd_range_request range = {0};
+    const struct etcd_range_request range = {.key = bytes_str(m->lock),
+                                             .range_end = bytes_str(m->watched_end)};
     struct etcd_message r;
 
-    snprintf(key, sizeof key, "%s/", m->o.place);
-    snprintf(end, sizeof end, "%s%c", m->o.place, '/' + 1);
-    range.key = bytes_str(key);
-    range.range_end = bytes_str(end);
-    if (room_for(m, 2 * sizeof key + 64, &r) == NULL)
+    if (room_for(m, 2 * sizeof m->lock + 64, &r) == NULL)
         return;
-    etcd_message_put_range(&r, &range);
+    etcd_message_put_range(&r, &range); /* from the lock to the last record, and nothing behind */
     send_request(m, MEMBER_LOOKING, ETCD_RANGE_PATH, &r);
 }
 

@@ -134,6 +134,19 @@ class Upgrade(harness.E2E):
         self.etcd_flags = kubeadm_etcd(load("kubeadm-cluster.yaml"))
         self.proxy_flags = flags(proxy_flags("kubeadm-etcd-envelope.yaml"))
 
+    def wait_for(self, call, process):
+        """Until the call works; what the process says otherwise."""
+        def works():
+            try:
+                return call()
+            except harness.grpc.RpcError as error:
+                self.last_error = error
+                return None
+        try:
+            harness.wait_until(works, 30, "answer")
+        except AssertionError as problem:
+            self.fail(f"{problem}; {self.last_error.details()}\n{process.log()[-2000:]}")
+
     def test_addresses(self):
         """etcd has given up kubeadm's client addresses; the proxy has exactly these, and members lead to it."""
         kubeadm = kubeadm_etcd({"etcd": {"local": {"extraArgs": []}}})
@@ -155,9 +168,14 @@ class Upgrade(harness.E2E):
         process = self.env.start("etcd", [
             harness.etcd_program("etcd"), "--data-dir", self.env.path("etcd.data"), "--listen-client-urls", url,
             "--advertise-client-urls", url, "--listen-peer-urls", "http://127.0.0.1:0", "--log-level", "warn",
+            "--initial-advertise-peer-urls", "http://127.0.0.1:2380", "--initial-cluster", "default=http://127.0.0.1:2380",
             "--unsafe-no-fsync", "--cert-file", kubeadm.path("server.crt"), "--key-file", kubeadm.path("server.key"),
             "--trusted-ca-file", files["envelope-ca.crt"], "--client-cert-auth",
             "--enable-grpc-gateway=" + self.etcd_flags["enable-grpc-gateway"]])
+        own = self.env.client(f"127.0.0.1:{port}", harness.grpc.ssl_channel_credentials(
+            kubeadm.path("ca.crt").read_bytes(), envelope.path("client.key").read_bytes(),
+            envelope.path("client.crt").read_bytes()))
+        self.wait_for(lambda: own.get(b"up", timeout=5), process)
         kms = self.env.kms()
         proxy = self.env.proxy([url], self.env.config(kms.path), tls=kubeadm, wait=False, flags=[
             "--cert-file", kubeadm.path("server.crt"), "--key-file", kubeadm.path("server.key"), "--client-cert-auth",
@@ -165,19 +183,11 @@ class Upgrade(harness.E2E):
             "--etcd-certfile", envelope.path("client.crt"), "--etcd-keyfile", envelope.path("client.key")])
         credentials = kubeadm.credentials("apiserver-etcd-client")
         through = self.env.client(proxy.target, credentials)
-
-        def works():
-            try:
-                return through.put(self.secret(), b"sealed", timeout=5)
-            except harness.grpc.RpcError:
-                return None
-        harness.wait_until(works, 30, f"write through the proxy; {proxy.process.log()[-1000:]}{process.log()[-500:]}")
+        self.wait_for(lambda: through.put(self.secret(), b"sealed", timeout=5), proxy.process)
         around = self.env.client(f"127.0.0.1:{port}", credentials)
         with self.assertRaises(harness.grpc.RpcError):
             around.put(self.secret(), b"plain", timeout=3)
-        own = harness.grpc.ssl_channel_credentials(kubeadm.path("ca.crt").read_bytes(), envelope.path("client.key").read_bytes(),
-                                                   envelope.path("client.crt").read_bytes())
-        self.assertSealed(self.secret(), b"sealed", raw=self.env.client(f"127.0.0.1:{port}", own))
+        self.assertSealed(self.secret(), b"sealed", raw=own)
 
 
 class Image(unittest.TestCase):
