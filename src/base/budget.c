@@ -67,10 +67,16 @@ bool budget__draw(struct budget_part *p, uint64_t held)
     return true;
 }
 
-bool budget__yield(struct budget_part *p, uint64_t held)
+bool budget_may_keep(struct budget_part *p, uint64_t held)
 {
+    const struct budget *b = p->of;
+
+    if (!budget_covers(p, held))
+        return false;
+    if (drawn_by_all(b) <= b->limit || p->drawn <= b->fair)
+        return true;
     give_back(p, p->drawn - held);
-    return drawn_by_all(p->of) <= p->of->limit || held <= p->of->fair;
+    return drawn_by_all(b) <= b->limit || held <= b->fair;
 }
 
 uint64_t budget_excess(const struct budget_part *p, uint64_t held)

@@ -28,17 +28,16 @@ void budget_join(struct budget_part *p, struct budget *b);
 /* Gives all back. */
 void budget_leave(struct budget_part *p);
 bool budget__draw(struct budget_part *p, uint64_t held);
-bool budget__yield(struct budget_part *p, uint64_t held);
 /* May the part hold so much? Draws what it takes. False: somebody has to let go of
  * budget_excess(). */
 static inline bool budget_covers(struct budget_part *p, uint64_t held)
 {
-    if (held > p->drawn)
-        return budget__draw(p, held);
-    return atomic_load_explicit(&p->of->drawn, memory_order_relaxed) <= p->of->limit ||
-           p->drawn <= p->of->fair || budget__yield(p, held);
+    return held <= p->drawn || budget__draw(p, held);
 }
-/* How much the part has to let go of when budget_covers has said no: never below its fair share. */
+/* What budget_covers is too hasty for: have others had to draw more than there was, and is it this
+ * part that has too much? Gives back what it only drew ahead. True: it may hold what it holds. */
+bool budget_may_keep(struct budget_part *p, uint64_t held);
+/* How much the part has to let go of when one of them has said no: never below its fair share. */
 uint64_t budget_excess(const struct budget_part *p, uint64_t held);
 /* How much more the part may hold while the process stays below `below` (at most the limit). */
 uint64_t budget_left(const struct budget_part *p, uint64_t held, uint64_t below);

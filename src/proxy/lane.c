@@ -175,8 +175,9 @@ static void lane_settle(struct lane *l)
     if (l->state == LANE_DEAD || (c->claims == 0 && is_at_ease(l)))
         return;
     lane__credit(l);
-    if (c->claims > 0 || lane_len(l) + lane_promised(l) >= CALL_SMALL)
-        call_claim(c);
+    if (c->claims == 0 && l->window == 0 && lane_len(l) < CALL_SMALL)
+        return;
+    call_claim(c);
     if (link_is_over(c->link))
         link_shed_own(c->link);
 }
@@ -241,7 +242,8 @@ void lane_kill(struct lane *l)
     else
         lane__message_over(l);
     chain_fini(&l->in);
-    lane__gather_drop(l);
+    if (l->gather != NULL)
+        lane__gather_drop(l);
     chain_fini(&l->msg);
     chain_fini(&l->large_in);
     chain_fini(&l->out);

@@ -34,12 +34,10 @@ static bool is_first(const struct lane *l)
     return l->call->worker->hungry.next == &l->hungry;
 }
 
-void lane__sated(struct lane *l)
+NEVER_INLINE void lane__leave_hungry(struct lane *l)
 {
     struct worker *w = l->call->worker;
 
-    if (!is_hungry(l))
-        return;
     if (is_first(l))
         w->first_ms = loop_now_ms(&w->loop);
     list_remove(&l->hungry);
@@ -187,16 +185,25 @@ void lane__credit(struct lane *l)
 {
     struct call *c = l->call;
     struct h2_stream *from = l->is_answer ? c->up : c->down;
-    uint32_t window, now = window_of(l);
+    uint32_t window, now;
     size_t n;
 
     if (l->uncredited == 0 || from == NULL || is_held_back(l)) {
         lane__sated(l);
         return;
     }
-    window = l->has_ended ? 0 : wanted(l);
+    /* It is within the window that every stream has: nothing to ask for. */
+    if (l->has_ended ||
+        (c->claims == 0 && l->window == 0 && l->state == LANE_COLLECT && l->in.len < CALL_SMALL)) {
+        lane__sated(l);
+        h2_stream_credit(from, l->uncredited);
+        l->uncredited = 0;
+        return;
+    }
+    window = wanted(l);
+    now = window_of(l);
     n = l->uncredited + (window > now ? window - now : 0);
-    if (l->has_ended || has_room(l, n)) {
+    if (has_room(l, n)) {
         if (is_hungry(l))
             c->worker->fed_ms = loop_now_ms(&c->worker->loop);
         lane__sated(l);

@@ -88,6 +88,8 @@ enum err lane__take_in(struct lane *l, struct slice *s)
 {
     enum err e = ERR_OK;
 
+    if (l->in.len + l->large_in.len == 0 && l->state != LANE_RELAY)
+        return chain_push(&l->in, s);
     if (s->len >= LIMIT_GATHER || is_next(&l->in, s) || !will_wait(l))
         return chain_push(&l->in, s);
     if (l->in.count == 1 && l->gather == NULL && l->in.len < LIMIT_GATHER)

@@ -61,8 +61,13 @@ enum lane_step lane__relay(struct lane *l);
 /* Gives back what credit there is room for, and widens the window for a large message. Those that
  * have to wait are hungry. */
 void lane__credit(struct lane *l);
+void lane__leave_hungry(struct lane *l);
 /* It is not hungry any more. */
-void lane__sated(struct lane *l);
+static inline void lane__sated(struct lane *l)
+{
+    if (!list_is_empty(&l->hungry))
+        lane__leave_hungry(l);
+}
 
 /* lane_gather.c */
 /* Puts received bytes behind in. Takes s. Errors: ERR_NOMEM. */

@@ -179,10 +179,18 @@ static inline uint64_t worker_held(const struct worker *w)
 {
     return slab_pool_held(&w->pool) + w->kept_bytes;
 }
+/* From now on, and until all is as if nobody held anything: gives back what is not needed, to the
+ * other workers and to the kernel, and sees that no lane is hungry for long. */
+void worker_watch_memory(struct worker *w);
 /* The worker holds more than it gets of --memory-limit. */
 static inline bool worker_is_over_limit(struct worker *w)
 {
-    return !budget_covers(&w->budget, worker_held(w));
+    uint64_t held = worker_held(w);
+
+    if (held <= w->budget.drawn)
+        return false;
+    worker_watch_memory(w); /* what is drawn now is given back some day */
+    return !budget_covers(&w->budget, held);
 }
 /* More than half of the limit is used: whoever does not take what it asked for gets less time. */
 bool worker_is_half_full(const struct worker *w);
@@ -190,9 +198,6 @@ bool worker_is_half_full(const struct worker *w);
  * below. A client that reads nothing must not keep the others from being served. The oldest call
  * that holds a message stays. */
 void worker_relieve(struct worker *w);
-/* From now on, and until all is as if nobody held anything: gives back what is not needed, to the
- * other workers and to the kernel, and sees that no lane is hungry for long. */
-void worker_watch_memory(struct worker *w);
 /* The cipher contexts have been used: they are wiped when the burst is over. */
 void worker_contexts_used(struct worker *w);
 /* who: NULL when it was not reported ready. */

@@ -90,7 +90,7 @@ static uint64_t low_mark(const struct worker *w, uint64_t excess)
 
 void worker_relieve(struct worker *w)
 {
-    if (!worker_is_over_limit(w))
+    if (budget_may_keep(&w->budget, worker_held(w)))
         return;
     slab_pool_trim(&w->pool, 0);
     worker_watch_memory(w);
@@ -129,8 +129,7 @@ static void on_memory_timer(struct loop_timer *t)
     struct worker *w = CONTAINER_OF(t, struct worker, memory_timer);
     bool is_quiet;
 
-    if (worker_is_over_limit(w))
-        worker_relieve(w);
+    worker_relieve(w);
     lane_feed_hungry(w);
     end_hunger(w);
     give_back(w);

@@ -52,12 +52,12 @@ static void a_fair_share_is_never_refused(void **state)
     assert_true(budget_covers(&hog, 64 * MIB));
     assert_int_equal(budget_left(&other, 0, 64 * MIB), 0);
     assert_true(budget_covers(&other, 10 * MIB));
-    assert_false(budget_covers(&hog, 64 * MIB));
+    assert_false(budget_may_keep(&hog, 64 * MIB));
     assert_int_equal(budget_excess(&hog, 64 * MIB), 10 * MIB);
     assert_true(budget_covers(&other, 32 * MIB));
     assert_false(budget_covers(&other, 33 * MIB));
     assert_int_equal(budget_excess(&hog, 64 * MIB), 32 * MIB); /* not below its own share */
-    assert_true(budget_covers(&hog, 32 * MIB));
+    assert_true(budget_may_keep(&hog, 32 * MIB));
     assert_true(budget_covers(&other, 32 * MIB));
     budget_leave(&hog);
     budget_leave(&other);
@@ -79,7 +79,7 @@ static void portions_go_back(void **state)
     assert_in_range(b.drawn, 30 * MIB, 34 * MIB);
     assert_in_range(budget_left(&q, 0, 48 * MIB), 14 * MIB, 18 * MIB);
     assert_true(budget_covers(&q, 30 * MIB));
-    assert_true(budget_covers(&p, 30 * MIB)); /* lets go of what it drew ahead, if need be */
+    assert_true(budget_may_keep(&p, 30 * MIB)); /* lets go of what it drew ahead, if need be */
     assert_true(budget_settle(&p, 0));
     assert_true(budget_settle(&q, 0));
     assert_in_range(b.drawn, 0, 8 * MIB);
