@@ -44,6 +44,8 @@ void call__free_if_over(struct call *c)
     loop_timer_fini(&c->reap);
     fields_fini(&c->trailers, &c->worker->pool.objects);
     call__count_kept(c);
+    if (c->sealed_with != NULL)
+        keyset_drop(c->sealed_with);
     free(c->late_text);
     list_remove(&c->link_node);
     list_remove(&c->age_node);
