@@ -307,15 +307,12 @@ static void on_drop_decided(void *user, enum err e, const char *why)
 {
     struct server_set *set = user;
     struct server *s = set->server;
+    struct converge_drop *drop = set->drop; /* why is a text of its own */
 
-    if (set->drop != NULL)
-        converge_drop_free(set->drop);
     set->drop = NULL;
-    if (s->is_draining) {
-        set_retire(set);
-        return;
-    }
-    if (e == ERR_OK)
+    if (s->is_draining)
+        e = ERR_CLOSED;
+    else if (e == ERR_OK)
         reload_succeeded(s, set);
     else if (e == ERR_CONFIG)
         refuse_content(s, set->rules->config->hash, why);
@@ -323,7 +320,10 @@ static void on_drop_decided(void *user, enum err e, const char *why)
         reload_failed(s, why);
     if (e != ERR_OK)
         set_retire(set);
-    server__announce_reloaded(s);
+    if (!s->is_draining)
+        server__announce_reloaded(s);
+    if (drop != NULL)
+        converge_drop_free(drop);
 }
 
 /* A request that was sealed under an older set keeps a ring of it until etcd has answered. One that
