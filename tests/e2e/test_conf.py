@@ -118,6 +118,8 @@ class ManPages(Base):
             "--print-value-only", "--name", "--yes"}  # etcdctl's; the word for any flag; one that only a text names
         for path in sorted((CONF / "man").glob("*.scd")):
             self.assertEqual(set(re.findall(r"--[a-z][a-z0-9-]*[a-z0-9]", path.read_text())) - every, set(), path)
+            self.assertNotIn("\\\\", path.read_text(), "an escape that is escaped itself")
+            self.assertEqual(re.findall(r"^\*--.*\n(?!\t)", path.read_text(), re.M), [], "a flag without a text")
             if shutil.which("scdoc"):
                 done = run("scdoc", data=path.read_bytes())
                 self.assertEqual((done.returncode, done.stderr), (0, b""), path)
