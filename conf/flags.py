@@ -26,12 +26,14 @@ SET = {
     "etcd-servers": "http://127.0.0.1:2379",
     "encryption-provider-config": "/etc/etcd-envelope/encryption.yaml",
 }
+# Where the default cannot be written down: what is taken when the comment sign goes.
+SAMPLES = {"allowed-client-names": "kube-apiserver-etcd-client"}
 NOTES = {
     "listen-client-urls": "Whoever reaches it reads plaintext: beyond loopback and unix sockets it takes https and trusted-ca-file.",
     "advertise-client-urls": "Several members behind proxies: m1=https://10.0.0.11:2379,m2=https://10.0.0.12:2379",
     "cert-file": "TLS files are read again when they change.",
     "trusted-ca-file": "Give the CA of etcd clients, not that of the whole cluster: its certificates all get in.",
-    "allowed-client-names": "For kubeadm's kube-apiserver: kube-apiserver-etcd-client",
+    "allowed-client-names": "Below: what kubeadm's kube-apiserver has. It needs trusted-ca-file.",
     "listen-metrics-urls": "It tells who is protected by what, so it needs the same care as the client port.",
     "etcd-servers": "etcd itself, which nobody else should be able to reach. Several: separated by commas.",
     "encryption-provider-config": "The same file that kube-apiserver would read. chmod 600: it may hold keys.",
@@ -48,6 +50,7 @@ NOTES = {
 class Flag:
     def __init__(self, name, value, text=""):
         self.name, self.value, self.text = name, value, text
+        self.follows = False  # another on the same line, with which it has its text in common
 
     @property
     def default(self):
@@ -101,6 +104,7 @@ class Help:
         for part in spec.split(", "):
             name, _, value = part.strip().partition(" ")
             flags.append(Flag(name.removeprefix("--"), value.strip(), text.strip()))
+            flags[-1].follows = len(flags) > 1
         return flags
 
     def flags(self):
@@ -127,6 +131,16 @@ class Programs:
             if "[flags]" in line:
                 self.commands[m[1]] = Help(run(build / PROXY, m[1], "--help"))
         self.plugin = Help(run(build / PLUGIN, "--help"))
+        self.take_texts_of_serve()
+
+    def take_texts_of_serve(self):
+        """A tool names some flags of serve without a word."""
+        texts = {flag.name: flag.text for flag in self.commands["serve"].flags()}
+        for help_ in self.commands.values():
+            for _, flags in help_.sections:
+                for flag in flags:
+                    if not flag.text:
+                        flag.text, flag.follows = texts[flag.name], False
 
     def flags_of(self, name):
         """All that completion offers: a tool that says so takes those of serve, too."""
@@ -153,6 +167,8 @@ def wrap(text, width=116):
 
 
 def yaml_value(flag):
+    if flag.name in SAMPLES:
+        return " " + SAMPLES[flag.name]
     if flag.name in SET:
         return " " + SET[flag.name]
     if not flag.value:
@@ -180,7 +196,7 @@ def make_yaml(programs):
 # --- man pages ---
 
 def man_text(text):
-    return re.sub(r"([\\*_#~`<>])", r"\\\1", re.sub(r"^([-.])", r"\\\1", text))
+    return re.sub(r"^([-.])", r"\\\1", re.sub(r"([\\*_#~`<>])", r"\\\1", text))
 
 
 def man_flags(help_):
@@ -188,9 +204,14 @@ def man_flags(help_):
     for heading, flags in help_.sections:
         if heading:
             out += [man_text(heading) + ":", ""]
-        for flag in flags:
-            value = f" _{man_text(flag.value)}_" if flag.value else ""
-            out += [f"*--{flag.name}*{value}", *("\t" + man_text(line) for line in wrap(flag.text, 90)), ""]
+        for i, flag in enumerate(flags):
+            term = f"*--{flag.name}*" + (f" _{man_text(flag.value)}_" if flag.value else "")
+            if flag.follows:
+                out[-1] += ", " + term
+            else:
+                out.append(term)
+            if not (i + 1 < len(flags) and flags[i + 1].follows):
+                out += [*("\t" + man_text(line) for line in wrap(flag.text, 90)), ""]
     return out
 
 

@@ -103,7 +103,7 @@ int cli__cluster_failed(const struct tools_cluster *c);
     "      kube-apiserver's EncryptionConfiguration, YAML or JSON\n"                               \
     "  --etcd-servers URLS, --etcd-cafile FILE, --etcd-certfile FILE, --etcd-keyfile FILE\n"       \
     "      etcd itself, not the proxy. ETCDCTL_ENDPOINTS, ETCDCTL_CACERT, ETCDCTL_CERT and\n"      \
-    "      ETCDCTL_KEY are honoured\n"                                                             \
+    "      ETCDCTL_KEY are honoured, and go before --config-file\n"                                \
     "  --etcd-prefix PREFIX\n"                                                                     \
     "      the prefix of kube-apiserver's keys (default /registry)\n"                              \
     "  --resource-prefix RESOURCE=PREFIX, --protect-prefix PREFIX=RESOURCE\n"                      \

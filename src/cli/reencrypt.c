@@ -26,7 +26,7 @@ static const char reencrypt_help[] =
     "  --parallel N\n"
     "      values on their way to etcd at a time, 1 to 1000 (default 32)\n"
     "  --resource RESOURCE, --namespace NAMESPACE\n"
-    "      only these; each may be repeated\n"
+    "      only these resources, or what lies in these namespaces; each may be repeated\n"
     "  --include-leased\n"
     "      values with a lease, too: left out, for they end by themselves\n"
     "  --max-db-size SIZE\n"

@@ -53,7 +53,10 @@ class ConfigurationFile(Base):
     def test_what_is_commented_out(self):
         """These are the defaults, and they are taken."""
         text = re.sub(r"^#([a-z-]+:)", r"\1", (CONF / "etcd-envelope.yaml").read_text(), flags=re.M)
-        text = re.sub(r"^allowed-client-names:.*\n", "", text, flags=re.M)  # an empty list is refused on purpose
+        name = re.search(r"^allowed-client-names: (.*)\n", text, re.M)  # an empty list is refused on purpose: a sample
+        said = self.settings(text, "--trusted-ca-file=ca.crt", "--cert-file=a.crt", "--key-file=a.key")
+        self.assertRegex(said, rf"(?m)^allowed-client-names:\s+- \W*{name[1]}\W*$")
+        text = text.replace(name[0], "")
         names = set(re.findall(r"^([a-z-]+):", text, re.M))
         printed = self.settings("")
         self.assertEqual(names - set(re.findall(r"^([a-z-]+):", printed, re.M)), set())
@@ -115,6 +118,8 @@ class ManPages(Base):
             "--print-value-only", "--name", "--yes"}  # etcdctl's; the word for any flag; one that only a text names
         for path in sorted((CONF / "man").glob("*.scd")):
             self.assertEqual(set(re.findall(r"--[a-z][a-z0-9-]*[a-z0-9]", path.read_text())) - every, set(), path)
+            self.assertNotIn("\\\\", path.read_text(), "an escape that is escaped itself")
+            self.assertEqual(re.findall(r"^\*--.*\n(?!\t)", path.read_text(), re.M), [], "a flag without a text")
             if shutil.which("scdoc"):
                 done = run("scdoc", data=path.read_bytes())
                 self.assertEqual((done.returncode, done.stderr), (0, b""), path)

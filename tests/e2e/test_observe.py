@@ -65,6 +65,7 @@ class Alerts(unittest.TestCase):
 class Exposition(harness.E2E):
     needs_proxy = True
     identity = True
+    proxy_flags = ("--converge=1",)
 
     def test_queries_name_what_there_is(self):
         self.client.put(self.secret(), b"x" * 100)
@@ -84,7 +85,7 @@ class Exposition(harness.E2E):
                 if m:
                     labels.setdefault(m[1], set()).update(re.findall(r'(\w+)="', m[2] or ""))
             return "etcd_envelope_added_latency_seconds_bucket" in labels and \
-                "apiserver_envelope_encryption_key_id_hash_total" in labels
+                {"apiserver_envelope_encryption_key_id_hash_total", "etcd_envelope_stored_values"} <= set(labels)
         wait_until(gather, 20, "metrics")
         # Without TLS there is no certificate, and no such series.
         labels.setdefault("etcd_envelope_certificate_expiry_timestamp_seconds", {"certificate"})
