@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A reload that drops a key: refused while a stored value needs it, with its name and the number of values, and taken over
 as soon as none does; also with identity, and while another proxy still writes with it."""
+import signal
 import subprocess
 import threading
 import time
@@ -60,6 +61,22 @@ class Drop(Converge):
                 self.change(proxy, last)
                 self.assertEqual(proxy.client.value(b"/registry/secrets/ns/v1"), b"value 1")
                 self.end(proxy)
+
+    def test_sealed_and_not_stored_yet(self):
+        """A write that etcd has not carried out counts: it is acknowledged afterwards, and has to open."""
+        first, second = self.local("aesgcm", ("k1", new_key())), self.local("aesgcm", ("k2", new_key()))
+        proxy = self.plain_proxy(first)
+        self.raw.delete(b"/registry/secrets/harness/ready")
+        self.etcd.process.signal(signal.SIGSTOP)
+        self.addCleanup(self.etcd.process.signal, signal.SIGCONT)
+        put = threading.Thread(target=proxy.client.put, args=(b"/registry/secrets/ns/late", b"late"))
+        put.start()
+        wait_until(lambda: proxy.metric("etcd_envelope_values_sealed_total") > 0, 10, "sealed value")
+        self.change(proxy, second, first)
+        threading.Timer(1, self.etcd.process.signal, (signal.SIGCONT,)).start()
+        self.refused(proxy, second, names=("aesgcm:v1:k1 (1 of secrets)",))
+        put.join()
+        self.assertEqual(proxy.client.value(b"/registry/secrets/ns/late"), b"late")
 
     def test_one_of_two_keys_with_one_name(self):
         """Which of them a value needs is known only by opening it."""
