@@ -46,6 +46,7 @@ struct lane {
     struct slab *gather; /* small pieces of in lie together here; NULL: there are none */
     size_t uncredited;   /* received, stream window not yet given back */
     struct list hungry;  /* in worker.hungry: there is no room for credit */
+    uint64_t hungry_ms;  /* since when */
     size_t relay_left;   /* opaque answer: bytes of the present message still to pass */
     struct chain msg;    /* the message (or batch) in work */
     struct sealed_msg sealed; /* what was made of it: a request */
@@ -101,6 +102,10 @@ size_t lane_rest(const struct lane *l);
 /* Before any lane. Lanes that yield wait for their turn one by one, whosever they are: what others
  * send comes in between. */
 void lane_turns_init(struct worker *w);
+/* How long the one of the worker's lanes that has been hungry for longest has been; 0: none is. */
+uint64_t lane_hunger_ms(const struct worker *w);
+/* Calls whose lanes have been hungry for so long are shed. */
+void lane_refuse_hungry(struct worker *w, uint64_t ms);
 /* Frees the worker's idle ones. */
 void lane_work_free(struct worker *w);
 

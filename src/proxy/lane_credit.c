@@ -9,8 +9,8 @@
  *            call of the first gets it all the same while it is small, or nobody would ever be
  *            done: one call at a time; the next one if it has not ended in FIRST_MS and half of the
  *            limit is free
- *   later    room appears: the others have their turn; none for 5 s: somebody has to make it
- *            (worker_relief.c)
+ *   later    room appears: the others have their turn; one has waited for 5 s: somebody has to make
+ *            room, and for 10 s: it is refused (worker_relief.c)
  *
  * Failure modes: a lane that is first and does not get on goes behind the others; one that still
  * gets nothing when all has been done for it fails its call with ERR_MEMORY_LIMIT. */
@@ -50,7 +50,8 @@ static void starve(struct lane *l)
     if (is_hungry(l))
         return;
     if (list_is_empty(&w->hungry))
-        w->fed_ms = w->first_ms = loop_now_ms(&w->loop);
+        w->first_ms = loop_now_ms(&w->loop);
+    l->hungry_ms = loop_now_ms(&w->loop);
     list_push(&w->hungry, &l->hungry);
     worker_watch_memory(w);
 }
@@ -75,6 +76,36 @@ void lane_feed_hungry(struct worker *w)
 
         lane__credit(l);
         call_claim(l->call);
+    }
+}
+
+static struct lane *hungriest(const struct worker *w)
+{
+    struct lane *found = NULL;
+
+    LIST_FOREACH(it, &w->hungry) {
+        struct lane *l = LIST_ENTRY(it, struct lane, hungry);
+
+        if (found == NULL || l->hungry_ms < found->hungry_ms)
+            found = l;
+    }
+    return found;
+}
+
+uint64_t lane_hunger_ms(const struct worker *w)
+{
+    const struct lane *l = hungriest(w);
+
+    return l == NULL ? 0 : loop_now_ms(&w->loop) - l->hungry_ms;
+}
+
+void lane_refuse_hungry(struct worker *w, uint64_t ms)
+{
+    while (lane_hunger_ms(w) >= ms) {
+        struct lane *l = hungriest(w);
+
+        call_shed(l->call);
+        lane__sated(l); /* also one that had nothing more to shed */
     }
 }
 
@@ -204,8 +235,6 @@ void lane__credit(struct lane *l)
     now = window_of(l);
     n = l->uncredited + (window > now ? window - now : 0);
     if (has_room(l, n)) {
-        if (is_hungry(l))
-            c->worker->fed_ms = loop_now_ms(&c->worker->loop);
         lane__sated(l);
         give(l, from, window);
         return;

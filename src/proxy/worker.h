@@ -102,8 +102,8 @@ struct worker {
     struct loop_task feed;     /* there is room again */
     struct list turns;         /* lanes that have yielded: one of them in each turn of the loop */
     struct loop_task turn;
-    uint64_t fed_ms;   /* when there was room for one of them last, or the first of them came */
-    uint64_t first_ms; /* since when the first of them is the first */
+    uint64_t shed_ms;               /* when room was made for them last */
+    uint64_t first_ms;              /* since when the first of them is the first */
     struct loop_timer memory_timer; /* worker_watch_memory */
     uint64_t peak_held;             /* since libc was made to give memory back */
     uint64_t trimmed_ms;            /* when that was */

@@ -6,7 +6,8 @@
  *   heaviest link  loses calls, newest first, until a part of the limit is free again
  *
  * That is the last resort, for credit has stopped long before (lane_credit.c): the worker holds
- * more than it gets of the limit, or a lane was hungry for HUNGER_MS and nobody was fed meanwhile.
+ * more than it gets of the limit, or a lane was hungry for HUNGER_MS. After REFUSE_MS its call
+ * ends.
  *
  *   worker_watch_memory ─► a look every WATCH_MS: feed the hungry, give back ─► all is given back
  *
@@ -21,6 +22,7 @@
 #define WATCH_MS 100u
 #define HUNGER_MS 5000u
 #define AGAIN_MS 1000u
+#define REFUSE_MS 10000u
 /* malloc_trim walks the heap under its locks: only when much was freed, and not often. */
 #define TRIM_LEAST (8u * 1024 * 1024)
 #define TRIM_EVERY_MS 1000u
@@ -99,16 +101,18 @@ void worker_relieve(struct worker *w)
 
 /* --- while much is held ---------------------------------------------------------------------- */
 
-/* Somebody has waited for long, and nobody got room: it is made. */
+/* Somebody has waited for long, whoever else got room: more is made, and who still has none is told
+ * so. */
 static void end_hunger(struct worker *w)
 {
     uint64_t now = loop_now_ms(&w->loop);
 
-    if (list_is_empty(&w->hungry) || now - w->fed_ms < HUNGER_MS)
+    if (lane_hunger_ms(w) < HUNGER_MS || now - w->shed_ms < AGAIN_MS)
         return;
-    w->fed_ms = now - HUNGER_MS + AGAIN_MS; /* if that is not enough */
+    w->shed_ms = now;
     shed(w, low_mark(w, 0));
     lane_feed_hungry(w);
+    lane_refuse_hungry(w, REFUSE_MS);
 }
 
 /* Slabs that were freed lie all over the heap, which libc would keep. */
