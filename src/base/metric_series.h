@@ -73,6 +73,12 @@ enum series_type { SERIES_COUNTER, SERIES_GAUGE, SERIES_HISTOGRAM };
       "grpc_method")                                                                               \
     X(CONFIG_INFO, "etcd_envelope_config_info", GAUGE, NONE, false, 1,                             \
       "The hash of the encryption configuration in use", "hash")                                   \
+    X(WRITE_KEY, "etcd_envelope_write_key_info", GAUGE, NONE, false, 0,                            \
+      "What new values are sealed with: the provider, and the hash of its key id or the name of "  \
+      "its key",                                                                                   \
+      "provider", "key")                                                                           \
+    X(PROBLEMS, "etcd_envelope_problems", GAUGE, NONE, false, 0,                                   \
+      "Problems that the status page tells of, by severity: failing, warning", "severity")         \
     X(BUILD_INFO, "etcd_envelope_build_info", GAUGE, NONE, false, 0, "The program that runs",      \
       "version")                                                                                   \
     X(CERTIFICATE, "etcd_envelope_certificate_expiry_timestamp_seconds", GAUGE, NONE, false, 0,    \

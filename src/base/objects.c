@@ -32,9 +32,9 @@ struct objects_chunk {
 };
 
 /* Sizes with the head: in steps that waste at most a third. */
-static const uint16_t sizes[OBJECTS_CLASSES] = {32,  48,  64,   80,   96,   112, 128,
-                                                160, 192, 224,  256,  320,  384, 512,
-                                                640, 768, 1024, 1536, 2560, 4096};
+static const uint16_t sizes[OBJECTS_CLASSES] = {32,  48,  64,   80,   96,   112,  128,
+                                                160, 192, 224,  256,  320,  384,  512,
+                                                640, 768, 1024, 1536, 1792, 2560, 4096};
 
 #ifdef __SANITIZE_ADDRESS__
 /* Under the sanitizer every object comes from malloc, so that overruns and use after free show. */

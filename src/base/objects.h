@@ -8,7 +8,7 @@
 
 #include "base/base.h"
 
-#define OBJECTS_CLASSES 20
+#define OBJECTS_CLASSES 21
 #define OBJECTS_MAX 4096u /* with the head; more is malloc's */
 
 struct objects_chunk;

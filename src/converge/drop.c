@@ -399,6 +399,10 @@ static void take_records(struct converge_drop *d, struct bytes body)
 {
     enum err e = read_records(d, body);
 
+    if (e == ERR_OK && d->waits_for[0] == '\0' && d->o.is_settled != NULL &&
+        !d->o.is_settled(d->o.user))
+        snprintf(d->waits_for, sizeof d->waits_for,
+                 "this proxy has requests in work under an older configuration");
     if (e == ERR_OK && d->waits_for[0] != '\0') {
         d->state = DROP_WAITING; /* the timer's handle exists since the start */
         CHECK(loop_timer_start(d->o.loop, &d->timer, AGAIN_MS) == ERR_OK);

@@ -8,7 +8,7 @@
  * and nothing delayed. Else:
  *
  *   READING -- no registered proxy writes with such a key --> LOOKING -- at all values --> decided
- *      ^ `-- one does --> WAITING, a second
+ *      ^ `-- one does, or this one is not settled --> WAITING, a second
  *      `--------------------'
  *
  * The look begins only when nobody who is known of writes with the key any more, for what is
@@ -37,6 +37,8 @@ struct converge_drop_opts {
     const char *place;   /* where proxies are registered: see member.h */
     bool has_to_read_it; /* false: an etcd that forbids us to read there has nobody registered */
     struct ruleset *now, *next;
+    /* Is all that this proxy sealed under rule sets before `now` in etcd, or over? NULL: yes. */
+    bool (*is_settled)(void *user);
     /* Once, from the loop; converge_drop_free is due, and may be called from inside. ERR_OK:
      * nothing needs a key that is dropped. ERR_CONFIG: something does, and why says what. Else it
      * is not known, and why says why not. */

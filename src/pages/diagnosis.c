@@ -151,7 +151,8 @@ static void look_at_reload(const struct pages_state *st, struct pages_diagnosis 
     SAY(p->reason, "%s", st->reload->why);
     SAY(p->advice,
         "Correct %s and send SIGHUP; etcd-envelope check says beforehand whether it would be "
-        "taken. Do not restart the proxy before: it would not start with this file.",
+        "taken. A restart would look at the file alone: it may be refused then, too, or be taken "
+        "although stored values still need a key that it lacks.",
         st->settings->encryption_provider_config);
 }
 

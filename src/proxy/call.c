@@ -65,8 +65,7 @@ void call__count_kept(struct call *c)
     size_t few = c->headers.size + c->trailers.size + c->ask.watched + c->ask.asked;
     size_t now = (is_over ? 0 : CALL_COST) + (few > CALL_KEPT_SMALL ? few - CALL_KEPT_SMALL : 0);
 
-    if (c->request.state == LANE_PARKED || c->answer.state == LANE_PARKED)
-        now += lane_kept(&c->request) + lane_kept(&c->answer);
+    now += lane_kept(&c->request) + lane_kept(&c->answer);
     c->worker->kept_bytes += now;
     c->worker->kept_bytes -= c->kept_bytes;
     c->kept_bytes = now;

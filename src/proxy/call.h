@@ -64,6 +64,7 @@ struct call {
     uint64_t answer_since_ns;  /* bytes of the answer are being worked on; 0: none are */
     uint64_t answer_until_ns;  /* when the last of them were done with */
     uint64_t added_ns;
+    struct keyset *sealed_with; /* of its request, until etcd can do no more with it; NULL: none */
     struct call_progress progress;
     struct loop_timer reap; /* an answered stream whose client never ends its side */
 };

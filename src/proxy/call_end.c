@@ -44,6 +44,8 @@ void call__free_if_over(struct call *c)
     loop_timer_fini(&c->reap);
     fields_fini(&c->trailers, &c->worker->pool.objects);
     call__count_kept(c);
+    if (c->sealed_with != NULL)
+        keyset_drop(c->sealed_with);
     free(c->late_text);
     list_remove(&c->link_node);
     list_remove(&c->age_node);
@@ -212,12 +214,15 @@ void call_failure_init(const struct call *c, enum err e, struct failure *f)
 static void log_failure(const struct call *c, const struct failure *f, enum grpc_status status)
 {
     static struct log_rate rates[ERR_COUNT]; /* many of one cause must not hide another */
+    /* Stored values and keys are the operator's matter, not the client's. */
+    bool is_serious = status == GRPC_DATA_LOSS || err_fault(f->err) == FAULT_KMS;
+    enum log_level level = is_serious ? LOG_WARN : LOG_INFO;
     char text[STATUS_TEXT_MAX];
 
     status_log_text(f, text);
     metric_refused(f->err);
-    if (log_is_on(LOG_INFO) && log_rate_ok(&rates[f->err], LOG_INFO, "call failed"))
-        log_write(LOG_INFO, "call failed", "call=%llu method=%.*s reason=%s status=%s text=\"%s\"",
+    if (log_is_on(level) && log_rate_ok(&rates[f->err], level, "call failed"))
+        log_write(level, "call failed", "call=%llu method=%.*s reason=%s status=%s text=\"%s\"",
                   (unsigned long long)c->id, (int)f->path.n,
                   f->path.n > 0 ? (const char *)f->path.p : "", err_reason(f->err),
                   grpc_status_name(status), text);

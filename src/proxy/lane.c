@@ -122,7 +122,9 @@ size_t lane_len(const struct lane *l)
 
 size_t lane_kept(const struct lane *l)
 {
-    return l->state == LANE_PARKED ? lane__work_size(l->work) : 0;
+    bool is_waiting = l->state == LANE_PARKED || !list_is_empty(&l->turn);
+
+    return is_waiting && l->work != NULL ? lane__work_size(l->work) : 0;
 }
 
 bool lane_is_holding(const struct lane *l)
@@ -182,6 +184,24 @@ static void lane_settle(struct lane *l)
         link_shed_own(c->link);
 }
 
+/* Goes on behind the others that have yielded. What it holds until then counts. */
+static void yield(struct lane *l)
+{
+    struct call *c = l->call;
+    struct worker *w = c->worker;
+
+    list_push(&w->turns, &l->turn);
+    loop_task_want(&w->loop, &w->turn);
+    call__count_kept(c);
+    if (worker_is_over_limit(w))
+        worker_relieve(w);
+    if (l->state == LANE_DEAD)
+        return;
+    call_claim(c);
+    if (link_is_over(c->link))
+        link_shed_own(c->link);
+}
+
 void lane__run(struct lane *l)
 {
     size_t before = l->in.len + l->large_in.len;
@@ -195,7 +215,7 @@ void lane__run(struct lane *l)
             break;
         if (said == STEP_TURN ||
             (is_open(l) && before - l->in.len - l->large_in.len > LIMIT_LANE_TURN)) {
-            loop_task_want(&l->call->worker->loop, &l->turn);
+            yield(l);
             return;
         }
     }
@@ -211,12 +231,27 @@ void lane__run(struct lane *l)
 /* It goes on by itself: what comes meanwhile must not take others' turns. */
 static bool has_yielded(const struct lane *l)
 {
-    return !list_is_empty(&l->turn.node);
+    return !list_is_empty(&l->turn);
 }
 
 static void on_turn(struct loop_task *t)
 {
-    lane__run(CONTAINER_OF(t, struct lane, turn));
+    struct worker *w = CONTAINER_OF(t, struct worker, turn);
+    struct lane *l;
+
+    if (list_is_empty(&w->turns))
+        return;
+    l = LIST_ENTRY(w->turns.next, struct lane, turn);
+    list_remove(&l->turn);
+    lane__run(l);
+    if (!list_is_empty(&w->turns))
+        loop_task_want(&w->loop, t);
+}
+
+void lane_turns_init(struct worker *w)
+{
+    list_init(&w->turns);
+    loop_task_init(&w->turn, on_turn);
 }
 
 void lane_init(struct lane *l, struct call *c, bool is_answer)
@@ -225,7 +260,7 @@ void lane_init(struct lane *l, struct call *c, bool is_answer)
     l->state = LANE_COLLECT;
     l->is_answer = is_answer;
     list_init(&l->hungry);
-    loop_task_init(&l->turn, on_turn);
+    list_init(&l->turn);
 }
 
 void lane_kill(struct lane *l)
@@ -236,7 +271,7 @@ void lane_kill(struct lane *l)
         return;
     lane__set_state(l, LANE_DEAD);
     lane__sated(l);
-    loop_task_cancel(&l->turn);
+    list_remove(&l->turn);
     if (l->large != NULL)
         lane__large_over(l);
     else

@@ -56,7 +56,7 @@ struct lane {
     struct etcd_large *large; /* a large answer in work */
     struct chain large_in;    /* its bytes, not yet taken by it */
     size_t large_todo;        /* bytes of it that have not come to large_in yet */
-    struct loop_task turn;    /* the rest of the work, after the loop had its turn */
+    struct list turn;         /* in worker.turns: the rest of the work waits there */
 };
 
 /* l is all zeros, as a new call is. */
@@ -98,6 +98,9 @@ size_t lane_kept(const struct lane *l);
 bool lane_awaits_peer(const struct lane *l);
 /* How much of the client's present message has not come to its stream's queue yet. */
 size_t lane_rest(const struct lane *l);
+/* Before any lane. Lanes that yield wait for their turn one by one, whosever they are: what others
+ * send comes in between. */
+void lane_turns_init(struct worker *w);
 /* Frees the worker's idle ones. */
 void lane_work_free(struct worker *w);
 

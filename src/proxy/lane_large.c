@@ -185,7 +185,7 @@ enum lane_fill lane_break_off(struct lane *l)
     chain_clear(&l->large_in);
     chain_clear(&l->msg);
     chain_clear(&l->out);
-    loop_task_cancel(&l->turn);
+    list_remove(&l->turn);
     lane__set_state(l, LANE_FILLING);
     return fill(l);
 }

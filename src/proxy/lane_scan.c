@@ -7,16 +7,27 @@
 
 /* --- the message in work --------------------------------------------------------------------- */
 
+/* A request may be on its way to etcd now. Until it is answered, a reload that drops keys has to
+ * know that something may still be stored with those of this set. */
+static void let_keys_go(struct lane *l)
+{
+    struct call *c = l->call;
+
+    if (!l->is_answer && c->sealed_with == NULL && call_is_unary(c))
+        c->sealed_with = l->keys;
+    else
+        keyset_drop(l->keys);
+    l->keys = NULL;
+}
+
 void lane__message_over(struct lane *l)
 {
     chain_clear(&l->msg);
     chain_clear(&l->out);
     sealed_msg_fini(&l->sealed);
     lane__work_give_back(l);
-    if (l->large == NULL && l->keys != NULL) {
-        keyset_drop(l->keys);
-        l->keys = NULL;
-    }
+    if (l->large == NULL && l->keys != NULL)
+        let_keys_go(l);
 }
 
 bool lane__message_begin(struct lane *l)

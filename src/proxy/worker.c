@@ -329,6 +329,7 @@ static void worker_init(struct worker *w)
     budget_join(&w->budget, w->env->budget);
     upstream_pool_init(&w->upstream, &w->loop, &w->pool, w->env);
     worker__memory_init(w);
+    lane_turns_init(w);
     loop_timer_init(&w->drain_timer, on_drain_tick);
     loop_timer_init(&w->wipe_timer, on_wipe);
     loop_timer_init(&w->settle_timer, on_settle);

@@ -100,6 +100,8 @@ struct worker {
     const struct call *beyond; /* the one that gets credit where there is no room; NULL: none */
     uint64_t beyond_ms;        /* since when */
     struct loop_task feed;     /* there is room again */
+    struct list turns;         /* lanes that have yielded: one of them in each turn of the loop */
+    struct loop_task turn;
     uint64_t fed_ms;   /* when there was room for one of them last, or the first of them came */
     uint64_t first_ms; /* since when the first of them is the first */
     struct loop_timer memory_timer; /* worker_watch_memory */

@@ -164,5 +164,6 @@ void worker__memory_init(struct worker *w)
 void worker__memory_fini(struct worker *w)
 {
     loop_task_cancel(&w->feed);
+    loop_task_cancel(&w->turn);
     loop_timer_fini(&w->memory_timer);
 }

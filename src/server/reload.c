@@ -32,6 +32,7 @@
 #define PROBATION_TICK_MS 100
 #define FILES_INTERVAL_MS 60000
 #define REFUSED_AGAIN_MS 10000 /* file events alone do not try the same refused content sooner */
+#define SETTLE_MS 2000
 #define WHY_MAX 4096
 
 /* --- sets ------------------------------------------------------------------------------------ */
@@ -170,6 +171,8 @@ void server__on_keyset(const struct worker_report *r)
         if (r->keys == NULL)
             say_kept(r->worker); /* the worker had no memory for a key ring */
         set->rings--;
+        if (set->state == SET_RETIRED)
+            set->server->settled_ms = loop_now_ms(&set->server->loop);
         set_close_if_over(set);
         return;
     default:
@@ -323,6 +326,22 @@ static void on_drop_decided(void *user, enum err e, const char *why)
     server__announce_reloaded(s);
 }
 
+/* A request that was sealed under an older set keeps a ring of it until etcd has answered. One that
+ * its client gave up may still be carried out in etcd: SETTLE_MS are for those. */
+static bool is_settled(void *user)
+{
+    const struct server_set *set = user;
+    const struct server *s = set->server;
+
+    LIST_FOREACH(it, &s->sets) {
+        const struct server_set *other = LIST_ENTRY(it, struct server_set, node);
+
+        if (other->state == SET_RETIRED && other->rings > 0)
+            return false;
+    }
+    return loop_now_ms(&s->loop) - s->settled_ms >= SETTLE_MS;
+}
+
 /* Its plugins are well. If it drops keys, stored values may not need them. */
 static void check_keys(struct server_set *set)
 {
@@ -335,6 +354,7 @@ static void check_keys(struct server_set *set)
                                          .has_to_read_it = s->converge != NULL,
                                          .now = s->set->rules,
                                          .next = set->rules,
+                                         .is_settled = is_settled,
                                          .on_decided = on_drop_decided,
                                          .user = set};
     char why[WHY_MAX] = "";

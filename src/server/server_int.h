@@ -74,6 +74,7 @@ struct server {
     bool is_reload_announced; /* the service manager waits for its end */
     struct server_reload last_reload;
     struct list sets;
+    uint64_t settled_ms;    /* since when nothing is in work under a set that was retired */
     struct server_set *set; /* in use */
     size_t workers_ready;   /* have their first key set */
     struct {

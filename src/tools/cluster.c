@@ -200,8 +200,8 @@ static void on_looked_outside(struct tools_outside_look *l, const struct client_
         return;
     }
     if (l->found != TOOLS_OUTSIDE_NONE)
-        LOG(WARN, "etcd holds keys, but none under --etcd-prefix", "prefix=\"%s/\"%s%s", l->root,
-            l->registry != NULL ? " registry=" : "", l->registry != NULL ? l->registry : "");
+        LOG(WARN, "etcd holds keys, but none under --etcd-prefix", "prefix=\"%s/\" others=\"%s\"",
+            l->root, l->registry != NULL ? l->registry : "");
     c->on_ready(c->arg);
 }
 

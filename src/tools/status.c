@@ -14,12 +14,11 @@
 #include "tools/samples.h"
 
 #define ASK_MS 5000u
-#define PLUGINS_MAX 16u
+#define KEYS_MAX 32u
 
-/* What a plugin writes with, as a proxy sees it. */
+/* What a proxy writes with. */
 struct write_key {
-    char provider[64], hash[KMS_HASH_TEXT];
-    double time; /* when the plugin named the key id last */
+    char provider[128], key[128];
 };
 
 struct proxy {
@@ -30,12 +29,13 @@ struct proxy {
     char why[256];
     int ready; /* HTTP status of /readyz; 0: none */
     char version[32], config[KMS_HASH_TEXT];
-    struct write_key keys[PLUGINS_MAX];
+    struct write_key keys[KEYS_MAX];
     size_t key_count;
+    double problems; /* that its page tells of */
     bool is_kms_ailing;
     double etcd_healthy; /* below 0: not said */
     double start_s, reload_s, reload_failures, reload_failed, sealed, opened, plain;
-    char key_text[PLUGINS_MAX * 160];
+    char key_text[KEYS_MAX * (sizeof(struct write_key) + 4)];
 };
 
 struct asking {
@@ -52,22 +52,15 @@ static void copy_text(struct bytes from, char *out, size_t cap)
     kms_clean_text(from, out, cap);
 }
 
-/* A plugin's latest key id is the one that is written with. */
 static void note_key(struct proxy *p, const struct tools_sample *s)
 {
-    char provider[64];
-    size_t i = 0;
+    struct write_key *k;
 
-    copy_text(tools_sample_label(s, "provider_name"), provider, sizeof provider);
-    while (i < p->key_count && strcmp(p->keys[i].provider, provider) != 0)
-        i++;
-    if (i == PLUGINS_MAX || (i < p->key_count && p->keys[i].time > s->value))
+    if (p->key_count == KEYS_MAX)
         return;
-    if (i == p->key_count)
-        p->key_count++;
-    snprintf(p->keys[i].provider, sizeof p->keys[i].provider, "%s", provider);
-    copy_text(tools_sample_label(s, "key_id_hash"), p->keys[i].hash, sizeof p->keys[i].hash);
-    p->keys[i].time = s->value;
+    k = &p->keys[p->key_count++];
+    copy_text(tools_sample_label(s, "provider"), k->provider, sizeof k->provider);
+    copy_text(tools_sample_label(s, "key"), k->key, sizeof k->key);
 }
 
 static bool is_named(const struct tools_sample *s, const char *name)
@@ -103,8 +96,10 @@ static void note(struct proxy *p, const struct tools_sample *s)
         copy_text(tools_sample_label(s, "version"), p->version, sizeof p->version);
     else if (is_named(s, "etcd_envelope_kms_healthy"))
         p->is_kms_ailing |= s->value != 1;
-    else if (is_named(s, "apiserver_envelope_encryption_key_id_hash_status_last_timestamp_seconds"))
+    else if (is_named(s, "etcd_envelope_write_key_info"))
         note_key(p, s);
+    else if (is_named(s, "etcd_envelope_problems"))
+        p->problems += s->value;
     else if (is_named(s, "apiserver_encryption_config_controller_automatic_reload_last_timestamp_"
                          "seconds") &&
              bytes_eq(tools_sample_label(s, "status"), BYTES_LIT("success")))
@@ -115,7 +110,7 @@ static void note(struct proxy *p, const struct tools_sample *s)
 
 static int key_cmp(const void *a, const void *b)
 {
-    return strcmp(((const struct write_key *)a)->provider, ((const struct write_key *)b)->provider);
+    return memcmp(a, b, sizeof(struct write_key)); /* texts, and zeros behind them */
 }
 
 static void read_metrics(struct proxy *p, struct bytes text)
@@ -128,8 +123,8 @@ static void read_metrics(struct proxy *p, struct bytes text)
     if (p->key_count > 0)
         qsort(p->keys, p->key_count, sizeof p->keys[0], key_cmp);
     for (size_t i = 0; i < p->key_count; i++)
-        at += (size_t)snprintf(p->key_text + at, sizeof p->key_text - at, "%s%s=%s",
-                               i > 0 ? " " : "", p->keys[i].provider, p->keys[i].hash);
+        at += (size_t)snprintf(p->key_text + at, sizeof p->key_text - at, "%s%s %s",
+                               i > 0 ? ", " : "", p->keys[i].provider, p->keys[i].key);
 }
 
 /* --- asking ----------------------------------------------------------------------------------- */
@@ -189,7 +184,7 @@ static void on_ready(void *arg, const struct http1_response *r, const char *why)
 static bool is_well(const struct proxy *p)
 {
     return p->has_answered && p->ready == 200 && !p->is_kms_ailing && p->etcd_healthy != 0 &&
-           p->reload_failed == 0;
+           p->reload_failed == 0 && p->problems == 0;
 }
 
 static const char *time_text(double s, char out[static KMS_TIME_TEXT])
@@ -213,6 +208,7 @@ static void put_json(const struct proxy *p, struct json *j)
         json_text(j, "version", p->version);
         json_text(j, "configuration", p->config);
         json_text(j, "write_keys", p->key_text);
+        json_number(j, "problems", (int64_t)p->problems);
         json_bool(j, "kms_healthy", !p->is_kms_ailing);
         json_bool(j, "etcd_healthy", p->etcd_healthy != 0);
         json_text(j, "started", time_text(p->start_s, text));
@@ -242,8 +238,10 @@ static void put_text(const struct proxy *p, FILE *f)
     fprintf(f, "  configuration  %s, reloaded %s, %.0f reloads failed%s\n",
             p->config[0] != '\0' ? p->config : "-", time_text(p->reload_s, reload),
             p->reload_failures, p->reload_failed != 0 ? ", THE LAST ONE, too: see its log" : "");
-    fprintf(f, "  write key      %s\n",
-            p->key_text[0] != '\0' ? p->key_text : "of the configuration (no KMS v2 plugin)");
+    if (p->problems > 0)
+        fprintf(f, "  problems       %.0f: its page tells (%s)\n", p->problems,
+                net_url_text(p->url, url));
+    fprintf(f, "  written with   %s\n", p->key_text[0] != '\0' ? p->key_text : "-");
     fprintf(f, "  KMS            %s\n  etcd           %s\n",
             p->is_kms_ailing ? "NOT WELL" : "healthy",
             p->etcd_healthy == 0 ? "NOT REACHED" : "reached");
@@ -306,8 +304,8 @@ static enum tools_status_result report(const struct asking *a)
     } else if (what != NULL) {
         fprintf(a->o->out, "\nThey DIFFER: not the same %s\n", what);
     } else {
-        fprintf(a->o->out, "\n%zu of %zu answer, %zu are well, and all that answer agree\n", there,
-                a->o->url_count, well);
+        fprintf(a->o->out, "\n%zu of %zu answer, %zu %s well%s\n", there, a->o->url_count, well,
+                well == 1 ? "is" : "are", there > 1 ? ", and all that answer agree" : "");
     }
     return result;
 }

@@ -299,6 +299,11 @@ static void put_history(const struct verify *v, FILE *f)
 {
     int64_t revision = v->position.last.revision;
 
+    if (v->o->snapshot != NULL && v->counts.all.states[SWEEP_PLAINTEXT] == 0)
+        fputs("No newest value is plaintext. Older revisions in the file, and pages that etcd had "
+              "freed, were not looked at:\nif there ever was plaintext, treat the file as "
+              "plaintext, unless etcd was compacted and defragmented since.\n",
+              f);
     if (v->o->snapshot != NULL || v->counts.all.states[SWEEP_PLAINTEXT] > 0 ||
         v->counts.all.count == 0)
         return;

@@ -13,7 +13,8 @@ const char *tools_words(enum err e)
     case ERR_TOO_SHORT:
         return "the encrypted data is shorter than its fixed parts";
     case ERR_AUTH_FAILED:
-        return "it is not authentic: damaged, sealed with another key, or of another etcd key";
+        return "it is not authentic: damaged, sealed with another key, or (not with secretbox) of "
+               "another etcd key";
     case ERR_BAD_BLOCK_SIZE:
         return "the encrypted data is no multiple of the block size";
     case ERR_BAD_PADDING:

@@ -5,8 +5,9 @@ import json
 import signal
 import subprocess
 
-from cluster_tool import NOT_AS_WANTED, OK, UNREACHABLE, USAGE, ClusterTool
+from cluster_tool import NOT_AS_WANTED, OK, UNREACHABLE, USAGE, ClusterTool, new_key
 import harness
+from harness import Code
 
 
 class Status(ClusterTool):
@@ -27,7 +28,7 @@ class Status(ClusterTool):
         self.assertTrue(report["all_agree"])
         first, second = report["proxies"]
         self.assertEqual(first["configuration"], second["configuration"])
-        self.assertTrue(first["write_keys"].startswith("test=sha256:"), first)
+        self.assertTrue(first["write_keys"].startswith("kms v2 test sha256:"), first)
         self.assertGreater(first["values_sealed"], 0)
         done = subprocess.run([self.binary, "status", "--metrics-urls", self.url(a), "--metrics-urls", self.url(b)],
                               capture_output=True, text=True, timeout=60, check=False)
@@ -73,6 +74,20 @@ class Status(ClusterTool):
         self.assertEqual(self.status(self.url(a), self.url(b), status=NOT_AS_WANTED)["differ_in"], "write key")
         a.stop()
         b.stop()
+
+    def test_what_is_written_with(self):
+        """The first of the list, not the plugin that is only read with; and what the page warns of is not well."""
+        config = self.configure(self.local("secretbox", ("k1", new_key())), self.kms_provider())
+        proxy = self.env.proxy(self.etcd, config, name="a")
+        self.assertEqual(self.status(self.url(proxy))["proxies"][0]["write_keys"], "secretbox v1 k1")
+        key = self.secret("damaged")
+        proxy.client.put(key, b"v" * 100)
+        self.raw.put(key, self.raw.value(key)[:-1] + b"?")
+        self.assertStatus(Code.DATA_LOSS, proxy.client.get, key)
+        harness.wait_until(lambda: not self.status_is_well(proxy), 20, "problem")
+        report = self.status(self.url(proxy), status=NOT_AS_WANTED)
+        self.assertEqual((report["all_agree"], report["proxies"][0]["problems"]), (True, 1))
+        proxy.stop()
 
     def test_not_well(self):
         kms = self.env.kms("ill")
