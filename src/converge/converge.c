@@ -12,12 +12,11 @@
 #include "base/metric_series.h"
 #include "base/randpool.h"
 #include "converge/member.h"
+#include "converge/pace.h"
 #include "converge/pass.h"
 
 #define TICK_MS 1000u
-#define LOOK_MS (3600u * 1000)  /* between two passes of which nothing is new */
-#define OTHERS_MS (600u * 1000) /* the same while another proxy has work to do */
-#define FIRST_PAUSE_MS 5000u    /* after a pass that failed */
+#define FIRST_PAUSE_MS 5000u /* after a pass that failed */
 #define LAST_PAUSE_MS (600u * 1000)
 #define BLOCKED_MS (300u * 1000) /* after etcd took no more writes; compactions come every 5 min */
 #define FIRST_MS 10000u          /* a call to etcd that was never reached */
@@ -44,8 +43,11 @@ struct converge {
     /* The work. */
     struct converge_pass *pass; /* NULL: WORK_RESTING */
     bool wants_look;            /* something is new since the last pass began */
+    uint64_t began_ms;          /* the pass, or the last one */
     uint64_t next_ms, blocked_ms, pause_ms;
-    uint64_t due; /* values that the last full look left */
+    struct converge_pace pace;
+    uint64_t news; /* of the member, as of the last tick */
+    uint64_t due;  /* values that the last full look left */
     bool has_looked;
     int64_t looked_s; /* when the last full look was over, since 1970 */
     bool has_left, is_closed;
@@ -131,6 +133,16 @@ static void publish(struct converge *c, const struct converge_count *counts)
     series_set(SERIES_STORED_TIME, NO_LABELS, (double)now.tv_sec);
 }
 
+static uint64_t pause_after(struct converge *c, const struct converge_result *r)
+{
+    uint64_t counts[SWEEP_STATE_COUNT] = {0};
+
+    for (size_t i = 0; i < c->rules->key_rules->count; i++)
+        for (int s = 0; s < SWEEP_STATE_COUNT && c->rules->lists[i].count > 0; s++)
+            counts[s] += r->counts[i].v[s];
+    return converge_pace_looked(&c->pace, now_ms(c) - c->began_ms, counts, r->due);
+}
+
 static void pass_is_good(struct converge *c, const struct converge_result *r)
 {
     publish(c, r->counts);
@@ -140,7 +152,7 @@ static void pass_is_good(struct converge *c, const struct converge_result *r)
     c->has_looked = true;
     c->due = r->due;
     c->pause_ms = 0;
-    c->next_ms = now_ms(c) + (r->due > 0 ? OTHERS_MS : LOOK_MS);
+    c->next_ms = now_ms(c) + pause_after(c, r);
     if (c->blocked_ms <= now_ms(c))
         c->problem[0] = '\0';
 }
@@ -215,7 +227,22 @@ static void start_pass(struct converge *c, bool is_rewriting)
                                          .on_end = on_pass_end,
                                          .user = c};
 
+    c->began_ms = now_ms(c);
     c->wants_look = converge_pass_new(&o, &c->pass) != ERR_OK;
+}
+
+/* Somebody has the lock anew, or all agree now: what was left by the last look may be rewritten by
+ * another proxy from here on. */
+static void hear_news(struct converge *c)
+{
+    uint64_t news = converge_member_news(c->member), ms;
+
+    if (news == c->news)
+        return;
+    c->news = news;
+    ms = converge_pace_news(&c->pace);
+    if (c->pause_ms == 0 && ms != UINT64_MAX && now_ms(c) + ms < c->next_ms)
+        c->next_ms = now_ms(c) + ms;
 }
 
 static void work(struct converge *c)
@@ -242,6 +269,7 @@ static void on_tick(struct loop_timer *t)
 
     if (c->rules != NULL) {
         refresh_record(c);
+        hear_news(c);
         work(c);
     }
     tick_later(c);
@@ -322,6 +350,7 @@ enum err converge_use(struct converge *c, struct ruleset *rules, struct kms_mana
         (struct sweep_judge_env){.loop = c->o.loop, .ring = ring, .ctx = c->ctx, .pool = &c->pool};
     c->wants_look = true;
     c->pause_ms = 0;
+    c->pace = (struct converge_pace){0};
     c->due = 0;
     if (!c->has_left) /* what came with joining is told of first */
         CHECK(loop_timer_start(c->o.loop, &c->tick, 10) == ERR_OK);
@@ -363,14 +392,13 @@ enum err converge_new(const struct converge_opts *o, struct converge **out)
     return make_parts(c);
 }
 
-void converge_leave(struct converge *c)
+void converge_leave(struct converge *c, uint64_t within_ms, void (*on_left)(void *user), void *user)
 {
-    if (c->has_left)
-        return;
+    CHECK(!c->has_left && !c->is_closed);
     c->has_left = true;
     loop_timer_stop(&c->tick);
     drop_pass(c);
-    converge_member_leave(c->member);
+    converge_member_leave(c->member, within_ms, on_left, user);
 }
 
 void converge_close(struct converge *c)
@@ -399,17 +427,28 @@ void converge_free(struct converge *c)
     free(c);
 }
 
+static void say_looked(const struct converge *c, char *out, size_t cap)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (c->has_looked)
+        snprintf(out, cap, "%" PRIu64 " due at the last full look, %lld s ago", c->due,
+                 (long long)(now.tv_sec > c->looked_s ? now.tv_sec - c->looked_s : 0));
+    else
+        snprintf(out, cap, "no full look yet");
+}
+
 void converge_status(const struct converge *c, struct converge_status *out)
 {
     static const char *const doing[] = {
         [WORK_RESTING] = "resting", [WORK_LOOKING] = "looking", [WORK_REWRITING] = "rewriting"};
-    char standing[1100] = "shutting down", looked[80] = "no full look yet";
+    char standing[1100] = "shutting down", looked[120];
     enum converge_standing s = CONVERGE_WAITING;
 
     if (!c->is_closed)
         s = converge_member_standing(c->member, standing, sizeof standing);
-    if (c->has_looked)
-        snprintf(looked, sizeof looked, "%" PRIu64 " due at the last full look", c->due);
+    say_looked(c, looked, sizeof looked);
     out->is_well = s != CONVERGE_APART && c->problem[0] == '\0';
     if (c->problem[0] != '\0')
         snprintf(out->text, sizeof out->text, "%s", c->problem);

@@ -5,7 +5,7 @@
  *
  * `serve --converge RATE`. The states of the work itself (those of the membership are in member.h):
  *
- *   RESTING -- start, reload, new key id, an hour, work that may be done --> LOOKING, REWRITING
+ *   RESTING -- start, reload, new key id, time (pace.h), work to be done --> LOOKING, REWRITING
  *
  *     LOOKING     a pass that counts, while this proxy may not rewrite
  *     REWRITING   the same, and what is due is rewritten on the way, within the rate
@@ -48,8 +48,11 @@ MUST_CHECK enum err converge_use_tls(struct converge *c, struct net_tls *tls,
  * is used, or converge_close. Errors: ERR_NOMEM: nothing is done until the next one. */
 MUST_CHECK enum err converge_use(struct converge *c, struct ruleset *rules,
                                  struct kms_manager *manager);
-/* The process is about to end: no more rewrites, and the other proxies are told so. */
-void converge_leave(struct converge *c);
+/* The process is about to end: no more rewrites, and what is registered in etcd is taken back.
+ * Once. on_left comes once, from the loop and not from inside, when that is done or has failed,
+ * at the latest after within_ms; not after converge_close, which it may call. */
+void converge_leave(struct converge *c, uint64_t within_ms, void (*on_left)(void *user),
+                    void *user);
 /* Lets go of everything but its memory. */
 void converge_close(struct converge *c);
 /* After the loop has run. c may be NULL. */

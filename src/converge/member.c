@@ -151,11 +151,25 @@ static void choose(struct converge_member *m)
     }
 }
 
+/* The last thing that is done with m: on_left may free it. */
+static void has_left(struct converge_member *m)
+{
+    void (*fn)(void *) = m->on_left;
+
+    sweep_call_cancel(&m->call);
+    m->on_left = NULL;
+    if (fn != NULL)
+        fn(m->on_left_user);
+}
+
 static void on_timer(struct loop_timer *t)
 {
     struct converge_member *m = CONTAINER_OF(t, struct converge_member, timer);
 
-    choose(m);
+    if (m->state == MEMBER_LEFT)
+        has_left(m);
+    else
+        choose(m);
 }
 
 /* --- ends ------------------------------------------------------------------------------------- */
@@ -228,6 +242,9 @@ static void take_lease(struct converge_member *m, struct bytes body)
         m->lease = lease.id;
         snprintf(m->key, sizeof m->key, "%s%016" PRIx64, m->watched, (uint64_t)lease.id);
     }
+    if (m->ttl_ms == 0)
+        m->joined_ms = converge__now_ms(m);
+    m->ttl_ms = 1000u * (uint64_t)lease.ttl_s;
     m->valid_ms = m->asked_ms + VALID_MS;
     m->keep_ms = m->asked_ms + KEEP_MS;
     choose(m);
@@ -352,6 +369,11 @@ enum converge_standing converge_member_standing(const struct converge_member *m,
     return CONVERGE_WAITING;
 }
 
+uint64_t converge_member_news(const struct converge_member *m)
+{
+    return m->news;
+}
+
 void converge_member_use_etcd(struct converge_member *m, struct sweep_etcd *etcd)
 {
     bool was_asking = m->call.etcd != NULL;
@@ -362,27 +384,31 @@ void converge_member_use_etcd(struct converge_member *m, struct sweep_etcd *etcd
         wait_ms(m, m->lease == 0 ? MEMBER_OUT : MEMBER_IDLE, 0);
 }
 
-static void on_left(void *arg, const struct client_answer *a)
+/* From the timer, for a connection can't be closed inside of its own callback. */
+static void on_revoked(void *arg, const struct client_answer *a)
 {
-    (void)arg;
     (void)a;
+    wait_ms(arg, MEMBER_LEFT, 0);
 }
 
-void converge_member_leave(struct converge_member *m)
+void converge_member_leave(struct converge_member *m, uint64_t within_ms,
+                           void (*on_left)(void *user), void *user)
 {
     struct etcd_message r;
     struct bytes body;
+    bool can_say;
 
-    if (m->state == MEMBER_LEFT)
-        return;
+    CHECK(m->state != MEMBER_LEFT);
+    m->on_left = on_left;
+    m->on_left_user = user;
     sweep_call_cancel(&m->call);
-    loop_timer_stop(&m->timer);
-    m->state = MEMBER_LEFT;
-    if (m->lease == 0 || room_for(m, 32, &r) == NULL)
+    can_say = m->lease != 0 && room_for(m, 32, &r) != NULL;
+    wait_ms(m, MEMBER_LEFT, can_say ? within_ms : 0);
+    if (!can_say)
         return;
     etcd_lease_put_id(&r, m->lease);
     CHECK(etcd_message_body(&r, &body) == ERR_OK);
-    sweep_call_start(&m->call, m->o.etcd, ETCD_LEASE_REVOKE_PATH, body, ANSWER_MAX, on_left, m);
+    sweep_call_start(&m->call, m->o.etcd, ETCD_LEASE_REVOKE_PATH, body, ANSWER_MAX, on_revoked, m);
 }
 
 enum err converge_member_new(const struct converge_member_opts *o, struct converge_member **out)

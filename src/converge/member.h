@@ -22,6 +22,10 @@
  * So a proxy that was cut off, or stopped for an hour, changes nothing when it comes back, and one
  * that comes to write with another key stops the others at that instant.
  *
+ * A proxy that was killed leaves its record, until its lease ends. Found by the same name after a
+ * start it is waited for and not held against anybody; what is there for longer than that is
+ * another proxy's.
+ *
  * Failure modes: etcd away: tried again, until the lease may have ended: then no rewrites. Without
  * permission at PLACE: no rewrites, and the others do not know of this proxy. Somebody deletes the
  * keys: they are made again. */
@@ -61,11 +65,15 @@ enum converge_standing {
 /* text: in a sentence, for people. */
 enum converge_standing converge_member_standing(const struct converge_member *m, char *text,
                                                 size_t text_len);
+/* Counts what may begin or end rewriting elsewhere: all have come to agree, or the lock is a new
+ * one. */
+uint64_t converge_member_news(const struct converge_member *m);
 /* Another client of etcd: after TLS files changed. Borrowed. */
 void converge_member_use_etcd(struct converge_member *m, struct sweep_etcd *etcd);
 /* Says goodbye, so that nobody has to wait for the lease's end: the keys go at once if etcd gets
- * it. Nothing may be rewritten any more. */
-void converge_member_leave(struct converge_member *m);
+ * it. Nothing may be rewritten any more. Once. on_left: see converge_leave; it may free m. */
+void converge_member_leave(struct converge_member *m, uint64_t within_ms,
+                           void (*on_left)(void *user), void *user);
 void converge_member_free(struct converge_member *m);
 
 #endif

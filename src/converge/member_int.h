@@ -27,6 +27,8 @@ struct converge_member {
     struct loop_timer timer;
     uint64_t asked_ms;                  /* when the request under way was made */
     int64_t lease;                      /* 0: none */
+    uint64_t joined_ms;                 /* when etcd gave the first one */
+    uint64_t ttl_ms;                    /* of ours: etcd may give more than is asked for; 0: none */
     uint64_t valid_ms;                  /* of the lease, by our clock */
     uint64_t keep_ms, look_ms, lock_ms; /* when the next one is due */
     char *record;                       /* to be announced; NULL: nothing */
@@ -36,6 +38,8 @@ struct converge_member {
     /* As of the last look: */
     bool has_looked;
     int64_t seen_revision, lock_revision; /* lock_revision 0: the lock is not ours */
+    int64_t any_lock_revision;            /* of the last lock that was seen, whoever's */
+    uint64_t news;                        /* see converge_member_news */
     bool has_lock;                        /* there is a lock, ours or not */
     char holder[CONVERGE_NAME_MAX];
     enum converge_difference difference;
@@ -46,6 +50,8 @@ struct converge_member {
     char *agreed;
     uint64_t agreed_ms;
     bool has_said_why;
+    void (*on_left)(void *user); /* in MEMBER_LEFT; NULL: it has been called */
+    void *on_left_user;
 };
 
 static inline uint64_t converge__now_ms(const struct converge_member *m)

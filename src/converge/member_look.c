@@ -51,6 +51,10 @@ static char *text_of(struct bytes b)
     return text;
 }
 
+/* A lease that was kept last before ours was granted, and as long as etcd's leader may have drawn
+ * it out when it was elected, has ended by then. */
+#define FORMER_SLACK_MS 5000u
+
 struct look {
     struct converge_member *m;
     enum converge_difference difference;
@@ -59,11 +63,36 @@ struct look {
     char why[CONVERGE__WHY_MAX];
 };
 
-static enum err take_record(struct look *l, const struct etcd_kv *kv)
+/* Of this proxy before its start, as far as can be known: another one may have its name. */
+static bool may_be_former(const struct converge_member *m, const char *their_name)
+{
+    char name[CONVERGE_NAME_MAX];
+
+    return strcmp(their_name, converge_record_name(m->announced, name)) == 0 &&
+           converge__now_ms(m) - m->joined_ms < m->ttl_ms + FORMER_SLACK_MS;
+}
+
+static void compare_with(struct look *l, const char *theirs)
 {
     char name[CONVERGE_NAME_MAX], why[CONVERGE__WHY_MAX / 2];
+    enum converge_difference d = converge_record_compare(l->m->announced, theirs, why, sizeof why);
+    bool is_former = may_be_former(l->m, converge_record_name(theirs, name));
+
+    l->others += is_former ? 0 : 1;
+    if (is_former && d == CONVERGE_DIFFERS) {
+        d = CONVERGE_UNKNOWN;
+        if (d < l->difference)
+            snprintf(l->why, sizeof l->why,
+                     "what this proxy has registered before its last start has not ended yet");
+    } else if (d < l->difference) {
+        snprintf(l->why, sizeof l->why, "proxy %s: %s", name, why);
+    }
+    l->difference = d < l->difference ? d : l->difference;
+}
+
+static enum err take_record(struct look *l, const struct etcd_kv *kv)
+{
     char *theirs = text_of(kv->value);
-    enum converge_difference d;
 
     if (theirs == NULL)
         return ERR_NOMEM;
@@ -71,12 +100,7 @@ static enum err take_record(struct look *l, const struct etcd_kv *kv)
         l->is_ours_there = l->m->announced != NULL && kv->lease == l->m->lease &&
                            strcmp(theirs, l->m->announced) == 0;
     } else if (l->m->announced != NULL) {
-        l->others++;
-        d = converge_record_compare(l->m->announced, theirs, why, sizeof why);
-        if (d < l->difference)
-            snprintf(l->why, sizeof l->why, "proxy %s: %s", converge_record_name(theirs, name),
-                     why);
-        l->difference = d < l->difference ? d : l->difference;
+        compare_with(l, theirs);
     }
     free(theirs);
     return ERR_OK;
@@ -86,6 +110,8 @@ static void take_lock(struct converge_member *m, const struct etcd_kv *kv)
 {
     m->has_lock = true;
     m->lock_revision = kv->lease == m->lease ? kv->create_revision : 0;
+    m->news += kv->create_revision == m->any_lock_revision ? 0 : 1;
+    m->any_lock_revision = kv->create_revision;
     kms_clean_text(kv->value, m->holder, sizeof m->holder);
 }
 
@@ -119,6 +145,7 @@ static void note_agreement(struct converge_member *m)
         free(m->agreed);
         m->agreed = strdup(rules);
         m->agreed_ms = converge__now_ms(m);
+        m->news++;
     }
 }
 

@@ -12,7 +12,8 @@
 #include "pages/protection.h"
 #include "pages/words.h"
 
-#define OTHERS_MAX 13u /* problems that are neither of an endpoint nor of a plugin */
+#define AGE_MAX (PAGES_WORDS + 40) /* a sentence */
+#define OTHERS_MAX 13u             /* problems that are neither of an endpoint nor of a plugin */
 
 const char *pages__severity_word(enum pages_severity s)
 {
@@ -266,23 +267,39 @@ static void look_at_values(const struct pages_state *st, struct pages_diagnosis 
                    "from those whose key or provider is missing in the configuration.");
 }
 
-static void look_at_coverage(const struct pages_coverage *c, struct pages_diagnosis *d)
+/* Since then others may have rewritten, or repaired, some. */
+static const char *age_of_look(const struct pages_state *st, const struct pages_coverage *c,
+                               char out[static AGE_MAX])
+{
+    char ago[PAGES_WORDS];
+
+    out[0] = '\0';
+    if (c->time_s != 0)
+        say(out, AGE_MAX, " That was counted %s ago.",
+            pages__duration_words(st->now_s > c->time_s ? st->now_s - c->time_s : 0, ago));
+    return out;
+}
+
+static void look_at_coverage(const struct pages_state *st, const struct pages_coverage *c,
+                             struct pages_diagnosis *d)
 {
     double plain = c->totals[COVERAGE_PLAINTEXT], bad = c->totals[COVERAGE_UNREADABLE];
     struct pages_problem *p;
-    char n[PAGES_WORDS];
+    char n[PAGES_WORDS], age[AGE_MAX];
 
     if (bad > 0) {
         p = add(d, PAGES_WARNING, "values");
         SAY(p->title, "%s stored values cannot be read", pages__count_words((uint64_t)bad, n));
-        SAY(p->effect, "A list fails with DATA_LOSS as long as one of its values does not open.");
+        SAY(p->effect, "A list fails with DATA_LOSS as long as one of its values does not open.%s",
+            age_of_look(st, c, age));
         SAY(p->advice, "etcd-envelope verify --list unreadable names them.");
     }
     if (plain > 0) {
         p = add(d, PAGES_WARNING, "values");
         SAY(p->title, "%s stored values are plaintext", pages__count_words((uint64_t)plain, n));
-        SAY(p->effect, "They are of protected resources, and were not sealed yet.");
-        SAY(p->advice, "etcd-envelope reencrypt seals them.");
+        SAY(p->effect, "They are of protected resources, and were not sealed yet.%s",
+            age_of_look(st, c, age));
+        SAY(p->advice, "etcd-envelope reencrypt seals them; verify counts them anew.");
     }
 }
 
@@ -353,7 +370,7 @@ enum err pages__diagnose(const struct pages_state *st, const struct pages_covera
     look_at_memory(st, d);
     look_at_connections(st, d);
     look_at_values(st, d);
-    look_at_coverage(coverage, d);
+    look_at_coverage(st, coverage, d);
     look_at_end(st, d);
     sort_worst_first(d);
     summarize(d);

@@ -23,6 +23,7 @@
 #include "server/server_int.h"
 
 #define FIRST_KEYS_MS 1000 /* connections wait so long for the plugins' first answers */
+#define LEAVE_MS 5000u     /* at most for what --converge takes back in etcd */
 
 /* --- the end --------------------------------------------------------------------------------- */
 
@@ -38,12 +39,33 @@ void server__finish(struct server *s)
     loop_stop(&s->loop);
 }
 
-static void all_drained(struct server *s)
+static void end_if_drained(struct server *s)
 {
+    if (s->drained_count < s->worker_count || !s->has_left_converge || s->worker_count == 0)
+        return;
     for (size_t i = 0; i < s->worker_count; i++)
         worker_stop(s->workers[i].worker);
     s->worker_count = 0;
     server__close_sets(s);
+}
+
+static void on_left_converge(void *user)
+{
+    struct server *s = user;
+
+    s->has_left_converge = true;
+    end_if_drained(s);
+}
+
+/* Calls in flight are finished meanwhile, and it is over well before they have to be. */
+static void leave_converge(struct server *s)
+{
+    uint64_t within_ms = s->settings->shutdown_timeout_ms / 4;
+
+    s->has_left_converge = s->converge == NULL;
+    if (s->converge != NULL)
+        converge_leave(s->converge, within_ms < LEAVE_MS ? within_ms : LEAVE_MS, on_left_converge,
+                       s);
 }
 
 static void begin_drain(struct server *s)
@@ -60,8 +82,7 @@ static void begin_drain(struct server *s)
     for (size_t i = 0; i < s->early_count; i++)
         close(s->early[i].fd);
     s->early_count = 0;
-    if (s->converge != NULL)
-        converge_leave(s->converge);
+    leave_converge(s);
     for (size_t i = 0; i < s->worker_count; i++)
         worker_drain(s->workers[i].worker, s->settings->shutdown_timeout_ms);
 }
@@ -197,8 +218,8 @@ void server__on_report(void *arg, const struct worker_report *r)
         if (sw->is_drained)
             return;
         sw->is_drained = true;
-        if (++s->drained_count == s->worker_count)
-            all_drained(s);
+        s->drained_count++;
+        end_if_drained(s);
         return;
     case WORKER_KEYSET_IN_USE:
         if (!sw->is_ready)

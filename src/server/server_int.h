@@ -88,6 +88,7 @@ struct server {
     struct loop_watch *watch;
     uv_signal_t sigterm, sigint, sighup;
     bool is_draining;
+    bool has_left_converge; /* while it drains: nothing is registered in etcd any more */
     size_t drained_count;
 };
 

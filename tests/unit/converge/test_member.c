@@ -163,6 +163,10 @@ static void carry_out(const char *path, struct bytes request, struct etcd_messag
         if (has_lease((int64_t)n))
             keep((int64_t)n, 10);
         put_lease(m, (int64_t)n, has_lease((int64_t)n) ? 10 : 0);
+    } else if (strcmp(path, ETCD_LEASE_REVOKE_PATH) == 0) {
+        (void)part(request, 1, &n);
+        keep((int64_t)n, 0);
+        expire();
     } else if (strcmp(path, ETCD_PUT_PATH) == 0) {
         put(request);
     } else if (strcmp(path, ETCD_TXN_PATH) == 0) {
@@ -199,12 +203,43 @@ static struct {
 static const char *const minds[] = {RULES("aesgcm:v1:a:1"), RULES("aesgcm:v1:b:2"),
                                     RULES("kms:v2:k:?")};
 
-static void announce(size_t i, unsigned mind)
+static void announce_as(size_t i, const char *name, unsigned mind)
 {
     char *record = NULL;
 
-    assert_true(asprintf(&record, "etcd-envelope 1\nname p%zu\nconfig x\n%s", i, minds[mind]) > 0);
+    assert_true(asprintf(&record, "etcd-envelope 1\nname %s\nconfig x\n%s", name, minds[mind]) > 0);
     converge_member_announce(proxies[i].member, record);
+}
+
+static void announce(size_t i, unsigned mind)
+{
+    announce_as(i, proxies[i].name, mind);
+}
+
+/* Its url is there. */
+static void begin_one(struct loop *loop, size_t i, uint64_t away_ms)
+{
+    struct sweep_etcd_opts o = {.loop = loop,
+                                .urls = &proxies[i].url,
+                                .url_count = 1,
+                                .first_ms = away_ms,
+                                .away_ms = away_ms};
+    struct converge_member_opts m = {
+        .loop = loop, .place = "/p", .after_ms = AFTER_MS, .name = proxies[i].name};
+
+    assert_int_equal(sweep_etcd_new(&o, &proxies[i].etcd), ERR_OK);
+    m.etcd = proxies[i].etcd;
+    assert_int_equal(converge_member_new(&m, &proxies[i].member), ERR_OK);
+}
+
+/* As if it were killed: etcd keeps what it has of it, until the lease ends. */
+static void end_one(size_t i)
+{
+    if (proxies[i].member == NULL)
+        return;
+    converge_member_free(proxies[i].member);
+    sweep_etcd_close(proxies[i].etcd);
+    proxies[i].member = NULL;
 }
 
 /* away_ms: after which a request to an etcd that does not answer is given up. */
@@ -216,30 +251,21 @@ static void begin(struct loop *loop, uint64_t away_ms)
     fake_reset();
     fake.other = other;
     for (size_t i = 0; i < PROXIES; i++) {
-        struct sweep_etcd_opts o = {
-            .loop = loop, .url_count = 1, .first_ms = away_ms, .away_ms = away_ms};
-        struct converge_member_opts m = {.loop = loop, .place = "/p", .after_ms = AFTER_MS};
         const char *reason;
         char url[40];
 
         snprintf(url, sizeof url, "http://127.0.0.1:%zu", i + 1);
         assert_int_equal(net_url_parse(url, &proxies[i].url, &reason), ERR_OK);
-        o.urls = &proxies[i].url;
-        assert_int_equal(sweep_etcd_new(&o, &proxies[i].etcd), ERR_OK);
         snprintf(proxies[i].name, sizeof proxies[i].name, "p%zu", i);
-        m.name = proxies[i].name;
-        m.etcd = proxies[i].etcd;
-        assert_int_equal(converge_member_new(&m, &proxies[i].member), ERR_OK);
+        begin_one(loop, i, away_ms);
         announce(i, 0);
     }
 }
 
 static void end(void)
 {
-    for (size_t i = 0; i < PROXIES; i++) {
-        converge_member_free(proxies[i].member);
-        sweep_etcd_close(proxies[i].etcd);
-    }
+    for (size_t i = 0; i < PROXIES; i++)
+        end_one(i);
 }
 
 /* --- what has to hold at any time ------------------------------------------------------------- */
@@ -408,6 +434,173 @@ static void test_cut_off(void **state)
     loop_fini(&loop);
 }
 
+static void end_loop(struct loop *loop)
+{
+    fake.other = NULL;
+    loop_stop(loop);
+    loop_run(loop);
+    loop_fini(loop);
+}
+
+/* Which one has the lock and may rewrite; it is waited for. */
+static size_t leader_of(struct loop *loop)
+{
+    struct etcd_fence fence;
+    size_t i = 0;
+
+    while (check() == 0)
+        fake_clock_turn(loop, 100);
+    while (!converge_member_may_rewrite(proxies[i].member, &fence))
+        i++;
+    return i;
+}
+
+static size_t registered_by(int64_t lease)
+{
+    size_t n = 0;
+
+    expire();
+    for (size_t i = 0; i < etcd.count; i++)
+        n += etcd.v[i].lease == lease;
+    return n;
+}
+
+static bool has_left;
+
+/* As the server does it. */
+static void on_left(void *user)
+{
+    assert_false(has_left);
+    has_left = true;
+    end_one((size_t)(uintptr_t)user);
+}
+
+#define WITHIN_MS 2000u
+
+/* Asked to end, the one with the lock gives back all that it has in etcd, and is over when etcd has
+ * said so, or the time is. */
+static void leave(struct loop *loop, bool is_cut, bool is_deaf)
+{
+    size_t leader;
+    uint64_t asked;
+    int64_t lease;
+
+    begin(loop, 3000);
+    leader = leader_of(loop);
+    lease = find("/p/lock")->lease;
+    assert_int_equal(registered_by(lease), 2);
+    etcd.is_cut[leader] = is_cut;
+    etcd.is_deaf[leader] = is_deaf;
+    has_left = false;
+    asked = loop_now_ms(loop);
+    converge_member_leave(proxies[leader].member, WITHIN_MS, on_left, (void *)(uintptr_t)leader);
+    assert_false(has_left);
+    while (!has_left && loop_now_ms(loop) - asked < 2 * WITHIN_MS)
+        fake_clock_turn(loop, 50);
+    assert_true(has_left);
+    assert_int_equal(registered_by(lease), is_cut ? 2 : 0);
+    if (is_cut || is_deaf)
+        assert_in_range(loop_now_ms(loop) - asked, WITHIN_MS, WITHIN_MS + 100);
+    else
+        assert_in_range(loop_now_ms(loop) - asked, 0, 500);
+    end();
+}
+
+static void test_leave(void **state)
+{
+    struct loop loop;
+
+    (void)state;
+    assert_int_equal(loop_init(&loop), ERR_OK);
+    leave(&loop, false, false);
+    leave(&loop, true, false);
+    leave(&loop, false, true);
+    begin(&loop, 3000); /* before there is a lease nothing has to be given back */
+    has_left = false;
+    converge_member_leave(proxies[0].member, WITHIN_MS, on_left, NULL);
+    fake_clock_turn(&loop, 50);
+    assert_true(has_left);
+    end();
+    end_loop(&loop);
+}
+
+/* Killed and started anew with other keys, it waits for the end of its own record and does not
+ * blame it; a proxy that has its name, and stays, it does. */
+static void test_former_record(void **state)
+{
+    struct loop loop;
+    char text[1200];
+    uint64_t began;
+
+    (void)state;
+    assert_int_equal(loop_init(&loop), ERR_OK);
+    begin(&loop, 3000);
+    (void)leader_of(&loop);
+    for (size_t i = 1; i < PROXIES; i++)
+        announce(i, 1);
+    fake_clock_turn(&loop, 100);
+    end_one(0);
+    begin_one(&loop, 0, 3000);
+    announce(0, 1);
+    began = loop_now_ms(&loop);
+    while (loop_now_ms(&loop) - began < 2 * AFTER_MS) {
+        fake_clock_turn(&loop, 100);
+        (void)check();
+        (void)converge_member_standing(proxies[0].member, text, sizeof text);
+        assert_null(strstr(text, "proxy p0:"));
+    }
+    assert_int_equal(check(), 1);
+    announce_as(1, "p0", 0);
+    fake_clock_turn(&loop, 5000);
+    for (int i = 0; i < 50; i++)
+        fake_clock_turn(&loop, 100);
+    assert_int_equal(check(), 0);
+    assert_int_equal(converge_member_standing(proxies[0].member, text, sizeof text),
+                     CONVERGE_APART);
+    assert_non_null(strstr(text, "proxy p0:"));
+    end();
+    end_loop(&loop);
+}
+
+static void turn_for(struct loop *loop, uint64_t ms)
+{
+    for (uint64_t began = loop_now_ms(loop); loop_now_ms(loop) - began < ms;)
+        fake_clock_turn(loop, 100);
+}
+
+/* All who stay hear of another lock and of an agreement, and of nothing while nothing happens. */
+static void test_news(void **state)
+{
+    struct loop loop;
+    uint64_t news[PROXIES];
+    size_t leader;
+
+    (void)state;
+    assert_int_equal(loop_init(&loop), ERR_OK);
+    begin(&loop, 3000);
+    leader = leader_of(&loop);
+    turn_for(&loop, 5000);
+    for (size_t i = 0; i < PROXIES; i++)
+        news[i] = converge_member_news(proxies[i].member);
+    turn_for(&loop, 100000);
+    for (size_t i = 0; i < PROXIES; i++)
+        assert_int_equal(converge_member_news(proxies[i].member), news[i]);
+    end_one(leader);
+    turn_for(&loop, 20000);
+    for (size_t i = 0; i < PROXIES; i++) {
+        if (i == leader)
+            continue;
+        assert_true(converge_member_news(proxies[i].member) > news[i]);
+        news[i] = converge_member_news(proxies[i].member);
+        announce(i, 1);
+    }
+    turn_for(&loop, 10000);
+    for (size_t i = 0; i < PROXIES; i++)
+        assert_true(i == leader || converge_member_news(proxies[i].member) > news[i]);
+    end();
+    end_loop(&loop);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -416,7 +609,9 @@ static int setup(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cut_off),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cut_off), cmocka_unit_test(test_leave),
+                                       cmocka_unit_test(test_former_record),
+                                       cmocka_unit_test(test_news),
                                        cmocka_unit_test(test_whatever_happens)};
 
     return cmocka_run_group_tests(tests, setup, NULL);

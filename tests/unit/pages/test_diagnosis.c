@@ -188,10 +188,15 @@ static void test_coverage(void **state)
 {
     (void)state;
     coverage.totals[COVERAGE_PLAINTEXT] = 1234;
-    assert_one(PAGES_WARNING, "values", "1,234 stored values are plaintext", "");
+    assert_one(PAGES_WARNING, "values", "1,234 stored values are plaintext", "not sealed yet.");
+    assert_null(strstr(d.problems[0].effect, "ago"));
+    coverage.time_s = st.now_s - 3720;
+    assert_one(PAGES_WARNING, "values", "1,234 stored values are plaintext",
+               "That was counted 1 hour 2 minutes ago.");
     coverage.totals[COVERAGE_PLAINTEXT] = 0;
     coverage.totals[COVERAGE_UNREADABLE] = 2;
     assert_one(PAGES_WARNING, "values", "2 stored values cannot be read", "DATA_LOSS");
+    assert_non_null(strstr(d.problems[0].effect, "1 hour 2 minutes ago."));
     coverage.totals[COVERAGE_UNREADABLE] = 0;
     coverage.totals[COVERAGE_OLDER] = 7; /* is what reencrypt is for; nothing is wrong */
     diagnose();
