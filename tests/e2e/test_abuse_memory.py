@@ -16,7 +16,7 @@ from client import prefix_end
 from harness import LONG, SANITIZED
 from protos import rpc
 
-PUT, RANGE = "/etcdserverpb.KV/Put", bulk.RANGE
+PUT, TXN, RANGE = "/etcdserverpb.KV/Put", "/etcdserverpb.KV/Txn", bulk.RANGE
 MIB = 1 << 20
 LIMIT = 64 * MIB
 BESIDE = 48e6           # bytes that the process may have beside --memory-limit
@@ -180,6 +180,27 @@ class Abuse(Base):
         while time.monotonic() < until and any(client.stream(i).queue and not client.stream(i).done for i in ids):
             client.read(0.05)
         time.sleep(0.5)
+        self.end()
+
+    @harness.timing
+    def test_plans_of_many_transactions(self):
+        """All become whole at once, and are sealed in turns: what their plans take meanwhile is memory, too."""
+        self.begin()
+        client, txn = self.connect(), rpc.TxnRequest()
+        for i in range(4090):
+            txn.success.add().request_put.CopyFrom(rpc.PutRequest(key=self.secret(str(i)), value=b"v"))
+        body = h2raw.grpc_message(txn.SerializeToString())
+        ids = [client.open(TXN) for _ in range(scaled(80, 250))]
+        for sid in ids:
+            client.send_data(sid, body[:-1])
+        until = time.monotonic() + scaled(15, 60)
+        while time.monotonic() < until and any(client.stream(i).queue and not client.stream(i).done for i in ids):
+            client.read(0.01)
+        for sid in ids:
+            if not client.stream(sid).done and not client.stream(sid).queue:
+                client.send_data(sid, body[-1:], end_stream=True)
+        while time.monotonic() < until and not client.closed and not all(client.stream(i).done for i in ids):
+            client.read(0.01)
         self.end()
 
     @harness.timing
