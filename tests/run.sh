@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Everything in one command, on a fresh Debian 12 or 13: installs, builds, runs ctest, then a short run under
-# AddressSanitizer+UBSan and one under ThreadSanitizer. Some 20 minutes on two cores.
+# AddressSanitizer+UBSan and one under ThreadSanitizer. Some 30 minutes on two cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck disable=SC2154
