@@ -34,6 +34,13 @@ static void drop_request(struct call *c)
     call__count_kept(c);
 }
 
+void call__release_keys(struct call *c)
+{
+    if (c->sealed_with != NULL)
+        keyset_drop(c->sealed_with);
+    c->sealed_with = NULL;
+}
+
 void call__free_if_over(struct call *c)
 {
     struct link *link;
@@ -44,8 +51,7 @@ void call__free_if_over(struct call *c)
     loop_timer_fini(&c->reap);
     fields_fini(&c->trailers, &c->worker->pool.objects);
     call__count_kept(c);
-    if (c->sealed_with != NULL)
-        keyset_drop(c->sealed_with);
+    call__release_keys(c);
     free(c->late_text);
     list_remove(&c->link_node);
     list_remove(&c->age_node);

@@ -77,6 +77,29 @@ static void sealing_takes_turns(void **state)
     RIG_UNTIL(&r, c->close_count == 1);
 }
 
+/* Many of them, of several clients, hold the worker no longer than one: a turn of the loop is for one
+ * of them. */
+static void only_one_in_a_turn(void **state)
+{
+    enum { CLIENTS = 3 };
+    struct end *clients[CLIENTS] = {r.client, rig_client(&r), rig_client(&r)};
+    struct end *first = r.client;
+
+    (void)state;
+    rig_limit(&r, 512ull * MIB);
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        r.client = clients[i];
+        large_txn();
+    }
+    r.client = first;
+    rig_await(&r, CLIENTS);
+    assert_true(has_begun());
+    assert_true(most < LIMIT_APPLY_TURN + LEN + 3 * MIB);
+    for (unsigned i = 0; i < CLIENTS; i++)
+        h2_conn_close(clients[i]->c, H2_NO_ERROR, 0);
+    RIG_UNTIL(&r, rig_is_idle(&r));
+}
+
 static void a_call_may_be_cancelled_between(void **state)
 {
     struct rec *c = large_txn();
@@ -158,6 +181,7 @@ int main(void)
 #define TEST(fn) cmocka_unit_test_prestate_setup_teardown(fn, setup, rig_teardown, &r)
     const struct CMUnitTest tests[] = {
         TEST(sealing_takes_turns),
+        TEST(only_one_in_a_turn),
         TEST(a_call_may_be_cancelled_between),
         TEST(its_client_may_go_between),
         TEST(a_reload_between_changes_nothing),

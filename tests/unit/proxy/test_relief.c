@@ -5,6 +5,7 @@
  * its way is spared, so that something always gets done. */
 #include <unistd.h>
 
+#include "proxy/lane.h"
 #include "proxy/link.h"
 #include "rig.h"
 
@@ -253,6 +254,41 @@ static void hunger_ends(void **state)
     RIG_UNTIL(&r, rig_is_idle(&r));
 }
 
+/* Every second somebody gives up and another gets the room: whoever has none for 10 s is told so all
+ * the same. */
+static void nobody_is_hungry_for_ever(void **state)
+{
+    enum { CLIENTS = 6, PUTS = 5, SECONDS = 14 };
+    struct rec *c[CLIENTS * PUTS];
+    struct buf rest;
+    unsigned refused = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        struct end *client = rig_client(&r);
+
+        for (unsigned k = 0; k < PUTS; k++) {
+            c[i * PUTS + k] = half_put(client, LARGE, &rest);
+            buf_free(&rest);
+        }
+    }
+    assert_false(list_is_empty(&r.w->hungry));
+    for (unsigned i = 0; i < SECONDS; i++) {
+        if (c[i]->s != NULL)
+            h2_stream_reset(c[i]->s, H2_CANCEL);
+        rig_pass(&r, 1000);
+        assert_in_range(lane_hunger_ms(r.w), 0, 11500);
+        assert_in_range(held(), 0, LIMIT);
+    }
+    for (unsigned i = SECONDS; i < CLIENTS * PUTS; i++)
+        refused += c[i]->close_count == 1 && rig_status(c[i]) == 8;
+    assert_in_range(refused, 1, CLIENTS * PUTS);
+    for (unsigned i = 0; i < CLIENTS * PUTS; i++)
+        if (c[i]->s != NULL)
+            h2_stream_reset(c[i]->s, H2_CANCEL);
+    RIG_UNTIL(&r, rig_is_idle(&r));
+}
+
 /* The only message there is may be more than the limit while it comes; what else comes meanwhile is
  * refused. */
 static void the_oldest_is_spared(void **state)
@@ -463,6 +499,7 @@ int main(void)
         TEST(whoever_holds_most_pays),
         TEST(requests_wait_for_their_turn),
         TEST(hunger_ends),
+        TEST(nobody_is_hungry_for_ever),
         TEST(the_oldest_is_spared),
         TEST(who_does_not_read_is_reset),
         TEST(calls_that_only_wait_count_too),
