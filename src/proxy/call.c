@@ -531,7 +531,7 @@ static void on_up_close(struct h2_stream *s, enum h2_code code, enum h2_end how)
     struct call *c = h2_stream_user(s);
 
     c->up = NULL;
-    call__release_keys(c); /* a client that is slow to read must not keep a key from being dropped */
+    call__release_keys(c); /* not later, or a client that is slow to read keeps keys in use */
     upstream_released(h2_stream_conn(s));
     /* When the answer's end is in, the lane finishes with it, parked or not. */
     if (c->state == CALL_OPEN && !c->answer.has_ended)

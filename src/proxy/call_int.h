@@ -40,9 +40,9 @@ struct call_end {
 
 /* Ends the call: nothing of it goes either way any more, but for its end. */
 void call__end(struct call *c, const struct call_end *end);
-/* Behind the on_close of either stream. */
-/* Etcd can do no more with its request: the key set it was sealed with may go. */
+/* Etcd can do no more with its request: the key set that it was sealed with may go. */
 void call__release_keys(struct call *c);
+/* Behind the on_close of either stream. */
 void call__free_if_over(struct call *c);
 /* An answered stream's client does not end its own side. */
 void call__on_reap(struct loop_timer *t);

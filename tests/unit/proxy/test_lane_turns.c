@@ -77,8 +77,8 @@ static void sealing_takes_turns(void **state)
     RIG_UNTIL(&r, c->close_count == 1);
 }
 
-/* Many of them, of several clients, hold the worker no longer than one: a turn of the loop is for one
- * of them. */
+/* Many of them, of several clients, hold the worker no longer than one: a turn of the loop is for
+ * one of them. */
 static void only_one_in_a_turn(void **state)
 {
     enum { CLIENTS = 3 };

@@ -254,8 +254,8 @@ static void hunger_ends(void **state)
     RIG_UNTIL(&r, rig_is_idle(&r));
 }
 
-/* Every second somebody gives up and another gets the room: whoever has none for 10 s is told so all
- * the same. */
+/* Every second somebody gives up and another gets the room: whoever has none for 10 s is told so
+ * all the same. */
 static void nobody_is_hungry_for_ever(void **state)
 {
     enum { CLIENTS = 6, PUTS = 5, SECONDS = 14 };
