@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import subprocess
+import time
 
 import harness
 from harness import envelope
@@ -34,6 +35,37 @@ class ClusterTool(harness.E2E):
         super().setUp()
         self.raw.delete(b"\0", b"\0")
         self.kms.key_id = "key-1"
+
+    # --- beside a tool ---
+
+    def keep_writing(self, client, prefix, objects, stop, last, rng):
+        """An apiserver: creates, changes and deletes objects of its own through the proxy, and reads them back. last is
+        what each has to be; self.problems what was not."""
+        mark = 0
+        while not stop.is_set():
+            key, mark = prefix + b"%03d" % rng.randrange(objects), mark + 1
+            if rng.random() < 0.1:
+                client.delete(key)
+                last[key] = None
+                continue
+            value = b"k8s\0%s %d" % (prefix, mark)
+            client.put(key, value)
+            last[key] = value
+            if client.value(key) != value:
+                self.problems.append(key)
+            time.sleep(0.003)
+
+    @staticmethod
+    def peak_of(process):
+        """MiB that a tool needed at most, once it has ended."""
+        peak = 0
+        while process.alive():
+            try:
+                peak = max(peak, process.peak_mib())
+            except (KeyError, OSError):
+                break
+            time.sleep(0.005)
+        return peak
 
     # --- configurations ---
 

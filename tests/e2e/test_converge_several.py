@@ -66,19 +66,8 @@ class Several(Converge):
     # --- a rolling reload while others write ---
 
     def writer(self, number, proxy, stop, last):
-        client, rng, mark = harness.Client(proxy.target), random.Random(number), 0
-        while not stop.is_set():
-            key, mark = b"/registry/secrets/ns-w%d/%02d" % (number, rng.randrange(40)), mark + 1
-            if rng.random() < 0.1:
-                client.delete(key)
-                last[key] = None
-                continue
-            value = b"k8s\0writer %d %d" % (number, mark)
-            client.put(key, value)
-            last[key] = value
-            if client.value(key) != value:
-                self.problems.append(key)
-            time.sleep(0.003)
+        client = harness.Client(proxy.target)
+        self.keep_writing(client, b"/registry/secrets/ns-w%d/" % number, 40, stop, last, random.Random(number))
         client.close()
 
     def test_rolling_reload(self):

@@ -444,6 +444,23 @@ class Files(Base):
             wait_until(lambda: self.serial(proxy, tls) == self.serial_of(tls.path("server.crt")), 10, "new certificate")
             self.assertLess(time.monotonic() - began, 2 * SOON)
 
+    @staticmethod
+    def comes_in(proxy, ca, tls, name="client"):
+        """Is a client with this certificate let in? ca: the authority of the proxy's own."""
+        context = ssl.create_default_context(cafile=str(ca))
+        context.load_cert_chain(tls.path(name + ".crt"), tls.path(name + ".key"))
+        context.set_alpn_protocols(["h2"])
+        try:
+            client = h2raw.Client(proxy.address, context=context)
+        except OSError:
+            return False
+        try:
+            return client.wait_for(lambda: client.peer_settings, 5)
+        except ConnectionError:
+            return False
+        finally:
+            client.close()
+
     def test_other_client_authority(self):
         """A new --trusted-ca-file: its clients come in, those of the old one don't any more."""
         old, new = self.env.tls(self.name + "-old"), self.env.tls(self.name + "-new")
@@ -453,19 +470,7 @@ class Files(Base):
         proxy = self.start_proxy(self.text(3), *flags, tls=old)
 
         def comes_in(tls):
-            context = ssl.create_default_context(cafile=str(old.path("ca.crt")))
-            context.load_cert_chain(tls.path("client.crt"), tls.path("client.key"))
-            context.set_alpn_protocols(["h2"])
-            try:
-                client = h2raw.Client(proxy.address, context=context)
-            except OSError:
-                return False
-            try:
-                return client.wait_for(lambda: client.peer_settings, 5)
-            except ConnectionError:
-                return False
-            finally:
-                client.close()
+            return self.comes_in(proxy, old.path("ca.crt"), tls)
         self.assertTrue(comes_in(old))
         self.assertFalse(comes_in(new))
         ca.write_bytes(new.path("ca.crt").read_bytes())
@@ -491,19 +496,7 @@ class Files(Base):
             new.rename(crl)
 
         def comes_in(name):
-            context = ssl.create_default_context(cafile=str(tls.path("ca.crt")))
-            context.load_cert_chain(tls.path(name + ".crt"), tls.path(name + ".key"))
-            context.set_alpn_protocols(["h2"])
-            try:
-                client = h2raw.Client(proxy.address, context=context)
-            except OSError:
-                return False
-            try:
-                return client.wait_for(lambda: client.peer_settings, 5)
-            except ConnectionError:
-                return False
-            finally:
-                client.close()
+            return self.comes_in(proxy, tls.path("ca.crt"), tls, name)
         revoke()
         proxy = self.start_proxy(self.text(3), "--cert-file", tls.path("server.crt"), "--key-file",
                                  tls.path("server.key"), "--trusted-ca-file", tls.path("ca.crt"), "--client-crl-file", crl,

@@ -8,7 +8,6 @@ import os
 import shutil
 import stat
 import subprocess
-import time
 
 from cluster_tool import COUNT, ERROR, NOT_AS_WANTED, OK, PREFIX, UNREADABLE, USAGE, ClusterTool, new_key
 import harness
@@ -299,13 +298,7 @@ class Snapshot(SnapshotTool):
             self.fill(COUNT, 512)
         path = self.save()
         process = self.begin("verify", self.config_all(), "--snapshot", path)
-        peak = 0
-        while process.alive():
-            try:
-                peak = max(peak, process.peak_mib())
-            except (KeyError, OSError):
-                break
-            time.sleep(0.005)
+        peak = self.peak_of(process)
         self.assertEqual(self.finish(process), NOT_AS_WANTED)
         self.assertIn(f"{COUNT} values are not as they would be", process.log())
         if not harness.SANITIZED:

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import threading
-import time
 
 from cluster_tool import COUNT, NOT_AS_WANTED, OK, UNREADABLE, ClusterTool, new_key
 import harness
@@ -17,20 +16,7 @@ from harness import wait_until
 
 class Story(ClusterTool):
     def writer(self, number, client, stop, last):
-        """An apiserver: creates, changes and deletes objects of its own through the proxy, and reads them back."""
-        rng, mark = random.Random(number), 0
-        while not stop.is_set():
-            key, mark = b"/registry/secrets/writer%d/%03d" % (number, rng.randrange(100)), mark + 1
-            if rng.random() < 0.1:
-                client.delete(key)
-                last[key] = None
-                continue
-            value = b"k8s\0writer %d %d" % (number, mark)
-            client.put(key, value)
-            last[key] = value
-            if client.value(key) != value:
-                self.problems.append(key)
-            time.sleep(0.002)
+        self.keep_writing(client, b"/registry/secrets/writer%d/" % number, 100, stop, last, random.Random(number))
 
     def reload(self, config, *providers):
         """Another content of the file, taken over by all proxies."""

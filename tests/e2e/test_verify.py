@@ -325,13 +325,7 @@ class Verify(ClusterTool):
     def test_many_in_bounded_memory(self):
         self.fill(COUNT)
         process = self.begin("verify", self.configure(self.kms_provider(), "identity: {}"))
-        peak = 0
-        while process.alive():
-            try:
-                peak = max(peak, process.peak_mib())
-            except (KeyError, OSError):
-                break
-            time.sleep(0.005)
+        peak = self.peak_of(process)
         self.assertEqual(self.finish(process), NOT_AS_WANTED)
         self.assertIn(f"{COUNT} values are not as they would be", process.log())
         if not harness.SANITIZED:
