@@ -297,10 +297,13 @@ class Maker:
             self.count += 1
             kind = self.rng.random()
             case = self.protobuf() if kind < 0.6 else self.framing() if kind < 0.85 else self.headers()
-            path = case.path if case.path in (PUT, TXN) else None
-            if path is None or not self.any_message_legal(path, case.data):
+            if not self.is_legal(case):
                 return case
             self.skipped += 1
+
+    def is_legal(self, case):
+        path = "/" + case.path.removeprefix("/")  # etcd serves a path without its slash, too
+        return path in (PUT, TXN) and self.any_message_legal(path, case.data)
 
     def any_message_legal(self, path, data):
         """Judged for every way to see messages in these bytes."""

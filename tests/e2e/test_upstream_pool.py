@@ -179,7 +179,7 @@ class Pool(harness.E2E):
         frames = [h2raw.pack_frame(h2raw.DATA, 0, 9, b"x"), h2raw.pack_frame(h2raw.WINDOW_UPDATE, 0, 0, bytes(4)),
                   h2raw.pack_frame(h2raw.SETTINGS, 0, 0, b"odd"), h2raw.pack_frame(h2raw.HEADERS, 4, 1, b"\xff" * 40),
                   h2raw.pack_frame(h2raw.CONTINUATION, 4, 1, b"x"), h2raw.pack_frame(99, 0, 77, b"unknown")]
-        rng = random.Random(os.environ.get("E2E_SEED", "7"))
+        rng = harness.seed_of("odd frames")
 
         def odd():
             client = h2raw.Client(self.address)
@@ -195,7 +195,7 @@ class Pool(harness.E2E):
 
     def test_nobody_hears_anothers_answer(self):
         """Many clients, each with keys of its own; calls are cancelled and connections cut at random."""
-        rng = random.Random(int(os.environ.get("E2E_SEED", random.randrange(1 << 30))))
+        rng = harness.seed_of("answers")
         keys = [self.secret(f"own/{i:03}") for i in range(CLIENTS)]
         for i, key in enumerate(keys):
             self.client.put(key, b"value of %d " % i * rng.randrange(1, 400))
