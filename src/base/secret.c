@@ -49,6 +49,11 @@ void secret_wipe(void *p, size_t n)
     explicit_bzero(p, n); /* as sure as OPENSSL_cleanse, and many times faster on a whole slab */
 }
 
+bool secret_eq(const void *a, const void *b, size_t n)
+{
+    return CRYPTO_memcmp(a, b, n) == 0;
+}
+
 /* --- the heap: a block remembers its length --------------------------------------------------- */
 
 struct heap_block {

@@ -17,6 +17,9 @@ MUST_CHECK void *secret_alloc(size_t n);
 void secret_free(void *p, size_t n);
 /* Wipes memory of any kind so that the compiler keeps it. */
 void secret_wipe(void *p, size_t n);
+/* Are the n bytes the same? In a time that n alone decides: for keys, tags, and what is compared
+ * with them. */
+MUST_CHECK bool secret_eq(const void *a, const void *b, size_t n);
 
 /* Heap memory for what is a secret for a moment, in callers that do not say how long it is when
  * they free it (unpacked messages): neither locked nor zeroed, but wiped when freed. NULL: no
