@@ -164,7 +164,8 @@ static struct bytes next_word(const char **at)
     return word;
 }
 
-/* The line that begins at *at, which moves behind it. False: there is none. */
+/* The line that begins at *at, which moves behind it. False: there is none, or it lacks what is
+ * written or opened: anybody may have written it. */
 static bool next_line(const char **at, struct line *out)
 {
     if (strncmp(*at, RULE + 1, sizeof RULE - 2) != 0)
@@ -176,7 +177,7 @@ static bool next_line(const char **at, struct line *out)
     out->opens = next_word(at);
     *at += strcspn(*at, "\n");
     *at += **at == '\n';
-    return out->opens.n > 0;
+    return out->writes.n > 0 && out->opens.n > 0;
 }
 
 const char *converge_record_rules(const char *record)
