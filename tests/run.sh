@@ -17,7 +17,8 @@ tests/run.sh [options]
                     request beside those that bench/instructions.txt keeps, each header compiled alone, and 10 s of each fuzzer, for which clang
                     is installed
   --long            larger counts in the end-to-end tests; sanitizers run all of them; with --more the release is
-                    built twice and compared
+                    built twice and compared, each security rule is broken to see which test notices, and the lines of
+                    the parsers that run are counted
   --soak MINUTES    afterwards, the leak and fault tests over and over with fresh seeds
   --filter REGEX    only the tests whose name matches (ctest -R)
   --jobs N          tests at a time (default: the number of processors)
@@ -172,6 +173,13 @@ if [ "$more" = yes ]; then
     ! build headers || summary+=("headers: each compiles alone")
     [ "$install" = no ] || packages_install "${packages_fuzz[@]}" || failed+=("fuzz (clang)")
     ! build fuzz || tests fuzz --no-tests=$none
+    if [ -n "$long" ]; then
+        python3 tests/mutation/run.py --jobs "$jobs" || failed+=("a security rule that nothing guards")
+        if build coverage -DBUILD_TESTING=ON; then
+            tests coverage --no-tests=$none -L 'unit|fuzz'
+            python3 tests/coverage.py --check || failed+=("parsers (coverage)")
+        fi
+    fi
 fi
 if [ "$soak" != 0 ]; then
     say "soak: $soak minutes"
