@@ -130,6 +130,14 @@ sanitize() {
     fi
 }
 
+# Memory runs out at each place of each unit test program; those that try that themselves aside.
+fail_each() {
+    local programs
+    mapfile -t programs < <(find build/asan/tests -name 'test_*' -type f -executable ! -name '*nomem*' | sort)
+    ASAN_OPTIONS='' UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 python3 tests/unit/fail_each.py "${programs[@]}" ||
+        failed+=("memory that runs out")
+}
+
 # What our own code costs, counted by callgrind, is not more than what is kept for this release and compiler.
 count_instructions() {
     local log started=$SECONDS
@@ -154,6 +162,7 @@ if [ "$sanitizers" = yes ]; then
     for sanitizer in asan tsan; do
         if [ -n "$long" ]; then
             sanitize "$sanitizer" -L 'unit|e2e'
+            [ "$sanitizer" = tsan ] || fail_each
         elif [ "$sanitizer" = tsan ]; then # functions of one thread have nothing to race with
             sanitize "$sanitizer" -L 'unit|short' -E '^unit/(pb|grpc|envelope|etcd|config|http1)/'
         else

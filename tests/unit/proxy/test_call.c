@@ -183,11 +183,12 @@ static void compressed_requests_are_refused_before_their_body(void **state)
 /* Whether anything follows the message is known at the end of the stream alone. */
 static void nothing_is_sent_before_the_request_ends(void **state)
 {
-    static const char *const keys[] = {SECRET_KEY, POD_KEY};
+    static const char *const keys[] = {SECRET_KEY, POD_KEY}, *const values[] = {"treasure", "pod"};
 
     (void)state;
     for (unsigned i = 0; i < ARRAY_LEN(keys); i++) {
-        struct buf m = put_request(keys[i], "treasure", 8), framed = rig_framed(&m);
+        struct buf m = put_request(keys[i], values[i], strlen(values[i]));
+        struct buf framed = rig_framed(&m);
         struct rec *c = rig_begin(r.client, PUT, NULL);
 
         rig_send(c, framed.p, framed.n, false);
