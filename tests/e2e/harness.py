@@ -214,8 +214,8 @@ class Tls:
         self.path(name + ".crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         return certificate
 
-    def issue(self, name, **options):
-        key = ec.generate_private_key(ec.SECP256R1())
+    def issue(self, name, key=None, **options):
+        key = key or ec.generate_private_key(ec.SECP256R1())
         self.path(name + ".key").write_bytes(key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
         self.path(name + ".key").chmod(0o600)
