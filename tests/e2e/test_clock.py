@@ -1,16 +1,15 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """The wall clock jumps, and certificates expire: nothing but certificates depends on it, and those only while a
-connection is made. (tests/fake/shifted_clock.c moves the clock of the proxy, and of nobody else.)"""
+connection is made. (It is the proxy's clock alone that is moved.)"""
 import contextlib
 import datetime
 import os
 import signal
 import ssl
-import struct
-import time
 
 import harness  # first: it sets the path to tests/fake
+import bent
 import tap
 from cryptography import x509
 from harness import Code, wait_until
@@ -18,38 +17,11 @@ from harness import Code, wait_until
 HOUR, DAY = 3600, 86400
 
 
-class Shifted(harness.Proxy):
-    """A proxy whose wall clock is moved."""
-
-    def start(self, wait=True):
-        self.shift_path = self.env.path(self.name + ".shift")
-        self.move(0)
-        shim = harness.BUILD / "tests" / "shifted_clock.so"
-        environment = {"LD_PRELOAD": str(shim), "SHIFTED_CLOCK": str(self.shift_path)}
-        self.process = self.env.start(self.name, self.argv(), env=environment)
-        self.client = harness.Client(self.target, self.tls and self.tls.credentials())
-        if wait:
-            self.wait_ready()
-
-    def move(self, seconds):
-        """To so many seconds from the true time."""
-        with open(self.shift_path, "r+b" if self.shift_path.exists() else "wb") as f:
-            f.write(struct.pack("=q", seconds))
-
-    def clock(self):
-        """How far from the true time the last line of the log is, in seconds."""
-        text = self.process.log().splitlines()[-1].split()[0]
-        told = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
-        return (told - datetime.datetime.now(datetime.timezone.utc)).total_seconds()
-
-
 class Base(harness.E2E):
     needs_proxy = True
 
     def shifted(self, etcd_url, flags=(), **options):
-        if harness.SANITIZED:
-            self.skipTest("sanitizers want to be the first library")
-        proxy = Shifted(self.env, [etcd_url], self.config, name=self.name, flags=flags, **options)
+        proxy = bent.Proxy(self.env, [etcd_url], self.config, name=self.name, flags=flags, **options)
         self.addCleanup(proxy.stop)
         return proxy
 
@@ -72,7 +44,7 @@ class Jumps(Base):
         self.kms.stop()
         try:
             for number, seconds in enumerate((HOUR, -HOUR, 400 * DAY, -400 * DAY, 0)):
-                proxy.move(seconds)
+                proxy.bend(seconds)
                 for i in range(20):
                     value = b"%d-%d" % (number, i)
                     client.put(self.secret(), value, timeout=5)
@@ -130,17 +102,17 @@ class Certificates(Base):
         watch = client.watch(self.secret())
         self.assertIsNone(self.handshake(address, self.tls))
         for seconds in 3 * DAY, -3 * HOUR:
-            proxy.move(seconds)
+            proxy.bend(seconds)
             self.assertIn("alert", self.handshake(address, self.tls))
             client.put(self.secret(), b"%d" % seconds)
             self.assertEqual(watch.events(1)[0].kv.value, b"%d" % seconds)
-            proxy.move(0)
+            proxy.bend(0)
             self.assertIsNone(self.handshake(address, self.tls))
         for seconds, word in ((3 * DAY, "expired"), (-3 * HOUR, "not yet valid")):
-            proxy.move(seconds)
+            proxy.bend(seconds)
             self.way.drop()
             wait_until(lambda w=word: not self.puts(proxy) and w in proxy.process.log(), 20, word)
-            proxy.move(0)
+            proxy.bend(0)
             wait_until(lambda: self.puts(proxy), 20, "etcd")
         with self.assertRaises(harness.grpc.RpcError) as ended:
             watch.next(10)

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""A machine that has no more of something: descriptors, disk for the log, a log's reader, memory, etcd's quota. What is
-under way goes on, what can't be is refused in words, and all is as before when there is some again."""
+"""A machine that has no more of something: descriptors, disk for the log, a log's reader, memory, randomness, etcd's
+quota. What is under way goes on, what can't be is refused in words, and all is as before when there is some again."""
 import contextlib
 import os
 import pathlib
@@ -12,6 +12,7 @@ import sys
 import time
 
 import harness  # first: it sets the path to tests/fake
+import bent
 import h2raw
 from client import prefix_end
 from harness import SANITIZED, Code, wait_until
@@ -248,6 +249,35 @@ class Memory(Base):
         self.assertTrue(self.serves())
         proxy.stop()
         self.proxy = None
+
+
+class Randomness(Base):
+    def info(self, key):
+        """What the value's key was derived with: random, so never the same."""
+        return harness.envelope.parse(self.raw.value(key)).encrypted_data[:44]
+
+    def test_none(self):
+        """No value is sealed with a nonce that is none; all else goes on."""
+        self.proxy = proxy = bent.Proxy(self.env, [self.etcd.url], self.config, name=self.name)
+        self.addCleanup(proxy.stop)
+        client, found = proxy.client, []
+        for turn in range(5):
+            for i in range(20):
+                client.put(self.secret(str(i)), b"%d" % turn)
+                found.append(self.info(self.secret(str(i))))
+            proxy.bend(no_randomness=True)
+            for i in range(20):
+                text = self.assertStatus(Code.INTERNAL, client.put, self.secret(str(i)), b"never")
+                self.assertIn("no_randomness", text)
+                self.assertEqual(client.value(self.secret(str(i))), b"%d" % turn)
+            client.put(self.plain(), b"%d" % turn)
+            client.txn(success=[rpc.RequestOp(request_put=rpc.PutRequest(key=self.plain("t"), value=b"x"))])
+            with self.assertRaises(harness.grpc.RpcError):
+                client.txn(success=[rpc.RequestOp(request_put=rpc.PutRequest(key=k, value=b"never"))
+                                    for k in (self.plain("t2"), self.secret("t2"))])
+            self.assertIsNone(self.raw.value(self.plain("t2")))
+            proxy.bend()
+        self.assertEqual(len(set(found)), len(found))
 
 
 class Space(Base):
