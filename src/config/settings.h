@@ -46,6 +46,8 @@ struct settings {
     uint32_t max_concurrent_streams, max_connections;
     uint64_t shutdown_timeout_ms, stall_timeout_ms;
     unsigned workers; /* 0 in the input: number of CPUs, at most 4 */
+    /* containment */
+    bool drop_privileges, seccomp, seccomp_log, require_containment;
     /* others */
     enum log_level log_level;
     enum log_format log_format;
