@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fips.h"
+
 /* A double-quoted YAML scalar. */
 static void write_quoted(FILE *f, const char *text)
 {
@@ -86,9 +88,12 @@ static void write_provider(const struct enc_provider *p, FILE *f)
 enum err pages__configz_write(const struct pages_state *st, FILE *f)
 {
     const struct enc_config *c = st->config;
+    char provider[FIPS_PROVIDER_TEXT];
 
     if (c != NULL)
         write_field(f, "", "config-hash", c->hash);
+    fprintf(f, "fips: %s\n", fips_is_on() ? "true" : "false");
+    write_field(f, "", "crypto-provider", fips_provider(provider));
     if (c != NULL)
         fputs("encryption:\n", f);
     for (size_t i = 0; c != NULL && i < c->entry_count; i++) {
