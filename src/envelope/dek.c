@@ -152,8 +152,7 @@ void dek_drop(struct dek *dek)
 }
 
 /* HKDF-Expand with the DEK as its key, whatever the DEK is for. */
-static enum err expand_once(const struct dek *dek, const uint8_t info[static ENVELOPE__INFO_LEN],
-                            uint8_t *out)
+static enum err expand_once(const struct dek *dek, struct bytes info, uint8_t *out)
 {
     void *derived;
 
@@ -177,10 +176,11 @@ static enum err expand_once(const struct dek *dek, const uint8_t info[static ENV
 
 enum err dek_check_text(const struct dek *dek, char out[static DEK_CHECK_TEXT])
 {
-    static const uint8_t purpose[ENVELOPE__INFO_LEN] = "etcd-envelope: which key is it?";
+    static const char purpose[ENVELOPE__INFO_LEN] = "etcd-envelope: which key is it?";
     static const char hex[] = "0123456789abcdef";
     uint8_t *block = secret_alloc(ENVELOPE__KEY_MAX);
-    enum err e = block == NULL ? ERR_NOMEM : expand_once(dek, purpose, block);
+    enum err e =
+        block == NULL ? ERR_NOMEM : expand_once(dek, bytes_of(purpose, sizeof purpose), block);
 
     if (e == ERR_OK) {
         for (size_t i = 0; i < (DEK_CHECK_TEXT - 1) / 2; i++) {

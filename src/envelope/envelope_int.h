@@ -89,7 +89,7 @@ enum err envelope__crypto_failed(enum err e);
 size_t envelope__hmac_size(void);
 void envelope__hmac_init(void *derived, struct bytes key);
 /* HKDF-Expand-SHA256(PRK = the key, info, L = 32): one block (RFC 5869 section 2.3). */
-void envelope__hkdf_expand(const void *derived, const uint8_t info[static ENVELOPE__INFO_LEN],
+void envelope__hkdf_expand(const void *derived, struct bytes info,
                            uint8_t out[static ENVELOPE__KEY_MAX]);
 
 /* --- kdf.c ----------------------------------------------------------------------------------- */
@@ -99,10 +99,10 @@ MUST_CHECK enum err envelope__kdf_init(struct envelope__kdf *k);
 void envelope__kdf_fini(struct envelope__kdf *k);
 /* Takes the last key out of it. */
 void envelope__kdf_wipe(struct envelope__kdf *k);
-/* The same as envelope__hkdf_expand. Errors: ERR_CRYPTO. */
+/* The same as envelope__hkdf_expand; info is not empty, which OpenSSL 3.0 does not take well.
+ * Errors: ERR_CRYPTO. */
 MUST_CHECK enum err envelope__kdf_expand(struct envelope__kdf *k, struct bytes key,
-                                         const uint8_t info[static ENVELOPE__INFO_LEN],
-                                         uint8_t out[static ENVELOPE__KEY_MAX]);
+                                         struct bytes info, uint8_t out[static ENVELOPE__KEY_MAX]);
 
 /* --- object.c -------------------------------------------------------------------------------- */
 

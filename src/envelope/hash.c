@@ -52,14 +52,14 @@ void envelope__hmac_init(void *derived, struct bytes key)
     secret_wipe(block, sizeof block);
 }
 
-void envelope__hkdf_expand(const void *derived, const uint8_t info[static ENVELOPE__INFO_LEN],
+void envelope__hkdf_expand(const void *derived, struct bytes info,
                            uint8_t out[static ENVELOPE__KEY_MAX])
 {
     static const uint8_t counter = 1;
     const struct hmac *h = derived;
     SHA256_CTX state = h->inner;
 
-    SHA256_Update(&state, info, ENVELOPE__INFO_LEN);
+    SHA256_Update(&state, info.p, info.n);
     SHA256_Update(&state, &counter, 1);
     SHA256_Final(out, &state);
     state = h->outer;

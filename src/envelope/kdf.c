@@ -35,15 +35,14 @@ static OSSL_PARAM octets(const char *name, struct bytes b)
     return OSSL_PARAM_construct_octet_string(name, (void *)(uintptr_t)b.p, b.n);
 }
 
-enum err envelope__kdf_expand(struct envelope__kdf *k, struct bytes key,
-                              const uint8_t info[static ENVELOPE__INFO_LEN],
+enum err envelope__kdf_expand(struct envelope__kdf *k, struct bytes key, struct bytes info,
                               uint8_t out[static ENVELOPE__KEY_MAX])
 {
     char digest[] = "SHA2-256";
     int mode = EVP_KDF_HKDF_MODE_EXPAND_ONLY;
     OSSL_PARAM params[] = {
         octets(OSSL_KDF_PARAM_KEY, key),
-        octets(OSSL_KDF_PARAM_INFO, bytes_of(info, ENVELOPE__INFO_LEN)),
+        octets(OSSL_KDF_PARAM_INFO, info),
         k->is_bound ? OSSL_PARAM_construct_end()
                     : OSSL_PARAM_construct_int(OSSL_KDF_PARAM_MODE, &mode),
         OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, digest, 0),

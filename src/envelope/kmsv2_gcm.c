@@ -22,14 +22,16 @@ size_t envelope__kmsv2_overhead(uint32_t type)
 static enum err value_key(struct envelope_ctx *ctx, const struct dek *dek, const uint8_t *head,
                           uint8_t buf[static ENVELOPE__KEY_MAX], struct bytes *out)
 {
+    struct bytes info = bytes_of(head, ENVELOPE__INFO_LEN);
+
     if (dek->id.type == DEK_AES_GCM_KEY) {
         *out = envelope__dek_key(dek);
         return ERR_OK;
     }
     if (ctx->kdf.ctx != NULL)
-        TRY(envelope__kdf_expand(&ctx->kdf, envelope__dek_key(dek), head, buf));
+        TRY(envelope__kdf_expand(&ctx->kdf, envelope__dek_key(dek), info, buf));
     else
-        envelope__hkdf_expand(dek->derived, head, buf);
+        envelope__hkdf_expand(dek->derived, info, buf);
     *out = bytes_of(buf, ENVELOPE__KEY_MAX);
     return ERR_OK;
 }
