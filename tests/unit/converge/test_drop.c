@@ -220,11 +220,12 @@ static enum fake_other end_one_of_foreign(const char *port, const char *path, st
                                           struct etcd_message *answer)
 {
     bool is_reading = memmem(request.p, request.n, "/proxies/", 9) != NULL;
+    bool is_look = memmem(request.p, request.n, "/registry/", 10) != NULL;
 
     (void)port;
     (void)path;
     (void)answer;
-    for (size_t i = 0; i < ARRAY_LEN(foreign) && !is_reading; i++)
+    for (size_t i = 0; i < ARRAY_LEN(foreign) && is_look; i++)
         assert_null(fake_find(foreign[i][0]));
     if (is_reading && readings > 0 && readings <= ARRAY_LEN(foreign))
         fake_delete(foreign[readings - 1][0]);
