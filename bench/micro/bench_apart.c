@@ -38,7 +38,7 @@ static uint64_t cpu_ns(clockid_t clock)
 static void derive(const void *seed, const uint8_t *infos, size_t count, uint8_t *keys)
 {
     for (size_t i = 0; i < count; i++)
-        envelope__hkdf_expand(seed, infos + i * LEN, keys + i * LEN);
+        envelope__hkdf_expand(seed, (struct bytes){infos + i * LEN, LEN}, keys + i * LEN);
 }
 
 /* The other process: infos in, keys out, until its peer ends. */
