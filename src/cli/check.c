@@ -37,7 +37,8 @@ static const char check_help[] =
     "\n"
     "All flags of serve are taken, and etcdctl's environment; see etcd-envelope serve --help.\n"
     "\n"
-    "Exit status: 0 all well; 3 a certificate is over or does not fit, etcd is full; 4 values are\n"
+    "Exit status: 0 all well; 3 a certificate is over or does not name its host, etcd is full; 4 "
+    "values are\n"
     "there that do not open; 1 serve would refuse the files; 2 it would refuse the flags, or the\n"
     "server is a proxy; 75 etcd or a KMS plugin is not reachable or not well.\n";
 
@@ -131,8 +132,21 @@ static void check_names(struct check *c, char *const *urls, size_t count)
     }
 }
 
+static void say_environment(struct check *c)
+{
+    struct settings_unknown u;
+    size_t at = 0;
+
+    while (settings_unknown_env(&at, &u))
+        tools_finding(&c->findings, TOOLS_WARN, "configuration",
+                      "environment variable %.*s is not used: no flag has this name, did you mean "
+                      "--%s?",
+                      (int)u.name.n, (const char *)u.name.p, u.meant);
+}
+
 static void say_files(struct check *c)
 {
+    say_environment(c);
     tools_check_rules(&c->findings, c->rules, c->o->encryption_provider_config);
     check_expiry(c, c->files.tls, "TLS", c->o->cert_file);
     if (c->files.tls != NULL) {

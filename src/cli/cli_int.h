@@ -116,8 +116,9 @@ int cli__cluster_failed(const struct tools_cluster *c);
 
 /* Sets aside the memory for keys. Returns CLI_OK, or the exit status after having said why not. */
 MUST_CHECK int cli__lock_memory(const struct settings *o);
-/* For when the log has started: says so where the memory is not locked. */
-void cli__warn_unlocked(void);
+/* For when the log has started: warns of memory that is not locked, and of environment variables
+ * that no flag has. */
+void cli__warn(void);
 
 /* --- inspect.c -------------------------------------------------------------------------------- */
 

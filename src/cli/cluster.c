@@ -21,6 +21,8 @@ struct frame {
 
 int cli__cluster_status(const struct tools_cluster *c)
 {
+    if (tools_cluster_signal(c) != 0)
+        return 128 + tools_cluster_signal(c); /* as shells have it */
     if (c->err == ERR_UPSTREAM_AWAY || err_scope(c->err) == SCOPE_DEK)
         return CLI_UNREACHABLE;
     return c->err == ERR_CONFIG ? CLI_USAGE : CLI_ERROR;
@@ -98,7 +100,7 @@ static int run(struct frame *f)
         return status;
     if (log_start(f->settings->log_level, f->settings->log_format) != ERR_OK)
         return cli__refuse(CLI_ERROR, "cannot start the log");
-    cli__warn_unlocked();
+    cli__warn();
     signal(SIGPIPE, SIG_IGN);
     status = load(f);
     if (status == CLI_OK)

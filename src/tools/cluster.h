@@ -10,6 +10,7 @@
 #include "sweep/count.h"
 #include "sweep/etcd.h"
 #include "sweep/judge.h"
+#include "tools/interrupt.h"
 #include "tools/outside.h"
 
 #define TOOLS_CLUSTER_WHY 1024
@@ -34,12 +35,16 @@ struct tools_cluster {
     struct tools_outside_look outside;
     const struct sweep_filter *filter;
     void (*on_ready)(void *arg);
+    /* SIGINT or SIGTERM came: the tool says what it has done so far, and ends the run. NULL: they
+     * end the process. To be set before tools_cluster_run. */
+    void (*on_interrupt)(void *arg);
     void *arg;
     enum err err; /* of the run; why says what it is */
     char why[TOOLS_CLUSTER_WHY];
     /* private */
     struct sweep_call status_call;
     struct sweep_count count;
+    struct tools_interrupt interrupt;
     struct mail behind_news;
     struct loop_task closing;
     bool is_over;
@@ -66,6 +71,8 @@ void tools_cluster_run(struct tools_cluster *c, const struct sweep_filter *filte
 /* The run is over; from the loop. Runs and rewriters of the caller have to be stopped by now. Only
  * the first call counts. why is copied. */
 void tools_cluster_end(struct tools_cluster *c, enum err e, const char *why);
+/* The number of the signal that on_interrupt was called for; 0: of none. */
+int tools_cluster_signal(const struct tools_cluster *c);
 /* After run, or init that failed. */
 void tools_cluster_fini(struct tools_cluster *c);
 
