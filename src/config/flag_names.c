@@ -84,8 +84,8 @@ static bool ends_with(struct bytes name, const char *end)
     return name.n >= n && memcmp(name.p + name.n - n, end, n) == 0;
 }
 
-/* Kubernetes and Docker give containers NAME_SERVICE_HOST, NAME_PORT_2379_TCP and the like, NAME being
- * ETCD_ENVELOPE, where a Service has a name of ours. No flag of ours ends like one of them. */
+/* Where a Service has a name of ours, Kubernetes and Docker give containers variables that begin
+ * like our flags' and end in _SERVICE_HOST, _PORT_2379_TCP and the like. No flag ends like that. */
 static bool is_of_service(struct bytes name)
 {
     static const char *const ends[] = {"_SERVICE_HOST", "_PORT",  "_TCP", "_UDP",

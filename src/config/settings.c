@@ -6,8 +6,8 @@
  * combinations are checked.
  *
  * Failure modes: unknown names (in the environment they are only warned of, see flag_names.c),
- * values that don't parse, contradictions. All of it happens before serving starts, so that a failed
- * allocation aborts. */
+ * values that don't parse, contradictions. All of it happens before serving starts, so that a
+ * failed allocation aborts. */
 #include "config/settings.h"
 
 #include <stdarg.h>

@@ -71,12 +71,13 @@ static enum err make_keys(struct tools_cluster *c)
     return kms_manager_join(c->manager, &c->box, c->ring);
 }
 
-static enum err make_rest(struct tools_cluster *c, unsigned wants)
+static enum err make_rest(struct tools_cluster *c, unsigned wants, const struct sweep_user *user)
 {
     const struct sweep_etcd_opts etcd = {.loop = &c->loop,
                                          .urls = c->urls,
                                          .url_count = c->url_count,
                                          .tls = c->tls,
+                                         .user = *user,
                                          .first_ms = FIRST_MS,
                                          .away_ms = AWAY_MS};
 
@@ -95,7 +96,7 @@ static enum err make_rest(struct tools_cluster *c, unsigned wants)
 static void on_closing(struct loop_task *t);
 
 enum err tools_cluster_init(struct tools_cluster *c, const struct settings *o,
-                            struct ruleset *rules, unsigned wants)
+                            struct ruleset *rules, unsigned wants, const struct sweep_user *user)
 {
     enum err e = ERR_OK;
 
@@ -108,7 +109,7 @@ enum err tools_cluster_init(struct tools_cluster *c, const struct settings *o,
     if (e == ERR_OK)
         e = make_tls(c, o);
     if (e == ERR_OK)
-        e = make_rest(c, wants);
+        e = make_rest(c, wants, user);
     if (e != ERR_OK) { /* the loop has to run until its handles are closed */
         c->err = e;
         loop_task_want(&c->loop, &c->closing);

@@ -56,10 +56,12 @@ enum tools_wants {
     TOOLS_WANTS_ETCD = 2, /* else they come from somewhere else, and etcd is NULL */
 };
 
-/* wants: of enum tools_wants. The URLs of --etcd-servers, and TLS for them. Errors: ERR_CONFIG with
- * why (a URL), ERR_TLS with why (files). */
+/* wants: of enum tools_wants. user: of etcd's, its name NULL for none; copied. The URLs of
+ * --etcd-servers, and TLS for them. Errors: ERR_CONFIG with why (a URL), ERR_TLS with why
+ * (files). */
 MUST_CHECK enum err tools_cluster_init(struct tools_cluster *c, const struct settings *o,
-                                       struct ruleset *rules, unsigned wants);
+                                       struct ruleset *rules, unsigned wants,
+                                       const struct sweep_user *user);
 /* Runs the loop: the plugins are checked for the first time, etcd says who it is and how many keys
  * the filter's ranges hold (without etcd: the caller has set key_count), then on_ready is called.
  * Returns when tools_cluster_end was called; what it was told is in err and why. Keys that lie

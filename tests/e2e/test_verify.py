@@ -243,7 +243,6 @@ class Verify(ClusterTool):
                             ({"ETCDCTL_ENDPOINTS": f"127.0.0.1:{self.etcd.port}"}, NOT_AS_WANTED),
                             ({"ETCDCTL_ENDPOINTS": "http://127.0.0.1:1", "ETCD_ENVELOPE_ETCD_SERVERS": self.etcd.url},
                              NOT_AS_WANTED),
-                            ({"ETCDCTL_ENDPOINTS": self.etcd.url, "ETCDCTL_USER": "root:x"}, USAGE),
                             ({"ETCDCTL_ENDPOINTS": self.etcd.url, "ETCDCTL_INSECURE_SKIP_TLS_VERIFY": "true"}, USAGE),
                             ({"ETCDCTL_ENDPOINTS": "gopher://x"}, USAGE)):
             done = subprocess.run(argv, capture_output=True, env={**os.environ, **env}, check=False, timeout=60)
