@@ -48,7 +48,7 @@ static int serve_with(const struct settings *o)
     }
     if (log_open(o->log_level, o->log_format) != ERR_OK)
         return refuse(CLI_ERROR, "cannot start the log");
-    cli__warn_unlocked();
+    cli__warn();
     fips_log();
     if (o->encryption_provider_config_automatic_reload &&
         file_is_read_once(o->encryption_provider_config))
