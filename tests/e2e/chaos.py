@@ -20,6 +20,7 @@ MARKER, CLEAR = b"CHAOS-PLAINTEXT", b"chaos-in-clear"
 SECRETS, PODS = b"/registry/secrets/chaos/", b"/registry/pods/chaos/"
 # What a call may end with while its servers come and go. Anything else is a verdict on a value or a request.
 MAY_BE = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.FAILED_PRECONDITION)
+ETCD_SAYS = "etcdserver:", "raft proposal dropped"  # with whatever code
 CLIENTS = 5
 
 
@@ -187,7 +188,7 @@ class Run:
 
     def failed(self, error):
         self.codes[error.code()] += 1
-        if error.code() not in MAY_BE and not error.details().startswith("etcdserver:"):
+        if error.code() not in MAY_BE and not error.details().startswith(ETCD_SAYS):
             self.problems.append(f"{error.code().name}: {error.details()}")
 
     def pause(self):
