@@ -176,7 +176,7 @@ class Watcher:
     def event(e):
         is_put = e.type == e.PUT
         return (Event(e.kv.mod_revision, PUT if is_put else DELETE, e.kv.key, e.kv.value if is_put else None),
-                e.prev_kv.value if e.HasField("prev_kv") else None)
+                e.prev_kv.value if e.HasField("prev_kv") else None, item_of(e.kv) if is_put else None)
 
 
 class Run:
@@ -192,7 +192,7 @@ class Run:
             self.problems.append(f"{error.code().name}: {error.details()}")
 
     def pause(self):
-        return 0.2 + self.rng.random() * (3 if LONG else 0.4)
+        return 0.2 + self.rng.random() * (1.5 if LONG else 0.4)
 
     def serves(self):
         """A protected value is written and read on a new connection."""

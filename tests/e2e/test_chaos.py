@@ -180,11 +180,16 @@ class Checker(unittest.TestCase):
         listing = self.history.begin()
         self.history.answered(listing, 5, {b"/a/1": Item(b"three", 4, 2, 2)}, listed=b"/a/")
         watched = self.history.watch(b"/a/", 2)
-        befores = [None, None, b"one", b"two"]
-        watched.answer(3, list(zip(self.events[:2], befores[:2])))
-        watched.answer(5, list(zip(self.events[2:], befores[2:])))
+        told = self.told()
+        watched.answer(3, told[:2])
+        watched.answer(5, told[2:])
         watched.answer(6, [])
         return self.history.ops, watched
+
+    def told(self):
+        """What an honest watch says of it all."""
+        items = Item(b"one", 2, 2, 1), Item(b"two", 3, 3, 1), Item(b"three", 4, 2, 2), None
+        return list(zip(self.events, (None, None, b"one", b"two"), items))
 
     def found(self, word):
         problems = self.history.check(history.Truth(self.events))
@@ -270,18 +275,21 @@ class Checker(unittest.TestCase):
             w.events[0:2] = w.events[1::-1]
 
         def before(w):
-            w.events[2] = w.events[2][0], b"two"
+            w.events[2] = w.events[2][0], b"two", w.events[2][2]
+
+        def creation(w):
+            w.events[2] = *w.events[2][:2], Item(b"three", 4, 4, 1)
 
         def progress(w):
             w.events, w.next = [], 2
             w.answer(3, [])
-            w.answer(5, list(zip(self.events, [None, None, b"one", b"two"])))
+            w.answer(5, self.told())
 
         def split(w):
             w.events, w.next = [], 2
-            w.answer(2, [(self.events[0], None)])
-            w.answer(2, [(Event(2, PUT, b"/a/4", b"same revision"), None)])
-        for lie in gap, end, twice, order, before, progress, split:
+            w.answer(2, self.told()[:1])
+            w.answer(2, [(Event(2, PUT, b"/a/4", b"same revision"), None, Item(b"same revision", 2, 2, 1))])
+        for lie in gap, end, twice, order, before, creation, progress, split:
             with self.subTest(lie.__name__):
                 self.setUp()
                 _, watched = self.honest()

@@ -11,7 +11,8 @@ about. Clients record operations and watches; afterwards etcd's own history, ask
                    an effect is not older than that either, also of a call whose outcome nobody knows
   nothing wrong    a read is the state at its revision, key by key and with all that etcd says of each
   no watch gap     a watcher's answers, over all its streams, are the truth from its first revision on: in order, each
-                   event once, revisions whole, with the values before; what progress promised did not come later
+                   event once, revisions whole, with the values before and who created what; what progress promised did
+                   not come later
 """
 import bisect
 import collections
@@ -50,10 +51,11 @@ class Watched:
         self.problems, self.events = [], []
 
     def answer(self, revision, events):
-        """events: pairs of an Event and the value before it (None: none was told). No events: progress up to revision."""
+        """events: each an Event, the value before it (None: none was told) and its Item (None: deleted). No events:
+        progress up to revision."""
         if not events:
             self.next = max(self.next, revision + 1)
-        for event, _ in events:
+        for event, _, _ in events:
             if event.revision < self.next:
                 self.problems.append(f"revision {event.revision} came when everything below {self.next} had come")
         self.events += events
@@ -186,13 +188,15 @@ class History:
     def gaps(self, watched, truth):
         expected = [e for e in truth.events if watched.first <= e.revision < watched.next
                     and e.key.startswith(watched.prefix)]
-        for n, (event, before) in enumerate(watched.events):
+        for n, (event, before, item) in enumerate(watched.events):
             if n >= len(expected) or event != expected[n]:
                 yield f"watch of {watched.prefix}: {event!r:.150} where " \
                       f"{(expected[n] if n < len(expected) else None)!r:.150} was due"
                 return
-            item = truth.state(event.key, event.revision - 1)
-            if before != (item.value if item else None):
+            earlier = truth.state(event.key, event.revision - 1)
+            if before != (earlier.value if earlier else None):
                 yield f"watch of {watched.prefix}: {event!r:.150} with a wrong value before it"
+            if item != truth.state(event.key, event.revision):
+                yield f"watch of {watched.prefix}: {event!r:.150} with another creation or version"
         if len(watched.events) < len(expected):
             yield f"watch of {watched.prefix}: gap at {expected[len(watched.events)]!r:.150}"
