@@ -149,21 +149,25 @@ count_instructions() {
     rm -f "$log"
 }
 
+etcd_version() {
+    "$1/etcd" --version | sed -n 1p # all of it is read: who writes to nobody ends with an error
+}
+
 # other_etcds: the files of e2e that concern etcd itself, with each other version that is to be had. In folders of their own,
 # and not installed.
 other_etcds() {
     local release mirror version seen
     local files='kv|watch|services|lies|large|flow|streams|restart|probes|etcdctl|tools|verify|reencrypt|quarantine|snapshot'
-    seen=" $("$etcd_dir/etcd" --version | head -n 1) "
+    seen=" $(etcd_version "$etcd_dir") "
     # shellcheck disable=SC1091
-    mirror=$(apt_mirror "$(. /etc/os-release && echo "${VERSION_CODENAME:-}")" | head -n 1)
+    mirror=$(apt_mirror "$(. /etc/os-release && echo "${VERSION_CODENAME:-}")" | sed -n 1p)
     for release in bookworm trixie forky sid; do
         local dir=$PWD/build/etcd-$release started=$SECONDS
         if [ ! -x "$dir/etcd" ] && ! etcd_download "$dir" "$release" "$mirror"; then
             say "NOTICE: no etcd of Debian's $release to be had"
             continue
         fi
-        version=$("$dir/etcd" --version | head -n 1)
+        version=$(etcd_version "$dir")
         case $seen in *" $version "*) continue ;; esac
         seen+="$version "
         say "$version"

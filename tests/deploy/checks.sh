@@ -256,8 +256,8 @@ booted)
     holds "it is sealed" is_sealed booted
     ;;
 purged)
-    apt-get -qq -y purge etcd-envelope >"$work/said" 2>&1 || { cat "$work/said" >&2; failed "purge"; }
-    holds "it says what it keeps" grep -q 'is kept, for it may hold keys' "$work/said"
+    apt-get -qq -y purge etcd-envelope >"$work/purge" 2>&1 || { cat "$work/purge" >&2; failed "purge"; }
+    holds "it says what it keeps" grep -q 'is kept, for it may hold keys' "$work/purge"
     holds "nothing runs" never grep -qs '^etcd-envelope' /proc/[0-9]*/comm
     holds "nobody listens" never bash -c "exec 3<>/dev/tcp/${proxy%:*}/${proxy##*:}"
     holds "the key is kept" owned /etc/etcd-envelope-kms/kek '600 etcd-envelope-kms:etcd-envelope-kms'
