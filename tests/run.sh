@@ -20,7 +20,8 @@ tests/run.sh [options]
                     built twice and compared
   --etcds           also: reads, writes, watches, leases and the tools with each version of etcd that a release of Debian has
                     (3.4 of Debian 12 to that of sid), where they can be fetched; --long does it, too
-  --soak MINUTES    afterwards, the leak and fault tests over and over with fresh seeds
+  --soak MINUTES    afterwards, the leak and fault tests over and over with fresh seeds, and as long again the release
+                    build at half of full load through rotations, reloads and restarts of etcd and plugin
   --filter REGEX    only the tests whose name matches (ctest -R)
   --jobs N          tests at a time (default: the number of processors)
   --no-install      the packages are there already
@@ -219,6 +220,7 @@ if [ "$soak" != 0 ]; then
         }
     done
     summary+=("soak: $rounds rounds")
+    ! build release || tests/soak.py --minutes "$soak" || failed+=("soak of $soak minutes")
 fi
 
 echo
