@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Published known answers (tests/vectors), sealed and opened as values of a provider: whole, and cut
- * at many places; once as usual and once with the ways of FIPS mode. The counts are asserted, so a
- * file that was cut short fails. */
+/* Published known answers (tests/vectors), sealed and opened as values of a provider: whole, and
+ * cut at many places; once as usual and once with the ways of FIPS mode. The counts are asserted,
+ * so a file that was cut short fails. */
 #include <ctype.h>
 #include <stdio.h>
 
