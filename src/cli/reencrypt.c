@@ -43,7 +43,9 @@ static const char reencrypt_help[] =
     "too large ones are left, or in a dry run there is work; 4 done, but values that do not open "
     "are\n"
     "left; 1 error, or etcd is full; 2 used wrongly, or the server is a proxy; 75 etcd or the KMS\n"
-    "plugin is not reachable.\n";
+    "plugin is not reachable. SIGINT and SIGTERM end it with a line on what was rewritten, and "
+    "128\n"
+    "and their number (130, 143).\n";
 
 struct reencrypt_tool {
     bool is_dry_run, has_leased, is_to_identity, is_yes;

@@ -41,7 +41,8 @@ static const char verify_help[] =
     "not\n"
     "open; 1 error; 2 used wrongly, or the server is a proxy; 75 etcd or a KMS plugin that is "
     "needed\n"
-    "is not reachable.\n";
+    "is not reachable. SIGINT and SIGTERM end it with what was counted so far, and 128 and their\n"
+    "number (130, 143).\n";
 
 struct verify_tool {
     bool is_no_open, skip_hash;

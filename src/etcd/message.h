@@ -13,6 +13,7 @@
 
 #define ETCD_RANGE_PATH "/etcdserverpb.KV/Range"
 #define ETCD_TXN_PATH "/etcdserverpb.KV/Txn"
+#define ETCD_AUTHENTICATE_PATH "/etcdserverpb.Auth/Authenticate"
 #define ETCD_STATUS_PATH "/etcdserverpb.Maintenance/Status"
 
 /* --- a message that is being written: field by field, in the order of the calls --- */
@@ -81,6 +82,10 @@ void etcd_message_put_move(struct etcd_message *m, const struct etcd_move_reques
 #define ETCD_WATCH_CANCEL_MAX 16u
 void etcd_message_put_watch_cancel(struct etcd_message *m, int64_t watch_id);
 
+/* AuthenticateRequest: a user and its password. */
+void etcd_message_put_authenticate(struct etcd_message *m, struct bytes user,
+                                   struct bytes password);
+
 /* --- answers --- */
 
 struct etcd_header {
@@ -123,6 +128,10 @@ struct etcd_move_answer {
 };
 /* TxnResponse of etcd_message_put_move. Errors: ERR_ANS_MALFORMED. */
 MUST_CHECK enum err etcd_message_read_move(struct bytes body, struct etcd_move_answer *out);
+
+/* AuthenticateResponse: the token for the calls that follow, borrowed. Errors: ERR_ANS_MALFORMED,
+ * also for one without a token. */
+MUST_CHECK enum err etcd_message_read_authenticate(struct bytes body, struct bytes *token);
 
 struct etcd_status {
     struct etcd_header header;

@@ -8,6 +8,7 @@
 #include "sweep/source_etcd.h"
 #include "tools/counts.h"
 #include "tools/fetch.h"
+#include "tools/words.h"
 
 /* --- rules ------------------------------------------------------------------------------------ */
 
@@ -143,7 +144,7 @@ static bool check_plugin(struct tools_findings *r, const struct ruleset *rules,
     e = tools_fetch_dek(rules, p, &wrapped->id, &unwrapped, why, sizeof why);
     if (e == ERR_OK) {
         e = try_keys(p, wrapped, unwrapped);
-        snprintf(why, sizeof why, "%s", err_reason(e));
+        snprintf(why, sizeof why, "%s", tools_words(e));
     }
     if (e == ERR_OK)
         tools_finding(r, TOOLS_OK, "KMS", "%s (%s): healthy, wraps a key and unwraps it again",

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "sweep/source_etcd.h"
+#include "tools/words.h"
 
 /* --- the end ---------------------------------------------------------------------------------- */
 
@@ -238,7 +239,7 @@ static void take_verdict(struct quarantine *q, enum err e)
     char why[200];
 
     if (e != ERR_OK) {
-        snprintf(why, sizeof why, "cannot open values: %s", err_reason(e));
+        snprintf(why, sizeof why, "cannot open values: %s", tools_words(e));
         finish(q, e, why);
         return;
     }

@@ -86,6 +86,14 @@ static void on_end(void *user, enum err e, const char *why)
         finish(v, e, why);
 }
 
+static void on_interrupt(void *arg)
+{
+    struct verify *v = arg;
+
+    if (!v->is_done)
+        finish(v, ERR_CLOSED, "interrupted by a signal");
+}
+
 static enum err make_source(struct verify *v)
 {
     if (v->o->snapshot != NULL)
@@ -145,6 +153,7 @@ enum tools_verify_result tools_verify(struct tools_cluster *c, const struct tool
         c->outside.root = o->snapshot->outside.root;
         c->outside.registry = o->snapshot->outside.registry;
     }
+    c->on_interrupt = on_interrupt;
     tools_cluster_run(c, &o->filter, on_ready, &v);
     result = result_of(&v);
     tools__verify_report(&v, result);

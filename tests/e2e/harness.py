@@ -262,7 +262,7 @@ class Etcd:
                 "--log-level", "warn", "--unsafe-no-fsync", *map(str, self.flags)]
         self.process = self.env.start(self.name, argv)
         self.client = Client(f"127.0.0.1:{self.port}", self.tls and self.tls.credentials())
-        wait_until(self.is_up, 20, f"answer of {self.name}; log: {self.process.log_path}")
+        wait_until(self.is_up, 60, f"answer of {self.name}; log: {self.process.log_path}")
 
     def is_up(self):
         if not self.process.alive():

@@ -33,7 +33,7 @@ FOREIGN_FILES = {
     "mod/file.h": "any header",
 }
 FOREIGN_NAMES = {
-    "JSON_REJECT_DUPLICATES": "jansson", "ETCD_ENVELOPE_SERVICE_HOST": "Kubernetes makes it for a Service", "close_notify": "RFC 8446",
+    "JSON_REJECT_DUPLICATES": "jansson", "close_notify": "RFC 8446",
     "all_verify_interface_header_sets": "cmake", "sa_mask": "sigaction(2)", "io_uring": "io_uring(7)",
     "sd_notify": "systemd", "sd_listen_fds": "systemd", "SD_LISTEN_FDS_START": "systemd",
     "crypto_secretbox": "libsodium", "EVP_MAC": "OpenSSL", "EVP_KDF": "OpenSSL", "SA_RESTART": "sigaction(2)",
