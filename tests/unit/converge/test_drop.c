@@ -233,8 +233,7 @@ static enum fake_other end_one_of_foreign(const char *port, const char *path, st
     return FAKE_HERE;
 }
 
-/* Who has registered what is not understood may write with the key: the look waits for the end of
- * it. */
+/* Who has registered what is not understood may write with the key: the look waits for its end. */
 static void test_other_versions(void **state)
 {
     const struct choice a = {{0, 3}, 2}, b = {{0}, 1};
