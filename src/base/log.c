@@ -6,7 +6,8 @@
  * Failure modes:
  *  - the pipe is full: the line is dropped and counted;
  *  - stderr is gone or its disk is full: the writer goes on reading, so that no caller ever waits,
- *    and counts what it could not write.
+ *    and counts what it could not write;
+ *  - nobody reads stderr when the program ends: log_stop leaves the writer behind.
  * The next line that gets out follows one that says how many are missing. */
 #include "base/log.h"
 
@@ -27,6 +28,7 @@
 
 #define LINE_MAX_BYTES 4096
 #define FIELDS_MAX_BYTES 2048
+#define STOP_MS 2000 /* for what is queued */
 _Static_assert(LINE_MAX_BYTES <= PIPE_BUF, "a line is one atomic write");
 
 static struct {
@@ -35,6 +37,7 @@ static struct {
     int pipe[2]; /* -1 while the writer does not run */
     pthread_t thread;
     bool is_running; /* there is a thread */
+    bool is_stuck;   /* and it was left behind: nothing is logged any more */
     uint64_t lost;   /* dropped lines that are not reported yet; any thread adds */
     bool is_torn;    /* writer thread only: stderr got the beginning of a line and not its end */
 } logger = {.level = LOG_INFO, .pipe = {-1, -1}};
@@ -168,18 +171,34 @@ enum err log_start(enum log_level level, enum log_format format)
     return log_run();
 }
 
+/* False: the writer hangs in stderr. */
+static bool join_writer(void)
+{
+    for (int ms = 0; ms < STOP_MS; ms++) {
+        if (pthread_tryjoin_np(logger.thread, NULL) == 0)
+            return true;
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+    return false;
+}
+
 void log_stop(void)
 {
     if (logger.pipe[1] < 0)
         return;
     close(logger.pipe[1]);
-    if (logger.is_running)
-        pthread_join(logger.thread, NULL);
-    else
+    logger.pipe[1] = -1;
+    if (!logger.is_running)
         (void)writer_main(&logger.pipe[0]); /* a start that failed before it had a thread */
+    else
+        logger.is_stuck = !join_writer();
     logger.is_running = false;
+    if (logger.is_stuck) {
+        pthread_detach(logger.thread); /* it has its end of the pipe until the program ends */
+        return;
+    }
     close(logger.pipe[0]);
-    logger.pipe[0] = logger.pipe[1] = -1;
+    logger.pipe[0] = -1;
 }
 
 bool log_is_on(enum log_level level)
@@ -262,6 +281,15 @@ static size_t format_line(char line[static LINE_MAX_BYTES], enum log_level level
     return n;
 }
 
+static bool put_line(const char *line, size_t n)
+{
+    if (logger.is_stuck)
+        return false;
+    if (logger.pipe[1] < 0)
+        return write_all(STDERR_FILENO, line, n) == n;
+    return write(logger.pipe[1], line, n) == (ssize_t)n;
+}
+
 void log_write(enum log_level level, const char *msg, const char *fmt, ...)
 {
     char line[LINE_MAX_BYTES], fields[FIELDS_MAX_BYTES];
@@ -274,8 +302,7 @@ void log_write(enum log_level level, const char *msg, const char *fmt, ...)
     logfmt_vwrite(fields, sizeof fields, fmt, ap);
     va_end(ap);
     n = format_line(line, level, msg, fmt, fields);
-    if (logger.pipe[1] < 0 ? write_all(STDERR_FILENO, line, n) != n
-                           : write(logger.pipe[1], line, n) != (ssize_t)n)
+    if (!put_line(line, n))
         drop_lines(1);
 }
 

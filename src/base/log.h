@@ -23,7 +23,8 @@ MUST_CHECK enum err log_open(enum log_level level, enum log_format format);
 MUST_CHECK enum err log_run(void);
 /* Both. */
 MUST_CHECK enum err log_start(enum log_level level, enum log_format format);
-/* Writes out what is queued and ends the thread. */
+/* Writes out what is queued and ends the thread. Where nobody reads stderr it gives up after 2 s:
+ * the thread stays until the program ends, and whatever is logged later is dropped. */
 void log_stop(void);
 bool log_is_on(enum log_level level);
 

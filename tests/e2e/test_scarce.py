@@ -141,6 +141,8 @@ class Log(Base):
             self.talk()
             return b"log lines were dropped" in got
         wait_until(tells, 20, "a line that says so")
+        before = self.talk()
+        wait_until(lambda: self.talk() > before, 30, "a pipe that is full again")
         self.ends()
 
     def test_a_disk_that_is_full(self):

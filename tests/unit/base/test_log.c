@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -247,6 +248,33 @@ static void a_stuck_reader_costs_counted_lines(void **state)
     stuck_reader(O_NONBLOCK);
 }
 
+/* The end of a program does not wait for one who reads its log. In a process of its own, for the
+ * writer is left behind. */
+static void a_stuck_reader_holds_up_no_end(void **state)
+{
+    int fds[2], status = -1;
+    pid_t child;
+
+    (void)state;
+    assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+    child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        alarm(60);
+        if (dup2(fds[1], STDERR_FILENO) < 0 || log_start(LOG_INFO, LOG_TEXT) != ERR_OK)
+            _exit(1);
+        for (int i = 0; i < 10000; i++)
+            LOG(INFO, "a line", "i=%d", i);
+        log_stop();
+        LOG(INFO, "later", "%s", "");
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    close(fds[0]);
+    close(fds[1]);
+}
+
 /* --- the rate --------------------------------------------------------------------------------- */
 
 static void one_line_a_second(void **state)
@@ -297,6 +325,7 @@ int main(void)
         cmocka_unit_test_teardown(a_full_disk_costs_counted_lines, restore),
         cmocka_unit_test_teardown(a_torn_line_is_ended, restore),
         cmocka_unit_test_teardown(a_stuck_reader_costs_counted_lines, restore),
+        cmocka_unit_test(a_stuck_reader_holds_up_no_end),
         cmocka_unit_test(one_line_a_second),
         cmocka_unit_test_teardown(lines_left_out_are_counted, restore),
     };
