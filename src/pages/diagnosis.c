@@ -289,14 +289,16 @@ static void look_at_coverage(const struct pages_state *st, const struct pages_co
 
     if (bad > 0) {
         p = add(d, PAGES_WARNING, "values");
-        SAY(p->title, "%s stored values cannot be read", pages__count_words((uint64_t)bad, n));
+        SAY(p->title, "%s stored value%s cannot be read", pages__count_words((uint64_t)bad, n),
+            bad < 2 ? "" : "s");
         SAY(p->effect, "A list fails with DATA_LOSS as long as one of its values does not open.%s",
             age_of_look(st, c, age));
         SAY(p->advice, "etcd-envelope verify --list unreadable names them.");
     }
     if (plain > 0) {
         p = add(d, PAGES_WARNING, "values");
-        SAY(p->title, "%s stored values are plaintext", pages__count_words((uint64_t)plain, n));
+        SAY(p->title, "%s stored value%s plaintext", pages__count_words((uint64_t)plain, n),
+            plain < 2 ? " is" : "s are");
         SAY(p->effect, "They are of protected resources, and were not sealed yet.%s",
             age_of_look(st, c, age));
         SAY(p->advice, "etcd-envelope reencrypt seals them; verify counts them anew.");
@@ -313,8 +315,8 @@ static void look_at_unopened(const struct pages_state *st, struct pages_diagnosi
     if (st->unopened < 1)
         return;
     p = add(d, PAGES_WARNING, "values");
-    SAY(p->title, "%s stored values do not open with this configuration",
-        pages__count_words((uint64_t)st->unopened, n));
+    SAY(p->title, "%s stored value%s not open with this configuration",
+        pages__count_words((uint64_t)st->unopened, n), st->unopened < 2 ? " does" : "s do");
     SAY(p->effect,
         "Every list that has one of them fails with DATA_LOSS. They were counted %s ago.",
         pages__duration_words(ago, n));
