@@ -19,7 +19,7 @@ SECONDS = float(os.environ.get("CHAOS_S", 180 if LONG else 0))
 MARKER, CLEAR = b"CHAOS-PLAINTEXT", b"chaos-in-clear"
 SECRETS, PODS = b"/registry/secrets/chaos/", b"/registry/pods/chaos/"
 # What a call may end with while its servers come and go. Anything else is a verdict on a value or a request.
-# UNKNOWN is etcd's, for errors without a code of their own ("raft proposal dropped"); none of the proxy's has it.
+# UNKNOWN is etcd's, for errors that have no code of their own ("raft proposal dropped").
 MAY_BE = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.FAILED_PRECONDITION, Code.UNKNOWN)
 CLIENTS = 5
 
@@ -188,7 +188,8 @@ class Run:
 
     def failed(self, error):
         self.codes[error.code()] += 1
-        if error.code() not in MAY_BE and not error.details().startswith("etcdserver:"):
+        is_ours = error.code() == Code.UNKNOWN and error.details().startswith("etcd-envelope:")
+        if is_ours or error.code() not in MAY_BE and not error.details().startswith("etcdserver:"):
             self.problems.append(f"{error.code().name}: {error.details()}")
 
     def pause(self):
