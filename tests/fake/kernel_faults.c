@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* For LD_PRELOAD: what the file that KERNEL_FAULTS names says is done to the program, and may change
- * at any time: its wall clock runs so many seconds ahead, and there is no randomness to be had. All
- * other clocks stay. The file is mapped before main, so a program that may open nothing later is
- * affected, too. */
+/* For LD_PRELOAD: what the file that KERNEL_FAULTS names says is done to the program, and may
+ * change at any time: its wall clock runs so many seconds ahead, and there is no randomness to be
+ * had. All other clocks stay. The file is mapped before main, so a program that may open nothing
+ * later is affected, too. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -366,10 +366,9 @@ static int teardown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_any_for_any),
-                                       cmocka_unit_test(test_other_versions),
-                                       cmocka_unit_test(test_many),
-                                       cmocka_unit_test(test_not_known)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_any_for_any), cmocka_unit_test(test_other_versions),
+        cmocka_unit_test(test_many), cmocka_unit_test(test_not_known)};
 
     return cmocka_run_group_tests(tests, setup, teardown);
 }
