@@ -201,6 +201,8 @@ complete -c etcd-envelope -n '__fish_seen_subcommand_from reencrypt' -l allow-km
 complete -c etcd-envelope -n '__fish_seen_subcommand_from quarantine' -l key -x -d 'the whole key, as verify --list unreadable writes it'
 complete -c etcd-envelope -n '__fish_seen_subcommand_from quarantine' -l yes -d 'do it'
 complete -c etcd-envelope -n '__fish_seen_subcommand_from quarantine' -l restore -d 'back'
+complete -c etcd-envelope -n '__fish_seen_subcommand_from quarantine' -l list -d 'which copies there are, and whether their keys are there again'
+complete -c etcd-envelope -n '__fish_seen_subcommand_from quarantine' -l discard -d 'delete the copies of these keys, where the keys are there again and open'
 complete -c etcd-envelope -n '__fish_seen_subcommand_from quarantine' -l max -x -d 'at most so many keys in one run'
 complete -c etcd-envelope -n '__fish_seen_subcommand_from quarantine' -l unreadable-limit -x -d 'of a kind, beyond which nothing is moved'
 complete -c etcd-envelope -n '__fish_seen_subcommand_from quarantine' -l include-plaintext -d 'also plaintext that is refused only for identity is not in its list'

@@ -177,6 +177,17 @@ void etcd_message_put_move(struct etcd_message *m, const struct etcd_move_reques
     put_otherwise_read(m, r->to);
 }
 
+void etcd_message_put_discard(struct etcd_message *m, const struct etcd_discard_request *r)
+{
+    put_compare(m, COMPARE_MOD, r->copy, r->copy_revision);
+    put_compare(m, COMPARE_MOD, r->original, r->original_revision);
+    etcd_message_put_head(m, 2, field_len(field_len(r->copy.n)));
+    etcd_message_put_head(m, 3, field_len(r->copy.n));
+    etcd_message_put_bytes(m, 1, r->copy);
+    put_otherwise_read(m, r->copy);
+    put_otherwise_read(m, r->original);
+}
+
 void etcd_message_put_watch_cancel(struct etcd_message *m, int64_t watch_id)
 {
     uint8_t buf[ETCD_WATCH_CANCEL_MAX];

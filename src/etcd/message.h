@@ -78,6 +78,15 @@ struct etcd_move_request {
  * bytes. */
 size_t etcd_move_max(size_t from_len, size_t to_len, size_t value_len);
 void etcd_message_put_move(struct etcd_message *m, const struct etcd_move_request *r);
+/* A copy that is not needed any more. */
+struct etcd_discard_request {
+    struct bytes copy, original;
+    int64_t copy_revision, original_revision; /* mod_revision of each */
+};
+/* TxnRequest: while both have these revisions the copy is deleted; otherwise both are read: the
+ * answer is read as that of a move from copy to original. At most etcd_move_max(copy.n, original.n,
+ * 0) bytes. */
+void etcd_message_put_discard(struct etcd_message *m, const struct etcd_discard_request *r);
 /* WatchRequest { cancel_request { watch_id } }: at most ETCD_WATCH_CANCEL_MAX bytes. */
 #define ETCD_WATCH_CANCEL_MAX 16u
 void etcd_message_put_watch_cancel(struct etcd_message *m, int64_t watch_id);

@@ -267,9 +267,9 @@ static void say_values(struct tools_findings *r, const struct tools_resource_cou
             n->resource, count, (unsigned long long)(n->states[SWEEP_PLAINTEXT] - n->unread_plain),
             (unsigned long long)(n->states[SWEEP_OLDER] + n->states[SWEEP_OTHER]));
     if (n->unread_plain + n->states[SWEEP_UNREADABLE] + n->due == 0)
-        tools_finding(r, TOOLS_OK, "values",
-                      "%s: the first %llu open, and are as they would be written now", n->resource,
-                      count);
+        tools_finding(r, TOOLS_OK, "values", "%s: the first %llu open%s as %s would be written now",
+                      n->resource, count, count == 1 ? "s, and is" : ", and are",
+                      count == 1 ? "it" : "they");
 }
 
 enum tools_check_result tools_check_values(struct tools_findings *r, struct tools_cluster *c)

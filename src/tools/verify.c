@@ -132,7 +132,8 @@ static enum tools_verify_result result_of(const struct verify *v)
     if (all->due > 0 || v->has_key_changed ||
         (!v->o->is_open && tools__verify_has_several_key_ids(v)))
         return TOOLS_VERIFY_DUE;
-    if (all->count == 0 && v->c->outside.found == TOOLS_OUTSIDE_REGISTRY)
+    if (v->c->rules->protected_count == 0 ||
+        (all->count == 0 && v->c->outside.found == TOOLS_OUTSIDE_REGISTRY))
         return TOOLS_VERIFY_NOTHING;
     return TOOLS_VERIFY_GOOD;
 }

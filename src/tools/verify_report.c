@@ -346,6 +346,13 @@ static void put_nothing(const struct verify *v, FILE *f)
 
     const char *what = v->o->snapshot != NULL ? "the file" : "etcd";
 
+    if (v->c->rules->protected_count == 0) {
+        fputs("This configuration protects nothing (identity is alone in each list), so nothing "
+              "was looked at. Whether values are\nstill sealed: verify with the configuration "
+              "that has identity first, and behind it what sealed them\n",
+              f);
+        return;
+    }
     if (l->found == TOOLS_OUTSIDE_NONE)
         fprintf(f,
                 "%s holds no value of the protected resources: if it should, look at --etcd-prefix "

@@ -168,7 +168,9 @@ class Reencrypt(ClusterTool):
         sealing, back = self.mixed(), self.configure("identity: {}", self.kms_provider(), name="back")
         self.reencrypt(sealing)
         for config, flags, text in ((sealing, ["--to-identity", "--yes"], "identity is not first"),
-                                    (back, [], "give --to-identity"), (back, ["--to-identity"], "--yes")):
+                                    (back, [], "give --to-identity"), (back, ["--to-identity"], "--yes"),
+                                    (sealing, ["--to-identity", "--yes"], "--allow-identity-writes"),
+                                    (self.configure("identity: {}", name="alone"), [], "protects nothing")):
             _, err = self.tool("reencrypt", config, *flags, status=USAGE)
             self.assertIn(text, err)
         self.assertEqual(len(self.plaintexts()), 20)

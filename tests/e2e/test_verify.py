@@ -159,6 +159,14 @@ class Verify(ClusterTool):
         self.raw.put(b"/registry/pods/ns/a", b"plain")
         self.assertEqual(self.verify(everything, status=NOT_AS_WANTED)["total"]["objects"], 10)
 
+    def test_nothing_protected(self):
+        """A file of identity alone proves nothing, and does not look like a proof."""
+        self.sealed(2)
+        alone = self.configure("identity: {}", name="alone")
+        out, _ = self.tool("verify", alone, status=NOT_AS_WANTED)
+        self.assertIn("This configuration protects nothing", out)
+        self.assertEqual(self.verify(alone, status=NOT_AS_WANTED)["result"], "nothing looked at")
+
     def test_new_configuration(self):
         """A file that is not in force yet: which of what lies in etcd could it not open?"""
         self.sealed(3)
