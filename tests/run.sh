@@ -14,10 +14,10 @@ tests/run.sh [options]
   --no-sanitizers   the main run only
   --sanitizers-only asan and tsan only
   --more            also: the release build with warnings as errors, what it is hardened with, its instructions per
-                    request beside those that bench/instructions.txt keeps, each header compiled alone, and 10 s of each fuzzer, for which clang
-                    is installed
+                    request beside those that bench/instructions.txt keeps, what gcc -fanalyzer finds beside tests/analyze_exceptions.txt,
+                    each header compiled alone, and 10 s of each fuzzer, for which clang is installed
   --long            larger counts in the end-to-end tests; sanitizers run all of them; with --more the release is
-                    built twice and compared
+                    built twice and compared, and clang-tidy looks at src/
   --etcds           also: reads, writes, watches, leases and the tools with each version of etcd that a release of Debian has
                     (3.4 of Debian 12 to that of sid), where they can be fetched; --long does it, too
   --soak MINUTES    afterwards, the leak and fault tests over and over with fresh seeds, and as long again the release
@@ -181,6 +181,20 @@ other_etcds() {
     done
 }
 
+# analyze TOOL: what a static analyzer finds in src/ is what is kept as an exception, and no more.
+analyze() {
+    local tool=$1 status=0 started=$SECONDS
+    [ "$install" = no ] || [ "$tool" = gcc ] || packages_install "$tool" || true
+    [ -e build/dev/compile_commands.json ] || cmake --preset dev -DBUILD_TESTING=ON >/dev/null
+    cmake --build --preset dev --target proto_kms proto_etcd >/dev/null # headers that are made
+    python3 tests/analyze.py --tool "$tool" --jobs "$jobs" || status=$?
+    case $status in
+    0) summary+=("$tool: no finding that is not kept, $((SECONDS - started)) s") ;;
+    77) summary+=("$tool: skipped, it is not Debian 12's") ;;
+    *) failed+=("analyze $tool") ;;
+    esac
+}
+
 if [ "$main" = yes ]; then
     check "$preset"
     [ "$etcds" = no ] || other_etcds
@@ -205,6 +219,8 @@ if [ "$more" = yes ]; then
         count_instructions
         [ -z "$long" ] || tests/reproducible.sh || failed+=("two builds are not equal")
     fi
+    analyze gcc
+    [ -z "$long" ] || analyze clang-tidy
     ! build headers || summary+=("headers: each compiles alone")
     [ "$install" = no ] || packages_install "${packages_fuzz[@]}" || failed+=("fuzz (clang)")
     ! build fuzz || tests fuzz --no-tests=$none
