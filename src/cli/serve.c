@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "base/file.h"
+#include "base/fips.h"
 #include "base/log.h"
 #include "cli/cli_int.h"
 #include "contain/contain.h"
@@ -67,7 +68,8 @@ static int serve_with(const struct settings *o)
     }
     if (log_open(o->log_level, o->log_format) != ERR_OK)
         return refuse(CLI_ERROR, "cannot start the log");
-    cli__warn_unlocked();
+    cli__warn();
+    fips_log();
     if (o->encryption_provider_config_automatic_reload &&
         file_is_read_once(o->encryption_provider_config))
         LOG(WARN, "no automatic reload: the configuration is a pipe, which can be read only once",

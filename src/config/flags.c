@@ -95,6 +95,9 @@ const struct flag config__flags[] = {
            "memory for what clients and etcd send, of all connections"),
     NUMBER("connection-memory-limit", FLAG_SIZE, connection_memory_limit, 0, "SIZE",
            "the same of one client's connection; 0: half of it"),
+    NUMBER("stream-memory-limit", FLAG_SIZE, stream_memory_limit, 0, "SIZE",
+           "the same of one call; 0: three quarters of its connection's, or all of that where "
+           "--max-request-bytes needs it"),
     {"max-connections", FLAG_LIMIT, AT(max_connections), 0, "0", 0, "N",
      "client connections that speak HTTP/2; as many more may be opening; 0: "
      "what a quarter of --memory-limit holds, at 40 KiB each", NULL},

@@ -12,9 +12,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/fips.h"
 #include "base/log.h"
-#include "base/secret.h"
 #include "base/notify.h"
+#include "base/secret.h"
 #include "contain/contain.h"
 #include "contain/opener.h"
 #include "localkms/server.h"
@@ -384,6 +385,16 @@ static bool lock_memory(const struct options *o)
     return false;
 }
 
+static bool know_fips(void)
+{
+    const char *missing;
+
+    if (fips_init(&missing) == ERR_OK)
+        return true;
+    fprintf(stderr, "etcd-envelope-local-kms: " FIPS_MISSING "\n", missing);
+    return false;
+}
+
 int main(int argc, char **argv)
 {
     static struct program p;
@@ -398,7 +409,7 @@ int main(int argc, char **argv)
         parse_listen(p.o.listen, &url);
     if (net_inherit(why, sizeof why) != ERR_OK)
         wrong_use(why, "");
-    if (!start_opener(&p.o) || !lock_memory(&p.o))
+    if (!start_opener(&p.o) || !know_fips() || !lock_memory(&p.o))
         return EXIT_FAILURE;
     if (p.o.generate_key != NULL)
         return generate(p.o.generate_key);
@@ -409,6 +420,7 @@ int main(int argc, char **argv)
     if (!secret_is_locked())
         LOG(WARN, "memory for keys is not locked: keys may be written to swap",
             "reason=\"RLIMIT_MEMLOCK is too small\" allowed_by=--allow-unlocked-memory");
+    fips_log();
     status = serve(&p, &url);
     kek_set_free(p.keys);
     log_stop();

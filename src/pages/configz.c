@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fips.h"
 #include "contain/contain.h"
 
 /* A double-quoted YAML scalar. */
@@ -101,9 +102,12 @@ static void write_containment(FILE *f)
 enum err pages__configz_write(const struct pages_state *st, FILE *f)
 {
     const struct enc_config *c = st->config;
+    char provider[FIPS_PROVIDER_TEXT];
 
     if (c != NULL)
         write_field(f, "", "config-hash", c->hash);
+    fprintf(f, "fips: %s\n", fips_is_on() ? "true" : "false");
+    write_field(f, "", "crypto-provider", fips_provider(provider));
     if (c != NULL)
         fputs("encryption:\n", f);
     for (size_t i = 0; c != NULL && i < c->entry_count; i++) {

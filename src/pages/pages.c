@@ -155,10 +155,18 @@ static void on_version(void *arg, struct admin_reply *reply, const struct http1_
 }
 
 static const struct admin_route routes[] = {
-    {"/livez", on_health},    {"/livez/", on_health},   {"/readyz", on_health},
-    {"/readyz/", on_health},  {"/healthz", on_health},  {"/healthz/", on_health},
-    {"/metrics", on_metrics}, {"/version", on_version}, {"/configz", on_configz},
-    {"/statusz", on_statusz}, {"/", on_page},           {NULL, NULL},
+    {"/livez", on_health, false},
+    {"/livez/", on_health, false},
+    {"/readyz", on_health, true},
+    {"/readyz/", on_health, true},
+    {"/healthz", on_health, true},
+    {"/healthz/", on_health, true},
+    {"/metrics", on_metrics, false},
+    {"/version", on_version, false},
+    {"/configz", on_configz, false},
+    {"/statusz", on_statusz, true},
+    {"/", on_page, true},
+    {NULL, NULL, false},
 };
 
 /* --- set-up ---------------------------------------------------------------------------------- */

@@ -7,6 +7,7 @@
 
 #include "converge/converge.h"
 #include "converge/drop.h"
+#include "converge/missing.h"
 #include "loop/watch.h"
 #include "net/listen.h"
 #include "server/seats.h"
@@ -82,9 +83,12 @@ struct server {
         struct server_listener *from;
     } early[SERVER_EARLY_MAX]; /* accepted before workers and keys were ready */
     size_t early_count;
-    struct converge *converge;    /* NULL: --converge is off */
-    bool is_waiting_for_keys;     /* the plugins have not answered for the first time */
-    struct loop_timer keys_timer; /* bounds that wait */
+    struct converge *converge;        /* NULL: --converge is off */
+    struct converge_missing *missing; /* NULL: no look is under way */
+    struct loop_timer missing_timer;  /* until the next one */
+    bool has_said_missing;            /* that it is not known what does not open */
+    bool is_waiting_for_keys;         /* the plugins have not answered for the first time */
+    struct loop_timer keys_timer;     /* bounds that wait */
     struct loop_watch *watch;
     uv_signal_t sigterm, sigint, sighup;
     bool is_draining;
@@ -133,6 +137,15 @@ MUST_CHECK enum err server__watch(struct server *s);
 void server__on_keyset(const struct worker_report *r);
 /* All workers are gone: closes every manager, then calls server__finish. */
 void server__close_sets(struct server *s);
+
+/* --- missing.c --- */
+void server__look_init(struct server *s);
+/* Another set is in use: stored values are looked at later on. */
+void server__look_later(struct server *s);
+/* The same at once, unless a look is under way. */
+void server__look_now(struct server *s);
+/* No more. */
+void server__look_stop(struct server *s);
 
 /* --- announce.c: to the service manager, if there is one --- */
 /* Everything listens, and the plugins were asked. */
