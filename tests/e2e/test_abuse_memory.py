@@ -214,7 +214,7 @@ class Abuse(Base):
     def test_uploads_beside_large_calls(self):
         """More of them beside a client whose calls take memory, too: room goes round by connection."""
         self.begin(size=1400 << 10, flags=["--workers", "1"])
-        self.upload(connections=12, calls=scaled(8, 20), seconds=scaled(6, 40))
+        self.upload(connections=12, calls=8, seconds=scaled(6, 40))
 
     def upload(self, connections, calls, seconds):
         body = h2raw.grpc_message(rpc.PutRequest(key=self.secret("big"), value=bytes(15 * MIB)).SerializeToString())
