@@ -109,7 +109,8 @@ static void wait_dropped(uint64_t n)
     assert_int_equal(dropped(), n);
 }
 
-/* What the lines "msg ... count=N ..." of a log say together; lines of another kind are counted. */
+/* What the lines "msg ... count=N ..." of a log, text or JSON, say together; lines of another kind
+ * are counted. */
 struct told {
     uint64_t lines, others;
     unsigned long long count;
@@ -122,12 +123,12 @@ static void read_told(FILE *f, const char *msg, struct told *t)
 
     *t = (struct told){0};
     while (fgets(line, sizeof line, f) != NULL) {
-        const char *count = strstr(line, "count=");
+        const char *count = strstr(line, line[0] == '{' ? "\"count\":" : "count=");
 
         assert_int_equal(line[strlen(line) - 1], '\n');
         if (strstr(line, msg) != NULL && count != NULL) {
             t->lines++;
-            t->count += strtoull(count + 6, NULL, 10);
+            t->count += strtoull(count + strcspn(count, "0123456789"), NULL, 10);
         } else {
             t->others++;
         }

@@ -254,6 +254,42 @@ static void test_tls_combinations(void **state)
     settings_free(s);
 }
 
+/* Those of our flags and those of a Service are no strangers; what is nearly a flag's is told. */
+static void test_unknown_environment(void **state)
+{
+    static const char *const names[] = {
+        "ETCD_ENVELOPE_CONVERGE",          "ETCD_ENVELOPE_LOG_LEVEL",
+        "ETCD_ENVELOPE_SERVICE_HOST",      "ETCD_ENVELOPE_SERVICE_PORT",
+        "ETCD_ENVELOPE_SERVICE_PORT_GRPC", "ETCD_ENVELOPE_PORT",
+        "ETCD_ENVELOPE_PORT_2379_TCP",     "ETCD_ENVELOPE_PORT_2379_TCP_ADDR",
+        "ETCD_ENVELOPE_METRICS_PORT",      "ETCD_ENVELOP_LOG_LEVEL",
+        "OTHER_ETCD_ENVELOPE_X",           "ETCD_ENVELOPE_PORT_2379_TCP_PROTO"};
+    struct settings_unknown u;
+    size_t at = 0;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        setenv(names[i], "1", 1);
+    assert_false(settings_unknown_env(&at, &u));
+    setenv("ETCD_ENVELOPE_ETCD_SERVER", "http://e:1", 1);
+    setenv("ETCD_ENVELOPE_CONVERGE_AFTR", "1s", 1);
+    at = 0;
+    for (int found = 0; found < 2; found++) {
+        assert_true(settings_unknown_env(&at, &u));
+        if (bytes_eq(u.name, BYTES_LIT("ETCD_ENVELOPE_ETCD_SERVER")))
+            assert_string_equal(u.meant, "etcd-servers");
+        else if (bytes_eq(u.name, BYTES_LIT("ETCD_ENVELOPE_CONVERGE_AFTR")))
+            assert_string_equal(u.meant, "converge-after");
+        else
+            fail_msg("%.*s", (int)u.name.n, (const char *)u.name.p);
+    }
+    assert_false(settings_unknown_env(&at, &u));
+    unsetenv("ETCD_ENVELOPE_ETCD_SERVER");
+    unsetenv("ETCD_ENVELOPE_CONVERGE_AFTR");
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        unsetenv(names[i]);
+}
+
 static void test_environment(void **state)
 {
     struct settings *s;
@@ -474,6 +510,7 @@ int main(void)
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_tls_combinations),
         cmocka_unit_test(test_environment),
+        cmocka_unit_test(test_unknown_environment),
         cmocka_unit_test(test_file),
         cmocka_unit_test(test_file_refused),
         cmocka_unit_test(test_help),
