@@ -12,7 +12,7 @@
 
 #define MIB (1024u * 1024)
 #define LIMIT (8 * MIB)
-#define LARGE 900000u /* an answer that is collected as a whole */
+#define LARGE 900000u     /* an answer that is collected as a whole */
 #define LARGEST (8 * MIB) /* of what is put, the rest of it zeros */
 #define MANY 20u
 
