@@ -7,7 +7,7 @@ ctl=("$1" --endpoints "$2") key=/registry/secrets/default folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
 same() {
-    sed -E 's/127\.0\.0\.1:[0-9]+/ADDRESS/g; s/[0-9a-f]{15,16}/ID/g; s/"ts":"[^"]*"/TIME/; s/0x[0-9a-f]+/POINTER/g; s/[0-9]{15,}/ID/g
+    sed -E 's/127\.0\.0\.1:[0-9]+/ADDRESS/g; s/[0-9]{17,}/ID/g; s/[0-9a-f]{15,16}/ID/g; s/"ts":"[^"]*"/TIME/; s/0x[0-9a-f]+/POINTER/g
         s/took = .*//; s/took .*//; s/remaining\([0-9]+s\)/remaining/; s/, [0-9.]+ [kMG]?B,/, SIZE,/; s#/tmp/[^" ]*#FILE#g
         s/"size":"[^"]*"//; s/hash: [0-9]+//; s/(ADDRESS), [0-9]+$/\1, HASH/; s#http://[^ ,]*#URL#g'
 }

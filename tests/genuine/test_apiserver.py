@@ -342,6 +342,21 @@ class Genuine(ClusterTool):
         self.check_etcd()
         self.assertEqual(self.proxy.metric("etcd_envelope_decryption_failures_total") or 0, 0)
 
+    def test_large_lists(self):
+        """Lists of 50 MiB by several at a time, none of them helped by the cache."""
+        self.begin(self.kms_provider(timeout="10s"))
+        size, self.want = 850 * 1024, {SECRETS: {}}
+        for i in range(60):
+            self.want[SECRETS][f"l{i:02}"] = f"{i:02}" * (size // 2)
+        in_shares(60, lambda i: self.api.call("POST", SECRETS, body("Secret", f"l{i:02}", self.want[SECRETS][f"l{i:02}"])), 4)
+        in_shares(6, lambda i: self.check_list(500 if i % 2 else 0), 3)
+        self.check_etcd()
+        self.assertLess(self.proxy.process.peak_mib(), 240)
+
+    def check_list(self, limit):
+        items, _ = self.api.list(SECRETS, limit)
+        self.assertEqual({n: value_of(i) for n, i in items.items()} == self.want[SECRETS], True)
+
     def check_moves(self, kind, *keys):
         """What kube-apiserver itself sealed is read through the proxy, and the other way round."""
         count = min(COUNT, 200)
