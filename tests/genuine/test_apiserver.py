@@ -152,6 +152,13 @@ def in_shares(count, work, threads=8):
 
 
 class Genuine(ClusterTool):
+    def setUp(self):
+        """An etcd for each test, whose files tell of that test alone."""
+        self.name = self.id().split("_")[-1]
+        self.etcd = self.env.etcd(name=self.name, flags=["--quota-backend-bytes", "8000000000"])
+        self.raw = self.etcd.client
+        super().setUp()
+
     def begin(self, *providers, proxy_flags=(), flags=()):
         self.yaml = self.configure(*providers, resources=PROTECTED)
         self.proxy = self.env.proxy(self.etcd, self.yaml, flags=proxy_flags, wait=False)
@@ -289,7 +296,9 @@ class Genuine(ClusterTool):
         wait_until(self.proxy_is_ready, SLOW, "the proxy")
 
     def rotate(self):
+        """The plugin's key. It is looked at once a minute, and when another configuration is taken over."""
         self.kms.key_id = "key-2"
+        self.configure(self.kms_provider(timeout="10s"), "identity: {}", resources=PROTECTED)
         before = self.proxy.metric("etcd_envelope_reload_successes_total")
         self.proxy.process.signal(signal.SIGHUP)
         wait_until(lambda: self.proxy.metric("etcd_envelope_reload_successes_total") > before, SLOW, "reload")
