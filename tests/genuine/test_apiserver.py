@@ -159,12 +159,13 @@ class Genuine(ClusterTool):
         self.raw = self.etcd.client
         super().setUp()
 
-    def begin(self, *providers, proxy_flags=(), flags=()):
+    def begin(self, *providers, flags=(), others=()):
+        """others: more proxies, that the apiserver knows, too."""
         self.yaml = self.configure(*providers, resources=PROTECTED)
-        self.proxy = self.env.proxy(self.etcd, self.yaml, flags=proxy_flags, wait=False)
+        self.proxy = self.env.proxy(self.etcd, self.yaml, wait=False)
         self.addCleanup(self.proxy.stop)
         wait_until(self.proxy_is_ready, SLOW, "the proxy")
-        self.api = Apiserver(self.env, f"http://127.0.0.1:{self.proxy.port}", flags)
+        self.api = Apiserver(self.env, ",".join(f"http://127.0.0.1:{p.port}" for p in (self.proxy, *others)), flags)
         self.addCleanup(lambda: self.api.process.kill())
         self.api.call("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", CRD)
         wait_until(lambda: self.serves(TABS), SLOW, "the custom resource")
@@ -365,6 +366,19 @@ class Genuine(ClusterTool):
     def check_list(self, limit):
         items, _ = self.api.list(SECRETS, limit)
         self.assertEqual({n: value_of(i) for n, i in items.items()} == self.want[SECRETS], True)
+
+    def test_two_proxies(self):
+        """One of two goes for good, then the other is started anew."""
+        provider = self.kms_provider(timeout="10s")
+        other = self.env.proxy(self.etcd, self.configure(provider, resources=PROTECTED), name="other", wait=False)
+        self.begin(provider, others=[other])
+        self.create_all(100)
+        self.during_writes(other.stop)
+        self.check_all()
+        self.during_writes(self.restart_proxy)
+        self.check_all()
+        self.check_watch()
+        self.check_etcd()
 
     def check_moves(self, kind, *keys):
         """What kube-apiserver itself sealed is read through the proxy, and the other way round."""
