@@ -17,7 +17,8 @@ tests/run.sh [options]
                     request beside those that bench/instructions.txt keeps, what gcc -fanalyzer finds beside tests/analyze_exceptions.txt,
                     each header compiled alone, and 10 s of each fuzzer, for which clang is installed
   --long            larger counts in the end-to-end tests; sanitizers run all of them; with --more the release is
-                    built twice and compared, and clang-tidy looks at src/
+                    built twice and compared, clang-tidy looks at src/, each security rule is broken to see which test
+                    notices, and the lines of the parsers that run are counted
   --etcds           also: reads, writes, watches, leases and the tools with each version of etcd that a release of Debian has
                     (3.4 of Debian 12 to that of sid), where they can be fetched; --long does it, too
   --soak MINUTES    afterwards, the leak and fault tests over and over with fresh seeds, and as long again the release
@@ -224,6 +225,13 @@ if [ "$more" = yes ]; then
     ! build headers || summary+=("headers: each compiles alone")
     [ "$install" = no ] || packages_install "${packages_fuzz[@]}" || failed+=("fuzz (clang)")
     ! build fuzz || tests fuzz --no-tests=$none
+    if [ -n "$long" ]; then
+        python3 tests/mutation/run.py --jobs "$jobs" || failed+=("a security rule that nothing guards")
+        if build coverage -DBUILD_TESTING=ON; then
+            tests coverage --no-tests=$none -L 'unit|fuzz'
+            python3 tests/coverage.py --check || failed+=("parsers (coverage)")
+        fi
+    fi
 fi
 if [ "$soak" != 0 ]; then
     say "soak: $soak minutes"
