@@ -18,7 +18,8 @@ tests/run.sh [options]
                     is installed
   --long            larger counts in the end-to-end tests; sanitizers run all of them; with --more the release is
                     built twice and compared
-  --soak MINUTES    afterwards, the leak and fault tests over and over with fresh seeds
+  --soak MINUTES    afterwards, the leak and fault tests over and over with fresh seeds, and as long again the release
+                    build at half of full load through rotations, reloads and restarts of etcd and plugin
   --filter REGEX    only the tests whose name matches (ctest -R)
   --jobs N          tests at a time (default: the number of processors)
   --no-install      the packages are there already
@@ -184,6 +185,7 @@ if [ "$soak" != 0 ]; then
         }
     done
     summary+=("soak: $rounds rounds")
+    ! build release || tests/soak.py --minutes "$soak" || failed+=("soak of $soak minutes")
 fi
 
 echo

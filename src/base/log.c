@@ -34,8 +34,9 @@ static struct {
     enum log_format format;
     int pipe[2]; /* -1 while the writer does not run */
     pthread_t thread;
-    uint64_t lost; /* dropped lines that are not reported yet; any thread adds */
-    bool is_torn;  /* writer thread only: stderr got the beginning of a line and not its end */
+    bool is_running; /* there is a thread */
+    uint64_t lost;   /* dropped lines that are not reported yet; any thread adds */
+    bool is_torn;    /* writer thread only: stderr got the beginning of a line and not its end */
 } logger = {.level = LOG_INFO, .pipe = {-1, -1}};
 
 static size_t format_line(char line[static LINE_MAX_BYTES], enum log_level level, const char *msg,
@@ -144,17 +145,27 @@ static void *writer_main(void *arg)
 
 /* --- start and stop --------------------------------------------------------------------------- */
 
-enum err log_start(enum log_level level, enum log_format format)
+enum err log_open(enum log_level level, enum log_format format)
 {
     logger.level = level;
     logger.format = format;
     if (pipe2(logger.pipe, O_CLOEXEC) != 0)
         return ERR_SYSTEM;
-    if (fcntl(logger.pipe[1], F_SETFL, O_NONBLOCK) != 0)
-        return ERR_SYSTEM;
+    return fcntl(logger.pipe[1], F_SETFL, O_NONBLOCK) == 0 ? ERR_OK : ERR_SYSTEM;
+}
+
+enum err log_run(void)
+{
     if (pthread_create(&logger.thread, NULL, writer_main, &logger.pipe[0]) != 0)
         return ERR_SYSTEM;
+    logger.is_running = true;
     return ERR_OK;
+}
+
+enum err log_start(enum log_level level, enum log_format format)
+{
+    TRY(log_open(level, format));
+    return log_run();
 }
 
 void log_stop(void)
@@ -162,7 +173,11 @@ void log_stop(void)
     if (logger.pipe[1] < 0)
         return;
     close(logger.pipe[1]);
-    pthread_join(logger.thread, NULL);
+    if (logger.is_running)
+        pthread_join(logger.thread, NULL);
+    else
+        (void)writer_main(&logger.pipe[0]); /* a start that failed before it had a thread */
+    logger.is_running = false;
     close(logger.pipe[0]);
     logger.pipe[0] = logger.pipe[1] = -1;
 }

@@ -6,8 +6,10 @@
 #include <stdio.h>
 
 #include "base/file.h"
+#include "base/fips.h"
 #include "base/log.h"
 #include "cli/cli_int.h"
+#include "contain/contain.h"
 #include "net/inherit.h"
 #include "policy/load.h"
 #include "pages/pages.h"
@@ -30,6 +32,7 @@ static int serve_with(const struct settings *o)
     struct ruleset *rules;
     int status;
 
+    contain_prepare();
     status = cli__lock_memory(o);
     if (status != CLI_OK)
         return status;
@@ -43,9 +46,10 @@ static int serve_with(const struct settings *o)
         fprintf(stderr, "etcd-envelope: %s: %s\n", o->encryption_provider_config, why);
         return CLI_ERROR;
     }
-    if (log_start(o->log_level, o->log_format) != ERR_OK)
+    if (log_open(o->log_level, o->log_format) != ERR_OK)
         return refuse(CLI_ERROR, "cannot start the log");
     cli__warn();
+    fips_log();
     if (o->encryption_provider_config_automatic_reload &&
         file_is_read_once(o->encryption_provider_config))
         LOG(WARN, "no automatic reload: the configuration is a pipe, which can be read only once",

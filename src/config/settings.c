@@ -319,6 +319,14 @@ static enum err check_converge(struct parser *p)
     return ERR_OK;
 }
 
+/* A call that sends the largest request has it twice while it is being sealed. */
+static uint64_t default_of_stream(const struct settings *s)
+{
+    uint64_t part = s->connection_memory_limit / 4 * 3;
+
+    return part >= s->max_request_bytes * 2 ? part : s->connection_memory_limit;
+}
+
 static enum err check_memory(struct parser *p)
 {
     struct settings *s = p->s;
@@ -330,6 +338,10 @@ static enum err check_memory(struct parser *p)
             s->memory_limit / 2 > s->max_request_bytes ? s->memory_limit / 2 : s->max_request_bytes;
     if (s->connection_memory_limit < s->max_request_bytes)
         return fail(p, "--connection-memory-limit is below --max-request-bytes");
+    if (s->stream_memory_limit == 0)
+        s->stream_memory_limit = default_of_stream(s);
+    if (s->stream_memory_limit < s->max_request_bytes)
+        return fail(p, "--stream-memory-limit is below --max-request-bytes");
     return ERR_OK;
 }
 

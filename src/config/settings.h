@@ -43,9 +43,12 @@ struct settings {
     /* limits */
     uint64_t max_request_bytes, memory_limit, stream_threshold;
     uint64_t connection_memory_limit; /* 0 in the input: half of memory_limit */
+    uint64_t stream_memory_limit; /* 0 in the input: three quarters of connection_memory_limit */
     uint32_t max_concurrent_streams, max_connections;
     uint64_t shutdown_timeout_ms, stall_timeout_ms;
     unsigned workers; /* 0 in the input: number of CPUs, at most 4 */
+    /* containment */
+    bool drop_privileges, seccomp, seccomp_log, require_containment;
     /* others */
     enum log_level log_level;
     enum log_format log_format;

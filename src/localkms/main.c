@@ -12,9 +12,11 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/fips.h"
 #include "base/log.h"
-#include "base/secret.h"
 #include "base/notify.h"
+#include "base/secret.h"
+#include "contain/contain.h"
 #include "localkms/server.h"
 #include "loop/loop.h"
 #include "net/inherit.h"
@@ -39,6 +41,11 @@ static const char usage[] =
     "  --allow-unlocked-memory\n"
     "                        go on where memory for keys can't be locked (RLIMIT_MEMLOCK):\n"
     "                        they may get into swap\n"
+    "  --drop-privileges     give up all capabilities once everything is open (default true)\n"
+    "  --seccomp             refuse system calls that serving does not need (default true)\n"
+    "  --seccomp-log         have the kernel log them instead of refusing them\n"
+    "  --require-containment\n"
+    "                        do not start where the kernel, or a container, refuses a part of it\n"
     "  --log-level LEVEL     debug, info (default), warn or error\n"
     "  --log-format FORMAT   text (default) or json\n"
     "  --version             print the version, then end\n"
@@ -56,6 +63,7 @@ struct options {
     const char *key_file;
     const char *generate_key;
     bool allow_unlocked_memory;
+    struct contain_opts contain;
     enum log_level log_level;
     enum log_format log_format;
 };
@@ -96,6 +104,16 @@ static enum log_format format_of(const char *text)
     wrong_use("--log-format: text or json, not ", text);
 }
 
+/* A flag without value is true. */
+static bool bool_of(const char *flag, const char *text)
+{
+    if (text == NULL || strcmp(text, "true") == 0)
+        return true;
+    if (strcmp(text, "false") == 0)
+        return false;
+    wrong_use(flag, "true or false");
+}
+
 static _Noreturn void print_and_exit(const char *text)
 {
     bool ok = fputs(text, stdout) >= 0 && fflush(stdout) == 0;
@@ -117,6 +135,18 @@ static void take_option(struct options *o, int c, const char *value)
         break;
     case 'u':
         o->allow_unlocked_memory = true;
+        break;
+    case 'p':
+        o->contain.drop_privileges = bool_of("--drop-privileges: ", value);
+        break;
+    case 's':
+        o->contain.seccomp = bool_of("--seccomp: ", value);
+        break;
+    case 'S':
+        o->contain.seccomp_log = bool_of("--seccomp-log: ", value);
+        break;
+    case 'r':
+        o->contain.is_required = bool_of("--require-containment: ", value);
         break;
     case 'v':
         o->log_level = level_of(value);
@@ -140,6 +170,10 @@ static void parse_options(int argc, char **argv, struct options *o)
         {"key-file", required_argument, NULL, 'k'},
         {"generate-key", required_argument, NULL, 'g'},
         {"allow-unlocked-memory", no_argument, NULL, 'u'},
+        {"drop-privileges", optional_argument, NULL, 'p'},
+        {"seccomp", optional_argument, NULL, 's'},
+        {"seccomp-log", optional_argument, NULL, 'S'},
+        {"require-containment", optional_argument, NULL, 'r'},
         {"log-level", required_argument, NULL, 'v'},
         {"log-format", required_argument, NULL, 'f'},
         {"version", no_argument, NULL, 'V'},
@@ -148,7 +182,9 @@ static void parse_options(int argc, char **argv, struct options *o)
     };
     int c;
 
-    *o = (struct options){.log_level = LOG_INFO, .log_format = LOG_TEXT};
+    *o = (struct options){.contain = {.drop_privileges = true, .seccomp = true},
+                          .log_level = LOG_INFO,
+                          .log_format = LOG_TEXT};
     while ((c = getopt_long(argc, argv, "", names, NULL)) != -1)
         take_option(o, c, optarg);
     if (optind < argc)
@@ -242,6 +278,22 @@ static bool watch_signals(struct program *p)
     return signal(SIGPIPE, SIG_IGN) != SIG_ERR;
 }
 
+/* From here on there may be threads. */
+static bool contain(const struct program *p)
+{
+    char why[WHY_LEN];
+
+    if (contain_process(&p->o.contain, why, sizeof why) != ERR_OK) {
+        LOG(ERROR, "not contained", "why=\"%s\"", why);
+        return false;
+    }
+    contain_log();
+    if (log_run() == ERR_OK)
+        return true;
+    fprintf(stderr, "etcd-envelope-local-kms: cannot start the log\n");
+    return false;
+}
+
 static int serve(struct program *p, const struct net_url *url)
 {
     char why[WHY_LEN] = "", left[NET_URL_MAX];
@@ -263,6 +315,8 @@ static int serve(struct program *p, const struct net_url *url)
             "socket=\"%s\"", left);
         return EXIT_USAGE;
     }
+    if (!contain(p))
+        return EXIT_FAILURE;
     log_keys(p, "serving");
     tell_manager("READY=1", "serving");
     loop_run(&p->loop);
@@ -290,6 +344,16 @@ static bool lock_memory(const struct options *o)
     return false;
 }
 
+static bool know_fips(void)
+{
+    const char *missing;
+
+    if (fips_init(&missing) == ERR_OK)
+        return true;
+    fprintf(stderr, "etcd-envelope-local-kms: " FIPS_MISSING "\n", missing);
+    return false;
+}
+
 int main(int argc, char **argv)
 {
     static struct program p;
@@ -298,22 +362,24 @@ int main(int argc, char **argv)
     int status;
 
     umask(077);
+    contain_prepare();
     parse_options(argc, argv, &p.o);
     if (p.o.listen != NULL)
         parse_listen(p.o.listen, &url);
     if (net_inherit(why, sizeof why) != ERR_OK)
         wrong_use(why, "");
-    if (!lock_memory(&p.o))
+    if (!know_fips() || !lock_memory(&p.o))
         return EXIT_FAILURE;
     if (p.o.generate_key != NULL)
         return generate(p.o.generate_key);
-    if (log_start(p.o.log_level, p.o.log_format) != ERR_OK) {
+    if (log_open(p.o.log_level, p.o.log_format) != ERR_OK) {
         fprintf(stderr, "etcd-envelope-local-kms: cannot start the log\n");
         return EXIT_FAILURE;
     }
     if (!secret_is_locked())
         LOG(WARN, "memory for keys is not locked: keys may be written to swap",
             "reason=\"RLIMIT_MEMLOCK is too small\" allowed_by=--allow-unlocked-memory");
+    fips_log();
     status = serve(&p, &url);
     kek_set_free(p.keys);
     log_stop();

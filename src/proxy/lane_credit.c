@@ -104,7 +104,7 @@ void lane_refuse_hungry(struct worker *w, uint64_t ms)
     while (lane_hunger_ms(w) >= ms) {
         struct lane *l = hungriest(w);
 
-        call_shed(l->call);
+        call_shed(l->call, ERR_MEMORY_LIMIT);
         lane__sated(l); /* also one that had nothing more to shed */
     }
 }

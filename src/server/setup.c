@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is made from the settings before anything is served, in this order: URLs and TLS context
- * towards etcd, URLs to advertise, listeners with their TLS context, converge, workers.
+ * towards etcd, URLs to advertise, listeners with their TLS context; then the process is contained,
+ * before there is a thread; converge, workers.
  * Failure modes: what cannot be made ends the start with a reason and an exit status. */
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "contain/contain.h"
 #include "net/inherit.h"
 #include "server/server_int.h"
 
@@ -257,8 +259,6 @@ static int setup_workers(const struct setup *u)
 
     budget_init(&s->budget, s->settings->memory_limit, count);
     s->env.budget = &s->budget;
-    if (server__setup_limits(s) != ERR_OK)
-        return refuse(u, SERVER_ERROR, "out of memory");
     s->workers = base_xcalloc(count, sizeof *s->workers);
     for (unsigned i = 0; i < count; i++) {
         struct worker *w;
@@ -307,6 +307,21 @@ static int setup_converge(const struct setup *u)
     return 0;
 }
 
+/* From here on there are threads, and nothing is opened that was not known before. */
+static int contain(const struct setup *u)
+{
+    const struct settings *o = u->s->settings;
+    const struct contain_opts c = {.drop_privileges = o->drop_privileges,
+                                   .seccomp = o->seccomp,
+                                   .seccomp_log = o->seccomp_log,
+                                   .is_required = o->require_containment};
+
+    if (contain_process(&c, u->why, u->why_len) != ERR_OK)
+        return SERVER_ERROR;
+    contain_log();
+    return log_run() == ERR_OK ? 0 : refuse(u, SERVER_ERROR, "cannot start the log");
+}
+
 int server__setup(struct server *s, char *why, size_t why_len)
 {
     const struct setup u = {s, why, why_len};
@@ -319,6 +334,12 @@ int server__setup(struct server *s, char *why, size_t why_len)
         status = setup_advertise(&u);
     if (status == 0)
         status = setup_listeners(&u);
+    if (status == 0)
+        status = s->hooks.listen(s->hooks.arg, s, why, why_len);
+    if (status == 0 && server__setup_limits(s) != ERR_OK)
+        status = refuse(&u, SERVER_ERROR, "out of memory");
+    if (status == 0)
+        status = contain(&u);
     if (status == 0)
         status = setup_converge(&u);
     if (status == 0)

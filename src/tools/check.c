@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 
+#include "base/fips.h"
 #include "base/randpool.h"
 #include "sweep/source_etcd.h"
 #include "tools/counts.h"
@@ -52,7 +53,12 @@ static void check_rule(struct tools_findings *r, const struct key_rule *rule,
 
 void tools_check_rules(struct tools_findings *r, const struct ruleset *rules, const char *file)
 {
+    char provider[FIPS_PROVIDER_TEXT];
+
     tools_finding(r, TOOLS_OK, "configuration", "%s, %s", file, rules->config->hash);
+    if (fips_is_on())
+        tools_finding(r, TOOLS_OK, "cryptography", "FIPS algorithms alone, of %s",
+                      fips_provider(provider));
     for (size_t i = 0; i < rules->key_rules->count; i++)
         check_rule(r, &rules->key_rules->v[i], &rules->lists[i]);
     if (rules->protected_count == 0)

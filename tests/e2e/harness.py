@@ -262,7 +262,7 @@ class Etcd:
                 "--log-level", "warn", "--unsafe-no-fsync", *map(str, self.flags)]
         self.process = self.env.start(self.name, argv)
         self.client = Client(f"127.0.0.1:{self.port}", self.tls and self.tls.credentials())
-        wait_until(self.is_up, 20, f"answer of {self.name}; log: {self.process.log_path}")
+        wait_until(self.is_up, 60, f"answer of {self.name}; log: {self.process.log_path}")
 
     def is_up(self):
         if not self.process.alive():
@@ -281,8 +281,9 @@ class Etcd:
 class Proxy:
     """etcd-envelope serve. `listen` is a list of URLs, a free loopback port by default."""
 
-    def __init__(self, env, servers, config, name="proxy", listen=None, flags=(), tls=None, wait=True):
-        self.env, self.name, self.tls = env, name, tls
+    def __init__(self, env, servers, config, name="proxy", listen=None, flags=(), tls=None, wait=True,
+                 environment=None):
+        self.env, self.name, self.tls, self.environment = env, name, tls, environment
         self.servers, self.config = list(servers), config
         self.port, self.metrics_port = free_port(), free_port()
         scheme = "https" if tls else "http"
@@ -303,7 +304,7 @@ class Proxy:
                 "--encryption-provider-config", str(self.config), *map(str, self.flags)]
 
     def start(self, wait=True):
-        self.process = self.env.start(self.name, self.argv())
+        self.process = self.env.start(self.name, self.argv(), env=self.environment)
         self.client = Client(self.target, self.tls and self.tls.credentials())
         if wait:
             self.wait_ready()

@@ -299,6 +299,39 @@ class Abuse(Base):
         self.end()
 
 
+class OwnBound(Base):
+    """--stream-memory-limit: one call alone may not have all of its connection's memory."""
+    etcd_flags = ("--max-request-bytes", 16 << 20)
+
+    def large_revision(self, prefix):
+        """Has a client of the bounded proxy watch events of 7 MiB that belong together, which another proxy lets in. Returns
+        how many came."""
+        stream, came = self.proxy.client.watch(prefix, prefix_end(prefix)), 0
+        self.writer.client.txn(success=[rpc.RequestOp(request_put=rpc.PutRequest(key=prefix + b"%d" % i, value=bytes(MIB)))
+                                        for i in range(7)])
+        while came < 7:
+            came += len(stream.next(timeout=20).events)
+        return came
+
+    def test_a_revision_that_is_too_large(self):
+        self.writer = self.env.proxy(self.etcd, self.config, name="writer")
+        self.addCleanup(self.writer.stop)
+        for limit in (8, 1):
+            with self.subTest(mib=limit):
+                self.begin(flags=["--max-request-bytes", str(MIB), "--stream-memory-limit", str(limit * MIB)])
+                prefix = self.secret(f"{limit}/")
+                if limit == 8:
+                    self.assertEqual(self.large_revision(prefix), 7)
+                else:
+                    with self.assertRaises(harness.grpc.RpcError) as caught:
+                        self.large_revision(prefix)
+                    self.assertEqual(caught.exception.code(), harness.grpc.StatusCode.RESOURCE_EXHAUSTED)
+                    self.assertIn("stream_memory", caught.exception.details())
+                self.assertEqual(len(self.proxy.client.list(prefix, keys_only=True).kvs), 7)
+                self.proxy.stop()
+                self.proxy = None
+
+
 class HonestLoads(Base):
     """Whatever an apiserver does at its start passes, with default flags."""
     WORKERS = (1, 2, 4)

@@ -60,7 +60,7 @@ class Package(unittest.TestCase):
         fields = run("dpkg-deb", "-f", self.deb).stdout
         self.assertRegex(fields, r"(?m)^Package: etcd-envelope$")
         depends = re.search(r"(?m)^Depends: (.*)$", fields)[1]
-        for name in ("libc6", "libssl3", "libuv1", "libnghttp2-14", "libyaml-0-2", "libsodium23", "libprotobuf-c1"):
+        for name in ("libc6", "libssl3", "libuv1", "libnghttp2-14", "libyaml-0-2", "libsodium23", "libseccomp2", "libprotobuf-c1"):
             self.assertIn(name, depends)
         self.assertEqual((self.folder / "control" / "conffiles").read_text(), "/etc/etcd-envelope/etcd-envelope.yaml\n")
         for name in ("postinst", "prerm", "postrm"):

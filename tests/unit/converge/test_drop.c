@@ -281,6 +281,54 @@ static void test_many(void **state)
     ruleset_drop(set);
 }
 
+/* Where what is not understood lies; one of them ends each time it is read. */
+static const char *const foreign[][2] = {
+    {"/etcd-envelope/proxies/newer", "etcd-envelope 2\nwrites nothing\n"},
+    {"/etcd-envelope/proxies/nobody", "\x08\x01\x12"},
+};
+static size_t readings;
+
+/* One ends after each reading; no value is looked at while one is left. */
+static enum fake_other end_one_of_foreign(const char *port, const char *path, struct bytes request,
+                                          struct etcd_message *answer)
+{
+    bool is_reading = memmem(request.p, request.n, "/proxies/", 9) != NULL;
+    bool is_look = memmem(request.p, request.n, "/registry/", 10) != NULL;
+
+    (void)port;
+    (void)path;
+    (void)answer;
+    for (size_t i = 0; i < ARRAY_LEN(foreign) && is_look; i++)
+        assert_null(fake_find(foreign[i][0]));
+    if (is_reading && readings > 0 && readings <= ARRAY_LEN(foreign))
+        fake_delete(foreign[readings - 1][0]);
+    readings += is_reading;
+    return FAKE_HERE;
+}
+
+/* Who has registered what is not understood may write with the key: the look waits for the end of
+ * it. */
+static void test_other_versions(void **state)
+{
+    const struct choice a = {{0, 3}, 2}, b = {{0}, 1};
+    struct ruleset *now = rules_of(&a), *next = rules_of(&b);
+    bool was_asked;
+
+    (void)state;
+    fake_reset();
+    put_value(1, 0);
+    for (size_t i = 0; i < ARRAY_LEN(foreign); i++)
+        fake_put(foreign[i][0], foreign[i][1], strlen(foreign[i][1]), 0);
+    readings = 0;
+    fake.other = end_one_of_foreign;
+    assert_int_equal(decide(now, next, &was_asked), ERR_OK);
+    fake.other = NULL;
+    assert_true(was_asked);
+    assert_int_equal(readings, ARRAY_LEN(foreign) + 1);
+    ruleset_drop(now);
+    ruleset_drop(next);
+}
+
 /* An etcd that can't be asked, or does not want to be: not known, which is no yes. */
 static void test_not_known(void **state)
 {
@@ -319,9 +367,9 @@ static int teardown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_any_for_any),
-                                       cmocka_unit_test(test_many),
-                                       cmocka_unit_test(test_not_known)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_any_for_any), cmocka_unit_test(test_many),
+        cmocka_unit_test(test_other_versions), cmocka_unit_test(test_not_known)};
 
     return cmocka_run_group_tests(tests, setup, teardown);
 }
