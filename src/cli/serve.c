@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "cli/cli_int.h"
 #include "contain/contain.h"
+#include "contain/opener.h"
 #include "net/inherit.h"
 #include "policy/load.h"
 #include "pages/pages.h"
@@ -23,6 +24,23 @@ static int refuse(int status, const char *why)
     return status;
 }
 
+/* Before anything of the configuration is in memory. */
+static enum err start_opener(const struct settings *o)
+{
+    const char *const files[] = {o->encryption_provider_config,
+                                 o->cert_file,
+                                 o->key_file,
+                                 o->trusted_ca_file,
+                                 o->client_crl_file,
+                                 o->etcd_cafile,
+                                 o->etcd_certfile,
+                                 o->etcd_keyfile};
+
+    if (!o->drop_privileges && !o->landlock && o->user == NULL)
+        return ERR_OK;
+    return opener_start(files, ARRAY_LEN(files));
+}
+
 static int serve_with(const struct settings *o)
 {
     static const struct server_source source = {.load = policy_reload};
@@ -33,6 +51,8 @@ static int serve_with(const struct settings *o)
     int status;
 
     contain_prepare();
+    if (start_opener(o) != ERR_OK)
+        return refuse(CLI_ERROR, "cannot make the process that opens files");
     status = cli__lock_memory(o);
     if (status != CLI_OK)
         return status;

@@ -113,8 +113,12 @@ const struct flag config__flags[] = {
     {"workers", FLAG_WORKERS, AT(workers), 0, "0", 0, "N",
      "worker threads; 0: one per CPU, at most 4", NULL},
 
+    {"user", FLAG_TEXT, AT(user), 0, "", 0, "NAME",
+     "for a start as root: become this user once everything is open", "Containment"},
     {"drop-privileges", FLAG_BOOL, AT(drop_privileges), 0, "true", 0, NULL,
-     "give up all capabilities once everything is open (no_new_privs, too)", "Containment"},
+     "give up all capabilities once everything is open (no_new_privs, too)", NULL},
+    {"landlock", FLAG_BOOL, AT(landlock), 0, "true", 0, NULL,
+     "give up access to all files that serving does not need", NULL},
     {"seccomp", FLAG_BOOL, AT(seccomp), 0, "true", 0, NULL,
      "refuse system calls that serving does not need", NULL},
     BOOL("seccomp-log", seccomp_log, "have the kernel log them instead of refusing them"),

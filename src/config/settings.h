@@ -48,7 +48,8 @@ struct settings {
     uint64_t shutdown_timeout_ms, stall_timeout_ms;
     unsigned workers; /* 0 in the input: number of CPUs, at most 4 */
     /* containment */
-    bool drop_privileges, seccomp, seccomp_log, require_containment;
+    char *user; /* NULL when not given */
+    bool drop_privileges, landlock, seccomp, seccomp_log, require_containment;
     /* others */
     enum log_level log_level;
     enum log_format log_format;

@@ -12,7 +12,7 @@
 
 /* Who may not change it keeps it as it is, of no use to anybody: no_new_privs keeps a new program
  * from taking anything out of it. */
-static bool empty_bounding_set(void)
+bool contain__empty_bounding_set(void)
 {
     bool is_empty = true;
 
@@ -35,28 +35,32 @@ static bool have_none(void)
     return true;
 }
 
-static bool drop_capabilities(void)
+/* Keeps those that a mask names. */
+static bool keep_only(uint32_t mask)
 {
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-    const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
+    const struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3] = {
+        {.effective = mask, .permitted = mask}};
 
     (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-    return syscall(SYS_capset, &head, none) == 0 && have_none();
+    return syscall(SYS_capset, &head, sets) == 0;
 }
 
-void contain__drop_privileges(struct contain_state *st)
+void contain__drop_capabilities(bool is_bound, struct contain_state *st)
 {
-    bool is_bound;
-
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
-        contain__not_in_force(st, "no_new_privs: %s", strerror(errno));
-        return;
-    }
-    is_bound = empty_bounding_set();
-    if (!drop_capabilities()) {
+    if (keep_only(0) && have_none())
+        contain__in_force(st, "no_new_privs, no capabilities%s",
+                          is_bound ? "" : " (their bounding set stays)");
+    else
         contain__not_in_force(st, "capabilities can't be dropped: %s", strerror(errno));
-        return;
-    }
-    contain__in_force(st, "no_new_privs, no capabilities%s",
-                      is_bound ? "" : " (their bounding set stays)");
+}
+
+void contain__opener_rights(void)
+{
+    (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    (void)contain__empty_bounding_set();
+    if (!keep_only(1u << CAP_DAC_READ_SEARCH))
+        (void)keep_only(0); /* who never had it */
+    contain__landlock_read_only();
+    contain__seccomp_opener();
 }

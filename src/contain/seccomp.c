@@ -251,21 +251,34 @@ static void add_rules(struct filter *f)
     allow_rest(f);
 }
 
+static bool begin(struct filter *f, uint32_t action)
+{
+    *f = (struct filter){.ctx = seccomp_init(action)};
+    if (f->ctx == NULL)
+        return false;
+    note(f, seccomp_attr_set(f->ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS));
+    note(f, seccomp_attr_set(f->ctx, SCMP_FLTATR_CTL_TSYNC, 1));
+    note(f, seccomp_attr_set(f->ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2)); /* a tree, not a list */
+    return true;
+}
+
+static void load(struct filter *f)
+{
+    if (f->error == 0)
+        note(f, seccomp_load(f->ctx));
+    seccomp_release(f->ctx);
+}
+
 void contain__seccomp(bool is_log, struct contain_state *st)
 {
-    struct filter f = {.ctx = seccomp_init(is_log ? SCMP_ACT_LOG : SCMP_ACT_ERRNO(EPERM))};
+    struct filter f;
 
-    if (f.ctx == NULL) {
+    if (!begin(&f, is_log ? SCMP_ACT_LOG : SCMP_ACT_ERRNO(EPERM))) {
         contain__not_in_force(st, "no filter: out of memory");
         return;
     }
-    note(&f, seccomp_attr_set(f.ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS));
-    note(&f, seccomp_attr_set(f.ctx, SCMP_FLTATR_CTL_TSYNC, 1));
-    note(&f, seccomp_attr_set(f.ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2)); /* a tree, not a list */
     add_rules(&f);
-    if (f.error == 0)
-        note(&f, seccomp_load(f.ctx));
-    seccomp_release(f.ctx);
+    load(&f);
     if (f.error != 0)
         contain__not_in_force(st, "the kernel takes no filter: %s", strerror(-f.error));
     else if (is_log)
@@ -273,4 +286,21 @@ void contain__seccomp(bool is_log, struct contain_state *st)
     else
         contain__in_force(st, "a list of system calls%s",
                           CONTAIN_INSTRUMENTED ? ", longer for an instrumented build" : "");
+}
+
+void contain__seccomp_opener(void)
+{
+    static const int calls[] = {
+        SCMP_SYS(recv),         SCMP_SYS(recvfrom), SCMP_SYS(send),       SCMP_SYS(sendto),
+        SCMP_SYS(sendmsg),      SCMP_SYS(close),    SCMP_SYS(stat),       SCMP_SYS(stat64),
+        SCMP_SYS(fstat),        SCMP_SYS(fstat64),  SCMP_SYS(newfstatat), SCMP_SYS(fstatat64),
+        SCMP_SYS(statx),        SCMP_SYS(exit),     SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn),
+        SCMP_SYS(rt_sigaction), SCMP_SYS(gettid),   SCMP_SYS(getpid),     SCMP_SYS(rt_sigprocmask)};
+    struct filter f;
+
+    if (CONTAIN_INSTRUMENTED || !begin(&f, SCMP_ACT_KILL_PROCESS))
+        return;
+    add_all(&f, SCMP_ACT_ALLOW, calls, ARRAY_LEN(calls));
+    allow_reading(&f);
+    load(&f);
 }

@@ -17,6 +17,7 @@
 #include "base/notify.h"
 #include "base/secret.h"
 #include "contain/contain.h"
+#include "contain/opener.h"
 #include "localkms/server.h"
 #include "loop/loop.h"
 #include "net/inherit.h"
@@ -41,6 +42,8 @@ static const char usage[] =
     "  --allow-unlocked-memory\n"
     "                        go on where memory for keys can't be locked (RLIMIT_MEMLOCK):\n"
     "                        they may get into swap\n"
+    "  --user NAME           for a start as root: become this user once everything is open\n"
+    "  --landlock            give up access to all files (default true)\n"
     "  --drop-privileges     give up all capabilities once everything is open (default true)\n"
     "  --seccomp             refuse system calls that serving does not need (default true)\n"
     "  --seccomp-log         have the kernel log them instead of refusing them\n"
@@ -63,6 +66,7 @@ struct options {
     const char *key_file;
     const char *generate_key;
     bool allow_unlocked_memory;
+    const char *user;
     struct contain_opts contain;
     enum log_level log_level;
     enum log_format log_format;
@@ -136,6 +140,12 @@ static void take_option(struct options *o, int c, const char *value)
     case 'u':
         o->allow_unlocked_memory = true;
         break;
+    case 'U':
+        o->user = value;
+        break;
+    case 'L':
+        o->contain.landlock = bool_of("--landlock: ", value);
+        break;
     case 'p':
         o->contain.drop_privileges = bool_of("--drop-privileges: ", value);
         break;
@@ -170,6 +180,8 @@ static void parse_options(int argc, char **argv, struct options *o)
         {"key-file", required_argument, NULL, 'k'},
         {"generate-key", required_argument, NULL, 'g'},
         {"allow-unlocked-memory", no_argument, NULL, 'u'},
+        {"user", required_argument, NULL, 'U'},
+        {"landlock", optional_argument, NULL, 'L'},
         {"drop-privileges", optional_argument, NULL, 'p'},
         {"seccomp", optional_argument, NULL, 's'},
         {"seccomp-log", optional_argument, NULL, 'S'},
@@ -182,7 +194,7 @@ static void parse_options(int argc, char **argv, struct options *o)
     };
     int c;
 
-    *o = (struct options){.contain = {.drop_privileges = true, .seccomp = true},
+    *o = (struct options){.contain = {.drop_privileges = true, .landlock = true, .seccomp = true},
                           .log_level = LOG_INFO,
                           .log_format = LOG_TEXT};
     while ((c = getopt_long(argc, argv, "", names, NULL)) != -1)
@@ -278,12 +290,30 @@ static bool watch_signals(struct program *p)
     return signal(SIGPIPE, SIG_IGN) != SIG_ERR;
 }
 
-/* From here on there may be threads. */
-static bool contain(const struct program *p)
+/* The folder of the socket, where it is removed at the end. */
+static void folder_of(const struct net_url *url, char out[static sizeof url->host])
 {
+    char *slash;
+
+    snprintf(out, sizeof url->host, "%s", url->host);
+    slash = strrchr(out, '/');
+    if (slash != NULL)
+        slash[slash == out] = '\0';
+}
+
+/* From here on there may be threads. */
+static bool contain(struct program *p, const struct net_url *url)
+{
+    static char folder[sizeof url->host];
+    static struct contain_user user;
+    struct contain_opts *c = &p->o.contain;
     char why[WHY_LEN];
 
-    if (contain_process(&p->o.contain, why, sizeof why) != ERR_OK) {
+    folder_of(url, folder);
+    c->socket_folders[0] = url->host[0] == '/' ? folder : NULL;
+    c->user = p->o.user == NULL ? NULL : &user;
+    if ((c->user != NULL && contain_find_user(p->o.user, &user, why, sizeof why) != ERR_OK) ||
+        contain_process(c, why, sizeof why) != ERR_OK) {
         LOG(ERROR, "not contained", "why=\"%s\"", why);
         return false;
     }
@@ -315,7 +345,7 @@ static int serve(struct program *p, const struct net_url *url)
             "socket=\"%s\"", left);
         return EXIT_USAGE;
     }
-    if (!contain(p))
+    if (!contain(p, url))
         return EXIT_FAILURE;
     log_keys(p, "serving");
     tell_manager("READY=1", "serving");
@@ -332,6 +362,17 @@ static int generate(const char *path)
         return EXIT_SUCCESS;
     fprintf(stderr, "etcd-envelope-local-kms: %s\n", why);
     return EXIT_FAILURE;
+}
+
+/* Before there is a key in memory. */
+static bool start_opener(const struct options *o)
+{
+    bool is_needed = o->contain.drop_privileges || o->contain.landlock || o->user != NULL;
+
+    if (o->key_file == NULL || !is_needed || opener_start(&o->key_file, 1) == ERR_OK)
+        return true;
+    fprintf(stderr, "etcd-envelope-local-kms: cannot make the process that opens the key file\n");
+    return false;
 }
 
 static bool lock_memory(const struct options *o)
@@ -368,7 +409,7 @@ int main(int argc, char **argv)
         parse_listen(p.o.listen, &url);
     if (net_inherit(why, sizeof why) != ERR_OK)
         wrong_use(why, "");
-    if (!know_fips() || !lock_memory(&p.o))
+    if (!start_opener(&p.o) || !know_fips() || !lock_memory(&p.o))
         return EXIT_FAILURE;
     if (p.o.generate_key != NULL)
         return generate(p.o.generate_key);

@@ -14,6 +14,7 @@
 #include "pages/configz.h"
 #include "pages/health.h"
 #include "pages/metrics.h"
+#include "pages/process.h"
 #include "pages/status_page.h"
 #include "pages/statusz.h"
 #include "pages/wait.h"
@@ -270,6 +271,7 @@ static int on_listen(void *arg, struct server *server, char *why, size_t why_len
     const struct settings *o = a->settings;
 
     snprintf(a->tls_hash, sizeof a->tls_hash, "%s", server_tls_hash(server));
+    pages__process_open();
     if (admin_new(server_loop(server), routes, a, &a->admin) != ERR_OK) {
         snprintf(why, why_len, "out of memory");
         return SERVER_ERROR;

@@ -313,7 +313,7 @@ static int start(struct server *s, struct ruleset *rules, char *why, size_t why_
     loop_timer_init(&s->keys_timer, on_keys_timer);
     server__look_init(s);
     s->is_waiting_for_keys = true;
-    status = server__setup(s, why, why_len);
+    status = server__setup(s, rules, why, why_len);
     if (status != 0) {
         ruleset_drop(rules);
         return status;

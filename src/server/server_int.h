@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shared by server.c (the life of the process), setup.c and setup_limits.c (what is made before),
+/* Shared by server.c (the life of the process), setup*.c (what is made before),
  * reload.c (rule sets that change), reload_tls.c (TLS contexts that change) and announce.c (what
  * the service manager hears of it). */
 #ifndef SERVER_SERVER_INT_H
@@ -97,8 +97,8 @@ struct server {
 };
 
 /* --- setup.c --- */
-/* Everything but the rule set. 0, or an exit status with why. */
-int server__setup(struct server *s, char *why, size_t why_len);
+/* Everything but the rule set, which is looked at. 0, or an exit status with why. */
+int server__setup(struct server *s, const struct ruleset *rules, char *why, size_t why_len);
 /* The TLS contexts of the settings' files. NULL where none is needed. 0, or an exit status. */
 int server__make_server_tls(const struct server *s, struct net_tls **out, char *why,
                             size_t why_len);
@@ -106,6 +106,11 @@ int server__make_etcd_tls(const struct server *s, struct net_tls **out, struct n
                           char *why, size_t why_len);
 /* Warns of a private key that others may read. */
 void server__judge_key_files(const struct settings *o);
+
+/* --- setup_contain.c --- */
+/* From here on nothing is opened that was not known before, and there may be threads: the log's is
+ * made. 0, or an exit status with why. */
+int server__contain(struct server *s, const struct ruleset *rules, char *why, size_t why_len);
 
 /* --- setup_limits.c --- */
 /* Raises the number of descriptors that the process may have, and makes the seats: as many as are

@@ -11,7 +11,6 @@
 
 #include "base/file.h"
 #include "base/log.h"
-#include "contain/contain.h"
 #include "net/inherit.h"
 #include "server/server_int.h"
 
@@ -307,22 +306,7 @@ static int setup_converge(const struct setup *u)
     return 0;
 }
 
-/* From here on there are threads, and nothing is opened that was not known before. */
-static int contain(const struct setup *u)
-{
-    const struct settings *o = u->s->settings;
-    const struct contain_opts c = {.drop_privileges = o->drop_privileges,
-                                   .seccomp = o->seccomp,
-                                   .seccomp_log = o->seccomp_log,
-                                   .is_required = o->require_containment};
-
-    if (contain_process(&c, u->why, u->why_len) != ERR_OK)
-        return SERVER_ERROR;
-    contain_log();
-    return log_run() == ERR_OK ? 0 : refuse(u, SERVER_ERROR, "cannot start the log");
-}
-
-int server__setup(struct server *s, char *why, size_t why_len)
+int server__setup(struct server *s, const struct ruleset *rules, char *why, size_t why_len)
 {
     const struct setup u = {s, why, why_len};
     int status;
@@ -339,7 +323,7 @@ int server__setup(struct server *s, char *why, size_t why_len)
     if (status == 0 && server__setup_limits(s) != ERR_OK)
         status = refuse(&u, SERVER_ERROR, "out of memory");
     if (status == 0)
-        status = contain(&u);
+        status = server__contain(s, rules, why, why_len);
     if (status == 0)
         status = setup_converge(&u);
     if (status == 0)

@@ -93,7 +93,8 @@ units_are_right() {
 
 verify() {
     local said status=0
-    said=$(systemd-analyze verify "${units[@]}" 2>&1) || status=$?
+    # A minimal system has no man(1).
+    said=$(systemd-analyze verify --man=no "${units[@]}" 2>&1) || status=$?
     printf '%s\n' "$said"
     [ "$status" = 0 ] && ! grep -q etcd-envelope <<<"$said"
 }
@@ -153,6 +154,12 @@ restarted() {
     [ "$pid" != 0 ] && [ "$pid" != "$2" ] && systemctl --quiet is-active "$1"
 }
 
+# By the runbook's command; the same version, for there is no other.
+upgraded() {
+    apt-get -qq --reinstall install /src/build/release/etcd-envelope_*.deb >"$work/upgrade" 2>&1 ||
+        { cat "$work/upgrade" >&2; failed "an upgrade"; }
+}
+
 restarts_refuse_nobody() {
     local hammering writing before i n
     : >"$work/refused"
@@ -161,11 +168,11 @@ restarts_refuse_nobody() {
     hammering=$!
     write &
     writing=$!
-    for i in 1 2 3; do
-        holds "writes go on, $i" more_than "$(wc -l <"$work/written")"
+    for i in restart restart upgrade restart; do
+        holds "writes go on before a $i" more_than "$(wc -l <"$work/written")"
         before=$(main_pid etcd-envelope.service)
-        systemctl restart etcd-envelope
-        holds "restart $i" restarted etcd-envelope.service "$before"
+        if [ "$i" = upgrade ]; then upgraded; else systemctl restart etcd-envelope; fi
+        holds "after it another process serves" restarted etcd-envelope.service "$before"
     done
     holds "writes go on" more_than "$(($(wc -l <"$work/written") + 1))"
     touch "$work/stop"
@@ -199,22 +206,24 @@ comes_back_when_killed() {
 
 # --- the local KMS's key, by the runbook ---
 
-key_id_hash() {
-    etcd-envelope status --metrics-urls "$metrics" --output json | grep -o '"key_id_hash":"[^"]*"' | head -n 1
+# As status shows it.
+write_key() {
+    etcd-envelope status --metrics-urls "$metrics" --output json | grep -o '"write_keys": *"[^"]*"' || true
 }
 
 has_other_key() {
     local now
-    now=$(key_id_hash)
+    now=$(write_key)
     [ -n "$now" ] && [ "$now" != "$1" ]
 }
 
 rotates() {
     local before
-    before=$(key_id_hash)
-    [ -n "$before" ] || failed "status names no key id"
-    bash -exc '. /src/rotate-commands' >"$work/said" 2>&1 || { cat "$work/said" >&2; failed "the runbook's commands"; }
-    holds "the local KMS has taken its new key" grep -q 'one key more' "$work/said"
+    before=$(write_key)
+    [ -n "$before" ] || failed "status names no key"
+    bash -exc '. /src/rotate-commands' >"$work/rotation" 2>&1 || { cat "$work/rotation" >&2; failed "the runbook's commands"; }
+    cat "$work/rotation"
+    holds "journalctl says that the key was taken" grep -q '\[.*key file reloaded' "$work/rotation"
     holds "the proxy has" has_other_key "$before"
     holds "old values are due" due
     tool reencrypt --rate 1000 || failed "reencrypt"
@@ -253,9 +262,9 @@ booted)
     holds "it is sealed" is_sealed booted
     ;;
 purged)
-    apt-get -qq -y purge etcd-envelope >"$work/said" 2>&1 || { cat "$work/said" >&2; failed "purge"; }
-    holds "it says what it keeps" grep -q 'is kept, for it may hold keys' "$work/said"
-    holds "nothing runs" never pgrep etcd-envelope
+    apt-get -qq -y purge etcd-envelope >"$work/purge" 2>&1 || { cat "$work/purge" >&2; failed "purge"; }
+    holds "it says what it keeps" grep -q 'is kept, for it may hold keys' "$work/purge"
+    holds "nothing runs" never grep -qs '^etcd-envelope' /proc/[0-9]*/comm
     holds "nobody listens" never bash -c "exec 3<>/dev/tcp/${proxy%:*}/${proxy##*:}"
     holds "the key is kept" owned /etc/etcd-envelope-kms/kek '600 etcd-envelope-kms:etcd-envelope-kms'
     holds "so is the configuration" test -s /etc/etcd-envelope/encryption.yaml

@@ -32,18 +32,19 @@ def scaled(few, many):
 class Honest(threading.Thread):
     """A client that puts and gets a protected value over and over, on a connection of its own."""
 
-    def __init__(self, proxy, key):
+    def __init__(self, proxy, key, size=180):
         super().__init__(daemon=True)
         self.client = harness.Client(proxy.target)
         self.key, self.times, self.errors, self.over = key, [], [], threading.Event()
+        self.value = b"h" * size
         self.once()  # connected, and the key is known
         self.times.clear()
         self.start()
 
     def once(self):
         times = self.times
-        for call in (lambda: self.client.put(self.key, b"honest" * 30, timeout=10),
-                     lambda: self.client.get(self.key, timeout=10)):
+        for call in (lambda: self.client.put(self.key, self.value, timeout=30),
+                     lambda: self.client.get(self.key, timeout=30)):
             started = time.monotonic()
             try:
                 call()
@@ -129,9 +130,9 @@ class Abuse(Base):
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4 * CONNECTIONS)), hard))
         super().start()
 
-    def begin(self, **options):
+    def begin(self, size=180, **options):
         super().begin(**options)
-        self.honest = Honest(self.proxy, self.secret("honest"))
+        self.honest = Honest(self.proxy, self.secret("honest"), size)
 
     def end(self):
         """What came of it, for the honest client and for the machine."""
@@ -207,12 +208,21 @@ class Abuse(Base):
     def test_uploads_short_of_their_end(self):
         """Large Puts on four connections, all but a byte, with default flags."""
         self.begin(limit=None)
+        self.upload(connections=4, calls=scaled(5, 20), seconds=scaled(6, 40))
+
+    @harness.timing
+    def test_uploads_beside_large_calls(self):
+        """More of them beside a client whose calls take memory, too: room goes round by connection."""
+        self.begin(size=1400 << 10, flags=["--workers", "1"])
+        self.upload(connections=12, calls=scaled(8, 20), seconds=scaled(6, 40))
+
+    def upload(self, connections, calls, seconds):
         body = h2raw.grpc_message(rpc.PutRequest(key=self.secret("big"), value=bytes(15 * MIB)).SerializeToString())
-        clients = [self.connect() for _ in range(4)]
+        clients = [self.connect() for _ in range(connections)]
         for client in clients:
-            for _ in range(scaled(5, 20)):
+            for _ in range(calls):
                 client.send_data(client.open(PUT), body[:-1])
-        until = time.monotonic() + scaled(6, 40)
+        until = time.monotonic() + seconds
         while time.monotonic() < until:
             for client in clients:
                 client.read(0.002)

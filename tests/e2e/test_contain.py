@@ -2,9 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The contained process: what is in force for every one of its threads, that each part can be switched off and is said,
 and that serving, reloading and ending go on as before."""
+import ctypes
 import os
 import pathlib
+import pwd
 import re
+import shutil
 import signal
 import subprocess
 import unittest
@@ -20,6 +23,15 @@ def threads(pid):
         lines = (task / "status").read_text().splitlines()
         found.append(dict(line.split(":\t", 1) for line in lines if ":\t" in line))
     return found
+
+
+def children(pid):
+    return [int(p) for p in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def kernel_has_landlock():
+    """Which ABI is there? Asked of the kernel, by the number of the call."""
+    return ctypes.CDLL(None).syscall(444, None, 0, 1) > 0
 
 
 def kernel_has_filters():
@@ -46,6 +58,27 @@ class Base(harness.E2E):
         text = http_get(proxy.metrics_address, "/configz")[1].decode()
         part = re.search(r"(?m)^containment:\n((?:  .*\n)+)", text)[1]
         return dict(re.findall(r'  (\w+): "(.*)"', part))
+
+    def assert_reloads(self, proxy):
+        """Under the name of the configuration lies another one, with a plugin of another name, in another folder."""
+        folder = self.env.path(f"{self.name}-{len(os.listdir(self.env.folder))}")  # made after the start
+        folder.mkdir()
+        fresh = self.env.config(self.kms.path, provider="other", name="fresh.yaml").rename(folder / "fresh.yaml")
+        fresh.chmod(0o600)
+        link = folder / "link"
+        link.symlink_to(fresh)
+        os.replace(link, proxy.config)
+        proxy.process.signal(signal.SIGHUP)
+        wait_until(lambda: 'name: "other"' in http_get(proxy.metrics_address, "/configz")[1].decode(), 20,
+                   f"a reload; {proxy.process.log_path}")
+        proxy.client.put(self.secret("b"), b"by another provider")
+        self.assertSealed(self.secret("b"), b"by another provider", provider="other")
+
+    def own_config(self):
+        """A configuration that a test may replace."""
+        path = self.env.path(self.name + ".yaml")
+        shutil.copy(self.config, path)
+        return path
 
     def assert_serves(self, proxy):
         proxy.client.put(self.secret(), b"a value of a contained one")
@@ -75,11 +108,15 @@ class InForce(Base):
         self.assertTrue(says["privileges"].startswith("no_new_privs, no capabilities"), says)
         if kernel_has_filters():
             self.assertTrue(says["seccomp"].startswith("a list of system calls"), says)
+        if kernel_has_landlock():
+            self.assertRegex(says["landlock"], r"^ABI \d+")
+        self.assertEqual(says["user"], "not in force: no --user")
         for text in says.values():
             self.assertIn(f'="{text}"', proxy.process.log())
 
     def test_each_can_be_off(self):
         for flag, part, field, value in (("--seccomp=false", "seccomp", "Seccomp", "0"),
+                                         ("--landlock=false", "landlock", "NoNewPrivs", "1"),
                                          ("--drop-privileges=false", "privileges", "CapEff", None)):
             with self.subTest(flag):
                 if pathlib.Path("/proc/self/status").read_text().find("\nSeccomp:\t0") < 0:
@@ -90,6 +127,51 @@ class InForce(Base):
                 if value:
                     self.assertEqual({t[field] for t in threads(proxy.process.pid)}, {value})
                 self.assertEqual(proxy.process.term(), 0)
+
+    def test_everything_off(self):
+        proxy = self.start_proxy("--seccomp=false", "--landlock=false", "--drop-privileges=false")
+        self.assert_serves(proxy)
+        self.assertEqual({t["NoNewPrivs"] for t in threads(proxy.process.pid)},
+                         {re.search(r"NoNewPrivs:\t(\d)", pathlib.Path("/proc/self/status").read_text())[1]})
+        self.assertEqual(children(proxy.process.pid), [])
+
+    def test_files_of_others(self):
+        """Root without capabilities could not read it, and it lies where nothing lay when the process was contained."""
+        config = self.own_config()
+        proxy = self.start_proxy("--allow-drop-keys", config=config)
+        self.assert_serves(proxy)
+        if os.geteuid() == 0:
+            os.chown(config, pwd.getpwnam("nobody").pw_uid, -1)
+        config.chmod(0o600)
+        self.assert_reloads(proxy)
+
+    def test_opener(self):
+        """It has nothing but the right to read, knows no key, and goes when the proxy does, however that ends."""
+        proxy = self.start_proxy()
+        opener, = children(proxy.process.pid)
+        status, = threads(opener)
+        self.assertEqual(status["Name"], "opener")
+        may_read = 1 << 2  # CAP_DAC_READ_SEARCH
+        self.assertEqual(int(status["CapEff"], 16) & ~may_read, 0)
+        self.assertEqual(status["NoNewPrivs"], "1")
+        if kernel_has_filters() and not harness.SANITIZED:
+            self.assertEqual(status["Seccomp"], "2")
+        self.assertEqual(len(os.listdir(f"/proc/{opener}/fd")), 4)  # its socket, and /dev/null three times
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            os.kill(opener, number)  # as for a whole group
+        self.assert_serves(proxy)
+        proxy.process.kill()
+        wait_until(lambda: not pathlib.Path(f"/proc/{opener}").exists(), 20, "end of the opener")
+
+    def test_opener_is_gone(self):
+        """What was read stays in force, and the log says why a reload fails."""
+        proxy = self.start_proxy("--encryption-provider-config-automatic-reload")
+        opener, = children(proxy.process.pid)
+        os.kill(opener, signal.SIGKILL)
+        proxy.process.signal(signal.SIGHUP)
+        wait_until(lambda: "can't be read: Broken pipe" in proxy.process.log(), 20, "a reload that failed")
+        self.assert_serves(proxy)
+        self.assertEqual(proxy.process.term(), 0)
 
     def test_log_instead(self):
         """For those who look for a call that is missing: nothing is refused, and it is not said to be in force."""
@@ -133,10 +215,73 @@ class Refused(Base):
         self.assertEqual(proxy.process.term(), 0)
 
     @unittest.skipUnless(kernel_has_filters(), "NOTICE: this kernel has no seccomp filters")
+    def test_without_landlock(self):
+        proxy = self.start_inside("landlock")
+        proxy.wait_ready()
+        self.assertTrue(self.configz(proxy)["landlock"].startswith("not in force: the kernel has no Landlock: "))
+
+    @unittest.skipUnless(kernel_has_filters(), "NOTICE: this kernel has no seccomp filters")
     def test_required(self):
         proxy = self.start_inside("seccomp", "--require-containment")
         self.assertEqual(proxy.process.popen.wait(20), 1)
         self.assertIn("--require-containment: seccomp: the kernel takes no filter", proxy.process.log())
+
+
+@unittest.skipUnless(os.geteuid() == 0, "NOTICE: only root can become another user")
+class User(Base):
+    @classmethod
+    def start(cls):
+        super().start()
+        cls.env.folder.chmod(0o711)
+        os.chmod(cls.kms.path, 0o777)
+
+    def test_becomes(self):
+        """For good, in every thread, with its groups; files that are root's alone are still read again."""
+        nobody = pwd.getpwnam("nobody")
+        config = self.own_config()
+        config.chmod(0o600)
+        tls = self.env.tls()  # its keys have mode 0600, too
+        proxy = self.start_proxy(
+            "--user=nobody", "--allow-drop-keys", "--cert-file", tls.path("server.crt"), "--key-file",
+            tls.path("server.key"), "--trusted-ca-file", tls.path("ca.crt"), config=config, tls=tls)
+        self.assert_serves(proxy)
+        for thread in threads(proxy.process.pid):
+            self.assertEqual(set(thread["Uid"].split()), {str(nobody.pw_uid)})
+            self.assertEqual(set(thread["Gid"].split()), {str(nobody.pw_gid)})
+            self.assertEqual(set(thread["Groups"].split()) - {str(nobody.pw_gid)}, set())
+            self.assertEqual(int(thread["CapPrm"], 16), 0)
+        self.assertRegex(self.configz(proxy)["user"], f"^nobody, {nobody.pw_uid}:{nobody.pw_gid}, ")
+        self.assert_reloads(proxy)
+        tls.issue("server")
+        proxy.process.signal(signal.SIGHUP)
+        wait_until(lambda: "TLS files reloaded" in proxy.process.log(), 20, "new certificates")
+        self.assertEqual(proxy.process.term(), 0)
+
+    def test_refused(self):
+        """What cannot be, and a plugin that would not let that user in, end the start with a reason."""
+        closed = self.env.kms("closed")
+        os.chmod(closed.path, 0o700)
+        config = self.env.config(closed.path, name="closed.yaml")
+        for user, config, status, text in (
+                ("root", None, 2, "--user: root: that is root again"),
+                ("no-such-user", None, 2, "--user: no-such-user: there is no such user"),
+                ("nobody", config, 1, f"--user: nobody may not connect to {closed.path}: Permission denied")):
+            with self.subTest(user):
+                proxy = self.start_proxy("--user", user, config=config, wait=False)
+                self.assertEqual(proxy.process.popen.wait(20), status)
+                self.assertIn(text, proxy.process.log())
+
+    def test_not_root(self):
+        config = self.own_config()
+        config.chmod(0o644)
+        argv = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", harness.program("etcd-envelope"),
+                "serve", "--user=nobody", "--listen-client-urls=http://127.0.0.1:0", "--listen-metrics-urls=",
+                "--allow-unlocked-memory", "--encryption-provider-config", str(config)]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False, cwd="/")
+        if "execve" in done.stderr or "failed to execute" in done.stderr:
+            self.skipTest("NOTICE: nobody can't reach the program")
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertIn("only root can become another user", done.stderr)
 
 
 class LocalKms(Base):
@@ -152,6 +297,12 @@ class LocalKms(Base):
             self.assertEqual(int(thread["CapEff"], 16) | int(thread["CapPrm"], 16), 0)
             if kernel_has_filters():
                 self.assertEqual(thread["Seccomp"], "2")
+        self.assertEqual(len(children(kms.pid)), 1)
+        if os.geteuid() == 0:
+            os.chown(key, pwd.getpwnam("nobody").pw_uid, -1)  # refused: neither ours nor root's
+            kms.signal(signal.SIGHUP)
+            wait_until(lambda: "the old keys stay in use" in kms.log(), 20, "a refusal")
+            os.chown(key, 0, -1)
         proxy = self.start_proxy(config=self.env.config(self.env.path("kek.sock"), name="kek.yaml"))
         proxy.client.put(self.secret(), b"by the local plugin")
         self.assertEqual(proxy.client.value(self.secret()), b"by the local plugin")

@@ -19,7 +19,7 @@ FAKE_NAME = "fake FIPS provider of the tests"
 NO_SECRETBOX = "secretbox (XSalsa20-Poly1305) is no FIPS algorithm"
 # Of each the program needs at least one thing that no other can stand in for.
 NEEDED = ("AES-128-GCM", "AES-256-GCM", "AES-256-CBC", "SHA2-256", "HKDF", "HMAC", "CTR-DRBG")
-CONF = """{include}openssl_conf = init
+CONF = """openssl_conf = init
 [init]
 providers = providers
 alg_section = algorithms
@@ -44,7 +44,7 @@ class Fips(harness.E2E):
     @classmethod
     def conf(cls):
         """Text of openssl.cnf, environment beside it."""
-        return CONF.format(include="", fips="[fips_sect]\nactivate = 1\n"), {"OPENSSL_MODULES": str(FAKE)}
+        return CONF.format(fips="[fips_sect]\nactivate = 1\n"), {"OPENSSL_MODULES": str(FAKE)}
 
     @classmethod
     def start(cls):
@@ -179,7 +179,7 @@ class Fake(Fips):
         """No FIPS provider at all, or one that can't be loaded: nothing falls back to other algorithms."""
         path = self.env.path("broken.cnf")
         for fips in ("[fips_sect]\nactivate = 1\nmodule = /nowhere.so\n", "[fips_sect]\n"):
-            path.write_text(CONF.format(include="", fips=fips))
+            path.write_text(CONF.format(fips=fips))
             status, out, err = self.run_tool("encrypt", "--encryption-provider-config", self.config, "--key",
                                              "/registry/secrets/a/b", stdin=b"value", OPENSSL_CONF=str(path))
             self.assertEqual((status, out), (1, b""), err)
@@ -202,11 +202,11 @@ class Real(Fips):
         if not (modules / "fips.so").exists():
             raise unittest.SkipTest("NOTICE: no FIPS provider here (Debian 13: openssl-provider-fips)")
         if installed:
-            return CONF.format(include=f".include {installed[0]}\n", fips=""), {}
+            return CONF.format(fips=f".include {installed[0]}\n"), {}
         made = cls.env.path("fipsmodule.cnf")
         subprocess.run(["openssl", "fipsinstall", "-module", modules / "fips.so", "-out", made], check=True,
                        capture_output=True, timeout=120)
-        return CONF.format(include=f".include {made}\n", fips=""), {}
+        return CONF.format(fips=f".include {made}\n"), {}
 
 
 del Fips  # the base of both

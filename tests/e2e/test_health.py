@@ -263,6 +263,7 @@ class States(Admin):
         time.sleep(1.1)
         etcd.process.signal(signal.SIGSTOP)
         started = time.monotonic()
+        wait_until(lambda: self.get("/readyz", proxy)[0] == 500, 8, "failing check")  # 200: of a check just before
         self.assertFails(proxy, "etcd", "code = DeadlineExceeded")
         self.assertLess(time.monotonic() - started, 8)
         etcd.process.signal(signal.SIGCONT)

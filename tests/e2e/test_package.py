@@ -49,6 +49,8 @@ class Package(unittest.TestCase):
                   "usr/share/doc/etcd-envelope/changelog.gz", "usr/share/doc/etcd-envelope/README.md"}
         wanted |= {f"usr/lib/systemd/system/{p.name}" for pattern in ("*.service", "*.socket")
                    for p in (harness.ROOT / "conf" / "systemd").glob(pattern)}
+        if (pathlib.Path(os.environ.get("ENVELOPE_BUILD", "build/dev")) / "etcd-envelope.spdx.json").exists():
+            wanted.add("usr/share/doc/etcd-envelope/etcd-envelope.spdx.json")
         if shutil.which("scdoc"):
             wanted |= {"usr/share/man/man1/etcd-envelope.1.gz", "usr/share/man/man1/etcd-envelope-local-kms.1.gz"}
         self.assertEqual(wanted - files, set())

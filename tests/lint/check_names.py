@@ -22,7 +22,8 @@ TEXT_SUFFIXES = {".c", ".h", ".proto", ".md"} | HASH_SUFFIXES
 # Flags and subcommands of other programs that our texts speak of. One that no text names any more is reported, too.
 FOREIGN_FLAGS = {
     "--preset": "cmake, ctest", "--install": "cmake", "--build": "cmake", "--workflow": "cmake",
-    "--print-value-only": "etcdctl", "--rev": "etcdctl", "--cluster": "etcdctl", "--now": "systemctl", "--raw": "kubectl",
+    "--print-value-only": "etcdctl", "--prefix": "etcdctl", "--allow-downgrades": "apt-get",
+    "--rev": "etcdctl", "--cluster": "etcdctl", "--now": "systemctl", "--raw": "kubectl",
     "--from-literal": "kubectl", "--data-dir": "etcd", "--bump-revision": "etcdutl", "--mark-compacted": "etcdutl",
     "--read-only": "docker", "--ulimit": "docker", "--config": "kubeadm",
     "--wrap": "ld", "--quota-backend-bytes": "etcd",

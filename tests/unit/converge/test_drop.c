@@ -267,20 +267,6 @@ static void test_any_for_any(void **state)
         one_round(&refused, &taken);
 }
 
-/* More values than one turn takes. */
-static void test_many(void **state)
-{
-    const struct choice b = {{0}, 1};
-    struct ruleset *set = rules_of(&b);
-
-    (void)state;
-    fake_reset();
-    for (size_t i = 0; i < FAKE_KEYS; i++)
-        put_value(i, i % 3 == 0 ? 0 : 3);
-    check_look(set);
-    ruleset_drop(set);
-}
-
 /* Where what is not understood lies; one of them ends each time it is read. */
 static const char *const foreign[][2] = {
     {"/etcd-envelope/proxies/newer", "etcd-envelope 2\nwrites nothing\n"},
@@ -306,8 +292,7 @@ static enum fake_other end_one_of_foreign(const char *port, const char *path, st
     return FAKE_HERE;
 }
 
-/* Who has registered what is not understood may write with the key: the look waits for the end of
- * it. */
+/* Who has registered what is not understood may write with the key: the look waits for its end. */
 static void test_other_versions(void **state)
 {
     const struct choice a = {{0, 3}, 2}, b = {{0}, 1};
@@ -327,6 +312,20 @@ static void test_other_versions(void **state)
     assert_int_equal(readings, ARRAY_LEN(foreign) + 1);
     ruleset_drop(now);
     ruleset_drop(next);
+}
+
+/* More values than one turn takes. */
+static void test_many(void **state)
+{
+    const struct choice b = {{0}, 1};
+    struct ruleset *set = rules_of(&b);
+
+    (void)state;
+    fake_reset();
+    for (size_t i = 0; i < FAKE_KEYS; i++)
+        put_value(i, i % 3 == 0 ? 0 : 3);
+    check_look(set);
+    ruleset_drop(set);
 }
 
 /* An etcd that can't be asked, or does not want to be: not known, which is no yes. */
@@ -368,8 +367,8 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_any_for_any), cmocka_unit_test(test_many),
-        cmocka_unit_test(test_other_versions), cmocka_unit_test(test_not_known)};
+        cmocka_unit_test(test_any_for_any), cmocka_unit_test(test_other_versions),
+        cmocka_unit_test(test_many), cmocka_unit_test(test_not_known)};
 
     return cmocka_run_group_tests(tests, setup, teardown);
 }
