@@ -91,7 +91,7 @@ def idle_links(bench, process, tls):
 
 
 def micro(bench):
-    for module in ("envelope", "etcd", "grpc"):
+    for module in ("envelope", "etcd", "grpc", "apart"):
         bench.say(f"micro: {module}")
         run = subprocess.run([str(bench.options.build / f"bench-micro-{module}")], capture_output=True, text=True,
                              timeout=60, check=False)
