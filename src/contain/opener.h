@@ -22,7 +22,8 @@
 
 #define OPENER_FILES_MAX 16u
 
-/* Before threads and secrets. paths: as given, NULLs are skipped; they outlive the process's need.
+/* Before threads and secrets. paths: as given, NULLs are skipped, and pipes, which are the process's
+ * own and not read again; they outlive the process's need.
  * Errors: ERR_SYSTEM. */
 MUST_CHECK enum err opener_start(const char *const *paths, size_t count);
 /* base/file.h asks it from now on. Without opener_start nothing changes. */
