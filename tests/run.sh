@@ -17,7 +17,8 @@ tests/run.sh [options]
                     request beside those that bench/instructions.txt keeps, what gcc -fanalyzer finds beside tests/analyze_exceptions.txt,
                     each header compiled alone, and 10 s of each fuzzer, for which clang is installed
   --long            larger counts in the end-to-end tests; sanitizers run all of them; with --more the release is
-                    built twice and compared, and clang-tidy looks at src/
+                    built twice and compared, clang-tidy looks at src/, each security rule is broken to see which test
+                    notices, and the lines of the parsers that run are counted
   --etcds           also: reads, writes, watches, leases and the tools with each version of etcd that a release of Debian has
                     (3.4 of Debian 12 to that of sid), where they can be fetched; --long does it, too
   --soak MINUTES    afterwards, the leak and fault tests over and over with fresh seeds, and as long again the release
@@ -133,6 +134,14 @@ sanitize() {
     fi
 }
 
+# Memory runs out at each place of each unit test program; those that try that themselves aside.
+fail_each() {
+    local programs
+    mapfile -t programs < <(find build/asan/tests -name 'test_*' -type f -executable ! -name '*nomem*' | sort)
+    ASAN_OPTIONS='' UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 python3 tests/unit/fail_each.py "${programs[@]}" ||
+        failed+=("memory that runs out")
+}
+
 # What our own code costs, counted by callgrind, is not more than what is kept for this release and compiler.
 count_instructions() {
     local log started=$SECONDS
@@ -203,6 +212,7 @@ if [ "$sanitizers" = yes ]; then
     for sanitizer in asan tsan; do
         if [ -n "$long" ]; then
             sanitize "$sanitizer" -L 'unit|e2e'
+            [ "$sanitizer" = tsan ] || fail_each
         elif [ "$sanitizer" = tsan ]; then # functions of one thread have nothing to race with
             sanitize "$sanitizer" -L 'unit|short' -E '^unit/(pb|grpc|envelope|etcd|config|http1)/'
         else
@@ -224,6 +234,13 @@ if [ "$more" = yes ]; then
     ! build headers || summary+=("headers: each compiles alone")
     [ "$install" = no ] || packages_install "${packages_fuzz[@]}" || failed+=("fuzz (clang)")
     ! build fuzz || tests fuzz --no-tests=$none
+    if [ -n "$long" ]; then
+        python3 tests/mutation/run.py --jobs "$jobs" || failed+=("a security rule that nothing guards")
+        if build coverage -DBUILD_TESTING=ON; then
+            tests coverage --no-tests=$none -L 'unit|fuzz'
+            python3 tests/coverage.py --check || failed+=("parsers (coverage)")
+        fi
+    fi
 fi
 if [ "$soak" != 0 ]; then
     say "soak: $soak minutes"

@@ -89,6 +89,11 @@ __attribute__((noinline)) void secret_wipe_stack(void)
     explicit_bzero(dead, sizeof dead);
 }
 
+bool secret_eq(const void *a, const void *b, size_t n)
+{
+    return CRYPTO_memcmp(a, b, n) == 0;
+}
+
 /* --- the heap: a block remembers its length --------------------------------------------------- */
 
 struct heap_block {

@@ -22,6 +22,9 @@ void secret_wipe(void *p, size_t n);
  * pieces of what they worked on in their frames. 64 KiB, some microseconds: for a thread that has
  * done its work. */
 void secret_wipe_stack(void);
+/* Are the n bytes the same? In a time that n alone decides: for keys, tags, and what is compared
+ * with them. */
+MUST_CHECK bool secret_eq(const void *a, const void *b, size_t n);
 
 /* Heap memory for what is a secret for a moment, in callers that do not say how long it is when
  * they free it (unpacked messages): neither locked nor zeroed, but wiped when freed. NULL: no

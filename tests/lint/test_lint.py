@@ -271,6 +271,14 @@ class Checks(unittest.TestCase):
             self.assertEqual(self.timing(body), 0, body)
             self.assertEqual(self.timing(body, "@harness.timing"), 1, body)
 
+    def test_secrets_are_compared_in_constant_time(self):
+        for code, status in (("memcmp(ours, tag, 16)", 1), ("bytes_eq(plain.value, other)", 1),
+                             ("bytes_eq(a, bytes_of(p->seed, 32))", 1), ("CRYPTO_memcmp(a, b, 16)", 1),
+                             ("secret_eq(ours, tag, 16)", 0), ("bytes_eq(kv->key, key)", 0),
+                             ('strcmp(word, "seed")', 0), ("f(seed) && memcmp(a, b, n)", 0), ("1; /* memcmp(tag, x) */", 0)):
+            self.tree.write("src/net/net.c", SPDX + f"int f(void) {{ return {code}; }}\n")
+            self.assertEqual(self.tree.run("check_compare.py")[0], status, code)
+
     def reach(self, **sources):
         """Compiles the sources, each by the name of its folder in the tree; the checker's exit status and words."""
         build = self.tree.root / "build"

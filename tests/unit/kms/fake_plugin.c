@@ -61,6 +61,7 @@ static void send_body(struct rpc *r, const uint8_t *body, size_t n)
     struct chain out = {0};
     struct slice s;
 
+    CHECK(slab != NULL);
     grpc_prefix_put(slab->data, (uint32_t)n);
     if (n > 0)
         memcpy(slab->data + GRPC_PREFIX_LEN, body, n);

@@ -324,6 +324,7 @@ void rig_init_with(struct rig *r, const struct rig_opts *o)
     has_secrets = true;
     (void)signal(SIGPIPE, SIG_IGN); /* net/conn.h asks for it */
     *r = (struct rig){.how = ETCD_SPEAKS, .opts = *o};
+    rig_watch_values(r);
     if (r->opts.etcd_servers == 0)
         r->opts.etcd_servers = 1;
     for (size_t i = 0; i < SERIES_COUNT; i++)
@@ -458,6 +459,8 @@ static void close_outside(struct rig *r)
 void rig_fini(struct rig *r)
 {
     r->on_worker = NULL;
+    assert_true(rig_is_sealed());
+    rig_watch_values(NULL);
     for (size_t i = 0; i < r->client_count; i++)
         end_free(r, r->clients[i]);
     RIG_UNTIL(r, list_is_empty(&r->w->links) && r->w->link_count == 0);

@@ -231,6 +231,11 @@ void rig_check_value(struct bytes m, const char *value, size_t n);
 unsigned rig_tally(struct rig *r, const char *code, const char *path);
 /* Nothing of plaintext is among the bytes that any connection of etcd was sent. */
 void rig_check_sealed(struct rig *r, const char *plaintext);
+/* The same for every value of a put_request under a protected key, which rig_fini checks: the value
+ * is noted; the rig whose etcds count (NULL: none); whether all is well. */
+void rig_note_value(const char *key, const void *value, size_t n);
+void rig_watch_values(const struct rig *r);
+bool rig_is_sealed(void);
 /* The worker holds no bytes of messages, and no calls. */
 bool rig_is_idle(struct rig *r);
 /* Memory of slabs that the worker holds, idle ones aside. */

@@ -98,6 +98,7 @@ struct buf put_request(const char *key, const void *value, size_t n)
 {
     struct buf m = {0};
 
+    rig_note_value(key, value, n);
     buf_str(&m, 1, key);
     buf_field(&m, 2, value, n);
     return m;
@@ -150,6 +151,7 @@ struct rec *rig_await(struct rig *r, unsigned n)
 
 void rig_respond(struct rec *s)
 {
+    assert_non_null(s->s);
     assert_int_equal(h2_respond(s->s, kit_response, false), ERR_OK);
 }
 
@@ -166,6 +168,7 @@ void rig_trailers(struct rec *s, const char *status)
     struct h2_field f[] = {{BYTES_LIT("grpc-status"), bytes_str(status)},
                            FIELD("grpc-message", "of etcd")};
 
+    assert_non_null(s->s);
     assert_int_equal(h2_stream_trailers(s->s, (struct h2_fields){f, ARRAY_LEN(f)}), ERR_OK);
 }
 
