@@ -132,7 +132,7 @@ enum err opener_start(const char *const *paths, size_t count)
 
     opener.count = 0;
     for (size_t i = 0; i < count; i++)
-        if (paths[i] != NULL && opener.count < OPENER_FILES_MAX)
+        if (paths[i] != NULL && !file_is_read_once(paths[i]) && opener.count < OPENER_FILES_MAX)
             opener.paths[opener.count++] = paths[i];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
         return ERR_SYSTEM;

@@ -14,7 +14,8 @@
  *                          <----------  {errno, mode}, and the descriptor (SCM_RIGHTS)
  *
  * It hands out regular files only, has no capability but to read, a list of 20 system calls, and
- * ends when the worker's end of the socket is closed. */
+ * ends when the worker's end of the socket is closed.
+ */
 #ifndef CONTAIN_OPENER_H
 #define CONTAIN_OPENER_H
 
@@ -22,8 +23,8 @@
 
 #define OPENER_FILES_MAX 16u
 
-/* Before threads and secrets. paths: as given, NULLs are skipped; they outlive the process's need.
- * Errors: ERR_SYSTEM. */
+/* Before threads and secrets. paths: as given; they outlive the need for them. NULLs are skipped,
+ * and so are pipes, which are the process's own and not read again. Errors: ERR_SYSTEM. */
 MUST_CHECK enum err opener_start(const char *const *paths, size_t count);
 /* base/file.h asks it from now on. Without opener_start nothing changes. */
 void opener_use(void);

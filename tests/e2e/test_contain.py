@@ -70,9 +70,11 @@ class Base(harness.E2E):
         link.symlink_to(fresh)
         os.replace(link, proxy.config)
         proxy.process.signal(signal.SIGHUP)
-        wait_until(lambda: 'name: "other"' in http_get(proxy.metrics_address, "/configz")[1].decode(), 20,
-                   f"a reload; {proxy.process.log_path}")
-        proxy.client.put(self.secret("b"), b"by another provider")
+
+        def is_in_use():  # of a worker: it takes a set over after it is said to be in force
+            proxy.client.put(self.secret("b"), b"by another provider")
+            return b":other:" in self.raw.value(self.secret("b"))[:32]
+        wait_until(is_in_use, 20, f"a reload; {proxy.process.log_path}")
         self.assertSealed(self.secret("b"), b"by another provider", provider="other")
 
     def own_config(self):

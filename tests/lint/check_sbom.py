@@ -19,7 +19,7 @@ SOURCE, BUILD = (pathlib.Path(p).resolve() for p in sys.argv[1:3])
 SBOM = BUILD / "etcd-envelope.spdx.json"
 PROGRAMS = ("etcd-envelope", "etcd-envelope-local-kms")
 # pkg-config's name: what the programs of every build load.
-ALWAYS = ("libuv", "libnghttp2", "openssl", "libprotobuf-c", "yaml-0.1", "libsodium")
+ALWAYS = ("libuv", "libnghttp2", "openssl", "libprotobuf-c", "yaml-0.1", "libsodium", "libseccomp")
 DOCUMENT = {"spdxVersion", "dataLicense", "SPDXID", "name", "documentNamespace", "creationInfo", "packages", "relationships"}
 PACKAGE = {"SPDXID", "name", "versionInfo", "downloadLocation", "filesAnalyzed", "licenseConcluded", "licenseDeclared",
            "copyrightText", "externalRefs"}

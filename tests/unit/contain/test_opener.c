@@ -159,6 +159,27 @@ static pid_t only_child(void)
     return (pid_t)strtol(text, NULL, 10);
 }
 
+/* A pipe is the process's own, read once before it is contained: the opener has no such thing. */
+static void test_a_pipe(void **state)
+{
+    char path[32];
+    int fds[2];
+
+    (void)state;
+    assert_int_equal(pipe(fds), 0);
+    snprintf(path, sizeof path, "/dev/fd/%d", fds[0]);
+    {
+        const char *const paths[] = {path};
+
+        assert_int_equal(opener_start(paths, 1), ERR_OK);
+        opener_use();
+    }
+    assert_true(file_is_read_once(path));
+    opener_stop();
+    close(fds[0]);
+    close(fds[1]);
+}
+
 static void test_it_is_gone(void **state)
 {
     int status;
@@ -241,8 +262,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_name_that_changes), cmocka_unit_test(test_many_requests),
-        cmocka_unit_test(test_other_names),         cmocka_unit_test(test_it_is_gone),
-        cmocka_unit_test(test_contained),
+        cmocka_unit_test(test_other_names),         cmocka_unit_test(test_a_pipe),
+        cmocka_unit_test(test_it_is_gone),          cmocka_unit_test(test_contained),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);
