@@ -14,10 +14,11 @@ tests/run.sh [options]
   --no-sanitizers   the main run only
   --sanitizers-only asan and tsan only
   --more            also: the release build with warnings as errors, what it is hardened with, its instructions per
-                    request beside those that bench/instructions.txt keeps, each header compiled alone, and 10 s of each fuzzer, for which clang
-                    is installed
+                    request beside those that bench/instructions.txt keeps, what gcc -fanalyzer finds beside tests/analyze_exceptions.txt,
+                    each header compiled alone, and 10 s of each fuzzer, for which clang is installed
   --long            larger counts in the end-to-end tests; sanitizers run all of them; with --more the release is
-                    built twice and compared
+                    built twice and compared, clang-tidy looks at src/, each security rule is broken to see which test
+                    notices, and the lines of the parsers that run are counted
   --etcds           also: reads, writes, watches, leases and the tools with each version of etcd that a release of Debian has
                     (3.4 of Debian 12 to that of sid), where they can be fetched; --long does it, too
   --soak MINUTES    afterwards, the leak and fault tests over and over with fresh seeds, and as long again the release
@@ -155,10 +156,10 @@ etcd_version() {
 }
 
 # other_etcds: the files of e2e that concern etcd itself, with each other version that is to be had. In folders of their own,
-# and not installed.
+# and not installed. Not headers and probes, whose odd requests are answered by the release of Go that an etcd was built with.
 other_etcds() {
     local release mirror version seen
-    local files='kv|watch|services|lies|large|flow|streams|restart|probes|etcdctl|tools|verify|reencrypt|quarantine|snapshot'
+    local files='kv|watch|services|lies|large|flow|streams|restart|etcdctl|tools|verify|reencrypt|quarantine|snapshot'
     seen=" $(etcd_version "$etcd_dir") "
     # shellcheck disable=SC1091
     mirror=$(apt_mirror "$(. /etc/os-release && echo "${VERSION_CODENAME:-}")" | sed -n 1p)
@@ -179,6 +180,20 @@ other_etcds() {
             failed+=("$version")
         fi
     done
+}
+
+# analyze TOOL: what a static analyzer finds in src/ is what is kept as an exception, and no more.
+analyze() {
+    local tool=$1 status=0 started=$SECONDS
+    [ "$install" = no ] || [ "$tool" = gcc ] || packages_install "$tool" || true
+    [ -e build/dev/compile_commands.json ] || cmake --preset dev -DBUILD_TESTING=ON >/dev/null
+    cmake --build --preset dev --target proto_kms proto_etcd >/dev/null # headers that are made
+    python3 tests/analyze.py --tool "$tool" --jobs "$jobs" || status=$?
+    case $status in
+    0) summary+=("$tool: no finding that is not kept, $((SECONDS - started)) s") ;;
+    77) summary+=("$tool: skipped, it is not Debian 12's") ;;
+    *) failed+=("analyze $tool") ;;
+    esac
 }
 
 if [ "$main" = yes ]; then
@@ -205,9 +220,18 @@ if [ "$more" = yes ]; then
         count_instructions
         [ -z "$long" ] || tests/reproducible.sh || failed+=("two builds are not equal")
     fi
+    analyze gcc
+    [ -z "$long" ] || analyze clang-tidy
     ! build headers || summary+=("headers: each compiles alone")
     [ "$install" = no ] || packages_install "${packages_fuzz[@]}" || failed+=("fuzz (clang)")
     ! build fuzz || tests fuzz --no-tests=$none
+    if [ -n "$long" ]; then
+        python3 tests/mutation/run.py --jobs "$jobs" || failed+=("a security rule that nothing guards")
+        if build coverage -DBUILD_TESTING=ON; then
+            tests coverage --no-tests=$none -L 'unit|fuzz'
+            python3 tests/coverage.py --check || failed+=("parsers (coverage)")
+        fi
+    fi
 fi
 if [ "$soak" != 0 ]; then
     say "soak: $soak minutes"

@@ -48,7 +48,8 @@ static bool keep_only(uint32_t mask)
 
 void contain__drop_capabilities(bool is_bound, struct contain_state *st)
 {
-    if (keep_only(0) && have_none())
+    /* Whoever has none may be forbidden to say so, as in a unit of systemd's. */
+    if (have_none() || (keep_only(0) && have_none()))
         contain__in_force(st, "no_new_privs, no capabilities%s",
                           is_bound ? "" : " (their bounding set stays)");
     else

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "base/log.h"
+#include "base/secret.h"
 #include "base/metric_series.h"
 #include "base/randpool.h"
 #include "converge/member.h"
@@ -194,6 +195,7 @@ static void drop_pass(struct converge *c)
     c->pass = NULL;
     slab_pool_settle(&c->pool);
     envelope_ctx_wipe(c->ctx);
+    secret_wipe_stack();
 }
 
 static void on_pass_end(void *user, const struct converge_result *r)

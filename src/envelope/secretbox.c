@@ -9,7 +9,6 @@
  *
  * byte i of the message is XORed with byte 32 + i. Opening reads the ciphertext twice: the tag is
  * verified before the first byte is decrypted. */
-#include <openssl/crypto.h>
 #include <sodium.h>
 
 #include "base/fips.h"
@@ -132,7 +131,7 @@ static enum err verify(const struct box *b, struct chain_pos in, size_t len,
         e = piece.n > 0 ? ERR_OK : ERR_CRYPTO;
     }
     mac_final(&mac, ours);
-    if (e == ERR_OK && CRYPTO_memcmp(ours, tag, sizeof ours) != 0)
+    if (e == ERR_OK && !secret_eq(ours, tag, sizeof ours))
         e = ERR_AUTH_FAILED;
     secret_wipe(ours, sizeof ours); /* of a forged value this would be the valid tag */
     return e;

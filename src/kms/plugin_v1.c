@@ -63,7 +63,8 @@ static void take_decrypted(struct plugin *p, const struct client_answer *a)
         return;
     }
     e = codec_v1_secret_read(a->body, &plain);
-    if (e == ERR_OK && !bytes_eq(plain.value, bytes_of(p->seed, PLUGIN_SECRET_LEN)))
+    if (e == ERR_OK && (plain.value.n != PLUGIN_SECRET_LEN ||
+                        !secret_eq(plain.value.p, p->seed, PLUGIN_SECRET_LEN)))
         e = ERR_KMS_ERROR;
     codec_v1_answer_fini(&plain);
     end_check(p, "decrypt", e == ERR_OK ? NULL : "it does not give back what was encrypted", false);

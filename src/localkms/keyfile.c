@@ -113,7 +113,7 @@ static enum err add_key(struct kek_set *s, struct bytes line, unsigned number, c
     }
     kek_id(k->key, k->id);
     for (size_t i = 0; i + 1 < s->count; i++) {
-        if (CRYPTO_memcmp(s->keys[i].key, k->key, KEK_LEN) == 0) {
+        if (secret_eq(s->keys[i].key, k->key, KEK_LEN)) {
             snprintf(why, why_len, "line %u: this key stands in the file already", number);
             return ERR_CONFIG;
         }

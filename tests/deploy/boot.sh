@@ -30,7 +30,8 @@ ln -s pts/ptmx "$root/dev/ptmx"
 mount -t tmpfs tmpfs "$root/dev/shm"
 mount -t tmpfs -o mode=755 tmpfs "$root/run"
 
-# A cgroup of version 2 for all of it, also where the machine itself still uses version 1.
+# A cgroup of version 2 for all of it, also where the machine itself still uses version 1; there it has no controllers, and
+# MemoryMax= and the like do nothing.
 groups=$(mktemp -d)
 mount -t cgroup2 cgroup2 "$groups"
 group=$groups/etcd-envelope-deploy.$$

@@ -134,7 +134,7 @@ class Abuse(Base):
         super().begin(**options)
         self.honest = Honest(self.proxy, self.secret("honest"), size)
 
-    def end(self):
+    def end(self, seconds=HONEST_SECONDS):
         """What came of it, for the honest client and for the machine."""
         self.honest.stop()
         times, errors = sorted(self.honest.times), self.honest.errors
@@ -143,7 +143,7 @@ class Abuse(Base):
         self.check_memory()
         self.assertEqual(errors, [])
         if not SANITIZED:
-            self.assertLess(times[-1], HONEST_SECONDS)
+            self.assertLess(times[-1], seconds)
 
     @harness.timing
     def test_padded_bytes(self):
@@ -212,11 +212,12 @@ class Abuse(Base):
 
     @harness.timing
     def test_uploads_beside_large_calls(self):
-        """More of them beside a client whose calls take memory, too: room goes round by connection."""
+        """More of them beside a client whose calls take memory, too: room goes round by connection. (Where it went by who
+        came first such a call waited for 10 s. unit/proxy/test_lane_credit.c has the rule, without a clock.)"""
         self.begin(size=1400 << 10, flags=["--workers", "1"])
-        self.upload(connections=12, calls=scaled(8, 20), seconds=scaled(6, 40))
+        self.upload(connections=12, calls=8, seconds=scaled(4, 40), most=4)
 
-    def upload(self, connections, calls, seconds):
+    def upload(self, connections, calls, seconds, most=HONEST_SECONDS):
         body = h2raw.grpc_message(rpc.PutRequest(key=self.secret("big"), value=bytes(15 * MIB)).SerializeToString())
         clients = [self.connect() for _ in range(connections)]
         for client in clients:
@@ -226,7 +227,7 @@ class Abuse(Base):
         while time.monotonic() < until:
             for client in clients:
                 client.read(0.002)
-        self.end()
+        self.end(most)
 
     @harness.timing
     def test_three_bytes(self):

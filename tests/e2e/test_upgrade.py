@@ -70,15 +70,15 @@ class Upgrade(Converge):
         while not stop.is_set():
             key, mark = b"/registry/secrets/ns-w%d/%02d" % (number, rng.randrange(20)), mark + 1
             value = b"k8s\0writer %d mark %d" % (number, mark)
-            self.anyhow(rng, proxies, lambda client: client.put(key, value, timeout=5))  # noqa: B023
+            self.anyhow(rng, proxies, lambda client: client.put(key, value, timeout=20))  # noqa: B023
             last[key] = value
-            if self.anyhow(rng, proxies, lambda client: client.value(key, timeout=5)) != value:  # noqa: B023
+            if self.anyhow(rng, proxies, lambda client: client.value(key, timeout=20)) != value:  # noqa: B023
                 self.problems.append((key, mark))
             time.sleep(0.01)
 
     @staticmethod
     def anyhow(rng, proxies, call):
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 90
         while True:
             client = harness.Client(rng.choice(proxies).target)
             try:

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Targets: etcd_message_read_range, etcd_message_next_kv, etcd_message_read_replace,
- * etcd_message_read_move, etcd_message_read_status.
+ * etcd_message_read_move, etcd_message_read_status, etcd_lease_read.
  * Whatever an etcd answers to the requests of our own: what is read lies within the answer, as many
  * KeyValues come one by one as are counted, and protobuf-c agrees on keys and values.
  *
  * Input: the answer. */
 #include "etcd/message.h"
+
+#include "etcd/lease.h"
 #include "oracle.h"
 
 static void check_within(struct bytes all, struct bytes part)
@@ -55,6 +57,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct bytes in = bytes_of(data, size);
     struct etcd_replace_answer replace;
     struct etcd_move_answer move;
+    struct etcd_lease lease;
     struct etcd_status status;
 
     check_kvs(in);
@@ -66,5 +69,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     if (etcd_message_read_status(in, &status) == ERR_OK)
         CHECK(memchr(status.version, '\0', sizeof status.version) != NULL);
+    (void)!etcd_lease_read(in, &lease);
     return 0;
 }

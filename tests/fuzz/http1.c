@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Targets: http1_request_feed, http1_request_of, http1_response_feed, http1_respond.
+/* Targets: http1_request_feed, http1_request_of, http1_response_feed, http1_respond,
+ * http1_path_clean, admin_query.
  * However the bytes are cut, the verdict and the parts are the same, and the verdict stays.
  *
  * Input: options (1: a response, 2: the peer closes at the end), seed, the bytes. */
@@ -7,6 +8,7 @@
 
 #include <string.h>
 
+#include "admin/admin.h"
 #include "fuzz.h"
 
 #define BODY_MAX 2000
@@ -68,6 +70,21 @@ static void request_of_http2(struct bytes in)
     CHECK(r.method[0] != '\0' && is_one_word(r.method) && is_one_word(r.path) &&
           is_one_word(r.query));
     CHECK((r.path[0] == '/' || strcmp(r.path, "*") == 0) && strchr(r.path, '?') == NULL);
+}
+
+/* A path that was cleaned is clean; a parameter's value is no longer than its query. */
+static void path_and_query(struct bytes in)
+{
+    static char path[HTTP1_TARGET_MAX], out[HTTP1_TARGET_MAX], again[HTTP1_TARGET_MAX];
+    struct bytes b = fuzz_take(&in, sizeof path - 1);
+
+    memset(path, 0, sizeof path);
+    if (b.n > 0)
+        memcpy(path, b.p, b.n);
+    if (http1_path_clean(path, out) == HTTP1_PATH_UNCLEAN && strchr(out, '%') == NULL)
+        CHECK(http1_path_clean(out, again) == HTTP1_PATH_CLEAN && strcmp(out, again) == 0);
+    for (size_t n = 0; admin_query(path, "exclude", n, out, sizeof out); n++)
+        CHECK(strlen(out) <= b.n && n <= b.n && admin_query_has(path, "exclude"));
 }
 
 /* body: a copy, what the parser has goes with it. */
@@ -138,6 +155,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     else
         request(k, in);
     request_of_http2(in);
+    path_and_query(in);
     round_trip(k, in);
     kit_done(k);
     return 0;

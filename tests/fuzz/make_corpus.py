@@ -350,6 +350,8 @@ def http1_seeds():
         "long": b"GET /" + b"a" * 1030 + b" HTTP/1.1\r\n\r\n", "empty-query": b"GET /health? HTTP/1.1\r\n\r\n",
     }.items():
         yield "http1", "request-" + name, bytes([0, 5]) + text
+    for name, text in {"dots": b"/a/./b//../c%2Fd", "clean": b"/healthz/ping", "bad": b"/%zz", "query": b"verbose&exclude=ping&exclude=k%4Ds&exclude=%"}.items():
+        yield "http1", "path-" + name, bytes([0, 5]) + text
     for name, text in {
         "length": b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 17\r\n\r\n{\"health\":\"true\"}",
         "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y\r\n\r\n", "eof": b"HTTP/1.0 503 No\r\n\r\nreason",
@@ -359,6 +361,84 @@ def http1_seeds():
     }.items():
         for options in (1, 3):
             yield "http1", f"response-{name}-{options}", bytes([options, 6]) + text
+
+
+def header_fields(*pairs):
+    names = [b":method", b":path", b":authority", b":scheme", b"content-type", b"grpc-encoding", b"grpc-timeout", b"grpc-status", b"te",
+             b"connection", b"host", b"x-test", b"user-agent", b"authorization", b"accept-encoding", b"content-length"]
+    return b"".join((bytes([names.index(n)]) if n in names else bytes([64 + len(n)]) + n) + bytes([len(v)]) + v for n, v in pairs)
+
+
+def request_seeds():
+    call = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/etcdserverpb.KV/Put"), (b":authority", b"127.0.0.1:2379"),
+            (b"content-type", b"application/grpc"), (b"te", b"trailers")]
+
+    def without(name, *more):
+        return [f for f in call if f[0] != name] + list(more)
+
+    for name, fields in {
+        "call": call, "more": call + [(b"grpc-timeout", b"5S"), (b"x-test", b"1"), (b"user-agent", b"grpc-go"), (b"token", b"t")],
+        "no-slash": without(b":path", (b":path", b"etcdserverpb.Watch/Watch")), "query": without(b":path", (b":path", b"/etcdserverpb.KV/Put?a")),
+        "lower": without(b":path", (b":path", b"/etcdserverpb.kv/put")), "lock": without(b":path", (b":path", b"/v3lockpb.Lock/Lock")),
+        "get": without(b":method", (b":method", b"GET")), "proto": without(b"content-type", (b"content-type", b"application/grpc+proto")),
+        "json": without(b"content-type", (b"content-type", b"application/json")), "no-type": without(b"content-type"),
+        "two-types": without(b"content-type", (b"content-type", b"text/plain"), (b"content-type", b"application/grpc;v=1")),
+        "gzip": call + [(b"grpc-encoding", b"gzip")], "identity": call + [(b"grpc-encoding", b"identity")], "identity-gzip": call + [(b"grpc-encoding", b"identity"), (b"grpc-encoding", b"gzip")],
+        "timeout": call + [(b"grpc-timeout", b"123456789S")], "hop": call + [(b"connection", b"x"), (b"host", b"y"), (b"content-length", b"5"), (b"upgrade", b"h2c")],
+        "authority": without(b":authority", (b":authority", b"a b/%")), "two-paths": call + [(b":path", b"/etcdserverpb.KV/Txn")],
+        "probe": [(b":method", b"GET"), (b":path", b"/health"), (b":scheme", b"https")], "empty": [],
+    }.items():
+        yield "request", name, header_fields(*fields)
+
+
+def settings_seeds():
+    for name, text in {
+        "flags": b"--etcd-servers=https://a:2379,https://b:2379\n--max-request-bytes=2MiB\n--shutdown-timeout=1m30s\n--workers=2\n",
+        "prefixes": b"--protect-prefix=/a=b\n--protect-prefix=/c=d\n--converge=100\n--converge-key=/x//y/\n--etcd-prefix=/registry\n",
+        "environment": b"ETCD_ENVELOPE_LOG_LEVEL=debug\nETCD_ENVELOPE_ALLOWED_CLIENT_NAMES=\nETCD_ENVELOPE_LOG_FORMAT=json\n",
+        "file": b"---\nlisten-client-urls: http://127.0.0.1:1,unix://a.sock\nlog-level: warn\nmemory-limit: 64MiB\nallow-unprotect: true\n",
+        "file-json": b'---\n{"etcd-servers": "http://127.0.0.1:2379", "workers": 4}\n', "file-twice": b"---\nworkers: 1\nworkers: 2\n",
+        "file-list": b"---\n- a\n", "file-empty": b"--log-level=error\n---\n", "near": b"--etcd-server=a\n", "needs": b"--cert-file\n",
+        "pair": b"--cert-file=a\n", "tls": b"--listen-client-urls=https://:1\n--cert-file=a\n--key-file=b\n--trusted-ca-file=c\n--allowed-client-names=x\n",
+        "duration": b"--stall-timeout=1h2m3.5s\n---\n{}\n", "bad-size": b"--memory-limit=1TiB\n", "bad-bool": b"--allow-unprotect=maybe\n",
+        "url": b"url https://[::1]:2379/\nurl unix:///run/a.sock\nurl unix:a\nurl unixs://@x\nurl http://user@h:1\nurl http://h:99999\nurl unix://n:1\n",
+        "kms": b"kms unix:///run/kms.sock\nkms unix:///@kms\nkms unix:///a%2Fb?c\nkms unix:///%00\nkms tcp://x\nkms UNIX://h/p\n",
+        "listen": b"LISTEN_FDS=3\nLISTEN_PID=1\nLISTEN_FDNAMES=a:b:\n", "print": b"--print-config\n--help\n", "word": b"-x\nserve\n",
+    }.items():
+        yield "settings", name, text
+
+
+def record_seeds():
+    head = b"etcd-envelope 1\nname host%20a http://127.0.0.1:1\nconfig sha256:00\n"
+    one = head + b"rule /registry/secrets/ secrets aesgcm:v1:k:abcd aesgcm:v1:k:abcd,identity\n"
+    kms = head + b"rule /registry/secrets/ secrets kms:v2:p:00112233 kms:v2:p:,identity\n"
+    unknown = kms.replace(b"00112233", b"?")
+    two = one + b"rule /registry/configmaps/ configmaps - -\n"
+    for name, a, b in (("same", one, one.replace(b"host%20a", b"b")), ("kms", kms, kms), ("unknown", unknown, unknown), ("half-known", kms, unknown),
+                       ("other-key", one, one.replace(b"abcd aes", b"efgh aes")), ("not-opened", one, one.replace(b"aesgcm:v1:k:abcd,", b"")),
+                       ("more", two, one), ("two", two, two), ("no-rules", head, head), ("empty", b"", b""), ("words", head + b"rule  \n", one),
+                       ("no-writes", head + b"rule a b  c\n", head + b"rule a b  c\n"), ("name", b'\nname a"b%20%\x7f\nrule x', one)):
+        yield "record", name, a + b"\0" + b
+
+
+def tool_seeds():
+    for name, data in {
+        "base64": b"\1" + b"AAEC\nAwQ=\n", "base64-bad": b"\1A===", "hex": b"\2" + b"00 ff\n7F", "hex-odd": b"\2abc", "raw": b"\0abc",
+        "object": b"\3" + field(1, b"D" * 40) + field(2, b"key") + field(3, b"W") + field(4, field(1, b"a.b") + field(2, b"v")) + num(5, 1),
+        "doubled": b"\3" + field(2, b"k") + field(2, b"l") + num(2, 3) + num(9, 1), "cut": b"\3" + field(3, b"W" * 20)[:9], "group": b"\3\x0b\x0c",
+    }.items():
+        yield "tools_value", name, data
+
+
+def localkms_seeds():
+    key = b"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+    for name, data in {
+        "keys": b"\0# mine\n\n" + key + b"\n" + key.replace(b"MDEy", b"MTEy") + b"\r\n", "twice": b"\0" + key + b"\n" + key, "short": b"\0" + key[4:], "none": b"\0#\n",
+        "status": b"\1", "encrypt": b"\2" + field(1, b"S" * 32) + field(2, b"uid-1"), "encrypt-empty": b"\2" + field(2, b'a"\x01'), "bad": b"\2\xff",
+        "decrypt": b"\3" + field(1, b"\1" + b"W" * 60) + field(2, b"u") + field(3, b"local-4d60c1e0ee0fcc0fbf8fbbfca9e5e0f3"), "decrypt-bad": b"\3\x0a\x7f",
+        "decrypt-note": b"\3" + field(3, b"k") + field(4, field(1, b"a.b")), "wrap": b"\4\x05\x01" + b"S" * 32, "wrap-same": b"\4\x05\x00" + b"S" * 16,
+    }.items():
+        yield "localkms", name, data
 
 
 def kms_seeds():
@@ -570,7 +650,8 @@ def snapshot_seeds():
     yield "snapshot", "empty", b"\1" + db_file([])
 
 
-GROUPS = [pb_seeds, grpc_seeds, etcd_seeds, direct_seeds, member_seeds, message_seeds, envelope_seeds, config_seeds, http1_seeds,
+GROUPS = [pb_seeds, grpc_seeds, etcd_seeds, direct_seeds, member_seeds, message_seeds, envelope_seeds, config_seeds, http1_seeds, request_seeds,
+          settings_seeds, record_seeds, tool_seeds, localkms_seeds,
           sample_seeds, kms_seeds, h2_seeds, hpack_seeds, snapshot_seeds]
 
 

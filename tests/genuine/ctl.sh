@@ -7,7 +7,7 @@ ctl=("$1" --endpoints "$2") key=/registry/secrets/default folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
 same() {
-    sed -E 's/127\.0\.0\.1:[0-9]+/ADDRESS/g; s/[0-9a-f]{15,16}/ID/g; s/"ts":"[^"]*"/TIME/; s/0x[0-9a-f]+/POINTER/g; s/[0-9]{15,}/ID/g
+    sed -E 's/127\.0\.0\.1:[0-9]+/ADDRESS/g; s/[0-9]{17,}/ID/g; s/[0-9a-f]{15,16}/ID/g; s/"ts":"[^"]*"/TIME/; s/0x[0-9a-f]+/POINTER/g
         s/took = .*//; s/took .*//; s/remaining\([0-9]+s\)/remaining/; s/, [0-9.]+ [kMG]?B,/, SIZE,/; s#/tmp/[^" ]*#FILE#g
         s/"size":"[^"]*"//; s/hash: [0-9]+//; s/(ADDRESS), [0-9]+$/\1, HASH/; s#http://[^ ,]*#URL#g'
 }
@@ -28,7 +28,7 @@ t compaction 3; t compaction 3; t get $key/a --rev 2
 lease=$("${ctl[@]}" lease grant 500 | awk '{print $2}')
 t put $key/l x --lease="$lease"; t lease timetolive "$lease" --keys; t lease keep-alive --once "$lease"; t lease list
 t lease revoke "$lease"; t get $key/l; t lease revoke "$lease"
-t endpoint health; t endpoint status -w simple; t endpoint hashkv; t alarm list; t alarm disarm; t defrag
+t endpoint health; t endpoint status -w simple | sed -E 's/, [0-9]+, [0-9]+, $//'; t endpoint hashkv; t alarm list; t alarm disarm; t defrag
 t member list -w simple; t member remove 1234; t member promote 1234; t move-leader 1234
 t snapshot save "$folder/snapshot" | grep -v '^{'
 t snapshot status "$folder/snapshot" -w json | grep -c totalKey

@@ -15,7 +15,7 @@ if ! grep -qs bookworm /etc/apt/sources.list.d/genuine.list; then
     sed -n 's/^deb \(.*\) trixie main.*/deb-src \1 bookworm main/p' /etc/apt/sources.list >/etc/apt/sources.list.d/genuine.list
     apt-get -qq update
     DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends golang-go golang-etcd-server-dev dpkg-dev \
-        patch xz-utils python3-minimal >/dev/null
+        golang-github-modern-go-reflect2-dev patch xz-utils python3-minimal >/dev/null
 fi
 
 build() { # output, package, flags...
@@ -46,13 +46,15 @@ build_etcd() {
 
 build_kubernetes() {
     local source=/genuine/kubernetes/src/k8s.io/kubernetes name package
-    # Its github.com/modern-go/reflect2 walks through maps in a way that Go's new ones do not have.
-    export GOPATH=/genuine/kubernetes GOEXPERIMENT=noswissmap
+    export GOPATH=/genuine/kubernetes
     if [ ! -e "$source" ]; then
         mkdir -p "${source%/*}" /genuine/download
         cd /genuine/download
         apt-get -qq source --download-only kubernetes/bookworm
         dpkg-source --no-check -x kubernetes_*.dsc "$source.new" >/dev/null
+        # Its own reflect2 walks through maps as Go did before 1.18: the first custom resource would be a crash.
+        rm -r "$source.new/vendor/github.com/modern-go/reflect2"
+        cp -rL /usr/share/gocode/src/github.com/modern-go/reflect2 "$source.new/vendor/github.com/modern-go/"
         mv "$source.new" "$source"
     fi
     cd "$source"

@@ -152,12 +152,20 @@ def in_shares(count, work, threads=8):
 
 
 class Genuine(ClusterTool):
-    def begin(self, *providers, proxy_flags=(), flags=()):
+    def setUp(self):
+        """An etcd for each test, whose files tell of that test alone."""
+        self.name = self.id().split("_")[-1]
+        self.etcd = self.env.etcd(name=self.name, flags=["--quota-backend-bytes", "8000000000"])
+        self.raw = self.etcd.client
+        super().setUp()
+
+    def begin(self, *providers, flags=(), others=()):
+        """others: more proxies, that the apiserver knows, too."""
         self.yaml = self.configure(*providers, resources=PROTECTED)
-        self.proxy = self.env.proxy(self.etcd, self.yaml, flags=proxy_flags, wait=False)
+        self.proxy = self.env.proxy(self.etcd, self.yaml, wait=False)
         self.addCleanup(self.proxy.stop)
         wait_until(self.proxy_is_ready, SLOW, "the proxy")
-        self.api = Apiserver(self.env, f"http://127.0.0.1:{self.proxy.port}", flags)
+        self.api = Apiserver(self.env, ",".join(f"http://127.0.0.1:{p.port}" for p in (self.proxy, *others)), flags)
         self.addCleanup(lambda: self.api.process.kill())
         self.api.call("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", CRD)
         wait_until(lambda: self.serves(TABS), SLOW, "the custom resource")
@@ -289,7 +297,9 @@ class Genuine(ClusterTool):
         wait_until(self.proxy_is_ready, SLOW, "the proxy")
 
     def rotate(self):
+        """The plugin's key. It is looked at once a minute, and when another configuration is taken over."""
         self.kms.key_id = "key-2"
+        self.configure(self.kms_provider(timeout="10s"), "identity: {}", resources=PROTECTED)
         before = self.proxy.metric("etcd_envelope_reload_successes_total")
         self.proxy.process.signal(signal.SIGHUP)
         wait_until(lambda: self.proxy.metric("etcd_envelope_reload_successes_total") > before, SLOW, "reload")
@@ -341,6 +351,34 @@ class Genuine(ClusterTool):
             self.check_watch()
         self.check_etcd()
         self.assertEqual(self.proxy.metric("etcd_envelope_decryption_failures_total") or 0, 0)
+
+    def test_large_lists(self):
+        """Lists of 50 MiB by several at a time, none of them helped by the cache."""
+        self.begin(self.kms_provider(timeout="10s"))
+        size, self.want = 850 * 1024, {SECRETS: {}}
+        for i in range(60):
+            self.want[SECRETS][f"l{i:02}"] = f"{i:02}" * (size // 2)
+        in_shares(60, lambda i: self.api.call("POST", SECRETS, body("Secret", f"l{i:02}", self.want[SECRETS][f"l{i:02}"])), 4)
+        in_shares(6, lambda i: self.check_list(500 if i % 2 else 0), 3)
+        self.check_etcd()
+        self.assertLess(self.proxy.process.peak_mib(), 240)
+
+    def check_list(self, limit):
+        items, _ = self.api.list(SECRETS, limit)
+        self.assertEqual({n: value_of(i) for n, i in items.items()} == self.want[SECRETS], True)
+
+    def test_two_proxies(self):
+        """One of two goes for good, then the other is started anew."""
+        provider = self.kms_provider(timeout="10s")
+        other = self.env.proxy(self.etcd, self.configure(provider, resources=PROTECTED), name="other", wait=False)
+        self.begin(provider, others=[other])
+        self.create_all(100)
+        self.during_writes(other.stop)
+        self.check_all()
+        self.during_writes(self.restart_proxy)
+        self.check_all()
+        self.check_watch()
+        self.check_etcd()
 
     def check_moves(self, kind, *keys):
         """What kube-apiserver itself sealed is read through the proxy, and the other way round."""

@@ -2,7 +2,16 @@
 /* Memory that runs out to order. A program that links the library failing_alloc has malloc, calloc,
  * realloc, strdup, asprintf, vasprintf and secret_alloc of our own code turned into those here (by
  * the linker's --wrap); calls inside of shared libraries are not met. Each thread counts for
- * itself. */
+ * itself.
+ *
+ * Every unit test links it, for FAILING_ALLOC=n in the environment has the n-th allocation of the
+ * whole program fail, whatever the test orders (fail_each.py tries one n after the other): of
+ * src/, not those of tests, which are compiled to call malloc itself (envelope_test_memory in
+ * CMakeLists.txt). n = 0: none fails. Then a failed assertion ends the program at once, with status
+ * ALLOC_ASSERTED, when memory was out before: the test did not expect it. LeakSanitizer looks for
+ * leaks at that moment, while all that the test holds is still in reach. At the end of the program
+ * "allocations: N" is written to standard error, and with n = 0 "sites: ...": the number of the
+ * first of each that is reached by another way, which is told by six functions. */
 #ifndef TESTS_FAILING_ALLOC_H
 #define TESTS_FAILING_ALLOC_H
 
@@ -23,6 +32,12 @@ bool alloc_recover(void);
 size_t alloc_count(void);
 /* While is_paused all work, and none counts: for what the test itself needs meanwhile. */
 void alloc_pause(bool is_paused);
+/* The status of a program that ended by an assertion behind a failed allocation; and of one where
+ * the check below found something. */
+#define ALLOC_ASSERTED 77
+#define ALLOC_LET_OUT 78
+/* Is called at that moment, and says whether nothing secret was let out until then; NULL: no. */
+void alloc_on_assertion(bool (*is_sealed)(void));
 /* For a wrapper of the test's own, around a function that has memory in stock: counts as an
  * allocation; whether it is to fail. */
 bool alloc_fails(void);

@@ -42,7 +42,7 @@ var chapters = []chapter{
 	{"oldwatch", tellOldWatch}, {"fragment", tellFragment}, {"progress", tellProgress}, {"rewatch", tellRewatch},
 	{"maintenance", tellMaintenance}, {"cluster", tellCluster}, {"concurrency", tellConcurrency}, {"stm", tellSTM},
 	{"mirror", tellMirror}, {"naming", tellNaming}, {"ordering", tellOrdering}, {"leasing", tellLeasing},
-	{"large", tellLarge}, {"thousands", tellThousands}, {"storm", tellStorm}, {"cancelstorm", tellCancelStorm},
+	{"large", tellLarge}, {"thousands", tellThousands}, {"kubernetes", tellKubernetes}, {"storm", tellStorm}, {"cancelstorm", tellCancelStorm},
 	{"watchstorm", tellWatchStorm}, {"idle", tellIdle}, {"auth", tellAuth},
 }
 

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 #include <openssl/crypto.h>
@@ -53,6 +55,32 @@ static void memory_is_zeroed_and_comes_back(void **state)
     secret_free(NULL, 48);
 }
 
+/* Whatever lies in the heap: a child has none of it. */
+static void a_child_gets_zeros(void **state)
+{
+    uint8_t *small = secret_alloc(32), *large = secret_alloc(100000);
+    int status;
+    pid_t pid;
+
+    (void)state;
+    assert_non_null(small);
+    assert_non_null(large);
+    memset(small, 's', 32);
+    memset(large, 'l', 100000);
+    pid = fork();
+    if (pid == 0) {
+        for (size_t i = 0; i < 100000; i++)
+            if (large[i] != 0 || small[i % 32] != 0)
+                _exit(1);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    assert_int_equal(small[31], 's');
+    secret_free(small, 32);
+    secret_free(large, 100000);
+}
+
 static void full_is_null(void **state)
 {
     static void *p[64];
@@ -74,6 +102,57 @@ static void wipe(void **state)
     (void)state;
     secret_wipe(p, 3);
     assert_memory_equal(p, "\0\0\0ret", 6);
+}
+
+/* Whichever byte differs, and in whichever bit. */
+static void eq(void **state)
+{
+    uint8_t a[32], b[32];
+
+    (void)state;
+    memset(a, 's', sizeof a);
+    memset(b, 's', sizeof b);
+    for (size_t n = 0; n <= sizeof a; n++)
+        assert_true(secret_eq(a, b, n));
+    for (size_t bit = 0; bit < 8 * sizeof a; bit++) {
+        b[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        assert_false(secret_eq(a, b, sizeof a));
+        assert_true(secret_eq(a, b, bit / 8));
+        b[bit / 8] = a[bit / 8];
+    }
+}
+
+/* free is this program's own: what is freed is looked at. */
+static const uint8_t *watched;
+static size_t watched_len;
+static bool was_wiped;
+void __real_free(void *p);
+void __wrap_free(void *p);
+
+void __wrap_free(void *p)
+{
+    if (watched != NULL && (uint8_t *)p <= watched && watched < (uint8_t *)p + 64) {
+        was_wiped = true;
+        for (size_t i = 0; i < watched_len; i++)
+            was_wiped = was_wiped && watched[i] == 0;
+        watched = NULL;
+    }
+    __real_free(p);
+}
+
+static void heap_is_wiped(void **state)
+{
+    (void)state;
+    for (watched_len = 1; watched_len < 300; watched_len += 13) {
+        uint8_t *p = secret_heap_alloc(watched_len);
+
+        assert_non_null(p);
+        memset(p, 's', watched_len);
+        was_wiped = false;
+        watched = p;
+        secret_heap_free(p);
+        assert_true(was_wiped);
+    }
 }
 
 /* Of any size, too large ones refused; ASan sees what is written beside a block. */
@@ -99,8 +178,11 @@ int main(void)
         cmocka_unit_test(nothing_before_init),
         cmocka_unit_test(init_closes_the_ways_out),
         cmocka_unit_test(memory_is_zeroed_and_comes_back),
+        cmocka_unit_test(a_child_gets_zeros),
         cmocka_unit_test(full_is_null),
         cmocka_unit_test(wipe),
+        cmocka_unit_test(eq),
+        cmocka_unit_test(heap_is_wiped),
         cmocka_unit_test(heap),
     };
 

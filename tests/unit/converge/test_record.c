@@ -123,6 +123,12 @@ static void test_garbage(void **state)
             (void)converge_record_is_complete(theirs);
             theirs[i] = mine[i];
         }
+    /* a rule of which a word is missing is none */
+    assert_int_equal(converge_record_compare(mine,
+                                             "etcd-envelope 1\nname x\nconfig y\n"
+                                             "rule /registry/secrets/ secrets  identity\n",
+                                             why, sizeof why),
+                     CONVERGE_DIFFERS);
     assert_int_equal(converge_record_compare(mine, "", why, sizeof why), CONVERGE_DIFFERS);
     assert_int_equal(converge_record_compare(mine, "etcd-envelope 2\n", why, sizeof why),
                      CONVERGE_DIFFERS);

@@ -43,6 +43,15 @@ static void without_provider(void **state)
     turn("");
 }
 
+static OSSL_PROVIDER *providers[2];
+
+static int unload_providers(void **state)
+{
+    for (size_t i = 0; i < ARRAY_LEN(providers); i++)
+        OSSL_PROVIDER_unload(providers[i]);
+    return test_teardown(state);
+}
+
 static void load_provider(void **state)
 {
     char text[FIPS_PROVIDER_TEXT];
@@ -51,8 +60,10 @@ static void load_provider(void **state)
     turn("");
     assert_string_not_equal(fips_provider(text), FAKE_FIPS_NAME " 0");
     assert_int_equal(OSSL_PROVIDER_add_builtin(NULL, "fips", fake_fips_init), 1);
-    assert_non_null(OSSL_PROVIDER_load(NULL, "fips"));
-    assert_non_null(OSSL_PROVIDER_load(NULL, "default"));
+    for (size_t i = 0; i < ARRAY_LEN(providers); i++) {
+        providers[i] = OSSL_PROVIDER_load(NULL, i == 0 ? "fips" : "default");
+        assert_non_null(providers[i]);
+    }
     turn("fips=yes");
     assert_string_equal(fips_provider(text), FAKE_FIPS_NAME " 0");
     turn("");
@@ -333,5 +344,5 @@ int main(void)
         cmocka_unit_test(no_secretbox),     cmocka_unit_test(random_of_provider),
     };
 
-    return cmocka_run_group_tests(tests, test_setup, test_teardown);
+    return cmocka_run_group_tests(tests, test_setup, unload_providers);
 }

@@ -255,16 +255,19 @@ static void hkdf(void **state)
 static void fips(void **state)
 {
     const char *missing;
+    OSSL_PROVIDER *provider;
 
     (void)state;
     assert_int_equal(OSSL_PROVIDER_add_builtin(NULL, "fips", fake_fips_init), 1);
-    assert_non_null(OSSL_PROVIDER_load(NULL, "fips"));
+    provider = OSSL_PROVIDER_load(NULL, "fips");
+    assert_non_null(provider);
     assert_int_equal(EVP_set_default_properties(NULL, "fips=yes"), 1);
     assert_int_equal(fips_init(&missing), ERR_OK);
     for (size_t i = 0; i < ARRAY_LEN(ciphers); i++)
         if (provider_kind_traits(ciphers[i].kind)->is_fips)
             check_cipher(&ciphers[i]);
     hkdf(state);
+    OSSL_PROVIDER_unload(provider);
 }
 
 int main(void)

@@ -420,6 +420,55 @@ static void test_no_key_nothing_out(void **state)
     buf_free(&in);
 }
 
+static unsigned random_left;
+
+static enum err random_runs_out(void *arg, void *out, size_t n)
+{
+    (void)arg;
+    if (random_left == 0)
+        return ERR_RANDOM;
+    random_left--;
+    memset(out, 7, n);
+    return ERR_OK;
+}
+
+/* A Txn of three Puts, of which the first can't be sealed, or the second, or the third. */
+static void test_all_or_nothing(void **state)
+{
+    struct envelope_ctx *ctx;
+
+    (void)state;
+    assert_int_equal(envelope_ctx_new(random_runs_out, NULL, &ctx), ERR_OK);
+    for (unsigned good = 0; good <= 3; good++) {
+        struct etcd_plan p = {0};
+        struct sealed_msg out = {0};
+        struct etcd_ask ask = {0};
+        struct buf in = {0};
+        struct chain msg;
+        enum err want = good == 3 ? ERR_OK : ERR_RANDOM;
+
+        for (unsigned i = 0; i < 3; i++) {
+            struct buf put = {0}, op = {0};
+
+            buf_str(&put, 1, "/registry/secrets/default/a");
+            buf_str(&put, 2, "plaintext");
+            buf_sub(&op, 2, &put);
+            buf_sub(&in, 2 + i % 2, &op);
+        }
+        fix_chain(&fix, in.p, in.n, NULL, 0, &msg);
+        assert_int_equal(etcd_scan_request(&p, ETCD_TXN, fix.rules, &msg, &ask), ETCD_EDIT);
+        fix_resolve(&fix, &p);
+        random_left = good;
+        assert_int_equal(etcd_apply_request(&p, ctx, &fix.pool, &msg, &out), want);
+        assert_int_equal(sealed_msg_len(&out) > 0, want == ERR_OK);
+        sealed_msg_fini(&out);
+        etcd_plan_fini(&p);
+        etcd_ask_fini(&ask);
+        buf_free(&in);
+    }
+    envelope_ctx_free(ctx);
+}
+
 /* --- answers --------------------------------------------------------------------------------- */
 
 #define KVS 7
@@ -938,6 +987,7 @@ int main(void)
         cmocka_unit_test(test_apply_in_turns),
         cmocka_unit_test(test_turns_given_up),
         cmocka_unit_test(test_no_key_nothing_out),
+        cmocka_unit_test(test_all_or_nothing),
         cmocka_unit_test(test_range_answer),
         cmocka_unit_test(test_range_stream_answer),
         cmocka_unit_test(test_put_answer),

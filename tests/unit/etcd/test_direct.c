@@ -6,6 +6,7 @@
 #include "large_kit.h"
 
 #include "etcd/direct.h"
+#include "failing_alloc.h"
 
 #define ALL_AT_HAND 0xffu
 #define PLAIN_MAX 70000
@@ -21,6 +22,7 @@ struct way {
 };
 
 static unsigned at_hand;
+static struct etcd_range asked = {BYTES_LIT("/registry/"), BYTES_LIT("/registry0"), false};
 
 static struct dek *find(void *user, const struct provider *provider, const struct dek_id *id,
                         struct bytes tail)
@@ -109,10 +111,8 @@ static struct buf watched(size_t plain_len)
 
 static void begin(struct way *w, enum etcd_content content, const struct buf *in)
 {
-    struct etcd_range all = {bytes_str("/registry/"), bytes_str("/registry0"), false};
-
     memset(w, 0, sizeof *w);
-    ask_like(&w->ask, content, bytes_of(in->p, in->n), &all, 7);
+    ask_like(&w->ask, content, bytes_of(in->p, in->n), &asked, 7);
 }
 
 static void note(struct way *w, enum err e)
@@ -305,6 +305,93 @@ static void test_keys_at_hand(void **state)
     buf_free(&events);
 }
 
+/* Keys that were not asked for: the first, one in the middle, the last, the event's. */
+static void test_outside(void **state)
+{
+    static const struct {
+        const char *key, *end;
+        enum etcd_verdict range, watch;
+    } cases[] = {
+        {SECRET "a", SECRET "d", ETCD_OPENED, ETCD_REJECT},
+        {SECRET "b", SECRET "z", ETCD_REJECT, ETCD_OPENED},
+        {SECRET "a", SECRET "c", ETCD_REJECT, ETCD_REJECT},
+        {SECRET "a", "", ETCD_REJECT, ETCD_REJECT},
+        {SECRET "w", "", ETCD_REJECT, ETCD_OPENED},
+        {SECRET "v", "", ETCD_REJECT, ETCD_REJECT},
+    };
+    struct etcd_range all = asked;
+
+    (void)state;
+    at_hand = ALL_AT_HAND;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct buf range = secrets(50), events = watched(50);
+
+        asked = (struct etcd_range){bytes_str(cases[i].key), bytes_str(cases[i].end), false};
+        assert_int_equal(both(ETCD_RANGE, &range, NULL, 0), cases[i].range);
+        assert_int_equal(both(ETCD_WATCH, &events, NULL, 0), cases[i].watch);
+        buf_free(&range);
+        buf_free(&events);
+    }
+    asked = all;
+}
+
+/* The nth allocation of the one pass fails, and then there is memory again. False: there was no
+ * nth. */
+static bool fails_once(size_t n, enum etcd_content content, const struct buf *in,
+                       const struct way *want)
+{
+    const struct etcd_direct with = {fix.ctx, &fix.pool, find, NULL};
+    struct chain msg, out = {0};
+    bool has_failed;
+    struct way w;
+    enum err e;
+
+    fix_chain(&fix, in->p, in->n, NULL, 0, &msg);
+    begin(&w, content, in);
+    slab_pool_settle(&fix.pool);
+    slab_pool_trim(&fix.pool, 0);
+    alloc_fail_once(n);
+    w.verdict = etcd_direct_answer(&w.plan, content, fix.rules, &msg, &w.ask, &with, &out);
+    has_failed = alloc_recover();
+    e = w.plan.err;
+    if (w.verdict == ETCD_EDIT) {
+        fix_resolve(&fix, &w.plan);
+        e = etcd_apply_answer(&w.plan, fix.ctx, &fix.pool, &msg, &out);
+    }
+    assert_true(e == ERR_OK || (has_failed && e == ERR_NOMEM && out.len == 0));
+    end(&w, &out);
+    if (e == ERR_OK)
+        assert_buf_equal(&w.out, &want->out);
+    way_free(&w);
+    chain_fini(&msg);
+    return has_failed;
+}
+
+/* What one pass has begun to write and gives up is not seen: the plan goes on where it was. */
+static void test_memory_runs_out(void **state)
+{
+    static const size_t lengths[] = {50, 30000, PLAIN_MAX - 1};
+
+    (void)state;
+    at_hand = ALL_AT_HAND;
+    for (size_t i = 0; i < 2 * ARRAY_LEN(lengths); i++) {
+        enum etcd_content content = i % 2 == 0 ? ETCD_RANGE : ETCD_WATCH;
+        size_t len = lengths[i / 2];
+        struct buf in = i % 2 == 0 ? secrets(len) : watched(len);
+        struct way want;
+        struct chain msg;
+        size_t n = 1;
+
+        fix_chain(&fix, in.p, in.n, NULL, 0, &msg);
+        run(&want, content, &msg, &in, false);
+        while (fails_once(n, content, &in, &want))
+            n++;
+        assert_true(n > 1);
+        way_free(&want);
+        buf_free(&in);
+    }
+}
+
 /* Of a Txn, DeleteRange or Put the plan is the only way. */
 static void test_other_answers(void **state)
 {
@@ -455,6 +542,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_cut),     cmocka_unit_test(test_each_change),
         cmocka_unit_test(test_each_length),  cmocka_unit_test(test_odd_behind_large),
+        cmocka_unit_test(test_outside),      cmocka_unit_test(test_memory_runs_out),
         cmocka_unit_test(test_keys_at_hand), cmocka_unit_test(test_other_answers),
         cmocka_unit_test(test_large),        cmocka_unit_test(test_plaintext_for_ciphertext),
     };

@@ -354,6 +354,30 @@ static void test_doubled_members_always_refused(void **state)
             ERR_REQ_ONEOF, "");
 }
 
+/* A list without providers, one whose provider has no keys: protected all the same. */
+static void test_nobody_seals(void **state)
+{
+    static const struct provider keyless = {.kind = PROVIDER_AESGCM,
+                                            .prefix = BYTES_LIT("k8s:enc:aesgcm:v1:")};
+    static const struct provider *const v[] = {&keyless};
+    const struct provider_list lists[] = {{NULL, 0, "secrets"},
+                                          {(const struct provider **)v, 1, "secrets"}};
+    struct etcd_rules *rules = fix.rules;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
+        struct etcd_rule rule = {BYTES_LIT("/registry/secrets"), false, &lists[i]};
+
+        assert_int_equal(etcd_rules_new(&rule, 1, &fix.rules), ERR_OK);
+        refused(ETCD_PUT, put(SECRET, "v"), ERR_NO_WRITE_KEY, SECRET);
+        refused(ETCD_PUT, put(SECRET, NULL), ERR_NO_WRITE_KEY, SECRET);
+        refused(ETCD_TXN, txn(2, put(SECRET, "v")), ERR_NO_WRITE_KEY, SECRET);
+        passes(ETCD_PUT, put(OPEN_KEY, "v"));
+        etcd_rules_free(fix.rules);
+    }
+    fix.rules = rules;
+}
+
 static struct buf deep(unsigned levels, struct buf inner)
 {
     for (unsigned i = 0; i < levels; i++)
@@ -670,6 +694,7 @@ int main(void)
         cmocka_unit_test(test_sealed_value_that_does_not_open),
         cmocka_unit_test(test_identity_first),
         cmocka_unit_test(test_doubled_members_always_refused),
+        cmocka_unit_test(test_nobody_seals),
         cmocka_unit_test(test_depth),
         cmocka_unit_test(test_too_many_ops),
         cmocka_unit_test(test_too_many_odd_fields),

@@ -328,6 +328,29 @@ static void texts_of_a_peer_are_tamed_and_cut(void **state)
     assert_string_equal(lc.version, "");
 }
 
+static void two_versions_are_known(void **state)
+{
+    static const struct {
+        const char *version;
+        bool is_known;
+    } cases[] = {{"v2", true},       {"v2beta1", true},  {"", false},         {"v", false},
+                 {"v1", false},      {"v1beta1", false}, {"v2 ", false},      {"v20", false},
+                 {"V2", false},      {"v2beta", false},  {"v2beta11", false}, {"v2beta2", false},
+                 {"v2alpha1", false}};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct lifecycle_status s = good;
+        struct lifecycle lc;
+
+        s.version = bytes_str(cases[i].version);
+        lifecycle_init(&lc, "p");
+        lifecycle_begin(&lc, at(0));
+        assert_int_equal(lifecycle_on_status(&lc, at(0), &s), LIFECYCLE_WRAP);
+        assert_int_equal(lc.problem_count, cases[i].is_known ? 0 : 1);
+    }
+}
+
 static void an_invalid_version_is_never_the_remembered_one(void **state)
 {
     struct lifecycle_status s = {BYTES_LIT("v2\0"), BYTES_LIT("ok"), BYTES_LIT("A")};
@@ -379,6 +402,7 @@ int main(void)
         cmocka_unit_test(expiry_starts_before_encrypt_and_ends_after_180_s),
         cmocka_unit_test(a_dek_that_cannot_be_made_changes_nothing),
         cmocka_unit_test(texts_of_a_peer_are_tamed_and_cut),
+        cmocka_unit_test(two_versions_are_known),
         cmocka_unit_test(an_invalid_version_is_never_the_remembered_one),
         cmocka_unit_test(a_v1_plugin_is_reached_or_not),
     };

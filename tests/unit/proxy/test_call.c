@@ -180,6 +180,25 @@ static void compressed_requests_are_refused_before_their_body(void **state)
     assert_int_equal(r.etcd->recs_count, 0);
 }
 
+/* Whether anything follows the message is known at the end of the stream alone. */
+static void nothing_is_sent_before_the_request_ends(void **state)
+{
+    static const char *const keys[] = {SECRET_KEY, POD_KEY};
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_LEN(keys); i++) {
+        struct buf m = put_request(keys[i], "treasure", 8), framed = rig_framed(&m);
+        struct rec *c = rig_begin(r.client, PUT, NULL);
+
+        rig_send(c, framed.p, framed.n, false);
+        rig_pass(&r, 1000);
+        assert_int_equal(rig_calls(&r), i);
+        rig_send(c, NULL, 0, true);
+        rig_answer_put(&r, c, i + 1);
+        buf_free(&framed);
+    }
+}
+
 static void no_grpc_is_answered_as_http(void **state)
 {
     struct h2_field f[] = {{BYTES_LIT(":method"), BYTES_LIT("POST")},
@@ -586,6 +605,7 @@ int main(void)
         cmocka_unit_test_prestate_setup_teardown(refused_requests_never_reach_etcd, max_request_256,
                                                  rig_teardown, &r),
         TEST(compressed_requests_are_refused_before_their_body),
+        TEST(nothing_is_sent_before_the_request_ends),
         TEST(no_grpc_is_answered_as_http),
         TEST(client_resets_at_each_stage),
         TEST(client_is_lost_at_each_stage),

@@ -123,6 +123,13 @@ static void beside_many_calls(void **state)
     beside(RIG_CLIENTS - 2, 10, 6000);
 }
 
+/* ... or more than the limit has. */
+static void beside_more_than_the_limit(void **state)
+{
+    (void)state;
+    beside(RIG_CLIENTS - 2, 14, 6000);
+}
+
 int main(void)
 {
 #define TEST(fn) cmocka_unit_test_prestate_setup_teardown(fn, setup, teardown, &r)
@@ -131,6 +138,7 @@ int main(void)
         TEST(beside_few_clients),
         TEST(beside_clients_with_a_call_each),
         TEST(beside_many_calls),
+        TEST(beside_more_than_the_limit),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

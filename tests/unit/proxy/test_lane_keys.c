@@ -2,6 +2,7 @@
 /* What a message may cost the plugin. The rule for values that do not open: a DEK that opened
  * nothing is not kept, and the pair of it and the value is remembered for 3 s, by the value's bytes
  * and by the key that it lies under. */
+#include "base/metric_series.h"
 #include "grpc/grpc.h"
 #include "rig.h"
 
@@ -136,6 +137,51 @@ static void a_list_with_a_refused_value_asks_for_nothing(void **state)
     buf_free(&bad);
 }
 
+/* DEKs that the manager was asked for, of all tests until now. */
+static unsigned asked_for(void)
+{
+    static const char name[] = "\napiserver_storage_envelope_transformation_cache_misses_total ";
+    char *text = NULL;
+    const char *at;
+    unsigned n;
+    size_t len;
+    FILE *f = open_memstream(&text, &len);
+
+    assert_non_null(f);
+    assert_int_equal(series_write(f), ERR_OK);
+    assert_int_equal(fclose(f), 0);
+    at = strstr(text, name);
+    n = at == NULL ? 0 : (unsigned)strtoul(at + sizeof name - 1, NULL, 10);
+    free(text);
+    return n;
+}
+
+/* However many DEKs an answer names. */
+static void a_message_asks_for_64_deks_at_a_time(void **state)
+{
+    unsigned before = asked_for();
+    struct buf m = put_response();
+    struct rec *c;
+
+    (void)state;
+    r.plugin.decrypt.how = FAKE_SILENT;
+    for (unsigned i = 0; i < 200; i++) {
+        struct buf good = rig_seal(&r, 1000 + i, SECRET_KEY, "treasure", 8);
+
+        add_kv(&m, 2, SECRET_KEY, good.p, good.n);
+        buf_free(&good);
+    }
+    c = rig_range_all(r.client);
+    rig_answer(rig_await(&r, ++etcd_calls), &m);
+    rig_settle(&r);
+    assert_int_equal(asked_for() - before, 64);
+    assert_int_equal(c->close_count, 0);
+    r.plugin.decrypt.how = FAKE_ANSWERS;
+    fake_speak(&r.plugin);
+    rig_expect(&r, c, 0);
+    assert_int_equal(asked_for() - before, 200);
+}
+
 static void a_damaged_sealed_put_is_unwrapped_for_once(void **state)
 {
     struct buf bad = damaged(1, SECRET_KEY, 400);
@@ -185,6 +231,7 @@ int main(void)
         TEST(another_value_of_the_dek_is_tried),
         TEST(the_same_bytes_under_another_key_are_another_value),
         TEST(a_list_with_a_refused_value_asks_for_nothing),
+        TEST(a_message_asks_for_64_deks_at_a_time),
         TEST(a_damaged_sealed_put_is_unwrapped_for_once),
         TEST(a_damaged_event_is_unwrapped_for_once),
     };

@@ -12,7 +12,8 @@
 
 #define MIB (1024u * 1024)
 #define LIMIT (8 * MIB)
-#define LARGE 900000u /* an answer that is collected as a whole */
+#define LARGE 900000u     /* an answer that is collected as a whole */
+#define LARGEST (8 * MIB) /* of what is put, the rest of it zeros */
 #define MANY 20u
 
 static struct rig r;
@@ -25,11 +26,10 @@ static int setup(void **state)
     rig_limit(&r, LIMIT);
     light = rig_client(&r);
     heavy = rig_client(&r);
-    large = malloc(LARGE + 1);
+    large = calloc(1, LARGEST);
     if (large == NULL)
         return -1;
     memset(large, 'x', LARGE);
-    large[LARGE] = '\0';
     return 0;
 }
 

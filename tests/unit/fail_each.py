@@ -1,0 +1,97 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Runs unit test programs over and over, each time with another one of their allocations failing (failing_alloc.h):
+fail_each.py [--tries N] PROGRAM... . Of those that are reached by the same way, the first; N of them, spread evenly, or
+without --tries all.
+
+Whatever is out of memory, the program may fail an assertion, for its test expects success. But it must not crash, leak
+(a build with ASan sees that), hang, or hand on what was to be sealed. A CHECK of src/ that fails is a crash, but for
+ABORTS. Exit status 1 with one line per finding, which says how to see it again."""
+import argparse
+import os
+import re
+import subprocess
+import sys
+
+ASSERTED, LET_OUT, LEAKED = 77, 78, 99
+TIMEOUT = 120
+# Before serving starts a failed allocation aborts, and so say these: the flags, and what main sets up.
+ABORTS = (r"src/config/(flag_value|settings)\.c:\d+: (more|text|left|p|copy|s) ", r"src/base/err\.c:\d+: (p|copy) != NULL",
+          r"src/base/log\.c:\d+: ")
+BUG = re.compile(r"etcd-envelope: bug: (\S+): (.*)")
+
+
+class Run:
+    def __init__(self, program, n):
+        env = dict(os.environ, FAILING_ALLOC=str(n))
+        asan = env.get("ASAN_OPTIONS", "") + ":exitcode=99:detect_leaks=1:handle_segv=2:handle_abort=0"
+        env["ASAN_OPTIONS"] = asan.lstrip(":")
+        env.setdefault("UBSAN_OPTIONS", "print_stacktrace=1:halt_on_error=1")
+        try:
+            done = subprocess.run([program], env=env, capture_output=True, text=True, errors="replace", timeout=TIMEOUT,
+                                  check=False)
+            self.status, self.text = done.returncode, done.stdout + done.stderr
+        except subprocess.TimeoutExpired:
+            self.status, self.text = None, ""
+
+    def sites(self):
+        found = re.search(r"^sites:((?: \d+)*)$", self.text, re.M)
+        return sorted(map(int, found.group(1).split())) if found else None
+
+    def finding(self):
+        """What may not be, or None."""
+        if self.status is None:
+            return f"hangs: not over after {TIMEOUT} s"
+        if self.status == LET_OUT:
+            return "plaintext was let out"
+        if self.status == LEAKED or "Sanitizer" in self.text:
+            return "a sanitizer reports:\n" + "\n".join(self.text.splitlines()[-60:])
+        if "Segmentation fault" in self.text or "Test failed with exception" in self.text:
+            return "crashes"
+        if self.status < 0:
+            bug = BUG.search(self.text)
+            if bug and ("tests/" in bug.group(1) or any(re.match(a, " ".join(bug.groups())) for a in ABORTS)):
+                return None
+            return f"ends by signal {-self.status}: {bug.group(0) if bug else self.text[-300:]}"
+        return None
+
+
+def spread(sites, tries):
+    if tries is None or tries >= len(sites):
+        return sites
+    return [sites[i * (len(sites) - 1) // max(tries - 1, 1)] for i in range(tries)]
+
+
+def try_program(program, tries):
+    """How many allocations failed, and how many findings there were."""
+    first = Run(program, 0)
+    sites = first.sites()
+    if first.status != 0 or sites is None:
+        print(f"{program}: fails although there is memory: {first.text[-2000:]}")
+        return 0, 1
+    findings = 0
+    chosen = spread(sites, tries)
+    for n in chosen:
+        finding = Run(program, n).finding()
+        if finding is not None:
+            findings += 1
+            print(f"FAILING_ALLOC={n} {program}: {finding}", flush=True)
+    return len(chosen), findings
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tries", type=int)
+    parser.add_argument("programs", nargs="+", metavar="PROGRAM")
+    args = parser.parse_args()
+    tries = None if os.environ.get("E2E_LONG") else args.tries
+    total = bad = 0
+    for program in args.programs:
+        tried, findings = try_program(program, tries)
+        total, bad = total + tried, bad + findings
+    print(f"{total} allocations failed, one at a time, in {len(args.programs)} programs: {bad} findings")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
