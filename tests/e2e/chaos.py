@@ -219,7 +219,7 @@ class Run:
             began = time.monotonic()
             fault(self)
             healed = time.monotonic()
-            wait_until(self.serves, 30, f"service after {fault.__name__}")
+            wait_until(self.serves, 60, f"service after {fault.__name__}")
             self.done[fault.__name__].append((healed - began, time.monotonic() - healed))
             time.sleep(self.pause())
 
@@ -257,7 +257,7 @@ class Run:
                 if watcher.prefix == prefix:
                     watcher.last = answer.header.revision
         worker.client.close()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         for thread in threads:
             thread.join(max(deadline - time.monotonic(), 0.1))
         self.given_up.set()
@@ -276,7 +276,7 @@ class Run:
         watch = self.etcds[0].client.watch(b"\0", b"\0", start_revision=first)
         last, events, ways = self.etcds[0].client.get(b"x").header.revision, [], collections.Counter()
         while not events or events[-1].revision < last:
-            for e in watch.next(10).events:
+            for e in watch.next(60).events:
                 key, value = e.kv.key, e.kv.value
                 is_ours = key.startswith((SECRETS, PODS))
                 if is_ours and e.type == e.PUT:

@@ -34,7 +34,7 @@ class Etcd(harness.Etcd):
         self.client = Client(f"unix:{self.env.path(self.unix)}")
 
     def wait_up(self):
-        harness.wait_until(self.is_up, 30, f"answer of {self.name}; log: {self.process.log_path}")
+        harness.wait_until(self.is_up, 60, f"answer of {self.name}; log: {self.process.log_path}")
 
     def start(self):
         self.launch()

@@ -53,7 +53,7 @@ class Cluster(Run, harness.E2E):
             found = {a.leader for a in answers.values()}
             names = [name for name, a in answers.items() if found == {a.header.member_id}]
             return names[0] if names else None
-        return wait_until(agreed, 30, "leader")
+        return wait_until(agreed, 60, "leader")
 
     def others(self, name):
         return [n for n in MEMBERS if n != name]
@@ -79,10 +79,19 @@ class Cluster(Run, harness.E2E):
     # --- faults ---
 
     def leader_moved(self):
-        leader = self.leader()
-        target = self.status(self.members[self.rng.choice(self.others(leader))]).header.member_id
-        self.members[leader].client.unary("/etcdserverpb.Maintenance/MoveLeader", more.MoveLeaderRequest(targetID=target),
-                                          more.MoveLeaderResponse)
+        """etcd does not move it to a member that lags behind; then to the other one."""
+        before = self.leader()
+
+        def moved():
+            leader = self.leader()
+            target = self.status(self.members[self.rng.choice(self.others(leader))]).header.member_id
+            try:
+                self.members[leader].client.unary("/etcdserverpb.Maintenance/MoveLeader",
+                                                  more.MoveLeaderRequest(targetID=target), more.MoveLeaderResponse, timeout=5)
+            except harness.grpc.RpcError:
+                return False
+            return True
+        wait_until(lambda: moved() or self.leader() != before, 60, "another leader")
 
     def leader_killed(self):
         self.restart(self.leader())
