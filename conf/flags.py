@@ -172,9 +172,9 @@ def yaml_value(flag):
     if flag.name in SET:
         return " " + SET[flag.name]
     if not flag.value:
-        return " false"
+        return f" {flag.default or 'false'}"
     text = flag.default
-    return f" {text}" if text else ' ""' if flag.value in ("FILE", "PREFIX") else " []"
+    return f" {text}" if text else ' ""' if flag.value in ("FILE", "PREFIX", "NAME") else " []"
 
 
 def make_yaml(programs):

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/base.h"
+#include "base/fips.h"
 #include "cli/cli.h"
 
 static const char usage[] =
@@ -36,16 +37,27 @@ static int version(void)
     return CLI_OK;
 }
 
+/* Runs a subcommand, with OpenSSL's configuration known. */
+static int run(int (*command)(int argc, char *const argv[]), int argc, char *const argv[])
+{
+    const char *missing;
+
+    if (fips_init(&missing) == ERR_OK)
+        return command(argc, argv);
+    fprintf(stderr, "etcd-envelope: " FIPS_MISSING "\n", missing);
+    return CLI_ERROR;
+}
+
 int main(int argc, char *argv[])
 {
     const char *word = argc > 1 ? argv[1] : "";
 
     if (word[0] == '-' && strcmp(word, "--help") != 0 && strcmp(word, "-h") != 0 &&
         strcmp(word, "--version") != 0)
-        return cli_serve(argc - 1, argv + 1); /* bare flags mean serve */
+        return run(cli_serve, argc - 1, argv + 1); /* bare flags mean serve */
     for (size_t i = 0; i < ARRAY_LEN(commands); i++)
         if (strcmp(word, commands[i].name) == 0)
-            return commands[i].run(argc - 2, argv + 2);
+            return run(commands[i].run, argc - 2, argv + 2);
     if (strcmp(word, "version") == 0 || strcmp(word, "--version") == 0)
         return version();
     if (strcmp(word, "help") == 0 || strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {

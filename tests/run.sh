@@ -14,10 +14,12 @@ tests/run.sh [options]
   --no-sanitizers   the main run only
   --sanitizers-only asan and tsan only
   --more            also: the release build with warnings as errors, what it is hardened with, its instructions per
-                    request beside those that bench/instructions.txt keeps, each header compiled alone, and 10 s of each fuzzer, for which clang
-                    is installed
+                    request beside those that bench/instructions.txt keeps, what gcc -fanalyzer finds beside tests/analyze_exceptions.txt,
+                    each header compiled alone, and 10 s of each fuzzer, for which clang is installed
   --long            larger counts in the end-to-end tests; sanitizers run all of them; with --more the release is
-                    built twice and compared
+                    built twice and compared, and clang-tidy looks at src/
+  --etcds           also: reads, writes, watches, leases and the tools with each version of etcd that a release of Debian has
+                    (3.4 of Debian 12 to that of sid), where they can be fetched; --long does it, too
   --soak MINUTES    afterwards, the leak and fault tests over and over with fresh seeds, and as long again the release
                     build at half of full load through rotations, reloads and restarts of etcd and plugin
   --filter REGEX    only the tests whose name matches (ctest -R)
@@ -26,7 +28,7 @@ tests/run.sh [options]
 TEXT
 }
 
-preset=dev long='' soak=0 filter='' install=yes sanitizers=yes main=yes more=no
+preset=dev long='' etcds=no soak=0 filter='' install=yes sanitizers=yes main=yes more=no
 jobs=$(nproc)
 while [ $# -gt 0 ]; do
     case $1 in
@@ -34,7 +36,8 @@ while [ $# -gt 0 ]; do
     --no-sanitizers) sanitizers=no ;;
     --sanitizers-only) main=no ;;
     --more) more=yes ;;
-    --long) long=1 ;;
+    --long) long=1 etcds=yes ;;
+    --etcds) etcds=yes ;;
     --soak) soak=$2; shift ;;
     --filter) filter=$2; shift ;;
     --jobs) jobs=$2; shift ;;
@@ -147,8 +150,54 @@ count_instructions() {
     rm -f "$log"
 }
 
+etcd_version() {
+    "$1/etcd" --version | sed -n 1p # all of it is read: who writes to nobody ends with an error
+}
+
+# other_etcds: the files of e2e that concern etcd itself, with each other version that is to be had. In folders of their own,
+# and not installed. Not headers and probes, whose odd requests are answered by the release of Go that an etcd was built with.
+other_etcds() {
+    local release mirror version seen
+    local files='kv|watch|services|lies|large|flow|streams|restart|etcdctl|tools|verify|reencrypt|quarantine|snapshot'
+    seen=" $(etcd_version "$etcd_dir") "
+    # shellcheck disable=SC1091
+    mirror=$(apt_mirror "$(. /etc/os-release && echo "${VERSION_CODENAME:-}")" | sed -n 1p)
+    for release in bookworm trixie forky sid; do
+        local dir=$PWD/build/etcd-$release started=$SECONDS
+        if [ ! -x "$dir/etcd" ] && ! etcd_download "$dir" "$release" "$mirror"; then
+            say "NOTICE: no etcd of Debian's $release to be had"
+            continue
+        fi
+        version=$(etcd_version "$dir")
+        case $seen in *" $version "*) continue ;; esac
+        seen+="$version "
+        say "$version"
+        if ENVELOPE_ETCD_DIR=$dir E2E_LONG='' ctest --preset "$preset" -j "$jobs" -LE timing \
+            -R "^e2e/($files|moving|story|upgrade|drop_keys|converge)\$"; then
+            summary+=("$version: passed, $((SECONDS - started)) s")
+        else
+            failed+=("$version")
+        fi
+    done
+}
+
+# analyze TOOL: what a static analyzer finds in src/ is what is kept as an exception, and no more.
+analyze() {
+    local tool=$1 status=0 started=$SECONDS
+    [ "$install" = no ] || [ "$tool" = gcc ] || packages_install "$tool" || true
+    [ -e build/dev/compile_commands.json ] || cmake --preset dev -DBUILD_TESTING=ON >/dev/null
+    cmake --build --preset dev --target proto_kms proto_etcd >/dev/null # headers that are made
+    python3 tests/analyze.py --tool "$tool" --jobs "$jobs" || status=$?
+    case $status in
+    0) summary+=("$tool: no finding that is not kept, $((SECONDS - started)) s") ;;
+    77) summary+=("$tool: skipped, it is not Debian 12's") ;;
+    *) failed+=("analyze $tool") ;;
+    esac
+}
+
 if [ "$main" = yes ]; then
     check "$preset"
+    [ "$etcds" = no ] || other_etcds
 fi
 if [ "$sanitizers" = yes ]; then
     for sanitizer in asan tsan; do
@@ -170,6 +219,8 @@ if [ "$more" = yes ]; then
         count_instructions
         [ -z "$long" ] || tests/reproducible.sh || failed+=("two builds are not equal")
     fi
+    analyze gcc
+    [ -z "$long" ] || analyze clang-tidy
     ! build headers || summary+=("headers: each compiles alone")
     [ "$install" = no ] || packages_install "${packages_fuzz[@]}" || failed+=("fuzz (clang)")
     ! build fuzz || tests fuzz --no-tests=$none

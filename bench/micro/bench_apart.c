@@ -10,14 +10,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "envelope/envelope_int.h"
+#include "base/base.h"
+#include "reference.h"
 
 #define BATCHES 50
 #define KEYS_A_BATCH 640u
 #define KEYS_A_MESSAGE_MAX 64u
-#define LEN ENVELOPE__KEY_MAX /* an info and a key are of one size */
-
-_Static_assert(LEN == ENVELOPE__INFO_LEN, "a message's answer is as long as its question");
+#define LEN REFERENCE_KEY /* a question is as long as its answer */
 
 static void must(bool ok)
 {
@@ -35,27 +34,26 @@ static uint64_t cpu_ns(clockid_t clock)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static void derive(const void *seed, const uint8_t *infos, size_t count, uint8_t *keys)
+static void derive(const uint8_t *infos, size_t count, uint8_t *keys)
 {
     for (size_t i = 0; i < count; i++)
-        envelope__hkdf_expand(seed, infos + i * LEN, keys + i * LEN);
+        reference_derive(infos + i * LEN, keys + i * LEN);
 }
 
 /* The other process: infos in, keys out, until its peer ends. */
-_Noreturn static void serve(int fd, const void *seed)
+_Noreturn static void serve(int fd)
 {
     uint8_t infos[KEYS_A_MESSAGE_MAX * LEN], keys[sizeof infos];
     ssize_t n;
 
     while ((n = recv(fd, infos, sizeof infos, 0)) > 0) {
-        derive(seed, infos, (size_t)n / LEN, keys);
+        derive(infos, (size_t)n / LEN, keys);
         must(send(fd, keys, (size_t)n, 0) == n);
     }
     _exit(0);
 }
 
 struct apart {
-    const void *seed;
     int fd; /* -1: derived here */
     clockid_t other;
     size_t keys_a_message;
@@ -69,7 +67,7 @@ static void run_batch(const struct apart *a)
     for (size_t done = 0; done < KEYS_A_BATCH; done += a->keys_a_message) {
         memcpy(infos, &done, sizeof done);
         if (a->fd < 0) {
-            derive(a->seed, infos, a->keys_a_message, keys);
+            derive(infos, a->keys_a_message, keys);
             continue;
         }
         must(send(a->fd, infos, n, 0) == (ssize_t)n);
@@ -111,20 +109,17 @@ int main(void)
 {
     static const uint8_t secret[32] = "a seed of the bench, thirty-two";
     struct apart a = {.fd = -1, .keys_a_message = 1};
-    void *seed = calloc(1, envelope__hmac_size());
     int pair[2], status;
     pid_t child;
 
-    must(seed != NULL);
-    envelope__hmac_init(seed, (struct bytes){secret, sizeof secret});
-    a.seed = seed;
+    reference_init(secret);
     measure("a value's key derived here", &a);
     must(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
     child = fork();
     must(child >= 0);
     if (child == 0) {
         close(pair[0]);
-        serve(pair[1], seed);
+        serve(pair[1]);
     }
     close(pair[1]);
     a.fd = pair[0];
@@ -134,6 +129,5 @@ int main(void)
     measure("asked of another process, 64 a message", &a);
     close(a.fd);
     must(waitpid(child, &status, 0) == child);
-    free(seed);
     return status == 0 ? 0 : 1;
 }

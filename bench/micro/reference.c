@@ -69,7 +69,7 @@ static void random_bytes(uint8_t *out, size_t n)
 }
 
 /* HKDF-Expand of one block: HMAC(seed, info || 1). */
-static void derive(uint8_t key[static KEY_LEN], const uint8_t *info)
+void reference_derive(const uint8_t info[static REFERENCE_KEY], uint8_t key[static REFERENCE_KEY])
 {
     static const uint8_t one = 1;
     SHA256_CTX state = ref.inner;
@@ -88,7 +88,7 @@ void reference_seal(uint8_t *p, size_t n, const char *aad, size_t aad_len)
     int len;
 
     random_bytes(p, REFERENCE_HEAD);
-    derive(key, p);
+    reference_derive(p, key);
     must(EVP_EncryptInit_ex2(ref.seal, NULL, key, p + INFO_LEN, NULL));
     OPENSSL_cleanse(key, sizeof key);
     must(EVP_EncryptUpdate(ref.seal, NULL, &len, (const uint8_t *)aad, (int)aad_len));
@@ -102,7 +102,7 @@ void reference_open(uint8_t *p, size_t n, const char *aad, size_t aad_len)
     uint8_t key[KEY_LEN], *data = p + REFERENCE_HEAD;
     int len;
 
-    derive(key, p);
+    reference_derive(p, key);
     must(EVP_DecryptInit_ex2(ref.open, NULL, key, p + INFO_LEN, NULL));
     OPENSSL_cleanse(key, sizeof key);
     must(EVP_DecryptUpdate(ref.open, NULL, &len, (const uint8_t *)aad, (int)aad_len));

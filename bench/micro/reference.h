@@ -13,8 +13,10 @@
 
 #define REFERENCE_HEAD 44u /* info and nonce, before the data */
 #define REFERENCE_TAG 16u  /* behind it */
+#define REFERENCE_KEY 32u  /* an info, and a value's key */
 
 void reference_init(const uint8_t seed[static 32]);
+void reference_derive(const uint8_t info[static REFERENCE_KEY], uint8_t key[static REFERENCE_KEY]);
 /* HEAD bytes, n bytes of data, TAG bytes at p: seals the data where it lies. */
 void reference_seal(uint8_t *p, size_t n, const char *aad, size_t aad_len);
 /* Opens it where it lies. Ends the program when the tag is wrong. */

@@ -5,10 +5,10 @@
 
 # To build the programs.
 packages_build=(gcc libc6-dev cmake ninja-build pkg-config libuv1-dev libnghttp2-dev libssl-dev
-    libprotobuf-c-dev protobuf-c-compiler libhttp-parser-dev libyaml-dev libsodium-dev)
+    libprotobuf-c-dev protobuf-c-compiler libhttp-parser-dev libyaml-dev libsodium-dev libseccomp-dev)
 # To test them.
 packages_test=("${packages_build[@]}" libcmocka-dev libjansson-dev scdoc protobuf-compiler python3 python3-grpcio
-    python3-protobuf python3-hpack python3-cryptography python3-yaml openssl valgrind)
+    python3-protobuf python3-hpack python3-cryptography python3-yaml openssl valgrind iproute2)
 # To judge the source's form as CI does, units, man pages, completion and package included.
 packages_lint=(clang-format systemd scdoc zsh fish lintian)
 # To look at the status page as its users do; 130 MB more to fetch, so only CI installs them.

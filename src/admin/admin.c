@@ -4,7 +4,7 @@
  *   ASKED     its route's function has it; reading stops
  *   ANSWERED  the answer is queued and the connection closes behind it
  * Failure modes:
- *  - too many connections: the new one is closed;
+ *  - too many connections: another one goes (find_oldest); too many requests that wait: 503;
  *  - a slow, silent or broken peer, a route that does not answer in time: closed;
  *  - not parseable: 400; no such route: 404; another method than GET or HEAD: 405;
  *  - the peer goes away while its route works: the struct admin_reply stays until the route has
@@ -27,7 +27,9 @@ struct admin_reply {
     struct admin *admin;
     enum reply_state state;
     struct net_conn *conn; /* NULL after its on_closed */
-    bool is_awaited;       /* the route has yet to answer */
+    char who[NET_WHO_MAX];
+    bool is_counted; /* in conn_count */
+    bool is_awaited; /* the route has yet to answer */
     bool is_head;
     struct http1_request_parser *parser;
     struct http1_request request;
@@ -49,6 +51,8 @@ struct admin {
     struct list listeners;
     struct list replies;
     size_t reply_count;
+    size_t conn_count;    /* of those that are not being closed at once */
+    size_t waiting_count; /* of requests */
     bool is_closing;
     struct loop_task last; /* frees the admin, after admin_close */
 };
@@ -88,8 +92,16 @@ static void reply_free_if_over(struct admin_reply *r)
     free_if_over(a);
 }
 
+static void uncount(struct admin_reply *r)
+{
+    r->admin->conn_count -= r->is_counted;
+    r->is_counted = false;
+}
+
 static void hang_up(struct admin_reply *r, uint64_t linger_ms)
 {
+    if (linger_ms == 0)
+        uncount(r);
     loop_timer_stop(&r->timer);
     if (r->conn != NULL)
         net_conn_close(r->conn, linger_ms);
@@ -132,6 +144,7 @@ void admin_reply_send_fields(struct admin_reply *r, int status, const char *type
     CHECK(r->is_awaited);
     respond_fields(r, status, type, fields, body);
     r->is_awaited = false;
+    r->admin->waiting_count--;
     reply_free_if_over(r);
 }
 
@@ -174,11 +187,16 @@ static void take_request(struct admin_reply *r)
         respond(r, 404, TEXT_PLAIN, BYTES_LIT("404 page not found\n"));
         return;
     }
+    if (route->may_wait && a->waiting_count >= ADMIN_WAITING_MAX) {
+        respond(r, 503, TEXT_PLAIN, BYTES_LIT("503 too many requests wait\n"));
+        return;
+    }
     if (loop_timer_start(a->loop, &r->timer, ADMIN_ANSWER_MS) != ERR_OK) {
         hang_up(r, 0);
         return;
     }
     r->is_awaited = true;
+    a->waiting_count++;
     route->fn(a->arg, r, &r->request);
 }
 
@@ -224,6 +242,7 @@ static void on_closed(struct net_conn *c)
     struct admin_reply *r = net_conn_user(c);
 
     r->conn = NULL;
+    uncount(r);
     set_state(r, REPLY_DEAD);
     loop_timer_stop(&r->timer);
     reply_free_if_over(r);
@@ -231,6 +250,51 @@ static void on_closed(struct net_conn *c)
 
 static const struct net_conn_ops ops = {
     .on_read = on_read, .on_eof = on_eof, .on_closed = on_closed};
+
+/* --- too many -------------------------------------------------------------------------------- */
+
+static size_t count_of(const struct admin *a, const char *who)
+{
+    size_t n = 0;
+
+    LIST_FOREACH(it, &a->replies) {
+        const struct admin_reply *r = LIST_ENTRY(it, struct admin_reply, node);
+
+        n += r->is_counted && strcmp(r->who, who) == 0;
+    }
+    return n;
+}
+
+/* Of the address that has most. The request of one that is being worked on counts for more than
+ * how long it has been here. NULL: there are only such. */
+static struct admin_reply *find_oldest(const struct admin *a)
+{
+    struct admin_reply *found = NULL;
+    size_t most = 0;
+
+    LIST_FOREACH(it, &a->replies) { /* in the order of their coming */
+        struct admin_reply *r = LIST_ENTRY(it, struct admin_reply, node);
+        size_t n = !r->is_counted || r->state == REPLY_ASKED ? 0 : count_of(a, r->who);
+
+        if (n > most) {
+            found = r;
+            most = n;
+        }
+    }
+    return found;
+}
+
+static bool make_room(struct admin *a)
+{
+    struct admin_reply *oldest;
+
+    if (a->conn_count < ADMIN_CONNS_MAX)
+        return true;
+    oldest = find_oldest(a);
+    if (oldest != NULL)
+        hang_up(oldest, 0);
+    return oldest != NULL;
+}
 
 /* --- listeners ------------------------------------------------------------------------------- */
 
@@ -252,6 +316,8 @@ static struct admin_reply *reply_new(struct admin *a)
         free(r);
         return NULL;
     }
+    r->is_counted = true;
+    a->conn_count++;
     a->reply_count++;
     list_push(&a->replies, &r->node);
     return r;
@@ -264,14 +330,16 @@ static void on_accept(void *arg, int fd)
     struct net_tls *tls = l->tls == NULL ? NULL : l->tls(a->arg);
     struct admin_reply *r = NULL;
 
-    if ((l->tls == NULL || tls != NULL) && a->reply_count < ADMIN_CONNS_MAX)
+    if ((l->tls == NULL || tls != NULL) && make_room(a))
         r = reply_new(a);
     if (r == NULL) {
         close(fd);
         return;
     }
+    net_who(fd, r->who);
     if (net_conn_accept(a->loop, &a->pool, 0, fd, tls, &ops, r, &r->conn) != ERR_OK) {
         r->conn = NULL;
+        uncount(r);
         reply_free_if_over(r);
     }
 }

@@ -4,7 +4,13 @@
  * (control).
  *
  * One request a connection (Connection: close). At most 64 connections, 5 s for the request and for
- * the last bytes of the answer. What is not a GET or HEAD of a route is answered with a status. */
+ * the last bytes of the answer. What is not a GET or HEAD of a route is answered with a status.
+ *
+ * Who comes when there are 64 takes the place of another: of the address that has most connections
+ * the one goes that has been without a whole request, or has not taken its answer, for longest. So
+ * somebody who only opens connections keeps no probe away. Requests that wait for others (etcd, a
+ * plugin) have three quarters of the places, and 503 beyond: those that wait for nobody always find
+ * one. */
 #ifndef ADMIN_ADMIN_H
 #define ADMIN_ADMIN_H
 
@@ -13,6 +19,7 @@
 #include "net/tls.h"
 
 #define ADMIN_CONNS_MAX 64u
+#define ADMIN_WAITING_MAX 48u /* requests whose route has yet to answer */
 #define ADMIN_READ_MS 5000u
 #define ADMIN_ANSWER_MS 30000u /* a route has answered by then, or the connection is closed */
 
@@ -26,6 +33,7 @@ typedef void (*admin_fn)(void *arg, struct admin_reply *reply, const struct http
 struct admin_route {
     const char *path; /* exact; one that ends with '/' also covers what is below */
     admin_fn fn;
+    bool may_wait; /* false: fn answers before it returns */
 };
 
 /* routes: up to a NULL path; the first that fits. They and arg outlive the module. Errors:

@@ -60,6 +60,12 @@ enum err_scope {
     X(MEMORY_LIMIT, "memory_limit", FAULT_US, GRPC_RESOURCE_EXHAUSTED, SCOPE_CALL,                 \
       "etcd-envelope: the proxy's memory limit is reached (memory_limit; see "                     \
       "--memory-limit)")                                                                           \
+    X(CONNECTION_MEMORY, "connection_memory", FAULT_CLIENT, GRPC_RESOURCE_EXHAUSTED, SCOPE_CALL,   \
+      "etcd-envelope: the calls of this connection need too much memory (connection_memory; "      \
+      "see --connection-memory-limit)")                                                            \
+    X(STREAM_MEMORY, "stream_memory", FAULT_CLIENT, GRPC_RESOURCE_EXHAUSTED, SCOPE_CALL,           \
+      "etcd-envelope: the call needs too much memory (stream_memory; see "                         \
+      "--stream-memory-limit)")                                                                    \
     X(CRYPTO, "crypto_library", FAULT_US, GRPC_INTERNAL, SCOPE_CALL, NULL)                         \
     X(RANDOM, "no_randomness", FAULT_US, GRPC_INTERNAL, SCOPE_CALL, NULL)                          \
     X(SYSTEM, "system_call", FAULT_US, GRPC_INTERNAL, SCOPE_CALL, NULL)                            \

@@ -9,20 +9,39 @@
 #include <time.h>
 #include <unistd.h>
 
-bool file_is_read_once(const char *path)
+static const struct file_opener *opener;
+
+void file_use_opener(const struct file_opener *o)
+{
+    opener = o;
+}
+
+static bool look(const char *path, unsigned *mode)
 {
     struct stat st;
 
-    return stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
+    if (opener != NULL)
+        return opener->look(path, mode) == 0;
+    if (stat(path, &st) != 0)
+        return false;
+    *mode = st.st_mode;
+    return true;
+}
+
+bool file_is_read_once(const char *path)
+{
+    unsigned mode;
+
+    return look(path, &mode) && !S_ISREG(mode) && !S_ISDIR(mode);
 }
 
 unsigned file_open_mode(const char *path)
 {
-    struct stat st;
+    unsigned mode;
 
-    if (stat(path, &st) != 0 || (st.st_mode & S_IRWXO) == 0)
+    if (!look(path, &mode) || (mode & S_IRWXO) == 0)
         return 0;
-    return (unsigned)st.st_mode & 07777u;
+    return mode & 07777u;
 }
 
 bool file_path_next(char *path, char name[static NAME_MAX + 1])
@@ -39,6 +58,11 @@ bool file_path_next(char *path, char name[static NAME_MAX + 1])
 }
 
 int file_open(const char *path)
+{
+    return opener != NULL ? opener->open(path) : file_open_here(path);
+}
+
+int file_open_here(const char *path)
 {
     return open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 }

@@ -11,6 +11,18 @@
 /* How long a start waits for a pipe's writer, such as `sops -d` in <(sops -d FILE). */
 #define FILE_WAIT_MS 10000u
 
+/* Who looks at files and opens them in place of this process, which may not do it itself any more.
+ * Both leave -1 with errno when they can't. */
+struct file_opener {
+    /* The file's mode, as stat(2) tells it. */
+    int (*look)(const char *path, unsigned *mode);
+    /* As file_open. */
+    int (*open)(const char *path);
+};
+/* From now on all functions here ask it. It stays in place; NULL: nobody. Thread: the one that
+ * opens files, control. */
+void file_use_opener(const struct file_opener *o);
+
 /* True for a pipe, a terminal or the like. False for files, directories and what is missing. */
 bool file_is_read_once(const char *path);
 /* The mode of a file with secrets when it gives others than owner and group any right; else 0, and
@@ -22,6 +34,8 @@ bool file_path_next(char *path, char name[static NAME_MAX + 1]);
 /* Opens for file_read_all: never blocks, also where nobody has opened a FIFO to write. Returns the
  * descriptor, or -1 with errno. */
 int file_open(const char *path);
+/* The same by this process itself, whoever opens for it. */
+int file_open_here(const char *path);
 /* Reads to the end, or until cap bytes are there, and waits at most wait_ms in all for a pipe's
  * writers. Errors: ERR_SYSTEM with errno, which is ETIMEDOUT when they did not close it by then. */
 MUST_CHECK enum err file_read_all(int fd, uint8_t *buf, size_t cap, unsigned wait_ms, size_t *len);

@@ -6,7 +6,8 @@
  * Failure modes:
  *  - the pipe is full: the line is dropped and counted;
  *  - stderr is gone or its disk is full: the writer goes on reading, so that no caller ever waits,
- *    and counts what it could not write.
+ *    and counts what it could not write;
+ *  - nobody reads stderr when the program ends: log_stop leaves the writer behind.
  * The next line that gets out follows one that says how many are missing. */
 #include "base/log.h"
 
@@ -26,7 +27,8 @@
 #include "base/metrics.h"
 
 #define LINE_MAX_BYTES 4096
-#define DETAILS_MAX_BYTES 2048
+#define FIELDS_MAX_BYTES 2048
+#define STOP_MS 2000 /* for what is queued */
 _Static_assert(LINE_MAX_BYTES <= PIPE_BUF, "a line is one atomic write");
 
 static struct {
@@ -34,12 +36,14 @@ static struct {
     enum log_format format;
     int pipe[2]; /* -1 while the writer does not run */
     pthread_t thread;
-    uint64_t lost; /* dropped lines that are not reported yet; any thread adds */
-    bool is_torn;  /* writer thread only: stderr got the beginning of a line and not its end */
+    bool is_running; /* there is a thread */
+    bool is_stuck;   /* and it was left behind: nothing is logged any more */
+    uint64_t lost;   /* dropped lines that are not reported yet; any thread adds */
+    bool is_torn;    /* writer thread only: stderr got the beginning of a line and not its end */
 } logger = {.level = LOG_INFO, .pipe = {-1, -1}};
 
 static size_t format_line(char line[static LINE_MAX_BYTES], enum log_level level, const char *msg,
-                          const char *details);
+                          const char *fmt, const char *fields);
 
 static void drop_lines(uint64_t n)
 {
@@ -85,13 +89,13 @@ static size_t put_out(const char *lines, size_t n)
 static bool tell_lost(void)
 {
     uint64_t lost = __atomic_exchange_n(&logger.lost, 0, __ATOMIC_RELAXED);
-    char line[LINE_MAX_BYTES], details[40];
+    char line[LINE_MAX_BYTES], fields[40];
     size_t n;
 
     if (lost == 0)
         return true;
-    snprintf(details, sizeof details, "count=%llu", (unsigned long long)lost);
-    n = format_line(line, LOG_WARN, "log lines were dropped", details);
+    snprintf(fields, sizeof fields, "count=%llu", (unsigned long long)lost);
+    n = format_line(line, LOG_WARN, "log lines were dropped", "count=%llu", fields);
     if (put_out(line, n) == n)
         return true;
     __atomic_fetch_add(&logger.lost, lost, __ATOMIC_RELAXED);
@@ -144,17 +148,38 @@ static void *writer_main(void *arg)
 
 /* --- start and stop --------------------------------------------------------------------------- */
 
-enum err log_start(enum log_level level, enum log_format format)
+enum err log_open(enum log_level level, enum log_format format)
 {
     logger.level = level;
     logger.format = format;
     if (pipe2(logger.pipe, O_CLOEXEC) != 0)
         return ERR_SYSTEM;
-    if (fcntl(logger.pipe[1], F_SETFL, O_NONBLOCK) != 0)
-        return ERR_SYSTEM;
+    return fcntl(logger.pipe[1], F_SETFL, O_NONBLOCK) == 0 ? ERR_OK : ERR_SYSTEM;
+}
+
+enum err log_run(void)
+{
     if (pthread_create(&logger.thread, NULL, writer_main, &logger.pipe[0]) != 0)
         return ERR_SYSTEM;
+    logger.is_running = true;
     return ERR_OK;
+}
+
+enum err log_start(enum log_level level, enum log_format format)
+{
+    TRY(log_open(level, format));
+    return log_run();
+}
+
+/* False: the writer hangs in stderr. */
+static bool join_writer(void)
+{
+    for (int ms = 0; ms < STOP_MS; ms++) {
+        if (pthread_tryjoin_np(logger.thread, NULL) == 0)
+            return true;
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+    return false;
 }
 
 void log_stop(void)
@@ -162,9 +187,18 @@ void log_stop(void)
     if (logger.pipe[1] < 0)
         return;
     close(logger.pipe[1]);
-    pthread_join(logger.thread, NULL);
+    logger.pipe[1] = -1;
+    if (!logger.is_running)
+        (void)writer_main(&logger.pipe[0]); /* a start that failed before it had a thread */
+    else
+        logger.is_stuck = !join_writer();
+    logger.is_running = false;
+    if (logger.is_stuck) {
+        pthread_detach(logger.thread); /* it has its end of the pipe until the program ends */
+        return;
+    }
     close(logger.pipe[0]);
-    logger.pipe[0] = logger.pipe[1] = -1;
+    logger.pipe[0] = -1;
 }
 
 bool log_is_on(enum log_level level)
@@ -209,49 +243,66 @@ static size_t json_escape(char *buf, size_t cap, size_t at, const char *s)
     return at;
 }
 
+static size_t format_json(char line[static LINE_MAX_BYTES], const char *stamp, const char *level,
+                          const char *msg, const char *fmt, const char *fields)
+{
+    size_t n = (size_t)snprintf(line, LINE_MAX_BYTES, "{\"ts\":\"%s\",\"level\":\"%s\",\"msg\":\"",
+                                stamp, level);
+
+    n = json_escape(line, LINE_MAX_BYTES / 4, n, msg);
+    line[n++] = '"';
+    n += logfmt_json(line + n, LINE_MAX_BYTES - 2 - n, fmt, fields);
+    line[n++] = '}';
+    line[n++] = '\n';
+    return n;
+}
+
+/* fields: what was made of fmt. Returns the length, which the newline ends. */
 static size_t format_line(char line[static LINE_MAX_BYTES], enum log_level level, const char *msg,
-                          const char *details)
+                          const char *fmt, const char *fields)
 {
     static const char *const names[] = {"debug", "info", "warn", "error"};
     struct timespec now;
-    char stamp[40];
+    char second[40], stamp[80];
     struct tm tm;
     size_t n;
     int len;
 
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &tm);
-    strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &tm);
-    if (logger.format == LOG_JSON) {
-        n = (size_t)snprintf(line, LINE_MAX_BYTES,
-                             "{\"ts\":\"%s.%03ldZ\",\"level\":\"%s\",\"msg\":\"", stamp,
-                             now.tv_nsec / 1000000, names[level]);
-        n = json_escape(line, LINE_MAX_BYTES - 32, n, msg);
-        n += (size_t)snprintf(line + n, LINE_MAX_BYTES - n, "\",\"details\":\"");
-        n = json_escape(line, LINE_MAX_BYTES - 4, n, details);
-        return n + (size_t)snprintf(line + n, LINE_MAX_BYTES - n, "\"}\n");
-    }
-    len = snprintf(line, LINE_MAX_BYTES, "%s.%03ldZ %-5s %s%s%s\n", stamp, now.tv_nsec / 1000000,
-                   names[level], msg, details[0] ? " " : "", details);
+    strftime(second, sizeof second, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(stamp, sizeof stamp, "%s.%03ldZ", second, now.tv_nsec / 1000000);
+    if (logger.format == LOG_JSON)
+        return format_json(line, stamp, names[level], msg, fmt, fields);
+    len = snprintf(line, LINE_MAX_BYTES, "%s %-5s %s%s%s\n", stamp, names[level], msg,
+                   fields[0] ? " " : "", fields);
     n = len < LINE_MAX_BYTES ? (size_t)len : LINE_MAX_BYTES - 1;
     line[n - 1] = '\n';
     return n;
 }
 
+static bool put_line(const char *line, size_t n)
+{
+    if (logger.is_stuck)
+        return false;
+    if (logger.pipe[1] < 0)
+        return write_all(STDERR_FILENO, line, n) == n;
+    return write(logger.pipe[1], line, n) == (ssize_t)n;
+}
+
 void log_write(enum log_level level, const char *msg, const char *fmt, ...)
 {
-    char line[LINE_MAX_BYTES], details[DETAILS_MAX_BYTES];
+    char line[LINE_MAX_BYTES], fields[FIELDS_MAX_BYTES];
     va_list ap;
     size_t n;
 
     if (!log_is_on(level))
         return;
     va_start(ap, fmt);
-    logfmt_vwrite(details, sizeof details, fmt, ap);
+    logfmt_vwrite(fields, sizeof fields, fmt, ap);
     va_end(ap);
-    n = format_line(line, level, msg, details);
-    if (logger.pipe[1] < 0 ? write_all(STDERR_FILENO, line, n) != n
-                           : write(logger.pipe[1], line, n) != (ssize_t)n)
+    n = format_line(line, level, msg, fmt, fields);
+    if (!put_line(line, n))
         drop_lines(1);
 }
 

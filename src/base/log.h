@@ -15,9 +15,16 @@
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 enum log_format { LOG_TEXT, LOG_JSON };
 
-/* Starts the writer thread. Before it, and after log_stop, lines go straight to stderr. */
+/* Lines are queued from now on, in a pipe that holds some hundred. Before it, and after log_stop,
+ * they go straight to stderr. Errors: ERR_SYSTEM. */
+MUST_CHECK enum err log_open(enum log_level level, enum log_format format);
+/* Starts the thread that writes them out, for a process whose threads may only begin later than its
+ * log. Errors: ERR_SYSTEM. */
+MUST_CHECK enum err log_run(void);
+/* Both. */
 MUST_CHECK enum err log_start(enum log_level level, enum log_format format);
-/* Writes out what is queued and ends the thread. */
+/* Writes out what is queued and ends the thread. Where nobody reads stderr it gives up after 2 s:
+ * the thread stays until the program ends, and whatever is logged later is dropped. */
 void log_stop(void);
 bool log_is_on(enum log_level level);
 

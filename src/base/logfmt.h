@@ -21,5 +21,10 @@
  * ll and z before the integers. An empty value of %s outside of quotes is nothing. NUL-terminates
  * and never exceeds cap; returns the length. */
 size_t logfmt_vwrite(char *out, size_t cap, const char *fmt, va_list ap);
+/* The same fields as members of a JSON object (RFC 8259), a comma before each. fields: what
+ * logfmt_vwrite made of fmt. A value of %d or %u and nothing else is a number, every other one a
+ * string, so a name has one type; what is not printable ASCII stands as \u00NN, NN being the byte.
+ * A member that does not fit is left out. NUL-terminates; returns the length. */
+size_t logfmt_json(char *out, size_t cap, const char *fmt, const char *fields);
 
 #endif

@@ -93,6 +93,12 @@ enum series_type { SERIES_COUNTER, SERIES_GAUGE, SERIES_HISTOGRAM };
       "resource", "state")                                                                         \
     X(STORED_TIME, "etcd_envelope_stored_values_timestamp_seconds", GAUGE, NONE, false, 1,         \
       "When the last full look at all values in etcd was over", NULL)                              \
+    X(UNOPENED, "etcd_envelope_stored_values_unopened", GAUGE, NONE, false, 0,                     \
+      "Stored values that do not open with the configuration, as of the last look for them "       \
+      "(without --converge): behind the start, a reload, SIGHUP",                                  \
+      "resource", "reason")                                                                        \
+    X(UNOPENED_TIME, "etcd_envelope_stored_values_unopened_timestamp_seconds", GAUGE, NONE, false, \
+      1, "When the last look for values that do not open was over", NULL)                          \
     X(RESIDENT, "process_resident_memory_bytes", GAUGE, NONE, false, 0,                            \
       "Resident memory of the process", NULL)                                                      \
     X(CPU, "process_cpu_seconds_total", COUNTER, NONE, false, 0,                                   \

@@ -22,13 +22,18 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 
+#include <openssl/evp.h>
+#include <openssl/rand.h>
+
+#include "base/fips.h"
 #include "base/secret.h"
 
 #define FIRST_AHEAD 128u
+#define FRESH_LEN 32u /* of the kernel, into each request to the generator */
 
 /* --- without a pool --------------------------------------------------------------------------- */
 
-enum err random_get(void *out, size_t n)
+static enum err kernel_get(void *out, size_t n)
 {
     uint8_t *at = out;
 
@@ -43,6 +48,26 @@ enum err random_get(void *out, size_t n)
         n -= (size_t)got;
     }
     return ERR_OK;
+}
+
+/* OpenSSL's generator, with fresh bytes of the kernel as additional input (SP 800-90A section 9.3):
+ * two copies of this memory, which hold the same generator, go on apart all the same. */
+static enum err drbg_get(void *out, size_t n)
+{
+    EVP_RAND_CTX *drbg = RAND_get0_private(NULL); /* this thread's */
+    uint8_t fresh[FRESH_LEN];
+    enum err e = kernel_get(fresh, sizeof fresh);
+
+    if (e == ERR_OK &&
+        (drbg == NULL || EVP_RAND_generate(drbg, out, n, 0, 0, fresh, sizeof fresh) != 1))
+        e = ERR_RANDOM;
+    secret_wipe(fresh, sizeof fresh);
+    return e;
+}
+
+enum err random_get(void *out, size_t n)
+{
+    return fips_is_on() ? drbg_get(out, n) : kernel_get(out, n);
 }
 
 enum err random_uuid(char out[static 37])

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Receives: nothing. Gives: random bytes of the kernel. Owns: a pool's prefetched bytes.
- * Thread: random_get any; one pool per thread.
+/* Receives: nothing. Gives: random bytes: the kernel's own, or, where OpenSSL's configuration asks
+ * for fips=yes (base/fips.h), of its generator, with fresh ones of the kernel mixed in.
+ * Owns: a pool's prefetched bytes. Thread: random_get any; one pool per thread.
  *
  * A machine that was restored from a snapshot twice runs twice with the same memory. Random bytes
  * that were fetched before the snapshot are then the same in both, and a nonce that two values

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/secret.h"
 
+#include <inttypes.h>
 #include <openssl/crypto.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
@@ -13,6 +16,33 @@
 #define SECRET_MIN_BLOCK 64
 
 static bool is_locked;
+
+/* The mapping that an address lies in, from what the kernel tells; OpenSSL does not. */
+static bool find_mapping(const void *p, uintptr_t *start, uintptr_t *end)
+{
+    FILE *f = fopen("/proc/self/maps", "re");
+    char line[512];
+    bool is_found = false;
+
+    while (f != NULL && !is_found && fgets(line, sizeof line, f) != NULL)
+        is_found = sscanf(line, "%" SCNxPTR "-%" SCNxPTR, start, end) == 2 &&
+                   *start <= (uintptr_t)p && (uintptr_t)p < *end;
+    if (f != NULL)
+        fclose(f);
+    return is_found;
+}
+
+/* A process that is forked gets zeros in place of keys. Guard pages keep the heap's mapping apart
+ * from others, so nothing else is wiped; a mapping of another size is not the heap. */
+static void wipe_on_fork(void)
+{
+    void *p = OPENSSL_secure_malloc(1);
+    uintptr_t start, end;
+
+    if (p != NULL && find_mapping(p, &start, &end) && end - start == SECRET_HEAP)
+        (void)madvise((void *)start, end - start, MADV_WIPEONFORK);
+    OPENSSL_secure_free(p);
+}
 
 enum err secret_init(void)
 {
@@ -26,6 +56,8 @@ enum err secret_init(void)
     /* 1 = in place and locked, 2 = in place but not locked, 0 = failed. */
     done = CRYPTO_secure_malloc_init(SECRET_HEAP, SECRET_MIN_BLOCK);
     is_locked = done == 1;
+    if (done != 0)
+        wipe_on_fork();
     return done == 0 ? ERR_SYSTEM : ERR_OK;
 }
 
@@ -47,6 +79,14 @@ void secret_free(void *p, size_t n)
 void secret_wipe(void *p, size_t n)
 {
     explicit_bzero(p, n); /* as sure as OPENSSL_cleanse, and many times faster on a whole slab */
+}
+
+/* Not inlined: else the frame would be the caller's, which is alive. */
+__attribute__((noinline)) void secret_wipe_stack(void)
+{
+    uint8_t dead[64 * 1024];
+
+    explicit_bzero(dead, sizeof dead);
 }
 
 /* --- the heap: a block remembers its length --------------------------------------------------- */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Receives: sizes. Gives: memory for keys: locked, not in core files, wiped when freed.
+/* Receives: sizes. Gives: memory for keys: locked, not in core files, wiped when freed, empty
+ * in a process that is forked.
  * Owns: the process's secret arena (OpenSSL's secure heap). Thread: any after init. */
 #ifndef BASE_SECRET_H
 #define BASE_SECRET_H
@@ -17,6 +18,10 @@ MUST_CHECK void *secret_alloc(size_t n);
 void secret_free(void *p, size_t n);
 /* Wipes memory of any kind so that the compiler keeps it. */
 void secret_wipe(void *p, size_t n);
+/* Wipes what calls that are over left on the stack below the caller: ciphers and memcpy leave
+ * pieces of what they worked on in their frames. 64 KiB, some microseconds: for a thread that has
+ * done its work. */
+void secret_wipe_stack(void);
 
 /* Heap memory for what is a secret for a moment, in callers that do not say how long it is when
  * they free it (unpacked messages): neither locked nor zeroed, but wiped when freed. NULL: no

@@ -35,9 +35,13 @@ static const char check_help[] =
     "  --output text|json\n"
     "      a line for each finding, or one JSON object (default text)\n"
     "\n"
+    "  --etcd-user NAME[:PASSWORD]\n"
+    "      where etcd asks for users; ETCDCTL_USER and ETCDCTL_PASSWORD are honoured, too\n"
+    "\n"
     "All flags of serve are taken, and etcdctl's environment; see etcd-envelope serve --help.\n"
     "\n"
-    "Exit status: 0 all well; 3 a certificate is over or does not fit, etcd is full; 4 values are\n"
+    "Exit status: 0 all well; 3 a certificate is over or does not name its host, etcd is full; 4 "
+    "values are\n"
     "there that do not open; 1 serve would refuse the files; 2 it would refuse the flags, or the\n"
     "server is a proxy; 75 etcd or a KMS plugin is not reachable or not well.\n";
 
@@ -45,6 +49,7 @@ struct check {
     const struct settings *o;
     struct ruleset *rules;
     struct server_files files;
+    struct cli__user user;
     struct tools_findings findings;
     char why[CLI__WHY_MAX];
     bool is_offline, is_json;
@@ -131,8 +136,21 @@ static void check_names(struct check *c, char *const *urls, size_t count)
     }
 }
 
+static void say_environment(struct check *c)
+{
+    struct settings_unknown u;
+    size_t at = 0;
+
+    while (settings_unknown_env(&at, &u))
+        tools_finding(&c->findings, TOOLS_WARN, "configuration",
+                      "environment variable %.*s is not used: no flag has this name, did you mean "
+                      "--%s?",
+                      (int)u.name.n, (const char *)u.name.p, u.meant);
+}
+
 static void say_files(struct check *c)
 {
+    say_environment(c);
     tools_check_rules(&c->findings, c->rules, c->o->encryption_provider_config);
     check_expiry(c, c->files.tls, "TLS", c->o->cert_file);
     if (c->files.tls != NULL) {
@@ -151,10 +169,11 @@ static void look_at_etcd(struct check *c)
     static const int statuses[] = {[TOOLS_CHECK_UNREADABLE] = CLI_UNREADABLE,
                                    [TOOLS_CHECK_ODD] = CLI_NOT_AS_WANTED,
                                    [TOOLS_CHECK_GOOD] = CLI_OK};
+    const struct sweep_user user = {c->user.name, c->user.password};
     struct tools_cluster cluster;
     enum tools_check_result result;
 
-    if (tools_cluster_init(&cluster, c->o, c->rules, TOOLS_WANTS_KEYS | TOOLS_WANTS_ETCD) !=
+    if (tools_cluster_init(&cluster, c->o, c->rules, TOOLS_WANTS_KEYS | TOOLS_WANTS_ETCD, &user) !=
         ERR_OK) {
         tools_finding(&c->findings, TOOLS_FAIL, "etcd", "%s", cluster.why);
         c->status = worse(c->status, CLI_ERROR);
@@ -200,14 +219,15 @@ static int run(struct check *c)
 int cli_check(int argc, char *const argv[])
 {
     struct check c = {0};
-    const char *output = NULL;
+    const char *output = NULL, *user;
     const struct cli__flag flags[] = {{.name = "offline", .is_on = &c.is_offline},
                                       {.name = "output", .value = &output}};
     struct settings *settings = NULL;
     struct cli__args args;
     int status;
 
-    if (cli__args_take(argc, argv, flags, ARRAY_LEN(flags), &args, c.why, sizeof c.why) != ERR_OK)
+    if (cli__cluster_args(argc, argv, flags, ARRAY_LEN(flags), &user, &args, c.why, sizeof c.why) !=
+        ERR_OK)
         return cli__refuse(CLI_USAGE, "%s", c.why);
     c.is_json = output != NULL && strcmp(output, "json") == 0;
     if (args.wants_help) {
@@ -220,8 +240,11 @@ int cli_check(int argc, char *const argv[])
         status = cli__refuse(CLI_USAGE, "%s", c.why);
     } else {
         c.o = settings;
-        status = run(&c);
+        status = cli__user_take(user, &c.user);
+        if (status == CLI_OK)
+            status = run(&c);
     }
+    cli__user_free(&c.user);
     settings_free(settings);
     free(args.rest);
     return status;

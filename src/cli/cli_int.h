@@ -2,6 +2,7 @@
 /* Shared by the files of cli/, one for each subcommand (encrypt and decrypt share one).
  *
  *   tool_args.c   the flags that the tools have beside the proxy's
+ *   user.c        the user of etcd's
  *   etcdctl.c     etcdctl's environment, for the tools that talk to etcd
  *   cluster.c     what the tools that work on a whole cluster have in common
  *   memory.c      memory for keys, locked or allowed not to be */
@@ -62,6 +63,19 @@ MUST_CHECK enum err cli__args_take(int argc, char *const argv[], const struct cl
 MUST_CHECK enum err cli__settings(int argc, char *const argv[], struct settings **out, char *why,
                                   size_t why_len);
 
+/* --- user.c ----------------------------------------------------------------------------------- */
+
+/* A user of etcd's; name NULL: none is given. */
+struct cli__user {
+    char *name, *password;
+};
+
+/* From --etcd-user, else ETCDCTL_USER: "NAME:PASSWORD"; a name alone where ETCDCTL_PASSWORD gives
+ * the password, or it is asked for at the terminal. The flag's password is taken out of argv.
+ * Returns CLI_OK or the exit status, after having said why; out is to be freed in any case. */
+MUST_CHECK int cli__user_take(const char *flag, struct cli__user *out);
+void cli__user_free(struct cli__user *u);
+
 /* --- cluster.c -------------------------------------------------------------------------------- */
 
 struct tools_cluster;
@@ -84,6 +98,11 @@ struct cli__cluster_tool {
     void *arg;
 };
 
+/* cli__args_take with the tool's own flags and those that all such tools have: *user is the value
+ * of --etcd-user, NULL without one. */
+MUST_CHECK enum err cli__cluster_args(int argc, char *const argv[], const struct cli__flag *flags,
+                                      size_t flag_count, const char **user, struct cli__args *out,
+                                      char *why, size_t why_len);
 int cli__cluster_main(const struct cli__cluster_tool *t, int argc, char *const argv[]);
 /* The exit status for what ended a run early. */
 int cli__cluster_status(const struct tools_cluster *c);
@@ -104,6 +123,9 @@ int cli__cluster_failed(const struct tools_cluster *c);
     "  --etcd-servers URLS, --etcd-cafile FILE, --etcd-certfile FILE, --etcd-keyfile FILE\n"       \
     "      etcd itself, not the proxy. ETCDCTL_ENDPOINTS, ETCDCTL_CACERT, ETCDCTL_CERT and\n"      \
     "      ETCDCTL_KEY are honoured, and go before --config-file\n"                                \
+    "  --etcd-user NAME[:PASSWORD]\n"                                                              \
+    "      where etcd asks for users. ETCDCTL_USER and ETCDCTL_PASSWORD are honoured, and keep\n"  \
+    "      the password off the command line; without one it is asked for\n"                       \
     "  --etcd-prefix PREFIX\n"                                                                     \
     "      the prefix of kube-apiserver's keys (default /registry)\n"                              \
     "  --resource-prefix RESOURCE=PREFIX, --protect-prefix PREFIX=RESOURCE\n"                      \
@@ -116,8 +138,9 @@ int cli__cluster_failed(const struct tools_cluster *c);
 
 /* Sets aside the memory for keys. Returns CLI_OK, or the exit status after having said why not. */
 MUST_CHECK int cli__lock_memory(const struct settings *o);
-/* For when the log has started: says so where the memory is not locked. */
-void cli__warn_unlocked(void);
+/* For when the log has started: warns of memory that is not locked, and of environment variables
+ * that no flag has. */
+void cli__warn(void);
 
 /* --- inspect.c -------------------------------------------------------------------------------- */
 

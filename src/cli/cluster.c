@@ -16,11 +16,14 @@ struct frame {
     struct settings *settings;
     struct ruleset *rules;
     struct sweep_filter filter;
+    struct cli__user user;
     char why[CLI__WHY_MAX];
 };
 
 int cli__cluster_status(const struct tools_cluster *c)
 {
+    if (tools_cluster_signal(c) != 0)
+        return 128 + tools_cluster_signal(c); /* as shells have it */
     if (c->err == ERR_UPSTREAM_AWAY || err_scope(c->err) == SCOPE_DEK)
         return CLI_UNREACHABLE;
     return c->err == ERR_CONFIG ? CLI_USAGE : CLI_ERROR;
@@ -79,10 +82,11 @@ static int load(struct frame *f)
 
 static int run_cluster(struct frame *f)
 {
+    const struct sweep_user user = {f->user.name, f->user.password};
     struct tools_cluster c;
     int status;
 
-    if (tools_cluster_init(&c, f->settings, f->rules, f->t->wants(f->t->arg)) != ERR_OK)
+    if (tools_cluster_init(&c, f->settings, f->rules, f->t->wants(f->t->arg), &user) != ERR_OK)
         status = cli__refuse(c.err == ERR_CONFIG ? CLI_USAGE : CLI_ERROR, "%s", c.why);
     else
         status = f->t->run(f->t->arg, &c, &f->filter);
@@ -98,7 +102,7 @@ static int run(struct frame *f)
         return status;
     if (log_start(f->settings->log_level, f->settings->log_format) != ERR_OK)
         return cli__refuse(CLI_ERROR, "cannot start the log");
-    cli__warn_unlocked();
+    cli__warn();
     signal(SIGPIPE, SIG_IGN);
     status = load(f);
     if (status == CLI_OK)
@@ -110,13 +114,32 @@ static int run(struct frame *f)
     return status;
 }
 
+enum err cli__cluster_args(int argc, char *const argv[], const struct cli__flag *flags,
+                           size_t flag_count, const char **user, struct cli__args *out, char *why,
+                           size_t why_len)
+{
+    const char *name = NULL;
+    const struct cli__flag common[] = {{.name = "etcd-user", .value = &name}};
+    struct cli__args rest;
+    enum err e;
+
+    TRY(cli__args_take(argc, argv, flags, flag_count, &rest, why, why_len));
+    e = cli__args_take(rest.rest_count, rest.rest, common, ARRAY_LEN(common), out, why, why_len);
+    free(rest.rest);
+    out->wants_help |= rest.wants_help;
+    *user = name;
+    return e;
+}
+
 int cli__cluster_main(const struct cli__cluster_tool *t, int argc, char *const argv[])
 {
     struct frame f = {.t = t};
     struct cli__args args;
+    const char *user;
     int status;
 
-    if (cli__args_take(argc, argv, t->flags, t->flag_count, &args, f.why, sizeof f.why) != ERR_OK)
+    if (cli__cluster_args(argc, argv, t->flags, t->flag_count, &user, &args, f.why, sizeof f.why) !=
+        ERR_OK)
         return cli__refuse(CLI_USAGE, "%s", f.why);
     if (args.wants_help) {
         fputs(t->help, stdout);
@@ -125,8 +148,11 @@ int cli__cluster_main(const struct cli__cluster_tool *t, int argc, char *const a
                ERR_OK) {
         status = cli__refuse(CLI_USAGE, "%s", f.why);
     } else {
-        status = run(&f);
+        status = cli__user_take(user, &f.user);
+        if (status == CLI_OK)
+            status = run(&f);
     }
+    cli__user_free(&f.user);
     settings_free(f.settings);
     free(args.rest);
     return status;

@@ -161,7 +161,7 @@ static int run(struct tool *t)
     /* Without INFO: that the plugin is healthy is no news for a tool. */
     if (log_start(level == LOG_INFO ? LOG_WARN : level, t->settings->log_format) != ERR_OK)
         return cli__refuse(CLI_ERROR, "cannot start the log");
-    cli__warn_unlocked();
+    cli__warn();
     signal(SIGPIPE, SIG_IGN);
     status = load(t);
     if (status == CLI_OK)

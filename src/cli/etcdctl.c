@@ -82,11 +82,6 @@ static enum err environment(char *why, size_t why_len)
 {
     const char *insecure = given("ETCDCTL_INSECURE_SKIP_TLS_VERIFY");
 
-    if (given("ETCDCTL_USER") != NULL)
-        return not_followed("ETCDCTL_USER",
-                            "give a client certificate that etcd takes for a user "
-                            "(--etcd-certfile), and unset it",
-                            why, why_len);
     if (insecure != NULL && !is_off(insecure))
         return not_followed(
             "ETCDCTL_INSECURE_SKIP_TLS_VERIFY",

@@ -15,8 +15,19 @@ int cli__lock_memory(const struct settings *o)
                                   "swap, give --allow-unlocked-memory");
 }
 
-void cli__warn_unlocked(void)
+static void warn_environment(void)
 {
+    struct settings_unknown u;
+    size_t at = 0;
+
+    while (settings_unknown_env(&at, &u))
+        LOG(WARN, "an environment variable is not used: no flag has this name",
+            "variable=%.*s did_you_mean=--%s", (int)u.name.n, (const char *)u.name.p, u.meant);
+}
+
+void cli__warn(void)
+{
+    warn_environment();
     if (!secret_is_locked())
         LOG(WARN, "memory for keys is not locked: keys may be written to swap",
             "reason=\"RLIMIT_MEMLOCK is too small\" allowed_by=--allow-unlocked-memory");

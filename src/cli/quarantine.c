@@ -9,6 +9,7 @@
 #include "cli/cli.h"
 #include "cli/cli_int.h"
 #include "tools/quarantine.h"
+#include "tools/quarantine_list.h"
 
 #define DEFAULT_PREFIX "/etcd-envelope/quarantine"
 #define DEFAULT_MAX 10u
@@ -16,6 +17,7 @@
 
 static const char quarantine_help[] =
     "usage: etcd-envelope quarantine --encryption-provider-config FILE --key KEY... [flags]\n"
+    "       etcd-envelope quarantine --encryption-provider-config FILE --list [flags]\n"
     "\n"
     "One value that does not open breaks every list of its kind. This moves such values out of "
     "the\n"
@@ -40,6 +42,10 @@ static const char quarantine_help[] =
     "      do it\n"
     "  --restore\n"
     "      back: the copies of these keys, where the keys are not there (any more)\n"
+    "  --list\n"
+    "      which copies there are, and whether their keys are there again\n"
+    "  --discard\n"
+    "      delete the copies of these keys, where the keys are there again and open\n"
     "  --max N\n"
     "      at most so many keys in one run (default 10)\n"
     "  --unreadable-limit PERCENT\n"
@@ -60,7 +66,7 @@ static const char quarantine_help[] =
     "75 etcd or a KMS plugin that is needed is not reachable.\n";
 
 struct quarantine_tool {
-    bool is_yes, is_restore, has_plaintext, has_unreadable;
+    bool is_yes, is_restore, is_discard, is_list, has_plaintext, has_unreadable;
     const char *max, *percent, *prefix, *output;
     struct cli__texts keys;
     char **decoded; /* of keys.count */
@@ -70,8 +76,9 @@ struct quarantine_tool {
 
 static unsigned wants(void *arg)
 {
-    (void)arg;
-    return TOOLS_WANTS_KEYS | TOOLS_WANTS_ETCD;
+    const struct quarantine_tool *t = arg;
+
+    return (t->is_list ? 0 : TOOLS_WANTS_KEYS) | TOOLS_WANTS_ETCD;
 }
 
 static int number(const char *flag, const char *text, unsigned max, unsigned *out)
@@ -186,17 +193,31 @@ static int check_prefix(struct quarantine_tool *t)
     return CLI_OK;
 }
 
+/* What goes together. */
+static int check_modes(const struct quarantine_tool *t)
+{
+    if (t->is_list && (t->keys.count > 0 || t->is_yes || t->is_restore || t->is_discard))
+        return cli__refuse(CLI_USAGE, "--list stands alone: it changes nothing, and names all");
+    if (t->is_restore && t->is_discard)
+        return cli__refuse(CLI_USAGE, "--restore and --discard are two things");
+    if (t->has_unreadable && !t->is_restore)
+        return cli__refuse(CLI_USAGE, "--allow-unreadable goes with --restore");
+    return CLI_OK;
+}
+
 static int check(void *arg, const struct settings *o, const struct ruleset *rules,
                  const struct sweep_filter *filter)
 {
     struct quarantine_tool *t = arg;
     unsigned percent = DEFAULT_PERCENT;
     bool is_json = t->output != NULL && strcmp(t->output, "json") == 0;
-    int status = check_prefix(t);
+    int status = check_modes(t);
 
     (void)o;
     (void)filter;
     if (status == CLI_OK)
+        status = check_prefix(t);
+    if (status == CLI_OK && !t->is_list)
         status = check_keys(t, rules);
     if (status == CLI_OK)
         status = number("unreadable-limit", t->percent, 100, &percent);
@@ -204,12 +225,11 @@ static int check(void *arg, const struct settings *o, const struct ruleset *rule
         return status;
     if (t->output != NULL && !is_json && strcmp(t->output, "text") != 0)
         return cli__refuse(CLI_USAGE, "--output: \"%.40s\" is not text or json", t->output);
-    if (t->has_unreadable && !t->is_restore)
-        return cli__refuse(CLI_USAGE, "--allow-unreadable goes with --restore");
     t->opts = (struct tools_quarantine_opts){.keys = (const char *const *)t->decoded,
                                              .key_count = t->keys.count,
                                              .prefix = t->root,
                                              .is_restore = t->is_restore,
+                                             .is_discard = t->is_discard,
                                              .is_yes = t->is_yes,
                                              .has_plaintext = t->has_plaintext,
                                              .has_unreadable = t->has_unreadable,
@@ -222,9 +242,15 @@ static int check(void *arg, const struct settings *o, const struct ruleset *rule
 static int run(void *arg, struct tools_cluster *c, const struct sweep_filter *filter)
 {
     struct quarantine_tool *t = arg;
-    enum tools_quarantine_result result = tools_quarantine(c, &t->opts);
+    enum tools_quarantine_result result;
 
     (void)filter;
+    if (!t->is_list)
+        result = tools_quarantine(c, &t->opts);
+    else
+        result = tools_quarantine_list(c, t->root, t->opts.is_json, stdout)
+                     ? TOOLS_QUARANTINE_GOOD
+                     : TOOLS_QUARANTINE_FAILED;
     if (fflush(stdout) != 0 || ferror(stdout))
         return cli__refuse(CLI_ERROR, "cannot write the report");
     if (result == TOOLS_QUARANTINE_FAILED)
@@ -237,6 +263,8 @@ int cli_quarantine(int argc, char *const argv[])
     struct quarantine_tool t = {0};
     const struct cli__flag flags[] = {{.name = "yes", .is_on = &t.is_yes},
                                       {.name = "restore", .is_on = &t.is_restore},
+                                      {.name = "discard", .is_on = &t.is_discard},
+                                      {.name = "list", .is_on = &t.is_list},
                                       {.name = "include-plaintext", .is_on = &t.has_plaintext},
                                       {.name = "allow-unreadable", .is_on = &t.has_unreadable},
                                       {.name = "max", .value = &t.max},

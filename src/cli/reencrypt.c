@@ -43,7 +43,9 @@ static const char reencrypt_help[] =
     "too large ones are left, or in a dry run there is work; 4 done, but values that do not open "
     "are\n"
     "left; 1 error, or etcd is full; 2 used wrongly, or the server is a proxy; 75 etcd or the KMS\n"
-    "plugin is not reachable.\n";
+    "plugin is not reachable. SIGINT and SIGTERM end it with a line on what was rewritten, and "
+    "128\n"
+    "and their number (130, 143).\n";
 
 struct reencrypt_tool {
     bool is_dry_run, has_leased, is_to_identity, is_yes;
@@ -107,6 +109,12 @@ static int check_identity(const struct reencrypt_tool *t, const struct settings 
     if (t->is_to_identity && !t->is_yes && !t->is_dry_run)
         return cli__refuse(CLI_USAGE, "--to-identity writes everything back to plaintext: give "
                                       "--yes, too, if that is meant");
+    if (rules->protected_count == 0)
+        return cli__refuse(CLI_USAGE,
+                           "%s protects nothing (identity is alone in each list), so there is "
+                           "nothing to rewrite; to write sealed values back to plaintext put "
+                           "behind identity what sealed them, and give --to-identity",
+                           o->encryption_provider_config);
     for (size_t i = 0; i < rules->key_rules->count; i++) {
         const struct provider_list *list = &rules->lists[i];
         bool is_identity = list->count > 0 && provider_traits(list->v[0])->is_identity;
@@ -121,7 +129,9 @@ static int check_identity(const struct reencrypt_tool *t, const struct settings 
                                list->resource, o->encryption_provider_config);
         return cli__refuse(CLI_USAGE,
                            "resource %s: identity is not first in %s, so proxies go on sealing; "
-                           "put it first, have the proxies take that over, and run this again",
+                           "put it first, what sealed the values behind it, have all proxies take "
+                           "that over (those that run without --allow-identity-writes have to be "
+                           "restarted with it), and run this again",
                            list->resource, o->encryption_provider_config);
     }
     return CLI_OK;

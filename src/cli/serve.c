@@ -6,8 +6,11 @@
 #include <stdio.h>
 
 #include "base/file.h"
+#include "base/fips.h"
 #include "base/log.h"
 #include "cli/cli_int.h"
+#include "contain/contain.h"
+#include "contain/opener.h"
 #include "net/inherit.h"
 #include "policy/load.h"
 #include "pages/pages.h"
@@ -21,6 +24,23 @@ static int refuse(int status, const char *why)
     return status;
 }
 
+/* Before anything of the configuration is in memory. */
+static enum err start_opener(const struct settings *o)
+{
+    const char *const files[] = {o->encryption_provider_config,
+                                 o->cert_file,
+                                 o->key_file,
+                                 o->trusted_ca_file,
+                                 o->client_crl_file,
+                                 o->etcd_cafile,
+                                 o->etcd_certfile,
+                                 o->etcd_keyfile};
+
+    if (!o->drop_privileges && !o->landlock && o->user == NULL)
+        return ERR_OK;
+    return opener_start(files, ARRAY_LEN(files));
+}
+
 static int serve_with(const struct settings *o)
 {
     static const struct server_source source = {.load = policy_reload};
@@ -30,6 +50,9 @@ static int serve_with(const struct settings *o)
     struct ruleset *rules;
     int status;
 
+    contain_prepare();
+    if (start_opener(o) != ERR_OK)
+        return refuse(CLI_ERROR, "cannot make the process that opens files");
     status = cli__lock_memory(o);
     if (status != CLI_OK)
         return status;
@@ -43,9 +66,10 @@ static int serve_with(const struct settings *o)
         fprintf(stderr, "etcd-envelope: %s: %s\n", o->encryption_provider_config, why);
         return CLI_ERROR;
     }
-    if (log_start(o->log_level, o->log_format) != ERR_OK)
+    if (log_open(o->log_level, o->log_format) != ERR_OK)
         return refuse(CLI_ERROR, "cannot start the log");
-    cli__warn_unlocked();
+    cli__warn();
+    fips_log();
     if (o->encryption_provider_config_automatic_reload &&
         file_is_read_once(o->encryption_provider_config))
         LOG(WARN, "no automatic reload: the configuration is a pipe, which can be read only once",

@@ -37,11 +37,14 @@ static const char verify_help[] =
     "  --snapshot FILE\n" CLI__SNAPSHOT_HELP "\n" CLI__CLUSTER_HELP "\n"
     "Exit status: 0 all values are sealed with the current key and open; 3 some are not sealed "
     "with\n"
-    "it, or plaintext, or kube-apiserver's keys lie elsewhere than under --etcd-prefix; 4 some do "
+    "it, or plaintext, or the configuration protects nothing, or kube-apiserver's keys lie "
+    "elsewhere\n"
+    "than under --etcd-prefix; 4 some do "
     "not\n"
     "open; 1 error; 2 used wrongly, or the server is a proxy; 75 etcd or a KMS plugin that is "
     "needed\n"
-    "is not reachable.\n";
+    "is not reachable. SIGINT and SIGTERM end it with what was counted so far, and 128 and their\n"
+    "number (130, 143).\n";
 
 struct verify_tool {
     bool is_no_open, skip_hash;

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/secret.h"
 #include "client/client_int.h"
 #include "grpc/grpc.h"
 
@@ -391,14 +392,16 @@ static enum err call_send(struct client_call *call)
         field_of(BYTES_LIT("content-type"), BYTES_LIT("application/grpc")),
         field_of(BYTES_LIT("user-agent"), BYTES_LIT("etcd-envelope")),
         field_of(BYTES_LIT("grpc-timeout"), bytes_of(timeout, timeout_len)),
+        field_of(BYTES_LIT("token"), bytes_str(c->token != NULL ? c->token : "")), /* the last */
     };
+    size_t count = c->token != NULL ? ARRAY_LEN(v) : ARRAY_LEN(v) - 1;
     struct chain body = {0};
     struct slice request = slice_ref(call->request);
     enum err e = chain_push(&body, &request);
 
     if (e == ERR_OK)
-        e = h2_request(c->current->h2, (struct h2_fields){v, ARRAY_LEN(v)}, false, &stream_ops,
-                       call, &call->stream);
+        e = h2_request(c->current->h2, (struct h2_fields){v, count}, false, &stream_ops, call,
+                       &call->stream);
     if (e != ERR_OK) {
         chain_fini(&body);
         return e;
@@ -420,8 +423,17 @@ static void client_dispatch(struct client *c)
     }
 }
 
+static void token_free(struct client *c)
+{
+    if (c->token != NULL)
+        secret_wipe(c->token, strlen(c->token));
+    free(c->token);
+    c->token = NULL;
+}
+
 static void client_free(struct client *c)
 {
+    token_free(c);
     loop_timer_fini(&c->redial);
     loop_task_cancel(&c->task);
     slab_pool_fini(&c->pool);
@@ -545,6 +557,15 @@ enum err client_new(struct loop *loop, const struct net_url *url, struct net_tls
     loop_task_init(&c->task, on_task);
     *out = c;
     return ERR_OK;
+}
+
+enum err client_set_token(struct client *c, const char *token)
+{
+    token_free(c);
+    if (token[0] == '\0')
+        return ERR_OK;
+    c->token = strdup(token);
+    return c->token != NULL ? ERR_OK : ERR_NOMEM;
 }
 
 void client_distrust(struct client *c, uint32_t answer_max)

@@ -34,6 +34,9 @@ MUST_CHECK enum err client_new(struct loop *loop, const struct net_url *url, str
  * than about that, in whatever pieces it comes; a connection on which too many frames come that are
  * of no use is lost. */
 void client_distrust(struct client *c, uint32_t answer_max);
+/* etcd's metadata field "token" of the calls that are sent from now on: "" is none. Copied into
+ * wiped memory. Errors: ERR_NOMEM; then the old one is gone, too. */
+MUST_CHECK enum err client_set_token(struct client *c, const char *token);
 /* One unary call with a deadline in ms from now. "Wait for ready": while the peer cannot be
  * connected the call waits, redialling, until its deadline. body is copied into wiped memory. fn is
  * called once, from the loop, unless the call is cancelled before. Errors: ERR_NOMEM. */

@@ -31,6 +31,7 @@ struct client {
     struct net_url url;
     struct net_tls *tls;
     char *authority;
+    char *token; /* NULL: none */
     enum client_state state;
     struct client_conn *current;
     struct list conns;

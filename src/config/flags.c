@@ -95,6 +95,9 @@ const struct flag config__flags[] = {
            "memory for what clients and etcd send, of all connections"),
     NUMBER("connection-memory-limit", FLAG_SIZE, connection_memory_limit, 0, "SIZE",
            "the same of one client's connection; 0: half of it"),
+    NUMBER("stream-memory-limit", FLAG_SIZE, stream_memory_limit, 0, "SIZE",
+           "the same of one call; 0: three quarters of its connection's, or all of that where "
+           "--max-request-bytes needs it"),
     {"max-connections", FLAG_LIMIT, AT(max_connections), 0, "0", 0, "N",
      "client connections that speak HTTP/2; as many more may be opening; 0: "
      "what a quarter of --memory-limit holds, at 40 KiB each", NULL},
@@ -109,6 +112,18 @@ const struct flag config__flags[] = {
            "all is over so long after SIGTERM"),
     {"workers", FLAG_WORKERS, AT(workers), 0, "0", 0, "N",
      "worker threads; 0: one per CPU, at most 4", NULL},
+
+    {"user", FLAG_TEXT, AT(user), 0, "", 0, "NAME",
+     "for a start as root: become this user once everything is open", "Containment"},
+    {"drop-privileges", FLAG_BOOL, AT(drop_privileges), 0, "true", 0, NULL,
+     "give up all capabilities once everything is open (no_new_privs, too)", NULL},
+    {"landlock", FLAG_BOOL, AT(landlock), 0, "true", 0, NULL,
+     "give up access to all files that serving does not need", NULL},
+    {"seccomp", FLAG_BOOL, AT(seccomp), 0, "true", 0, NULL,
+     "refuse system calls that serving does not need", NULL},
+    BOOL("seccomp-log", seccomp_log, "have the kernel log them instead of refusing them"),
+    BOOL("require-containment", require_containment,
+         "do not start where the kernel, or a container, refuses a part of it"),
 
     {"log-level", FLAG_LOG_LEVEL, AT(log_level), 0, "info", 0, "LEVEL",
      "debug, info, warn or error", "Others"},

@@ -38,6 +38,16 @@ struct flag {
 extern const struct flag config__flags[];
 extern const size_t config__flag_count;
 
+/* --- flag_names.c --- */
+
+#define CONFIG_ENV_MAX 64 /* of the name of a flag, and of its environment variable */
+/* NULL: there is none of this name. */
+const struct flag *config__find_flag(const char *name, size_t len);
+/* The name of the flag that is probably meant. */
+const char *config__nearest_flag(const char *name, size_t len);
+/* The flag's environment variable. Returns out. */
+const char *config__env_name(const struct flag *f, char out[static CONFIG_ENV_MAX]);
+
 /* A size or duration as a text that parses to the same number: "16MiB", "10s". */
 #define FLAG_NUMBER_MAX 32
 const char *config__size_text(uint64_t n, char out[static FLAG_NUMBER_MAX]);

@@ -5,13 +5,11 @@
  * environment, file), then each flag, or its default, is parsed into its field, then the
  * combinations are checked.
  *
- * Failure modes: unknown names, except in the environment (in a pod it holds
- * ETCD_ENVELOPE_SERVICE_HOST and the like, if a Service has our name), values that don't parse,
- * contradictions. All of it happens before serving starts, so that a failed allocation aborts. */
+ * Failure modes: unknown names (in the environment they are only warned of, see flag_names.c),
+ * values that don't parse, contradictions. All of it happens before serving starts, so that a
+ * failed allocation aborts. */
 #include "config/settings.h"
 
-#include <ctype.h>
-#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,8 +19,6 @@
 #include "config/config_int.h"
 
 #define MAX_FLAGS 64
-#define MAX_NAME 64
-#define ENV_PREFIX "ETCD_ENVELOPE_"
 
 #define MAX_MESSAGE (1ull << 30)   /* what a slab can hold */
 #define STALL_TIMEOUT_MIN_MS 1000u /* what is stalled is looked at once a second */
@@ -53,70 +49,6 @@ static enum err PRINTF_LIKE(2, 3) fail(struct parser *p, const char *fmt, ...)
     return ERR_CONFIG;
 }
 
-/* --- names --- */
-
-static size_t edit_distance(const char *a, size_t a_len, const char *b)
-{
-    size_t row[MAX_NAME + 1];
-    size_t b_len = strlen(b);
-
-    for (size_t k = 0; k <= b_len; k++)
-        row[k] = k;
-    for (size_t i = 1; i <= a_len; i++) {
-        size_t diagonal = row[0];
-
-        row[0] = i;
-        for (size_t k = 1; k <= b_len; k++) {
-            size_t best = diagonal + (a[i - 1] != b[k - 1]);
-
-            diagonal = row[k];
-            best = best < row[k] + 1 ? best : row[k] + 1;
-            row[k] = best < row[k - 1] + 1 ? best : row[k - 1] + 1;
-        }
-    }
-    return row[b_len];
-}
-
-/* By edit distance, less half an edit for each letter of a common beginning: so a name with a word
- * left out is nearer to the whole name than to another short one. */
-static const char *nearest_name(const char *name, size_t len)
-{
-    const char *best = config__flags[0].name;
-    long best_score = LONG_MAX;
-
-    len = len < MAX_NAME ? len : MAX_NAME;
-    for (size_t i = 0; i < config__flag_count; i++) {
-        const char *candidate = config__flags[i].name;
-        long score = 2 * (long)edit_distance(name, len, candidate);
-
-        for (size_t k = 0; k < len && candidate[k] != '\0' && candidate[k] == name[k]; k++)
-            score--;
-        if (score < best_score) {
-            best = candidate;
-            best_score = score;
-        }
-    }
-    return best;
-}
-
-static const struct flag *find_flag(const char *name, size_t len)
-{
-    for (size_t i = 0; i < config__flag_count; i++)
-        if (bytes_eq(bytes_of(name, len), bytes_str(config__flags[i].name)))
-            return &config__flags[i];
-    return NULL;
-}
-
-static const char *env_name(const struct flag *f, char out[static MAX_NAME])
-{
-    size_t n = (size_t)snprintf(out, MAX_NAME, ENV_PREFIX "%s", f->name);
-
-    CHECK(n < MAX_NAME);
-    for (char *c = out; *c != '\0'; c++)
-        *c = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
-    return out;
-}
-
 static struct given *given_of(struct parser *p, const struct flag *f)
 {
     return &p->given[f - config__flags];
@@ -140,11 +72,11 @@ static enum err read_flag(struct parser *p, int argc, char *const argv[], int *i
     const char *name = arg + 2;
     size_t len = strcspn(name, "=");
     const char *value = name[len] == '=' ? name + len + 1 : NULL;
-    const struct flag *f = find_flag(name, len);
+    const struct flag *f = config__find_flag(name, len);
 
     if (f == NULL)
         return fail(p, "unknown flag --%.*s, did you mean --%s?", (int)(len < 100 ? len : 100),
-                    name, nearest_name(name, len));
+                    name, config__nearest_flag(name, len));
     if (value == NULL && f->type == FLAG_BOOL)
         value = "true";
     if (value == NULL && *i + 1 < argc)
@@ -159,7 +91,7 @@ static enum err read_flags(struct parser *p, int argc, char *const argv[])
 {
     for (int i = 0; i < argc; i++) {
         if (strcmp(argv[i], "-h") == 0)
-            add_text(p, find_flag("help", 4), SOURCE_FLAG, "true");
+            add_text(p, config__find_flag("help", 4), SOURCE_FLAG, "true");
         else if (strncmp(argv[i], "--", 2) == 0 && argv[i][2] != '\0')
             TRY(read_flag(p, argc, argv, &i));
         else
@@ -172,8 +104,8 @@ static void read_environment(struct parser *p)
 {
     for (size_t i = 0; i < config__flag_count; i++) {
         const struct flag *f = &config__flags[i];
-        char name[MAX_NAME];
-        const char *value = getenv(env_name(f, name));
+        char name[CONFIG_ENV_MAX];
+        const char *value = getenv(config__env_name(f, name));
 
         if (value != NULL && (value[0] != '\0' || flag_is_restriction(f)) &&
             p->given[i].source == SOURCE_NONE)
@@ -195,13 +127,13 @@ static enum err read_file_value(struct parser *p, const struct flag *f, const st
 static enum err read_file_field(struct parser *p, const struct node *name, const struct node *value,
                                 bool *seen)
 {
-    const struct flag *f = find_flag(name->text, name->text_len);
+    const struct flag *f = config__find_flag(name->text, name->text_len);
     char quoted[CONFIG_QUOTE_MAX];
 
     if (f == NULL || name->kind != NODE_STRING)
         return fail(p, "%s: unknown field %s, did you mean %s?", p->file,
                     config__quote(name->text, name->text_len, quoted),
-                    nearest_name(name->text, name->text_len));
+                    config__nearest_flag(name->text, name->text_len));
     if (f->type == FLAG_CONFIG_FILE || strcmp(f->name, "help") == 0)
         return fail(p, "%s: %s can't stand in a file", p->file, f->name);
     if (seen[f - config__flags])
@@ -263,12 +195,12 @@ static enum err bad_value(struct parser *p, const struct flag *f, const char *te
                           const char *wanted)
 {
     char quoted[CONFIG_QUOTE_MAX];
-    char env[MAX_NAME];
+    char env[CONFIG_ENV_MAX];
 
     config__quote(text, strlen(text), quoted);
     switch (given_of(p, f)->source) {
     case SOURCE_ENV:
-        return fail(p, "%s: %s is not %s", env_name(f, env), quoted, wanted);
+        return fail(p, "%s: %s is not %s", config__env_name(f, env), quoted, wanted);
     case SOURCE_FILE:
         return fail(p, "%s: %s: %s is not %s", p->file, f->name, quoted, wanted);
     default:
@@ -387,6 +319,14 @@ static enum err check_converge(struct parser *p)
     return ERR_OK;
 }
 
+/* A call that sends the largest request has it twice while it is being sealed. */
+static uint64_t default_of_stream(const struct settings *s)
+{
+    uint64_t part = s->connection_memory_limit / 4 * 3;
+
+    return part >= s->max_request_bytes * 2 ? part : s->connection_memory_limit;
+}
+
 static enum err check_memory(struct parser *p)
 {
     struct settings *s = p->s;
@@ -398,6 +338,10 @@ static enum err check_memory(struct parser *p)
             s->memory_limit / 2 > s->max_request_bytes ? s->memory_limit / 2 : s->max_request_bytes;
     if (s->connection_memory_limit < s->max_request_bytes)
         return fail(p, "--connection-memory-limit is below --max-request-bytes");
+    if (s->stream_memory_limit == 0)
+        s->stream_memory_limit = default_of_stream(s);
+    if (s->stream_memory_limit < s->max_request_bytes)
+        return fail(p, "--stream-memory-limit is below --max-request-bytes");
     return ERR_OK;
 }
 
@@ -424,8 +368,8 @@ static enum err check(struct parser *p)
 
 static enum err parse(struct parser *p, int argc, char *const argv[])
 {
-    const struct given *file = given_of(p, find_flag("config-file", 11));
-    const struct given *help = given_of(p, find_flag("help", 4));
+    const struct given *file = given_of(p, config__find_flag("config-file", 11));
+    const struct given *help = given_of(p, config__find_flag("help", 4));
 
     TRY(read_flags(p, argc, argv));
     if (help->count > 0 && config__parse_bool(help->v[help->count - 1], &p->s->help) && p->s->help)

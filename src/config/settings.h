@@ -43,9 +43,13 @@ struct settings {
     /* limits */
     uint64_t max_request_bytes, memory_limit, stream_threshold;
     uint64_t connection_memory_limit; /* 0 in the input: half of memory_limit */
+    uint64_t stream_memory_limit; /* 0 in the input: three quarters of connection_memory_limit */
     uint32_t max_concurrent_streams, max_connections;
     uint64_t shutdown_timeout_ms, stall_timeout_ms;
     unsigned workers; /* 0 in the input: number of CPUs, at most 4 */
+    /* containment */
+    char *user; /* NULL when not given */
+    bool drop_privileges, landlock, seccomp, seccomp_log, require_containment;
     /* others */
     enum log_level log_level;
     enum log_format log_format;
@@ -60,6 +64,14 @@ struct settings {
 MUST_CHECK enum err settings_parse(int argc, char *const argv[], struct settings **out, char *why,
                                    size_t why_len);
 void settings_free(struct settings *s);
+/* A variable of the environment whose name begins like those of our flags, and that no flag has. */
+struct settings_unknown {
+    struct bytes name; /* borrowed from the environment */
+    const char *meant; /* the name of the flag that is probably meant */
+};
+/* The next one from *at, which begins with 0; false: no more. Those that container runtimes set for
+ * a Service of our name are passed over. */
+MUST_CHECK bool settings_unknown_env(size_t *at, struct settings_unknown *out);
 /* "16MiB", "64k", "1000": bytes. False when it is none. */
 MUST_CHECK bool settings_parse_size(const char *text, uint64_t *out);
 /* Help text of serve: every flag with its default. Static storage. */

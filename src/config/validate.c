@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <wctype.h>
 
+#include "base/fips.h"
+
 #define NEW_KEY_HINT "make one of 32 bytes with: head -c 32 /dev/urandom | base64"
 
 struct checker {
@@ -369,6 +371,8 @@ static void check_provider(struct checker *ck, const struct node *provider, cons
         check_kms(ck, config__get(provider, found), sub);
     else if (found != names[4])
         check_keys(ck, config__get(provider, found), sub, found == names[3]);
+    if (found == names[3] && fips_is_on())
+        config__report(ck->r, sub, "Forbidden: " FIPS_NO_SECRETBOX);
 }
 
 static void check_entry(struct checker *ck, const struct node *entry, const char *path)

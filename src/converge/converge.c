@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "base/log.h"
+#include "base/secret.h"
 #include "base/metric_series.h"
 #include "base/randpool.h"
 #include "converge/member.h"
@@ -46,8 +47,9 @@ struct converge {
     uint64_t began_ms;          /* the pass, or the last one */
     uint64_t next_ms, blocked_ms, pause_ms;
     struct converge_pace pace;
-    uint64_t news; /* of the member, as of the last tick */
-    uint64_t due;  /* values that the last full look left */
+    uint64_t news;       /* of the member, as of the last tick */
+    uint64_t due;        /* values that the last full look left */
+    uint64_t unreadable; /* that it found */
     bool has_looked;
     int64_t looked_s; /* when the last full look was over, since 1970 */
     bool has_left, is_closed;
@@ -133,6 +135,17 @@ static void publish(struct converge *c, const struct converge_count *counts)
     series_set(SERIES_STORED_TIME, NO_LABELS, (double)now.tv_sec);
 }
 
+static void say_unreadable(struct converge *c, const struct converge_result *r)
+{
+    uint64_t count = 0;
+
+    for (size_t i = 0; i < c->rules->key_rules->count; i++)
+        count += c->rules->lists[i].count > 0 ? r->counts[i].v[SWEEP_UNREADABLE] : 0;
+    if (count > 0 && count != c->unreadable)
+        LOG(ERROR, "stored values do not open with this configuration", "count=%" PRIu64, count);
+    c->unreadable = count;
+}
+
 static uint64_t pause_after(struct converge *c, const struct converge_result *r)
 {
     uint64_t counts[SWEEP_STATE_COUNT] = {0};
@@ -146,6 +159,7 @@ static uint64_t pause_after(struct converge *c, const struct converge_result *r)
 static void pass_is_good(struct converge *c, const struct converge_result *r)
 {
     publish(c, r->counts);
+    say_unreadable(c, r);
     if (r->rewritten > 0 || (r->due > 0 && r->due != c->due))
         LOG(INFO, "converge: looked at everything", "rewritten=%" PRIu64 " due=%" PRIu64,
             r->rewritten, r->due);
@@ -181,6 +195,7 @@ static void drop_pass(struct converge *c)
     c->pass = NULL;
     slab_pool_settle(&c->pool);
     envelope_ctx_wipe(c->ctx);
+    secret_wipe_stack();
 }
 
 static void on_pass_end(void *user, const struct converge_result *r)

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/randpool.h"
 #include "converge/record.h"
+#include "kms/text.h"
 #include "sweep/source_etcd.h"
 #include "sweep/sweep.h"
 
@@ -356,11 +357,18 @@ static enum err look(struct converge_drop *d)
 
 /* --- who is registered ------------------------------------------------------------------------ */
 
-/* True: it writes with a key that is dropped. */
-static bool is_in_use(struct converge_drop *d, const char *record)
+/* True: it writes with a key that is dropped, or may do so. */
+static bool is_in_use(struct converge_drop *d, struct bytes key, const char *record)
 {
     char name[CONVERGE_NAME_MAX];
 
+    if (!converge_record_is_understood(record)) {
+        snprintf(d->waits_for, sizeof d->waits_for,
+                 "what is registered at %.250s is not understood, and its proxy, which may be of "
+                 "another version, may write with any key",
+                 kms_clean_text(key, name, sizeof name));
+        return true;
+    }
     for (size_t i = 0; i < d->count; i++) {
         if (!converge_record_writes(record, &d->o.now->key_rules->v[d->v[i].rule], d->v[i].text))
             continue;
@@ -385,10 +393,10 @@ static enum err read_records(struct converge_drop *d, struct bytes body)
         TRY(etcd_message_next_kv(&body, &kv, &has));
         if (!has)
             return ERR_OK;
-        record = strndup((const char *)kv.value.p, kv.value.n);
+        record = converge_record_copy(kv.value);
         if (record == NULL)
             return ERR_NOMEM;
-        is_used = is_in_use(d, record);
+        is_used = is_in_use(d, kv.key, record);
         free(record);
         if (is_used)
             return ERR_OK;

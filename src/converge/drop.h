@@ -12,9 +12,10 @@
  *      `--------------------'
  *
  * The look begins only when nobody who is known of writes with the key any more, for what is
- * written behind it would not be seen. KMS values are judged by what stands on their envelopes, so
- * a plugin that is gone does not keep a look from ending; others are opened, since keys of one name
- * may be several.
+ * written behind it would not be seen; who has registered something that is not understood (another
+ * version's, see record.h) counts as one who does. KMS values are judged by what stands on their
+ * envelopes, so a plugin that is gone does not keep a look from ending; others are opened, since
+ * keys of one name may be several.
  *
  * Failure modes: etcd away, refusing, or too large to be looked through in CONVERGE_DROP_MS: what
  * is not known counts as needed. */

@@ -38,19 +38,6 @@ void converge__say_why(struct converge_member *m, const char *fmt, ...)
     m->has_said_why = true;
 }
 
-/* A copy that ends in NUL; NULL: no memory. A NUL within cuts it: records have none. */
-static char *text_of(struct bytes b)
-{
-    char *text = malloc(b.n + 1);
-
-    if (text == NULL)
-        return NULL;
-    if (b.n > 0)
-        memcpy(text, b.p, b.n);
-    text[b.n] = '\0';
-    return text;
-}
-
 /* A lease that was kept last before ours was granted, and as long as etcd's leader may have drawn
  * it out when it was elected, has ended by then. */
 #define FORMER_SLACK_MS 5000u
@@ -72,11 +59,19 @@ static bool may_be_former(const struct converge_member *m, const char *their_nam
            converge__now_ms(m) - m->joined_ms < m->ttl_ms + FORMER_SLACK_MS;
 }
 
-static void compare_with(struct look *l, const char *theirs)
+/* Who it is: by the name in the record, or where it lies, for one that says none. */
+static const char *who(const char *record, struct bytes key, char out[static CONVERGE_NAME_MAX])
+{
+    if (converge_record_name(record, out)[0] == '\0')
+        kms_clean_text(key, out, CONVERGE_NAME_MAX);
+    return out;
+}
+
+static void compare_with(struct look *l, struct bytes key, const char *theirs)
 {
     char name[CONVERGE_NAME_MAX], why[CONVERGE__WHY_MAX / 2];
     enum converge_difference d = converge_record_compare(l->m->announced, theirs, why, sizeof why);
-    bool is_former = may_be_former(l->m, converge_record_name(theirs, name));
+    bool is_former = may_be_former(l->m, who(theirs, key, name));
 
     l->others += is_former ? 0 : 1;
     if (is_former && d == CONVERGE_DIFFERS) {
@@ -92,7 +87,7 @@ static void compare_with(struct look *l, const char *theirs)
 
 static enum err take_record(struct look *l, const struct etcd_kv *kv)
 {
-    char *theirs = text_of(kv->value);
+    char *theirs = converge_record_copy(kv->value);
 
     if (theirs == NULL)
         return ERR_NOMEM;
@@ -100,7 +95,7 @@ static enum err take_record(struct look *l, const struct etcd_kv *kv)
         l->is_ours_there = l->m->announced != NULL && kv->lease == l->m->lease &&
                            strcmp(theirs, l->m->announced) == 0;
     } else if (l->m->announced != NULL) {
-        compare_with(l, theirs);
+        compare_with(l, kv->key, theirs);
     }
     free(theirs);
     return ERR_OK;

@@ -164,7 +164,7 @@ static struct bytes next_word(const char **at)
     return word;
 }
 
-/* The line that begins at *at, which moves behind it. False: there is none. */
+/* The line that begins at *at, which moves behind it. False: there is none that is understood. */
 static bool next_line(const char **at, struct line *out)
 {
     if (strncmp(*at, RULE + 1, sizeof RULE - 2) != 0)
@@ -174,9 +174,40 @@ static bool next_line(const char **at, struct line *out)
     out->resource = next_word(at);
     out->writes = next_word(at);
     out->opens = next_word(at);
-    *at += strcspn(*at, "\n");
-    *at += **at == '\n';
-    return out->opens.n > 0;
+    if (out->prefix.n == 0 || out->resource.n == 0 || out->writes.n == 0 || out->opens.n == 0 ||
+        (*at)[-1] == ' ' || **at != '\n')
+        return false;
+    ++*at;
+    return true;
+}
+
+char *converge_record_copy(struct bytes stored)
+{
+    char *text = malloc(stored.n + 1);
+
+    if (text == NULL)
+        return NULL;
+    for (size_t i = 0; i < stored.n; i++)
+        text[i] = (char)(stored.p[i] == '\0' ? 1 : stored.p[i]); /* neither is in a record */
+    text[stored.n] = '\0';
+    return text;
+}
+
+bool converge_record_is_understood(const char *record)
+{
+    const char *at = record;
+    struct line line;
+
+    if (strncmp(record, HEAD, sizeof HEAD - 1) != 0)
+        return false;
+    while ((*at >= ' ' && *at < 0x7f) || *at == '\n')
+        at++;
+    if (*at != '\0' || at[-1] != '\n')
+        return false;
+    at = converge_record_rules(record);
+    while (next_line(&at, &line))
+        continue;
+    return *at == '\0';
 }
 
 const char *converge_record_rules(const char *record)
@@ -291,8 +322,9 @@ enum converge_difference converge_record_compare(const char *mine, const char *t
     const char *at = converge_record_rules(mine);
     struct line a, b;
 
-    if (strncmp(theirs, HEAD, sizeof HEAD - 1) != 0) {
-        snprintf(why, why_len, "what it says of itself is not understood");
+    if (!converge_record_is_understood(theirs)) {
+        snprintf(why, why_len,
+                 "what it says of itself is not understood: it may be of another version");
         return CONVERGE_DIFFERS;
     }
     while (next_line(&at, &a)) {

@@ -12,7 +12,11 @@
  * Keys are named as stored values name them, with a hash behind it, never by anything secret:
  * aesgcm:v1:NAME:HASH, kms:v2:NAME:HASH-OF-THE-KEY-ID (as an opener without the hash, for which
  * keys a plugin has only its answers tell), "identity". "?" in place of the hash: not known yet;
- * "-" as WRITES: the rule protects nothing. */
+ * "-" as WRITES: the rule protects nothing.
+ *
+ * Proxies of several versions read each other's records while they are upgraded. What a later
+ * version adds stands in lines of its own before the first rule, where this one passes over it;
+ * anything else takes another number in the first line. */
 #ifndef CONVERGE_RECORD_H
 #define CONVERGE_RECORD_H
 
@@ -35,6 +39,11 @@ MUST_CHECK enum err converge_opens_text(const struct provider *p, uint32_t key,
  * Errors: ERR_NOMEM. */
 MUST_CHECK enum err converge_record_make(const struct ruleset *rules, const struct keyring *ring,
                                          const char *name, char **text);
+/* A record as it lies in etcd, for the functions below: the caller's to free, and never NULL but
+ * for want of memory. What no record has stays recognizable. */
+MUST_CHECK char *converge_record_copy(struct bytes stored);
+/* Has all of it the form above? One of another version has not, and may write with any key. */
+bool converge_record_is_understood(const char *record);
 /* Where the rules of a record begin: what is behind decides whether proxies agree. */
 const char *converge_record_rules(const char *record);
 /* The name in a record, without what could break a line. Returns out. */
@@ -48,11 +57,12 @@ enum converge_difference {
     CONVERGE_UNKNOWN,     /* what one of them writes with is not known yet */
     CONVERGE_AGREES,      /* they write alike, and each opens what the other one writes */
 };
-/* why: what differs, in a sentence about "it", which is theirs. Both NUL-terminated. */
+/* why: what differs, in a sentence about "it", which is theirs. Both NUL-terminated. What is not
+ * understood differs. */
 enum converge_difference converge_record_compare(const char *mine, const char *theirs, char *why,
                                                  size_t why_len);
-/* Does the record say that it writes with a key (of converge_opens_text) under the rule of this
- * prefix? */
+/* Does a record that is understood say that it writes with a key (of converge_opens_text) under the
+ * rule of this prefix? */
 bool converge_record_writes(const char *record, const struct key_rule *rule, const char *key);
 
 #endif

@@ -13,6 +13,7 @@
 #include <openssl/err.h>
 #include <sodium.h>
 
+#include "base/fips.h"
 #include "envelope/envelope_int.h"
 
 static const char *const names[ENVELOPE__MODE_COUNT][ENVELOPE__AES_COUNT] = {
@@ -61,6 +62,8 @@ enum err envelope_ctx_new(envelope_random_fn random, void *random_arg, struct en
     ctx->random_arg = random_arg;
     if (sodium_init() < 0) /* chooses the code for this CPU; safe to repeat, from any thread */
         goto err_ctx;
+    if (fips_is_on() && envelope__kdf_init(&ctx->kdf) != ERR_OK)
+        goto err_ctx;
     for (size_t mode = 0; mode < ENVELOPE__MODE_COUNT; mode++)
         for (size_t i = 0; i < ENVELOPE__AES_COUNT; i++)
             if (!cipher_init(&ctx->aes[mode][i], names[mode][i]))
@@ -81,12 +84,14 @@ void envelope_ctx_free(struct envelope_ctx *ctx)
     for (size_t mode = 0; mode < ENVELOPE__MODE_COUNT; mode++)
         for (size_t i = 0; i < ENVELOPE__AES_COUNT; i++)
             cipher_fini(&ctx->aes[mode][i]);
+    envelope__kdf_fini(&ctx->kdf);
     free(ctx);
 }
 
 void envelope_ctx_wipe(struct envelope_ctx *ctx)
 {
     envelope__memo_wipe(ctx);
+    envelope__kdf_wipe(&ctx->kdf);
     for (size_t mode = 0; mode < ENVELOPE__MODE_COUNT; mode++)
         for (size_t i = 0; i < ENVELOPE__AES_COUNT; i++)
             cipher_wipe(&ctx->aes[mode][i]);

@@ -5,9 +5,11 @@
  *   secret                                               as the plugin unwrapped it
  *   derived                                              a seed's HMAC states; see hash.c
  *
- * derived is NULL for all others, whose secret is the key itself. */
+ * derived is NULL for all others, whose secret is the key itself, and where the keys of values are
+ * derived by OpenSSL's provider (kdf.c). */
 #include <stdlib.h>
 
+#include "base/fips.h"
 #include "base/secret.h"
 #include "envelope/envelope_int.h"
 
@@ -102,7 +104,7 @@ static enum err make(const struct dek_id *id, struct bytes secret, struct dek **
         goto err_drop;
     dek->secret_len = secret.n;
     memcpy(dek->secret, secret.p, secret.n);
-    if (id->type == DEK_HKDF_SEED) {
+    if (id->type == DEK_HKDF_SEED && !fips_is_on()) {
         dek->derived = secret_alloc(envelope__hmac_size());
         if (dek->derived == NULL)
             goto err_drop;
@@ -149,25 +151,44 @@ void dek_drop(struct dek *dek)
     free(dek);
 }
 
+/* HKDF-Expand with the DEK as its key, whatever the DEK is for. */
+static enum err expand_once(const struct dek *dek, struct bytes info, uint8_t *out)
+{
+    void *derived;
+
+    if (fips_is_on()) {
+        struct envelope__kdf kdf;
+        enum err e = envelope__kdf_init(&kdf);
+
+        if (e == ERR_OK)
+            e = envelope__kdf_expand(&kdf, envelope__dek_key(dek), info, out);
+        envelope__kdf_fini(&kdf);
+        return e;
+    }
+    derived = secret_alloc(envelope__hmac_size());
+    if (derived == NULL)
+        return ERR_NOMEM;
+    envelope__hmac_init(derived, envelope__dek_key(dek));
+    envelope__hkdf_expand(derived, info, out);
+    secret_free(derived, envelope__hmac_size());
+    return ERR_OK;
+}
+
 enum err dek_check_text(const struct dek *dek, char out[static DEK_CHECK_TEXT])
 {
-    static const uint8_t purpose[ENVELOPE__INFO_LEN] = "etcd-envelope: which key is it?";
+    static const char purpose[ENVELOPE__INFO_LEN] = "etcd-envelope: which key is it?";
     static const char hex[] = "0123456789abcdef";
     uint8_t *block = secret_alloc(ENVELOPE__KEY_MAX);
-    void *derived = secret_alloc(envelope__hmac_size());
-    enum err e = ERR_NOMEM;
+    enum err e =
+        block == NULL ? ERR_NOMEM : expand_once(dek, bytes_of(purpose, sizeof purpose), block);
 
-    if (block != NULL && derived != NULL) {
-        envelope__hmac_init(derived, bytes_of(dek->secret, dek->secret_len));
-        envelope__hkdf_expand(derived, purpose, block);
+    if (e == ERR_OK) {
         for (size_t i = 0; i < (DEK_CHECK_TEXT - 1) / 2; i++) {
             out[2 * i] = hex[block[i] >> 4];
             out[2 * i + 1] = hex[block[i] & 15];
         }
         out[DEK_CHECK_TEXT - 1] = '\0';
-        e = ERR_OK;
     }
     secret_free(block, ENVELOPE__KEY_MAX);
-    secret_free(derived, envelope__hmac_size());
     return e;
 }

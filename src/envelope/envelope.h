@@ -233,7 +233,7 @@ struct envelope_opened {
 /* A keyed hash of the stored value of len bytes at pos and of the etcd key that it lies under, for
  * remembering a value without its bytes. The key is random and the context's own, so only digests
  * of the same context are comparable, and nobody can make two values with the same one. Errors:
- * ERR_RANDOM. */
+ * ERR_RANDOM, ERR_CRYPTO. */
 MUST_CHECK enum err envelope_value_digest(struct envelope_ctx *ctx, struct bytes aad,
                                           struct chain_pos pos, size_t len,
                                           uint8_t out[static DEK_DIGEST_LEN]);

@@ -9,7 +9,7 @@
  *   kmsv1.c           kms v1
  *   local.c           aesgcm, aescbc, secretbox: providers with a list of keys
  *   gcm.c, cbc.c, secretbox.c   the ciphers on chains
- *   dek.c, dek_id.c   keys and their names;  hash.c  SHA-256;  ctx.c  cipher contexts
+ *   dek.c, dek_id.c   keys and their names;  hash.c  SHA-256;  kdf.c  HKDF;  ctx.c  cipher contexts
  *   value_digest.c    what a value is remembered by that did not open */
 #ifndef ENVELOPE_ENVELOPE_INT_H
 #define ENVELOPE_ENVELOPE_INT_H
@@ -45,10 +45,17 @@ struct envelope__cipher {
     bool seal_bound, open_bound; /* false after a wipe */
 };
 
+/* HKDF of OpenSSL's provider: where FIPS's algorithms are asked for (base/fips.h). */
+struct envelope__kdf {
+    struct evp_kdf_ctx_st *ctx; /* NULL: keys are derived by hash.c */
+    bool is_bound;              /* it has a digest, a mode, and the last key */
+};
+
 struct envelope_ctx {
     envelope_random_fn random;
     void *random_arg;
     struct envelope__cipher aes[ENVELOPE__MODE_COUNT][ENVELOPE__AES_COUNT];
+    struct envelope__kdf kdf;
     struct envelope__memo *memo; /* NULL until a value may come again */
     bool has_digest_key;         /* of value_digest.c: made when it is first needed */
     uint8_t digest_key[ENVELOPE__DIGEST_KEY_LEN];
@@ -82,8 +89,20 @@ enum err envelope__crypto_failed(enum err e);
 size_t envelope__hmac_size(void);
 void envelope__hmac_init(void *derived, struct bytes key);
 /* HKDF-Expand-SHA256(PRK = the key, info, L = 32): one block (RFC 5869 section 2.3). */
-void envelope__hkdf_expand(const void *derived, const uint8_t info[static ENVELOPE__INFO_LEN],
+void envelope__hkdf_expand(const void *derived, struct bytes info,
                            uint8_t out[static ENVELOPE__KEY_MAX]);
+
+/* --- kdf.c ----------------------------------------------------------------------------------- */
+
+/* Errors: ERR_CRYPTO: no provider has it. fini in any case. */
+MUST_CHECK enum err envelope__kdf_init(struct envelope__kdf *k);
+void envelope__kdf_fini(struct envelope__kdf *k);
+/* Takes the last key out of it. */
+void envelope__kdf_wipe(struct envelope__kdf *k);
+/* The same as envelope__hkdf_expand; info is not empty, which OpenSSL 3.0 does not take well.
+ * Errors: ERR_CRYPTO. */
+MUST_CHECK enum err envelope__kdf_expand(struct envelope__kdf *k, struct bytes key,
+                                         struct bytes info, uint8_t out[static ENVELOPE__KEY_MAX]);
 
 /* --- object.c -------------------------------------------------------------------------------- */
 

@@ -132,6 +132,7 @@ const struct envelope__kind envelope__kmsv1 = {
             .has_cache_size = true,
             .has_cbc_past = true,
             .has_own_health_check = true,
+            .is_fips = true,
             .is_authentic = true,
             .body = PROVIDER_BODY_WRAPPED,
             .nonce_len = ENVELOPE__NONCE_LEN,

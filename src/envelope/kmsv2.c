@@ -165,6 +165,7 @@ const struct envelope__kind envelope__kmsv2 = {
             .version = "v2",
             .prefix = "kms:v2:",
             .is_kms = true,
+            .is_fips = true,
             .is_authentic = true,
             .body = PROVIDER_BODY_OBJECT,
             .nonce_len = ENVELOPE__NONCE_LEN,

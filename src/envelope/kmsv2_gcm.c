@@ -19,13 +19,21 @@ size_t envelope__kmsv2_overhead(uint32_t type)
 }
 
 /* The AES key for a value: of the seed, into buf, or the DEK where it lies. */
-static struct bytes value_key(const struct dek *dek, const uint8_t *head,
-                              uint8_t buf[static ENVELOPE__KEY_MAX])
+static enum err value_key(struct envelope_ctx *ctx, const struct dek *dek, const uint8_t *head,
+                          uint8_t buf[static ENVELOPE__KEY_MAX], struct bytes *out)
 {
-    if (dek->id.type == DEK_AES_GCM_KEY)
-        return envelope__dek_key(dek);
-    envelope__hkdf_expand(dek->derived, head, buf);
-    return bytes_of(buf, ENVELOPE__KEY_MAX);
+    struct bytes info = bytes_of(head, ENVELOPE__INFO_LEN);
+
+    if (dek->id.type == DEK_AES_GCM_KEY) {
+        *out = envelope__dek_key(dek);
+        return ERR_OK;
+    }
+    if (ctx->kdf.ctx != NULL)
+        TRY(envelope__kdf_expand(&ctx->kdf, envelope__dek_key(dek), info, buf));
+    else
+        envelope__hkdf_expand(dek->derived, info, buf);
+    *out = bytes_of(buf, ENVELOPE__KEY_MAX);
+    return ERR_OK;
 }
 
 enum err envelope__kmsv2_gcm_seal(struct envelope_ctx *ctx, const struct dek *dek, struct bytes aad,
@@ -37,7 +45,7 @@ enum err envelope__kmsv2_gcm_seal(struct envelope_ctx *ctx, const struct dek *de
 
     CHECK(dek->id.type == DEK_HKDF_SEED);
     TRY(ctx->random(ctx->random_arg, out, HEAD_MAX));
-    key = value_key(dek, out, buf);
+    TRY(value_key(ctx, dek, out, buf, &key));
     e = envelope__gcm_seal(ctx, key, out + ENVELOPE__INFO_LEN, aad, in, len, out + HEAD_MAX);
     secret_wipe(buf, sizeof buf);
     return e;
@@ -57,7 +65,7 @@ FLATTEN enum err envelope__kmsv2_gcm_open(struct envelope_ctx *ctx, const struct
         return ERR_TOO_SHORT;
     if (b.n < n)
         chain_take(&(struct chain_pos){data.chain, data.index, data.off, data.at}, copy, n);
-    key = value_key(dek, head, buf);
+    TRY(value_key(ctx, dek, head, buf, &key));
     if (b.n == len && out != NULL) {
         e = envelope__gcm_open_flat(ctx, key, head + n - ENVELOPE__NONCE_LEN, aad,
                                     bytes_of(b.p + n, len - n), out);

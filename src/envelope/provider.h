@@ -74,6 +74,7 @@ struct provider_traits {
     bool has_cbc_past;   /* struct provider's cbc_reads may be set */
     /* kube-apiserver gives such a plugin, and all beside it, a health check of its own. */
     bool has_own_health_check;
+    bool is_fips;         /* its cipher is one of FIPS 140's (base/fips.h) */
     bool is_authentic;    /* a value that opens was sealed with the key */
     size_t local_key_min; /* least length of a key of the configuration; 0: it takes none */
     enum provider_body body;

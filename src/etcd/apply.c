@@ -15,7 +15,7 @@
  * ETCD__OUT_VALUE_MAX, which are opened where they lie.
  *
  * A value that fails stops the run; callers cut off what was written. A run that has done its
- * caller's share of work stops between two values, and is kept in the plan. */
+ * caller's share of work stops between two operations, and is kept in the plan. */
 #include "etcd/plan_int.h"
 
 #include "base/metrics.h"
@@ -245,14 +245,18 @@ static void count_sealed(struct etcd__apply *a, const struct etcd__value *v, enu
 
 /* --- turns ----------------------------------------------------------------------------------- */
 
-/* What a value costs besides its bytes, in bytes: keys and nonces. */
+/* What a value costs besides its bytes, in bytes: keys and nonces. To look at an operation. */
 #define VALUE_COST 2048u
+#define OP_COST 64u
+
+static void spend(struct etcd__apply *a, size_t cost)
+{
+    a->left -= cost < a->left ? cost : a->left;
+}
 
 static void charge(struct etcd__apply *a, size_t value_len)
 {
-    size_t cost = value_len + VALUE_COST;
-
-    a->left -= cost < a->left ? cost : a->left;
+    spend(a, value_len + VALUE_COST);
 }
 
 /* --- open_aside ------------------------------------------------------------------------------ */
@@ -327,6 +331,7 @@ static enum err open_aside(struct etcd__apply *a)
     for (; a->next < a->p->op_count && !is_over; a->next++) {
         if (a->left == 0)
             return ERR_AGAIN;
+        spend(a, OP_COST);
         TRY(open_one_aside(a, &a->p->ops[a->next], &is_over));
     }
     return ERR_OK;
@@ -360,33 +365,41 @@ static size_t field_len(const struct etcd__value *v)
     return v->new_len == 0 ? 0 : etcd__head_len(v->number, v->new_len) + v->new_len;
 }
 
+static enum err measure_op(struct etcd__apply *a, struct etcd_op *op)
+{
+    switch (op->kind) {
+    case ETCD__LEN: /* grow has the sum of its children's */
+        op->u.sub.body_len = (size_t)((ptrdiff_t)op->u.sub.body_len + op->grow);
+        op->grow += (ptrdiff_t)etcd__head_len(op->u.sub.number, op->u.sub.body_len);
+        op->grow -= (ptrdiff_t)op->len;
+        break;
+    case ETCD__SEAL:
+    case ETCD__CHECK:
+    case ETCD__OPEN:
+    case ETCD__FAIL:
+        if (is_unchanged(op))
+            break;
+        TRY(measure_value(a, op, op->u.value));
+        op->grow = (ptrdiff_t)field_len(op->u.value) - (ptrdiff_t)op->len;
+        break;
+    default:
+        break;
+    }
+    if (op->parent != ETCD__NONE)
+        a->p->ops[op->parent].grow += op->grow;
+    return ERR_OK;
+}
+
+/* a->next counts from the last one. */
 static enum err measure(struct etcd__apply *a)
 {
-    struct etcd_op *ops = a->p->ops;
+    size_t count = a->p->op_count;
 
-    for (size_t i = a->p->op_count; i-- > 0;) {
-        struct etcd_op *op = &ops[i];
-
-        switch (op->kind) {
-        case ETCD__LEN: /* grow has the sum of its children's */
-            op->u.sub.body_len = (size_t)((ptrdiff_t)op->u.sub.body_len + op->grow);
-            op->grow += (ptrdiff_t)etcd__head_len(op->u.sub.number, op->u.sub.body_len);
-            op->grow -= (ptrdiff_t)op->len;
-            break;
-        case ETCD__SEAL:
-        case ETCD__CHECK:
-        case ETCD__OPEN:
-        case ETCD__FAIL:
-            if (is_unchanged(op))
-                break;
-            TRY(measure_value(a, op, op->u.value));
-            op->grow = (ptrdiff_t)field_len(op->u.value) - (ptrdiff_t)op->len;
-            break;
-        default:
-            break;
-        }
-        if (op->parent != ETCD__NONE)
-            ops[op->parent].grow += op->grow;
+    for (; a->next < count; a->next++) {
+        if (a->left == 0)
+            return ERR_AGAIN;
+        spend(a, OP_COST);
+        TRY(measure_op(a, &a->p->ops[count - 1 - a->next]));
     }
     return ERR_OK;
 }

@@ -42,8 +42,9 @@ enum etcd_direct_step {
 };
 
 /* A large answer: before etcd_large_next, opens what has arrived at the begin of in. p is reset
- * first. On ETCD_DIRECT_BATCH it was taken from in, and appended to out as etcd_large_apply
- * appends a batch; else both are as they were. */
+ * first, unless that has said ETCD_LARGE_AGAIN: then it is ETCD_DIRECT_NONE. On ETCD_DIRECT_BATCH
+ * it was taken from in, and appended to out as etcd_large_apply appends a batch; else both are as
+ * they were. */
 MUST_CHECK enum etcd_direct_step etcd_large_direct(struct etcd_large *st, struct chain *in,
                                                    struct etcd_plan *p,
                                                    const struct etcd_direct *with,

@@ -155,6 +155,8 @@ enum etcd_direct_step etcd_large_direct(struct etcd_large *st, struct chain *in,
     uint32_t number, seen;
     size_t n;
 
+    if (st->scan != NULL) /* a batch is being planned */
+        return ETCD_DIRECT_NONE;
     etcd_plan_reset(p);
     if (l == NULL || st->raw_left > 0 || range == NULL || in->len == 0)
         return ETCD_DIRECT_NONE;

@@ -98,6 +98,7 @@ void etcd_large_free(struct etcd_large *st)
     chain_fini(&st->units);
     chain_fini(&st->repeat);
     free(st->header);
+    free(st->scan);
     free(st);
 }
 
@@ -389,20 +390,49 @@ static enum err next(struct etcd_large *st, struct etcd__scan *s, struct chain *
     return ERR_ANS_MALFORMED;
 }
 
+/* Where the scan of a batch stands goes to st->scan between two turns, and comes from there. */
+static void scan_begin(struct etcd_large *st, struct etcd__scan *s, struct etcd_plan *p)
+{
+    if (st->scan != NULL) {
+        *s = *st->scan;
+        return;
+    }
+    etcd_plan_reset(p);
+    etcd__scan_init(s, p, st->content, st->rules, st->ask, &st->txn, true);
+}
+
+static enum err scan_end(struct etcd_large *st, const struct etcd__scan *s, enum err e)
+{
+    if (e != ERR_AGAIN) {
+        free(st->scan);
+        st->scan = NULL;
+        return e;
+    }
+    if (st->scan == NULL)
+        st->scan = malloc(sizeof *st->scan);
+    if (st->scan == NULL)
+        return ERR_NOMEM;
+    *st->scan = *s;
+    return e;
+}
+
 enum etcd_large_step etcd_large_next(struct etcd_large *st, struct chain *in, struct etcd_plan *p,
                                      struct chain *batch)
 {
     NOT_CLEARED struct etcd__scan s;
     bool has_batch = false;
+    enum err e;
 
-    etcd_plan_reset(p);
+    scan_begin(st, &s, p);
     p->watch = st->info;
     if (st->is_over)
         return ETCD_LARGE_DONE;
-    etcd__scan_init(&s, p, st->content, st->rules, st->ask, &st->txn, true);
-    p->err = next(st, &s, in, batch, &has_batch);
+    e = scan_end(st, &s, next(st, &s, in, batch, &has_batch));
     p->watch = st->info;
-    if (p->err != ERR_OK)
+    if (e == ERR_AGAIN)
+        return ETCD_LARGE_AGAIN;
+    p->err = e;
+    if (e != ERR_OK)
         return ETCD_LARGE_BAD;
     if (has_batch)
         return ETCD_LARGE_BATCH;

@@ -24,10 +24,13 @@
 
 struct etcd_large;
 
+#define ETCD_LARGE_EVENT_COST 256u /* bytes of batch_max for each event that is planned at a time */
+
 enum etcd_large_step {
     ETCD_LARGE_BAD = 0, /* plan.err says why */
     ETCD_LARGE_BATCH,   /* batch and plan are filled: resolve, then etcd_large_apply */
     ETCD_LARGE_MORE,    /* nothing complete yet */
+    ETCD_LARGE_AGAIN,   /* a part of the batch is planned: call again, with the same plan */
     ETCD_LARGE_DONE,    /* the message is over and all of it was given out */
 };
 
@@ -41,7 +44,9 @@ void etcd_large_free(struct etcd_large *s);
 /* Takes what is complete from in (which holds only bytes of this message) to batch (empty) and
  * plans it. The plan may need no edit at all. A unit (KeyValue, revision) over LIMIT_ANSWER_UNIT is
  * ERR_MEMORY_LIMIT. Watch: the info of the header is in p->watch, as with etcd_scan_answer; for a
- * SWALLOW watch batches have to be dropped by the caller. */
+ * SWALLOW watch batches have to be dropped by the caller. A revision may have a million events, so
+ * they are planned in turns of batch_max / ETCD_LARGE_EVENT_COST: ETCD_LARGE_AGAIN, with nothing
+ * taken from in, which may grow meanwhile. */
 MUST_CHECK enum etcd_large_step etcd_large_next(struct etcd_large *s, struct chain *in,
                                                 struct etcd_plan *p, struct chain *batch);
 /* Watch, once a batch was given out: the body of the message's header(1), empty when it has none.

@@ -66,7 +66,9 @@ struct etcd_large {
     struct chain_pos peeked_pos; /* behind them, chain_pos_keep; chain NULL: to be found */
     size_t cut;                  /* of these, whole revisions */
     bool has_revision;
-    int64_t revision; /* of the last event that was peeked at */
+    int64_t revision;        /* of the last event that was peeked at */
+    struct etcd__scan *scan; /* of a batch that is planned in turns; else NULL */
+    size_t planned;          /* bytes of it that are */
 };
 
 /* Notes where the parse stands. */
@@ -78,6 +80,7 @@ MUST_CHECK enum err etcd__large_head(struct etcd_large *st, const struct chain_p
 /* Takes the first n bytes of in for batch. */
 MUST_CHECK enum err etcd__large_take(struct etcd_large *st, struct chain *in, size_t n,
                                      struct chain *batch);
+/* ERR_AGAIN: s stands in the middle of the batch. */
 MUST_CHECK enum err etcd__large_watch_next(struct etcd_large *st, struct etcd__scan *s,
                                            struct chain *in, struct chain *batch, bool *has_batch);
 

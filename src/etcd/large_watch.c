@@ -8,7 +8,8 @@
  *      watch_id go into every piece
  *   2. events are peeked at for their revisions; a revision is whole when an event of another one,
  *      or the end, follows: up to there is a batch
- *   3. unknown fields between events stay where they are
+ *   3. the events of a batch are planned, in turns where they are many (plan_events)
+ *   4. unknown fields between events stay where they are
  *
  * Failure modes: a known field behind an event is DATA_LOSS (the pieces before went out without
  * it); a revision of more than LIMIT_ANSWER_UNIT is too large for us. */
@@ -123,17 +124,21 @@ static enum err peek(struct etcd_large *st, struct etcd__scan *s, const struct c
     return ERR_OK;
 }
 
-/* Plans the events in the first n bytes of in. */
+/* Plans the events in the first n bytes of in, from where it was left. */
 static enum err plan_events(struct etcd_large *st, struct etcd__scan *s, const struct chain *in,
                             size_t n)
 {
-    struct pb_reader r = pb_reader_range(in, 0, n);
+    struct pb_reader r = pb_reader_range(in, st->planned, n - st->planned);
+    size_t left = st->batch_max / ETCD_LARGE_EVENT_COST + 1;
     struct pb_field f;
 
     s->has_marks = st->info.has_header && !st->info.is_fragment;
     while (pb_next(&r, &f) == PB_FIELD) {
+        if (left-- == 0)
+            return ERR_AGAIN;
         if (f.number == WATCH_EVENTS_NUMBER)
             TRY(etcd__scan_event(s, &f));
+        st->planned = r.pos.at;
     }
     return etcd__keep_to(s, n);
 }
@@ -150,30 +155,35 @@ static enum err find_watch(struct etcd_large *st, struct etcd__scan *s, bool was
     return ERR_OK;
 }
 
+/* The first n bytes of in are planned, and become the batch. */
+static enum err take(struct etcd_large *st, struct chain *in, size_t n, struct chain *batch)
+{
+    st->is_over = st->taken + n == st->announced;
+    if (n > 0)
+        st->peeked_pos.chain = NULL; /* the chain's begin goes to the batch */
+    st->peeked -= n;
+    st->cut = st->planned = 0;
+    if (st->is_over)
+        etcd__watch_end(st->ask, &st->info);
+    return etcd__large_take(st, in, n, batch);
+}
+
 enum err etcd__large_watch_next(struct etcd_large *st, struct etcd__scan *s, struct chain *in,
                                 struct chain *batch, bool *has_batch)
 {
     bool was_begun = st->has_begun, is_swallowed;
-    size_t n;
 
     if (!st->has_begun)
         TRY(take_head(st, s, in));
     if (!st->has_begun)
         return ERR_OK;
     TRY(find_watch(st, s, was_begun, &is_swallowed));
-    TRY(peek(st, s, in));
-    n = st->cut;
-    st->is_over = st->taken + n == st->announced;
-    *has_batch = n > 0 || st->is_over;
+    if (st->scan == NULL)
+        TRY(peek(st, s, in));
+    *has_batch = st->cut > 0 || st->taken + st->cut == st->announced;
     if (!is_swallowed)
-        TRY(plan_events(st, s, in, n));
+        TRY(plan_events(st, s, in, st->cut));
     else
-        TRY(etcd__keep_to(s, n));
-    if (n > 0)
-        st->peeked_pos.chain = NULL; /* the chain's begin goes to the batch */
-    st->peeked -= n;
-    st->cut = 0;
-    if (st->is_over)
-        etcd__watch_end(st->ask, &st->info);
-    return etcd__large_take(st, in, n, batch);
+        TRY(etcd__keep_to(s, st->cut));
+    return take(st, in, st->cut, batch);
 }

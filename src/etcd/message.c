@@ -77,6 +77,12 @@ void etcd_message_put_range(struct etcd_message *m, const struct etcd_range_requ
         etcd_message_put_varint(m, 9, 1);
 }
 
+void etcd_message_put_authenticate(struct etcd_message *m, struct bytes user, struct bytes password)
+{
+    etcd_message_put_bytes(m, 1, user);
+    etcd_message_put_bytes(m, 2, password);
+}
+
 /* --- a value put in place of another --- */
 
 /* Bytes of a field of n bytes whose number is below 16. */
@@ -169,6 +175,17 @@ void etcd_message_put_move(struct etcd_message *m, const struct etcd_move_reques
     etcd_message_put_bytes(m, 1, r->from);
     put_otherwise_read(m, r->from);
     put_otherwise_read(m, r->to);
+}
+
+void etcd_message_put_discard(struct etcd_message *m, const struct etcd_discard_request *r)
+{
+    put_compare(m, COMPARE_MOD, r->copy, r->copy_revision);
+    put_compare(m, COMPARE_MOD, r->original, r->original_revision);
+    etcd_message_put_head(m, 2, field_len(field_len(r->copy.n)));
+    etcd_message_put_head(m, 3, field_len(r->copy.n));
+    etcd_message_put_bytes(m, 1, r->copy);
+    put_otherwise_read(m, r->copy);
+    put_otherwise_read(m, r->original);
 }
 
 void etcd_message_put_watch_cancel(struct etcd_message *m, int64_t watch_id)
@@ -314,6 +331,18 @@ enum err etcd_message_read_move(struct bytes body, struct etcd_move_answer *out)
             TRY(read_response_op(f.value, count++ == 0 ? &out->from : &out->to));
     }
     return r == PB_END && (out->is_done || count == 2) ? ERR_OK : ERR_ANS_MALFORMED;
+}
+
+enum err etcd_message_read_authenticate(struct bytes body, struct bytes *token)
+{
+    struct pb_span f;
+    enum pb_result r;
+
+    *token = bytes_of(NULL, 0);
+    while ((r = pb_span_next(&body, &f)) == PB_FIELD)
+        if (f.number == 2 && f.wire == PB_LEN)
+            *token = f.value;
+    return r == PB_END && token->n > 0 ? ERR_OK : ERR_ANS_MALFORMED;
 }
 
 static bool holds(struct bytes text, struct bytes word)

@@ -13,6 +13,7 @@
 
 #define ETCD_RANGE_PATH "/etcdserverpb.KV/Range"
 #define ETCD_TXN_PATH "/etcdserverpb.KV/Txn"
+#define ETCD_AUTHENTICATE_PATH "/etcdserverpb.Auth/Authenticate"
 #define ETCD_STATUS_PATH "/etcdserverpb.Maintenance/Status"
 
 /* --- a message that is being written: field by field, in the order of the calls --- */
@@ -77,9 +78,22 @@ struct etcd_move_request {
  * bytes. */
 size_t etcd_move_max(size_t from_len, size_t to_len, size_t value_len);
 void etcd_message_put_move(struct etcd_message *m, const struct etcd_move_request *r);
+/* A copy that is not needed any more. */
+struct etcd_discard_request {
+    struct bytes copy, original;
+    int64_t copy_revision, original_revision; /* mod_revision of each */
+};
+/* TxnRequest: while both have these revisions the copy is deleted; otherwise both are read: the
+ * answer is read as that of a move from copy to original. At most etcd_move_max(copy.n, original.n,
+ * 0) bytes. */
+void etcd_message_put_discard(struct etcd_message *m, const struct etcd_discard_request *r);
 /* WatchRequest { cancel_request { watch_id } }: at most ETCD_WATCH_CANCEL_MAX bytes. */
 #define ETCD_WATCH_CANCEL_MAX 16u
 void etcd_message_put_watch_cancel(struct etcd_message *m, int64_t watch_id);
+
+/* AuthenticateRequest: a user and its password. */
+void etcd_message_put_authenticate(struct etcd_message *m, struct bytes user,
+                                   struct bytes password);
 
 /* --- answers --- */
 
@@ -123,6 +137,10 @@ struct etcd_move_answer {
 };
 /* TxnResponse of etcd_message_put_move. Errors: ERR_ANS_MALFORMED. */
 MUST_CHECK enum err etcd_message_read_move(struct bytes body, struct etcd_move_answer *out);
+
+/* AuthenticateResponse: the token for the calls that follow, borrowed. Errors: ERR_ANS_MALFORMED,
+ * also for one without a token. */
+MUST_CHECK enum err etcd_message_read_authenticate(struct bytes body, struct bytes *token);
 
 struct etcd_status {
     struct etcd_header header;

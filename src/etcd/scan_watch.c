@@ -29,12 +29,14 @@ static enum err judge_in_event(struct etcd__scan *s, uint32_t i, bool is_delete)
     return e;
 }
 
-/* The plan gets a mark in front of the event, which is the only message that is open. */
+/* The plan gets a mark in front of the first event of each revision. The event is the only message
+ * that is open. */
 static enum err mark_event(struct etcd__scan *s, const struct etcd__kv *kv)
 {
     enum err e;
 
-    if (!s->has_marks || !kv->is_there || !kv->has_revision)
+    if (!s->has_marks || !kv->is_there || !kv->has_revision ||
+        (s->has_revision && s->revision == kv->revision))
         return ERR_OK;
     CHECK(s->depth == 1);
     s->depth = 0;

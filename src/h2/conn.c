@@ -79,7 +79,10 @@ void h2__conn_close_net(struct h2_conn *c, uint64_t linger_ms)
     if (c->is_net_closing)
         return;
     c->is_net_closing = true;
-    net_conn_close(c->net, linger_ms);
+    if (c->is_given_up)
+        net_conn_reset(c->net);
+    else
+        net_conn_close(c->net, linger_ms);
 }
 
 static void conn_end_dead(struct h2_conn *c)
@@ -124,6 +127,14 @@ void h2__conn_lose(struct h2_conn *c, enum err e, const char *why)
     c->ops->on_lost(c, e);
 }
 
+void h2__conn_give_up(struct h2_conn *c, enum err blame, const char *why)
+{
+    c->blame = blame;
+    c->is_given_up = true;
+    h2__conn_close_net(c, 0);
+    h2__conn_lose(c, ERR_TIMEOUT, why);
+}
+
 /* Hands what is framed to net. */
 static enum err conn_write(struct h2_conn *c)
 {
@@ -147,11 +158,15 @@ static void conn_cut(struct h2_conn *c)
     h2__conn_lose(c, ERR_CLOSED, c->why);
 }
 
-/* The owner has closed: all that windows allow is framed, however much is queued, then GOAWAY. */
+/* The owner has closed: all that windows allow is framed, however much is queued, then GOAWAY. A
+ * client's requests that have no answer are failures from now on, so a server that comes back must
+ * not get one of them behind what was sent to it later, on another connection. */
 static void conn_goodbye(struct h2_conn *c)
 {
     enum err e;
 
+    c->is_given_up = !c->opts.is_server && c->close_linger_ms == 0 &&
+                     (c->stream_count > 0 || net_conn_has_unacked(c->net));
     c->is_flushing = true;
     e = h2__frames_out(c, SIZE_MAX);
     h2__put_goaway(c, (uint32_t)c->close_code);
@@ -280,9 +295,7 @@ static void on_stall_timer(struct loop_timer *t)
             h2__conn_lose(c, ERR_NOMEM, err_reason(ERR_NOMEM));
         return;
     }
-    c->blame = ERR_SLOW_SOCKET;
-    h2__conn_close_net(c, 0);
-    h2__conn_lose(c, ERR_TIMEOUT, "the peer takes no bytes");
+    h2__conn_give_up(c, ERR_SLOW_SOCKET, "the peer takes no bytes");
 }
 
 /* ------------------------------------------------------------------------ net */

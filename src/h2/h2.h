@@ -149,7 +149,8 @@ bool h2_conn_can_request(const struct h2_conn *c);
  * the real last id. Streams go on. */
 void h2_conn_shutdown(struct h2_conn *c);
 /* Sends GOAWAY(code), writes what is queued for at most linger_ms, closes. Streams end with
- * on_close (from the loop). Idempotent. */
+ * on_close (from the loop). Idempotent. Of a client that has requests without an answer and does
+ * not linger, or whose peer fell silent, nothing reaches the peer any more (TCP RST). */
 void h2_conn_close(struct h2_conn *c, enum h2_code code, uint64_t linger_ms);
 
 /* Server role, from on_request: who hears of the stream. ops live as long as it. */

@@ -250,6 +250,7 @@ struct h2_conn {
 
     enum h2__state state;
     bool is_ready;       /* the peer's first SETTINGS came */
+    bool is_given_up;    /* nothing that was written is to reach the peer any more */
     bool is_net_closing; /* net_conn_close was called */
     bool is_net_closed;
     bool is_flushing;
@@ -551,6 +552,8 @@ void h2__cut_for(struct h2_conn *c, uint32_t code, enum err blame, const char *w
 void h2__fail(struct h2_conn *c, enum err e);
 /* Only from the loop: ends the streams, tells the owner. */
 void h2__conn_lose(struct h2_conn *c, enum err e, const char *why);
+/* The same with ERR_TIMEOUT, of a peer that is silent: the kernel sends it nothing any more. */
+void h2__conn_give_up(struct h2_conn *c, enum err blame, const char *why);
 void h2__conn_close_net(struct h2_conn *c, uint64_t linger_ms);
 void h2__conn_want_flush(struct h2_conn *c);
 

@@ -31,9 +31,7 @@ static void ping_unanswered(struct h2_conn *c, uint64_t now)
         ping_start(c, PING_GRACE_MS);
         return;
     }
-    c->blame = ERR_PING_UNANSWERED;
-    h2__conn_close_net(c, 0);
-    h2__conn_lose(c, ERR_TIMEOUT, "no answer to PING");
+    h2__conn_give_up(c, ERR_PING_UNANSWERED, "no answer to PING");
 }
 
 void h2__on_ping_timer(struct loop_timer *t)

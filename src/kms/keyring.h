@@ -80,7 +80,7 @@ void keyring_confirm(struct keyring *r, const struct provider *provider, struct 
 /* A DEK that was unwrapped for a value did not open it, but failed with err. For LIMIT_NEGATIVE_MS
  * that is known of the value, by its digest (envelope_value_digest), and the DEK need not be
  * unwrapped for it; nothing of the DEK is kept. Of so many values the one that was looked up
- * longest ago is forgotten. */
+ * longest ago is forgotten. Other workers' rings are not told: each asks the plugin once. */
 void keyring_refuse_value(struct keyring *r, const struct provider *provider,
                           const uint8_t digest[static DEK_DIGEST_LEN], enum err err);
 /* That err, or ERR_OK: nothing is known. */

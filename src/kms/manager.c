@@ -45,6 +45,7 @@ struct kms_manager {
     void *primed_arg;
     void (*closed_fn)(void *arg);
     void *closed_arg;
+    bool is_of_tool;
     size_t member_count;
     struct member members[];
 };
@@ -200,6 +201,7 @@ static enum err member_init(struct kms_manager *m, const struct kms_plugin_opts 
         LOG(ERROR, "KMS endpoint is no usable unix:// URL", "provider=\"%s\"", o->provider->name);
     TRY(e);
     member->plugin.user = m;
+    member->plugin.is_of_tool = m->is_of_tool;
     member->plugin.on_checked = on_checked;
     member->plugin.on_no_room = on_no_room;
     e = unwraps_init(&member->unwraps, m->loop, &member->plugin);
@@ -253,6 +255,7 @@ enum err kms_manager_new(const struct kms_manager_opts *o, struct kms_manager **
     if (m == NULL)
         return ERR_NOMEM;
     m->loop = o->loop;
+    m->is_of_tool = o->is_of_tool;
     list_init(&m->rings);
     loop_task_init(&m->primed_task, on_primed);
     loop_timer_init(&m->retell, on_retell);

@@ -27,6 +27,7 @@ struct kms_manager_opts {
     struct loop *loop; /* the control thread's */
     const struct kms_plugin_opts *plugins;
     size_t plugin_count;
+    bool is_of_tool; /* that a plugin is well, and with which key, is no event then: debug */
 };
 
 /* Errors: ERR_CONFIG (logged: an endpoint, or a provider that is no KMS), ERR_NOMEM,

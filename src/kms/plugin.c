@@ -118,7 +118,7 @@ static void log_check(struct plugin *p)
 {
     if (!p->life.is_healthy)
         LOG(WARN, "KMS check failed", "provider=\"%s\" why=\"%s\"", p->provider->name, p->life.why);
-    else if (!p->was_healthy)
+    else if (!p->was_healthy && (p->has_failed || !p->is_of_tool))
         LOG(INFO, "KMS is healthy", "provider=\"%s\"", p->provider->name);
     /* The plugin was started after us: only now there is a socket whose mode can be judged. */
     if (p->life.is_healthy && !p->has_judged_socket) {
@@ -126,6 +126,7 @@ static void log_check(struct plugin *p)
         p->has_judged_socket = true;
     }
     p->was_healthy = p->life.is_healthy;
+    p->has_failed |= !p->life.is_healthy;
 }
 
 void plugin_end_check(struct plugin *p, bool has_changed)

@@ -31,6 +31,8 @@ struct plugin {
     char uid[37];
     uint64_t check_ends_ms; /* KMS v1: deadline of the section under way */
     bool was_healthy;       /* when the log was told last */
+    bool has_failed;        /* some check has */
+    bool is_of_tool;        /* see struct kms_manager_opts */
     bool is_resting;        /* no polls, no connection that no call needs */
     /* A check is over. has_changed: the DEK or its expiry is new. */
     void (*on_checked)(struct plugin *p, bool has_changed);

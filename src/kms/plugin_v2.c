@@ -44,8 +44,11 @@ static void set_dek(struct plugin *p, struct dek *dek)
 
     dek_drop(p->dek);
     p->dek = dek;
-    LOG(INFO, "new write key", "provider=\"%s\" key_id_hash=%s", p->provider->name,
-        kms_hash_text(dek->id.key_id, hash));
+    kms_hash_text(dek->id.key_id, hash);
+    if (p->is_of_tool)
+        LOG(DEBUG, "new write key", "provider=\"%s\" key_id_hash=%s", p->provider->name, hash);
+    else
+        LOG(INFO, "new write key", "provider=\"%s\" key_id_hash=%s", p->provider->name, hash);
 }
 
 static void wrap_failed(struct plugin *p, const char *text)

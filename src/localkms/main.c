@@ -12,9 +12,12 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/fips.h"
 #include "base/log.h"
-#include "base/secret.h"
 #include "base/notify.h"
+#include "base/secret.h"
+#include "contain/contain.h"
+#include "contain/opener.h"
 #include "localkms/server.h"
 #include "loop/loop.h"
 #include "net/inherit.h"
@@ -39,6 +42,13 @@ static const char usage[] =
     "  --allow-unlocked-memory\n"
     "                        go on where memory for keys can't be locked (RLIMIT_MEMLOCK):\n"
     "                        they may get into swap\n"
+    "  --user NAME           for a start as root: become this user once everything is open\n"
+    "  --landlock            give up access to all files (default true)\n"
+    "  --drop-privileges     give up all capabilities once everything is open (default true)\n"
+    "  --seccomp             refuse system calls that serving does not need (default true)\n"
+    "  --seccomp-log         have the kernel log them instead of refusing them\n"
+    "  --require-containment\n"
+    "                        do not start where the kernel, or a container, refuses a part of it\n"
     "  --log-level LEVEL     debug, info (default), warn or error\n"
     "  --log-format FORMAT   text (default) or json\n"
     "  --version             print the version, then end\n"
@@ -56,6 +66,8 @@ struct options {
     const char *key_file;
     const char *generate_key;
     bool allow_unlocked_memory;
+    const char *user;
+    struct contain_opts contain;
     enum log_level log_level;
     enum log_format log_format;
 };
@@ -96,6 +108,16 @@ static enum log_format format_of(const char *text)
     wrong_use("--log-format: text or json, not ", text);
 }
 
+/* A flag without value is true. */
+static bool bool_of(const char *flag, const char *text)
+{
+    if (text == NULL || strcmp(text, "true") == 0)
+        return true;
+    if (strcmp(text, "false") == 0)
+        return false;
+    wrong_use(flag, "true or false");
+}
+
 static _Noreturn void print_and_exit(const char *text)
 {
     bool ok = fputs(text, stdout) >= 0 && fflush(stdout) == 0;
@@ -117,6 +139,24 @@ static void take_option(struct options *o, int c, const char *value)
         break;
     case 'u':
         o->allow_unlocked_memory = true;
+        break;
+    case 'U':
+        o->user = value;
+        break;
+    case 'L':
+        o->contain.landlock = bool_of("--landlock: ", value);
+        break;
+    case 'p':
+        o->contain.drop_privileges = bool_of("--drop-privileges: ", value);
+        break;
+    case 's':
+        o->contain.seccomp = bool_of("--seccomp: ", value);
+        break;
+    case 'S':
+        o->contain.seccomp_log = bool_of("--seccomp-log: ", value);
+        break;
+    case 'r':
+        o->contain.is_required = bool_of("--require-containment: ", value);
         break;
     case 'v':
         o->log_level = level_of(value);
@@ -140,6 +180,12 @@ static void parse_options(int argc, char **argv, struct options *o)
         {"key-file", required_argument, NULL, 'k'},
         {"generate-key", required_argument, NULL, 'g'},
         {"allow-unlocked-memory", no_argument, NULL, 'u'},
+        {"user", required_argument, NULL, 'U'},
+        {"landlock", optional_argument, NULL, 'L'},
+        {"drop-privileges", optional_argument, NULL, 'p'},
+        {"seccomp", optional_argument, NULL, 's'},
+        {"seccomp-log", optional_argument, NULL, 'S'},
+        {"require-containment", optional_argument, NULL, 'r'},
         {"log-level", required_argument, NULL, 'v'},
         {"log-format", required_argument, NULL, 'f'},
         {"version", no_argument, NULL, 'V'},
@@ -148,7 +194,9 @@ static void parse_options(int argc, char **argv, struct options *o)
     };
     int c;
 
-    *o = (struct options){.log_level = LOG_INFO, .log_format = LOG_TEXT};
+    *o = (struct options){.contain = {.drop_privileges = true, .landlock = true, .seccomp = true},
+                          .log_level = LOG_INFO,
+                          .log_format = LOG_TEXT};
     while ((c = getopt_long(argc, argv, "", names, NULL)) != -1)
         take_option(o, c, optarg);
     if (optind < argc)
@@ -242,6 +290,40 @@ static bool watch_signals(struct program *p)
     return signal(SIGPIPE, SIG_IGN) != SIG_ERR;
 }
 
+/* The folder of the socket, where it is removed at the end. */
+static void folder_of(const struct net_url *url, char out[static sizeof url->host])
+{
+    char *slash;
+
+    snprintf(out, sizeof url->host, "%s", url->host);
+    slash = strrchr(out, '/');
+    if (slash != NULL)
+        slash[slash == out] = '\0';
+}
+
+/* From here on there may be threads. */
+static bool contain(struct program *p, const struct net_url *url)
+{
+    static char folder[sizeof url->host];
+    static struct contain_user user;
+    struct contain_opts *c = &p->o.contain;
+    char why[WHY_LEN];
+
+    folder_of(url, folder);
+    c->socket_folders[0] = url->host[0] == '/' ? folder : NULL;
+    c->user = p->o.user == NULL ? NULL : &user;
+    if ((c->user != NULL && contain_find_user(p->o.user, &user, why, sizeof why) != ERR_OK) ||
+        contain_process(c, why, sizeof why) != ERR_OK) {
+        LOG(ERROR, "not contained", "why=\"%s\"", why);
+        return false;
+    }
+    contain_log();
+    if (log_run() == ERR_OK)
+        return true;
+    fprintf(stderr, "etcd-envelope-local-kms: cannot start the log\n");
+    return false;
+}
+
 static int serve(struct program *p, const struct net_url *url)
 {
     char why[WHY_LEN] = "", left[NET_URL_MAX];
@@ -263,6 +345,8 @@ static int serve(struct program *p, const struct net_url *url)
             "socket=\"%s\"", left);
         return EXIT_USAGE;
     }
+    if (!contain(p, url))
+        return EXIT_FAILURE;
     log_keys(p, "serving");
     tell_manager("READY=1", "serving");
     loop_run(&p->loop);
@@ -280,6 +364,17 @@ static int generate(const char *path)
     return EXIT_FAILURE;
 }
 
+/* Before there is a key in memory. */
+static bool start_opener(const struct options *o)
+{
+    bool is_needed = o->contain.drop_privileges || o->contain.landlock || o->user != NULL;
+
+    if (o->key_file == NULL || !is_needed || opener_start(&o->key_file, 1) == ERR_OK)
+        return true;
+    fprintf(stderr, "etcd-envelope-local-kms: cannot make the process that opens the key file\n");
+    return false;
+}
+
 static bool lock_memory(const struct options *o)
 {
     if (secret_init() == ERR_OK && (secret_is_locked() || o->allow_unlocked_memory))
@@ -287,6 +382,16 @@ static bool lock_memory(const struct options *o)
     fprintf(stderr, "etcd-envelope-local-kms: cannot lock memory for keys: raise RLIMIT_MEMLOCK "
                     "(ulimit -l, LimitMEMLOCK=) to at least 8 MiB, or, if keys may be written to "
                     "swap, give --allow-unlocked-memory\n");
+    return false;
+}
+
+static bool know_fips(void)
+{
+    const char *missing;
+
+    if (fips_init(&missing) == ERR_OK)
+        return true;
+    fprintf(stderr, "etcd-envelope-local-kms: " FIPS_MISSING "\n", missing);
     return false;
 }
 
@@ -298,22 +403,24 @@ int main(int argc, char **argv)
     int status;
 
     umask(077);
+    contain_prepare();
     parse_options(argc, argv, &p.o);
     if (p.o.listen != NULL)
         parse_listen(p.o.listen, &url);
     if (net_inherit(why, sizeof why) != ERR_OK)
         wrong_use(why, "");
-    if (!lock_memory(&p.o))
+    if (!start_opener(&p.o) || !know_fips() || !lock_memory(&p.o))
         return EXIT_FAILURE;
     if (p.o.generate_key != NULL)
         return generate(p.o.generate_key);
-    if (log_start(p.o.log_level, p.o.log_format) != ERR_OK) {
+    if (log_open(p.o.log_level, p.o.log_format) != ERR_OK) {
         fprintf(stderr, "etcd-envelope-local-kms: cannot start the log\n");
         return EXIT_FAILURE;
     }
     if (!secret_is_locked())
         LOG(WARN, "memory for keys is not locked: keys may be written to swap",
             "reason=\"RLIMIT_MEMLOCK is too small\" allowed_by=--allow-unlocked-memory");
+    fips_log();
     status = serve(&p, &url);
     kek_set_free(p.keys);
     log_stop();

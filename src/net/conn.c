@@ -293,6 +293,15 @@ void net_conn_close(struct net_conn *c, uint64_t linger_ms)
     conn_finish(c);
 }
 
+void net_conn_reset(struct net_conn *c)
+{
+    static const struct linger forget = {.l_onoff = 1, .l_linger = 0};
+
+    if (c->fd >= 0) /* what refuses it is closed all the same */
+        (void)setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &forget, sizeof forget);
+    net_conn_close(c, 0);
+}
+
 /* --- events --- */
 
 static void on_poll(uv_poll_t *handle, int status, int events)

@@ -70,6 +70,8 @@ MUST_CHECK enum err net_conn_write(struct net_conn *c, struct chain *out);
 /* Writes what the socket takes now, the rest when it is writable. */
 void net_conn_flush(struct net_conn *c);
 size_t net_conn_queued(const struct net_conn *c);
+/* Does the kernel hold bytes that the peer's has not acknowledged? */
+bool net_conn_has_unacked(const struct net_conn *c);
 /* Reading stops, so that the kernel pushes back; or goes on. */
 void net_conn_read_stop(struct net_conn *c);
 void net_conn_read_start(struct net_conn *c);
@@ -82,5 +84,8 @@ void net_conn_set_ops(struct net_conn *c, const struct net_conn_ops *ops, void *
 /* Writes what is queued (bounded by ms), then closes. 0: closes at once. Idempotent; a later call
  * with 0 ends a lingering close. Afterwards only on_wrote and on_closed come. */
 void net_conn_close(struct net_conn *c, uint64_t linger_ms);
+/* The same at once, and what the kernel still holds for a TCP peer is forgotten, too. Of a socket
+ * that is only closed it goes on being sent, for minutes if the peer is silent. */
+void net_conn_reset(struct net_conn *c);
 
 #endif

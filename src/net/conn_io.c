@@ -9,8 +9,10 @@
  * task. A connection that was idle for TRIM_MS gives back its slab and OpenSSL's record buffers.
  * Failure modes: those of conn.c. */
 #include <errno.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "net/net_int.h"
 
@@ -248,4 +250,11 @@ enum err net_conn_write(struct net_conn *c, struct chain *out)
 size_t net_conn_queued(const struct net_conn *c)
 {
     return c->out.len;
+}
+
+bool net_conn_has_unacked(const struct net_conn *c)
+{
+    int n = 0;
+
+    return c->fd >= 0 && ioctl(c->fd, SIOCOUTQ, &n) == 0 && n > 0;
 }

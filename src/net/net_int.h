@@ -157,6 +157,16 @@ void net__tls_why(const SSL *ssl, char *why, size_t why_len);
 
 /* --- tls_crl.c: immutable, so of any thread --- */
 
+/* --- tls_files.c --- */
+/* To read a file by. NULL with errno. */
+BIO *net__file_bio(const char *path);
+/* The first certificate and those behind it; its key; authorities to trust; their names, which a
+ * server shows to clients. False or NULL: OpenSSL's queue has the reason. */
+bool net__use_chain_file(SSL_CTX *ctx, const char *path);
+bool net__use_key_file(SSL_CTX *ctx, const char *path);
+bool net__trust_file(SSL_CTX *ctx, const char *path);
+STACK_OF(X509_NAME) * net__ca_names(const char *path);
+
 struct net__crl;
 /* The lists of a file in PEM, or the one in DER; the caller's. NULL: OpenSSL's errors say why. */
 struct net__crl *net__crl_read(const char *path);

@@ -304,17 +304,21 @@ static struct net_tls *tls_new(const SSL_METHOD *method, bool is_server)
 static enum err check_file(const char *what, const char *path, char *why, size_t why_len)
 {
     char buf[64];
+    int fd;
 
-    if (access(path, R_OK) != 0) {
+    if (file_is_read_once(path)) {
+        (void)snprintf(why, why_len,
+                       "%s %s: it is a pipe; it has to be a file, which is read again", what, path);
+        return ERR_TLS;
+    }
+    fd = file_open(path);
+    if (fd < 0) {
         (void)snprintf(why, why_len, "%s %s: %s", what, path,
                        net__errno_text(errno, buf, sizeof buf));
         return ERR_TLS;
     }
-    if (!file_is_read_once(path))
-        return ERR_OK;
-    (void)snprintf(why, why_len, "%s %s: it is a pipe; it has to be a file, which is read again",
-                   what, path);
-    return ERR_TLS;
+    close(fd);
+    return ERR_OK;
 }
 
 static enum err load_pair(struct net_tls *t, const char *cert_file, const char *key_file, char *why,
@@ -327,9 +331,9 @@ static enum err load_pair(struct net_tls *t, const char *cert_file, const char *
     TRY(check_file("certificate file", cert_file, why, why_len));
     TRY(check_file("key file", key_file, why, why_len));
     ERR_clear_error();
-    if (SSL_CTX_use_certificate_chain_file(t->ctx, cert_file) != 1)
+    if (!net__use_chain_file(t->ctx, cert_file))
         return tls_fail(why, why_len, "certificate file", cert_file);
-    if (SSL_CTX_use_PrivateKey_file(t->ctx, key_file, SSL_FILETYPE_PEM) != 1)
+    if (!net__use_key_file(t->ctx, key_file))
         return tls_fail(why, why_len, "key file", key_file);
     if (SSL_CTX_check_private_key(t->ctx) != 1)
         return tls_fail(why, why_len, "key file", key_file);
@@ -341,7 +345,7 @@ static enum err load_ca(struct net_tls *t, const char *ca_file, char *why, size_
 {
     TRY(check_file("CA file", ca_file, why, why_len));
     ERR_clear_error();
-    if (SSL_CTX_load_verify_file(t->ctx, ca_file) != 1)
+    if (!net__trust_file(t->ctx, ca_file))
         return tls_fail(why, why_len, "CA file", ca_file);
     X509_STORE_set_flags(SSL_CTX_get_cert_store(t->ctx), X509_V_FLAG_PARTIAL_CHAIN);
     return ERR_OK;
@@ -353,7 +357,7 @@ static enum err demand_client_cert(struct net_tls *t, const char *ca_file, char 
     STACK_OF(X509_NAME) * names;
 
     TRY(load_ca(t, ca_file, why, why_len));
-    names = SSL_load_client_CA_file(ca_file);
+    names = net__ca_names(ca_file);
     if (names == NULL)
         return tls_fail(why, why_len, "CA file", ca_file);
     SSL_CTX_set_client_CA_list(t->ctx, names);

@@ -40,7 +40,7 @@ static bool read_lists(BIO *bio, STACK_OF(X509_CRL) * lists)
 struct net__crl *net__crl_read(const char *path)
 {
     struct net__crl *c = calloc(1, sizeof *c);
-    BIO *bio = BIO_new_file(path, "r");
+    BIO *bio = net__file_bio(path);
 
     ERR_clear_error();
     if (c != NULL)

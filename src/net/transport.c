@@ -88,7 +88,7 @@ static enum net__io_result plain_read(struct net_conn *c, uint8_t *p, size_t cap
 
 static enum net__io_result plain_write(struct net_conn *c, size_t *n)
 {
-    struct iovec iov[GATHER_MAX];
+    NOT_CLEARED struct iovec iov[GATHER_MAX];
     struct msghdr msg = {.msg_iov = iov};
     size_t total = 0;
     ssize_t sent;

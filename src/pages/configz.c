@@ -4,6 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fips.h"
+#include "contain/contain.h"
+
 /* A double-quoted YAML scalar. */
 static void write_quoted(FILE *f, const char *text)
 {
@@ -83,12 +86,28 @@ static void write_provider(const struct enc_provider *p, FILE *f)
     }
 }
 
+static void write_containment(FILE *f)
+{
+    fputs("containment:\n", f);
+    for (enum contain_part part = 0; part < CONTAIN_PARTS; part++) {
+        const struct contain_state *st = contain_state(part);
+        char text[sizeof st->text + 16];
+
+        (void)snprintf(text, sizeof text, "%s%s",
+                       st->is_in_force ? "" : "not in force: ", st->text);
+        write_field(f, "  ", contain_part_name(part), text);
+    }
+}
+
 enum err pages__configz_write(const struct pages_state *st, FILE *f)
 {
     const struct enc_config *c = st->config;
+    char provider[FIPS_PROVIDER_TEXT];
 
     if (c != NULL)
         write_field(f, "", "config-hash", c->hash);
+    fprintf(f, "fips: %s\n", fips_is_on() ? "true" : "false");
+    write_field(f, "", "crypto-provider", fips_provider(provider));
     if (c != NULL)
         fputs("encryption:\n", f);
     for (size_t i = 0; c != NULL && i < c->entry_count; i++) {
@@ -104,5 +123,6 @@ enum err pages__configz_write(const struct pages_state *st, FILE *f)
         for (size_t k = 0; k < e->provider_count; k++)
             write_provider(&e->providers[k], f);
     }
+    write_containment(f);
     return write_settings(st->settings, f);
 }

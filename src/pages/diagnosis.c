@@ -289,18 +289,41 @@ static void look_at_coverage(const struct pages_state *st, const struct pages_co
 
     if (bad > 0) {
         p = add(d, PAGES_WARNING, "values");
-        SAY(p->title, "%s stored values cannot be read", pages__count_words((uint64_t)bad, n));
+        SAY(p->title, "%s stored value%s cannot be read", pages__count_words((uint64_t)bad, n),
+            bad < 2 ? "" : "s");
         SAY(p->effect, "A list fails with DATA_LOSS as long as one of its values does not open.%s",
             age_of_look(st, c, age));
         SAY(p->advice, "etcd-envelope verify --list unreadable names them.");
     }
     if (plain > 0) {
         p = add(d, PAGES_WARNING, "values");
-        SAY(p->title, "%s stored values are plaintext", pages__count_words((uint64_t)plain, n));
+        SAY(p->title, "%s stored value%s plaintext", pages__count_words((uint64_t)plain, n),
+            plain < 2 ? " is" : "s are");
         SAY(p->effect, "They are of protected resources, and were not sealed yet.%s",
             age_of_look(st, c, age));
         SAY(p->advice, "etcd-envelope reencrypt seals them; verify counts them anew.");
     }
+}
+
+/* What the look behind the start, a reload or SIGHUP has found. */
+static void look_at_unopened(const struct pages_state *st, struct pages_diagnosis *d)
+{
+    int64_t ago = st->now_s > st->unopened_s ? st->now_s - st->unopened_s : 0;
+    struct pages_problem *p;
+    char n[PAGES_WORDS];
+
+    if (st->unopened < 1)
+        return;
+    p = add(d, PAGES_WARNING, "values");
+    SAY(p->title, "%s stored value%s not open with this configuration",
+        pages__count_words((uint64_t)st->unopened, n), st->unopened < 2 ? " does" : "s do");
+    SAY(p->effect,
+        "Every list that has one of them fails with DATA_LOSS. They were counted %s ago.",
+        pages__duration_words(ago, n));
+    SAY(p->advice,
+        "The log says which providers and keys they name: put those back into %s, behind the one "
+        "that writes, and send SIGHUP. etcd-envelope verify --list unreadable names the values.",
+        st->settings->encryption_provider_config);
 }
 
 static void look_at_end(const struct pages_state *st, struct pages_diagnosis *d)
@@ -371,6 +394,7 @@ enum err pages__diagnose(const struct pages_state *st, const struct pages_covera
     look_at_connections(st, d);
     look_at_values(st, d);
     look_at_coverage(st, coverage, d);
+    look_at_unopened(st, d);
     look_at_end(st, d);
     sort_worst_first(d);
     summarize(d);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pages/metrics.h"
 
-#include <dirent.h>
 #include <sys/resource.h>
 #include <time.h>
 
@@ -38,8 +37,7 @@ static void look_at_process(void)
 {
     uint64_t resident = pages__resident_bytes();
     struct rusage usage;
-    double fds = 0;
-    DIR *dir = opendir("/proc/self/fd");
+    size_t fds = pages__descriptors();
 
     if (resident > 0)
         series_set(SERIES_RESIDENT, NO_LABELS, (double)resident);
@@ -47,12 +45,8 @@ static void look_at_process(void)
         series_set(SERIES_CPU, NO_LABELS,
                    (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
                        (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
-    if (dir == NULL)
-        return;
-    while (readdir(dir) != NULL)
-        fds++;
-    closedir(dir);
-    series_set(SERIES_FDS, NO_LABELS, fds - 3); /* ".", ".." and the folder itself */
+    if (fds > 0)
+        series_set(SERIES_FDS, NO_LABELS, (double)fds);
 }
 
 static void set_certificate(const struct pages_certificate *c, const char *name)

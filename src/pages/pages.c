@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The listener for those who run the proxy. It is set up when everything else is, so that whoever
- * gets an answer gets a true one. Failure modes: a URL that cannot be listened on ends the start;
- * certificates that cannot be read later leave those from before in use. */
+/* The listener for those who run the proxy. What it shows is set up when everything else is, so
+ * that whoever gets an answer gets a true one. Failure modes: a URL that cannot be listened on ends
+ * the start; certificates that cannot be read later leave those from before in use. */
 #include "pages/pages.h"
 
 #include <stdio.h>
@@ -14,6 +14,7 @@
 #include "pages/configz.h"
 #include "pages/health.h"
 #include "pages/metrics.h"
+#include "pages/process.h"
 #include "pages/status_page.h"
 #include "pages/statusz.h"
 #include "pages/wait.h"
@@ -154,10 +155,18 @@ static void on_version(void *arg, struct admin_reply *reply, const struct http1_
 }
 
 static const struct admin_route routes[] = {
-    {"/livez", on_health},    {"/livez/", on_health},   {"/readyz", on_health},
-    {"/readyz/", on_health},  {"/healthz", on_health},  {"/healthz/", on_health},
-    {"/metrics", on_metrics}, {"/version", on_version}, {"/configz", on_configz},
-    {"/statusz", on_statusz}, {"/", on_page},           {NULL, NULL},
+    {"/livez", on_health, false},
+    {"/livez/", on_health, false},
+    {"/readyz", on_health, true},
+    {"/readyz/", on_health, true},
+    {"/healthz", on_health, true},
+    {"/healthz/", on_health, true},
+    {"/metrics", on_metrics, false},
+    {"/version", on_version, false},
+    {"/configz", on_configz, false},
+    {"/statusz", on_statusz, true},
+    {"/", on_page, true},
+    {NULL, NULL, false},
 };
 
 /* --- set-up ---------------------------------------------------------------------------------- */
@@ -255,31 +264,40 @@ static int listen_on(struct pages *a, size_t i, char *why, size_t why_len)
     return 0;
 }
 
-static int on_started(void *arg, struct server *server, char *why, size_t why_len)
+/* Nobody is answered before the loop runs, which is after on_started. */
+static int on_listen(void *arg, struct server *server, char *why, size_t why_len)
 {
     struct pages *a = arg;
     const struct settings *o = a->settings;
-    struct pages_state st;
 
     snprintf(a->tls_hash, sizeof a->tls_hash, "%s", server_tls_hash(server));
-    if (pages__source_open(&a->source, server, o) != ERR_OK ||
-        pages__prefix_look(server, o->converge_key, &a->prefix) != ERR_OK ||
-        admin_new(server_loop(server), routes, a, &a->admin) != ERR_OK) {
+    pages__process_open();
+    if (admin_new(server_loop(server), routes, a, &a->admin) != ERR_OK) {
         snprintf(why, why_len, "out of memory");
         return SERVER_ERROR;
     }
-    if (pages__state_take(&a->source, &st) != ERR_OK) {
-        snprintf(why, why_len, "out of memory");
-        return SERVER_ERROR;
-    }
-    pages__metrics_init(&st);
-    pages__state_fini(&st);
     for (size_t i = 0; i < o->listen_metrics_url_count; i++) {
         int status = listen_on(a, i, why, why_len);
 
         if (status != 0)
             return status;
     }
+    return 0;
+}
+
+static int on_started(void *arg, struct server *server, char *why, size_t why_len)
+{
+    struct pages *a = arg;
+    struct pages_state st;
+
+    if (pages__source_open(&a->source, server, a->settings) != ERR_OK ||
+        pages__prefix_look(server, a->settings->converge_key, &a->prefix) != ERR_OK ||
+        pages__state_take(&a->source, &st) != ERR_OK) {
+        snprintf(why, why_len, "out of memory");
+        return SERVER_ERROR;
+    }
+    pages__metrics_init(&st);
+    pages__state_fini(&st);
     return 0;
 }
 
@@ -312,5 +330,6 @@ void pages_free(struct pages *a)
 
 struct server_hooks pages_hooks(struct pages *a)
 {
-    return (struct server_hooks){.started = on_started, .ending = on_ending, .arg = a};
+    return (struct server_hooks){
+        .listen = on_listen, .started = on_started, .ending = on_ending, .arg = a};
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pages/process.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -16,15 +17,41 @@ const char *pages__host(void)
     return host;
 }
 
+static struct {
+    FILE *statm;
+    DIR *fds;
+} files;
+
+void pages__process_open(void)
+{
+    if (files.statm == NULL)
+        files.statm = fopen("/proc/self/statm", "re");
+    if (files.fds == NULL)
+        files.fds = opendir("/proc/self/fd");
+}
+
 uint64_t pages__resident_bytes(void)
 {
-    FILE *f = fopen("/proc/self/statm", "re");
     unsigned long long pages = 0;
 
-    if (f == NULL)
+    pages__process_open();
+    if (files.statm == NULL)
         return 0;
-    if (fscanf(f, "%*u %llu", &pages) != 1)
-        pages = 0;
-    fclose(f);
+    rewind(files.statm); /* forgets what was read ahead, so the kernel is asked anew */
+    if (fscanf(files.statm, "%*u %llu", &pages) != 1)
+        return 0;
     return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+size_t pages__descriptors(void)
+{
+    size_t n = 0;
+
+    pages__process_open();
+    if (files.fds == NULL)
+        return 0;
+    rewinddir(files.fds);
+    while (readdir(files.fds) != NULL)
+        n++;
+    return n < 2 ? 0 : n - 2; /* "." and ".." */
 }

@@ -91,6 +91,16 @@ static struct pages_certificate certificate_of(const struct net_tls *tls)
     return c;
 }
 
+static void add_value(void *arg, const struct series_view *s)
+{
+    *(double *)arg += s->value;
+}
+
+static void note_time(void *arg, const struct series_view *s)
+{
+    *(int64_t *)arg = (int64_t)s->value;
+}
+
 enum err pages__state_take(const struct pages_source *s, struct pages_state *out)
 {
     *out = (struct pages_state){
@@ -109,6 +119,8 @@ enum err pages__state_take(const struct pages_source *s, struct pages_state *out
         .listen_certificate = certificate_of(server_listen_tls(s->server)),
         .etcd_certificate = certificate_of(server_etcd_tls(s->server)),
     };
+    series_each(SERIES_UNOPENED, add_value, &out->unopened);
+    series_each(SERIES_UNOPENED_TIME, note_time, &out->unopened_s);
     out->has_converge = server_converge(s->server) != NULL;
     if (out->has_converge)
         converge_status(server_converge(s->server), &out->converge);

@@ -58,7 +58,9 @@ struct pages_state {
     const char *etcd_why;
     struct pages_endpoint *endpoints; /* each of them */
     size_t endpoint_count;
-    bool has_converge; /* --converge is on; else the status says nothing */
+    double unopened; /* stored values that the last look for such found; see converge/missing.h */
+    int64_t unopened_s; /* when, since 1970; 0: there was none */
+    bool has_converge;  /* --converge is on; else the status says nothing */
     struct converge_status converge;
     /* TLS: the certificate shown to clients, and the one shown to etcd. */
     struct pages_certificate listen_certificate, etcd_certificate;

@@ -105,8 +105,12 @@ static inline void call_count_kept(struct call *c)
     if (n > CALL_KEPT_SMALL || c->kept_bytes != CALL_COST)
         call__count_kept(c);
 }
-/* Ends the call because memory is short, and lets go of all that it holds at once. */
-void call_shed(struct call *c);
+/* Ends the call because memory is short (ERR_MEMORY_LIMIT), or because it or its connection has too
+ * much (ERR_STREAM_MEMORY, ERR_CONNECTION_MEMORY), and lets go of all that it holds at once. */
+void call_shed(struct call *c, enum err why);
+/* call_claim; whoever is over a bound of its own loses calls at once: this one is over
+ * --stream-memory-limit, or its connection is over --connection-memory-limit. */
+void call_claim_within(struct call *c);
 /* The client does not get on with its request, or with reading the answer. A watch or a lease's
  * stream ends with UNAVAILABLE, so that its client opens another: in trailers, or by REFUSED_STREAM
  * in the middle of a message; any other call with ENHANCE_YOUR_CALM. */

@@ -289,21 +289,33 @@ void call_fail_err(struct call *c, enum err e)
     call_fail(c, &f);
 }
 
-void call_shed(struct call *c)
+void call_shed(struct call *c, enum err why)
 {
     bool is_stuck = c->down != NULL && h2_stream_queued(c->down) > 0;
     bool is_cut = lane_is_in_message(&c->answer);
 
     if (!call_is_live(c) && c->down != NULL) /* it has ended, and what it said is not read */
-        metric_refused(ERR_MEMORY_LIMIT);
+        metric_refused(why);
     lane_kill(&c->answer); /* a large answer is not completed with filler */
-    call_fail_err(c, ERR_MEMORY_LIMIT);
+    call_fail_err(c, why);
     /* The status would wait behind what is queued, or come in the middle of a message. To gRPC
      * clients this code is the same one. */
     if ((is_stuck || is_cut) && c->down != NULL)
         h2_stream_reset(c->down, H2_ENHANCE_YOUR_CALM);
     if (c->claims > 0)
         call_claim(c);
+}
+
+void call_claim_within(struct call *c)
+{
+    uint64_t most = c->worker->env->settings->stream_memory_limit;
+
+    call_claim(c);
+    /* A message as large as the bound passes: windows are promised beyond its end. */
+    if (c->claims > most && c->claims - most > LIMIT_STREAM_WINDOW)
+        call_shed(c, ERR_STREAM_MEMORY);
+    if (link_is_over(c->link))
+        link_shed_own(c->link);
 }
 
 /* --- peers that make no progress ------------------------------------------------------------- */

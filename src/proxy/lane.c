@@ -179,9 +179,7 @@ static void lane_settle(struct lane *l)
     lane__credit(l);
     if (c->claims == 0 && l->window == 0 && lane_len(l) < CALL_SMALL)
         return;
-    call_claim(c);
-    if (link_is_over(c->link))
-        link_shed_own(c->link);
+    call_claim_within(c);
 }
 
 /* Goes on behind the others that have yielded. What it holds until then counts. */
@@ -197,9 +195,7 @@ static void yield(struct lane *l)
         worker_relieve(w);
     if (l->state == LANE_DEAD)
         return;
-    call_claim(c);
-    if (link_is_over(c->link))
-        link_shed_own(c->link);
+    call_claim_within(c);
 }
 
 void lane__run(struct lane *l)

@@ -47,6 +47,7 @@ struct lane {
     size_t uncredited;   /* received, stream window not yet given back */
     struct list hungry;  /* in worker.hungry: there is no room for credit */
     uint64_t hungry_ms;  /* since when */
+    uint32_t fed;        /* in which of worker.feedings last */
     size_t relay_left;   /* opaque answer: bytes of the present message still to pass */
     struct chain msg;    /* the message (or batch) in work */
     struct sealed_msg sealed; /* what was made of it: a request */
@@ -88,7 +89,8 @@ bool lane_is_holding(const struct lane *l);
 size_t lane_len(const struct lane *l);
 /* How much may still come for credit that was given. */
 size_t lane_promised(const struct lane *l);
-/* There may be room: those that had none get their credit, the first ones first. */
+/* There may be room: those that had none get their credit, those of the client that has the least
+ * first. */
 void lane_feed_hungry(struct worker *w);
 /* The memory that they keep from being freed. */
 size_t lane_held(const struct lane *l);

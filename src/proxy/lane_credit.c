@@ -5,22 +5,34 @@
  *
  *   room     below three quarters of --memory-limit; of what is left there a client may have as
  *            much as it leaves to others, so that one who comes later finds some
- *   hungry   lanes that would get credit if there were room, in the order of their coming. The
- *            call of the first gets it all the same while it is small, or nobody would ever be
- *            done: one call at a time; the next one if it has not ended in FIRST_MS and half of the
- *            limit is free
- *   later    room appears: the others have their turn; one has waited for 5 s: somebody has to make
- *            room, and for 10 s: it is refused (worker_relief.c)
+ *   reserve  nearly all of it, for clients that have little: what they have and the rest of the
+ *            message together. So who gets on with his calls finds room beside those who do not
+ *   hungry   lanes that would get credit if there were room. Whenever there may be, they are fed:
+ *            first those of the client that has the least, then of the next one. Somebody gets it
+ *            all the same while his call is small, or nobody would ever be done: one call at a
+ *            time, of the client that has the least; the next one if it has not ended in FIRST_MS
+ *            and half of the limit is free
+ *   later    one has waited for 5 s: somebody has to make room, and for 10 s: it is refused
+ *            (worker_relief.c)
  *
- * Failure modes: a lane that is first and does not get on goes behind the others; one that still
- * gets nothing when all has been done for it fails its call with ERR_MEMORY_LIMIT. */
+ * Failure modes: a lane that still gets nothing when all has been done for it fails its call with
+ * ERR_MEMORY_LIMIT. */
 #include "grpc/grpc.h"
 #include "proxy/lane_int.h"
 #include "proxy/link.h"
 
-#define ROOM_PART 4u  /* of the limit is no room: for small messages, and what is not foreseen */
-#define NEXT_PART 2u  /* must be free for one more of the hungry to be the first */
-#define FIRST_MS 500u /* for the first of the hungry; then the next one is first */
+/* How far each may go, in 32nds of the limit. The rest is for small messages, which ask nobody. */
+#define PARTS 32u
+#define ROOM_PARTS 24u    /* all */
+#define BEYOND_PARTS 26u  /* the call that goes beyond that; */
+#define NEXT_PARTS 16u    /* one more to do so */
+#define RESERVE_PARTS 31u /* clients that have little */
+#define FIRST_MS 500u     /* for the one that does; then the next one may */
+/* A client that has so much, or this part of the limit, has little. */
+#define LITTLE (2u * 1024 * 1024)
+/* Who gets nothing while so many get nothing, neither would the others, nearly always: they have
+ * more. To look for them among very many takes time. */
+#define MISSES_MAX 8u
 
 /* --- the hungry ------------------------------------------------------------------------------ */
 
@@ -29,17 +41,8 @@ static bool is_hungry(const struct lane *l)
     return !list_is_empty(&l->hungry);
 }
 
-static bool is_first(const struct lane *l)
-{
-    return l->call->worker->hungry.next == &l->hungry;
-}
-
 NEVER_INLINE void lane__leave_hungry(struct lane *l)
 {
-    struct worker *w = l->call->worker;
-
-    if (is_first(l))
-        w->first_ms = loop_now_ms(&w->loop);
     list_remove(&l->hungry);
 }
 
@@ -49,34 +52,55 @@ static void starve(struct lane *l)
 
     if (is_hungry(l))
         return;
-    if (list_is_empty(&w->hungry))
-        w->first_ms = loop_now_ms(&w->loop);
     l->hungry_ms = loop_now_ms(&w->loop);
+    l->fed = w->feedings;
     list_push(&w->hungry, &l->hungry);
+    loop_task_want(&w->loop, &w->feed);
     worker_watch_memory(w);
+}
+
+/* Of the client that has the least, the one that has been hungry for longest; who was fed in this
+ * feeding aside. NULL: there is none. */
+static struct lane *neediest(const struct worker *w)
+{
+    struct lane *found = NULL;
+
+    LIST_FOREACH(it, &w->hungry) {
+        struct lane *l = LIST_ENTRY(it, struct lane, hungry);
+
+        if (l->fed != w->feedings &&
+            (found == NULL || link_claims(l->call->link) < link_claims(found->call->link)))
+            found = l;
+    }
+    return found;
+}
+
+/* True: it is not hungry any more. */
+static bool feed(struct lane *l)
+{
+    l->fed = l->call->worker->feedings;
+    lane__credit(l);
+    call_claim(l->call);
+    return !is_hungry(l);
 }
 
 void lane_feed_hungry(struct worker *w)
 {
-    size_t n = 0;
+    unsigned misses = 0;
+    struct lane *l;
 
-    /* Who stays hungry keeps its place. */
+    if (list_is_empty(&w->hungry))
+        return;
+    w->feedings++;
+    w->may_go_beyond = true;
     LIST_FOREACH(it, &w->hungry) {
-        n++;
+        l = LIST_ENTRY(it, struct lane, hungry);
+        if (l->call == w->beyond)
+            (void)feed(l);
     }
-    if (n > 1 && loop_now_ms(&w->loop) - w->first_ms > FIRST_MS) {
-        struct list *first = w->hungry.next;
-
-        list_remove(first);
-        list_push(&w->hungry, first);
-        w->first_ms = loop_now_ms(&w->loop);
-    }
-    LIST_FOREACH(it, &w->hungry) {
-        struct lane *l = LIST_ENTRY(it, struct lane, hungry);
-
-        lane__credit(l);
-        call_claim(l->call);
-    }
+    while (misses < MISSES_MAX && (l = neediest(w)) != NULL)
+        misses += !feed(l);
+    w->may_go_beyond = false;
 }
 
 static struct lane *hungriest(const struct worker *w)
@@ -104,7 +128,7 @@ void lane_refuse_hungry(struct worker *w, uint64_t ms)
     while (lane_hunger_ms(w) >= ms) {
         struct lane *l = hungriest(w);
 
-        call_shed(l->call);
+        call_shed(l->call, ERR_MEMORY_LIMIT);
         lane__sated(l); /* also one that had nothing more to shed */
     }
 }
@@ -120,37 +144,22 @@ size_t lane_promised(const struct lane *l)
     return l->window - used;
 }
 
-/* What the worker may hold more while all hold no more than all but a part of the limit. Its own
+/* What the worker may hold more while all hold no more than so many parts of the limit. Its own
  * share of that is there for it, whatever the others hold. */
-static uint64_t left(const struct worker *w, unsigned part)
+static uint64_t left(const struct worker *w, unsigned parts)
 {
     const struct budget *b = w->budget.of;
-    uint64_t held = worker_held(w) + w->promised, own = b->fair - b->fair / part;
-    uint64_t n = budget_left(&w->budget, held, b->limit - b->limit / part);
+    uint64_t held = worker_held(w) + w->promised, own = b->fair / PARTS * parts;
+    uint64_t n = budget_left(&w->budget, held, b->limit / PARTS * parts);
 
     return own > held && own - held > n ? own - held : n;
 }
 
 static bool has_room(const struct lane *l, size_t n)
 {
-    uint64_t most = left(l->call->worker, ROOM_PART);
+    uint64_t most = left(l->call->worker, ROOM_PARTS);
 
     return n <= most && link_claims(l->call->link) + n <= most;
-}
-
-/* It is hungry, and there is no room. */
-static bool may_go_on(const struct lane *l, size_t n)
-{
-    struct call *c = l->call;
-    struct worker *w = c->worker;
-    uint64_t now = loop_now_ms(&w->loop);
-    bool is_next = now - w->beyond_ms > FIRST_MS && n <= left(w, NEXT_PART);
-
-    if (is_first(l) && (w->beyond == NULL || is_next)) {
-        w->beyond = c;
-        w->beyond_ms = now;
-    }
-    return w->beyond == c && call_is_small(c);
 }
 
 /* What the message in front takes of the window in all; 0: as much as there is. */
@@ -180,6 +189,57 @@ static uint32_t wanted(const struct lane *l)
     if (n <= window_of(l))
         return window_of(l);
     return n < LIMIT_STREAM_WINDOW ? (uint32_t)n : LIMIT_STREAM_WINDOW;
+}
+
+/* What comes for it yet: all of a message that is collected, for without its end the rest is of no
+ * use; else what there is credit for. */
+static size_t rest_of(const struct lane *l, size_t n)
+{
+    size_t len = message_len(l), has = l->in.len;
+
+    return l->state == LANE_COLLECT && len > has && len - has > n ? len - has : n;
+}
+
+/* Its client claims little, with all that comes for it, and there is that much of the reserve. */
+static bool has_little(const struct lane *l, size_t n)
+{
+    struct worker *w = l->call->worker;
+    uint64_t part = w->budget.of->limit / PARTS, rest = rest_of(l, n);
+
+    return link_claims(l->call->link) + rest <= (part > LITTLE ? part : LITTLE) &&
+           rest <= left(w, RESERVE_PARTS);
+}
+
+/* While the others hold little, one may have more than there is. */
+static bool fits_beyond(const struct call *c, size_t n)
+{
+    const struct worker *w = c->worker;
+
+    return n <= left(w, BEYOND_PARTS) ||
+           worker_held(w) - call_held(c) < w->budget.of->limit / PARTS * NEXT_PARTS;
+}
+
+/* It is hungry, and there is no room. */
+static bool may_go_on(const struct lane *l, size_t n)
+{
+    struct call *c = l->call;
+    struct worker *w = c->worker;
+    uint64_t now = loop_now_ms(&w->loop);
+
+    if (has_little(l, n))
+        return true;
+    if (w->beyond == c)
+        return call_is_small(c) && fits_beyond(c, n);
+    if (!w->may_go_beyond || !call_is_small(c))
+        return false;
+    w->may_go_beyond = false;
+    if (!fits_beyond(c, n))
+        return false;
+    if (w->beyond != NULL && (now - w->beyond_ms <= FIRST_MS || n > left(w, NEXT_PARTS)))
+        return false;
+    w->beyond = c;
+    w->beyond_ms = now;
+    return true;
 }
 
 /* --- credit ---------------------------------------------------------------------------------- */

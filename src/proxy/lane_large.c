@@ -86,6 +86,8 @@ static enum lane_step plan_batch(struct lane *l)
     case ETCD_LARGE_BATCH:
         lane__tally(l, 0);
         return batch(l);
+    case ETCD_LARGE_AGAIN:
+        return STEP_TURN;
     case ETCD_LARGE_MORE:
         lane__work_give_back(l);
         return large_waits(l);

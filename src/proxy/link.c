@@ -521,7 +521,7 @@ static void shed_above(struct link *l, const struct call *but, uint64_t low, siz
         if (worker_held(l->worker) <= low)
             return;
         if (c != but && call_held(c) > least)
-            call_shed(c);
+            call_shed(c, ERR_MEMORY_LIMIT);
     }
 }
 
@@ -562,7 +562,7 @@ void link_shed_own(struct link *l)
         if (l->claims <= low)
             return;
         if (c->claims > 0)
-            call_shed(c);
+            call_shed(c, ERR_CONNECTION_MEMORY);
     }
 }
 

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/secret.h"
 #include "proxy/call.h"
 #include "proxy/link.h"
 #include "proxy/probe.h"
@@ -297,6 +298,7 @@ static void on_wipe(struct loop_timer *t)
 
     envelope_ctx_wipe(w->envelope);
     slab_pool_settle(&w->pool);
+    secret_wipe_stack();
 }
 
 void worker_contexts_used(struct worker *w)

@@ -96,14 +96,15 @@ struct worker {
     struct list calls; /* by age, oldest first: the oldest holder of memory always gets credit */
     struct budget_part budget;
     uint64_t promised;  /* to peers: bytes that may come for credit that they have */
-    struct list hungry; /* lanes that there is no room for (lane_credit.c), the first first */
+    struct list hungry; /* lanes that there is no room for (lane_credit.c), as they came */
+    uint32_t feedings;
+    bool may_go_beyond;        /* in a feeding: nobody has been asked whether he may be beyond */
     const struct call *beyond; /* the one that gets credit where there is no room; NULL: none */
     uint64_t beyond_ms;        /* since when */
     struct loop_task feed;     /* there is room again */
     struct list turns;         /* lanes that have yielded: one of them in each turn of the loop */
     struct loop_task turn;
     uint64_t shed_ms;               /* when room was made for them last */
-    uint64_t first_ms;              /* since when the first of them is the first */
     struct loop_timer memory_timer; /* worker_watch_memory */
     uint64_t peak_held;             /* since libc was made to give memory back */
     uint64_t trimmed_ms;            /* when that was */

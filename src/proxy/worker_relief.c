@@ -21,7 +21,7 @@
 #define RELIEF_PART 16 /* of the memory limit is set free at a time: the search costs something */
 #define WATCH_MS 100u
 #define HUNGER_MS 5000u
-#define AGAIN_MS 1000u
+#define AGAIN_MS 500u
 #define REFUSE_MS 10000u
 /* malloc_trim walks the heap under its locks: only when much was freed, and not often. */
 #define TRIM_LEAST (8u * 1024 * 1024)

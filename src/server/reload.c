@@ -140,6 +140,7 @@ static void set_use(struct server *s, struct server_set *set)
     }
     if (s->converge != NULL && converge_use(s->converge, set->rules, set->manager) != ERR_OK)
         LOG(ERROR, "converge: out of memory, nothing is looked at until the next reload", "%s", "");
+    server__look_later(s);
     if (old != NULL)
         set_retire(old);
 }
@@ -203,7 +204,7 @@ static void say_protected(const struct ruleset *r)
         LOG(WARN, "configuration", "reason=\"only the first YAML document of the file counts\"");
     if (r->config->open_mode != 0)
         LOG(WARN, "configuration",
-            "the file is open to others (mode %04o): it may hold keys, chmod 600 it",
+            "reason=\"the file is open to others (mode %04o): it may hold keys, chmod 600 it\"",
             r->config->open_mode);
     for (size_t i = 0; i < r->key_rules->warning_count; i++)
         LOG(WARN, "configuration", "reason=%s", r->key_rules->warnings[i]);
@@ -506,6 +507,10 @@ static void reload_rules(struct server *s, bool is_forced)
     drop_probation(s);
     if (content == CONTENT_IN_USE) {
         set_reload_failed(s, false);
+        if (is_forced) { /* somebody asked, and waits for an answer */
+            LOG(INFO, "the configuration has not changed", "hash=%s", hash);
+            server__look_now(s);
+        }
         return;
     }
     if (content == CONTENT_REFUSED && !is_forced &&

@@ -46,6 +46,7 @@ static void end_if_drained(struct server *s)
     for (size_t i = 0; i < s->worker_count; i++)
         worker_stop(s->workers[i].worker);
     s->worker_count = 0;
+    server__look_stop(s);
     server__close_sets(s);
 }
 
@@ -310,8 +311,9 @@ static int start(struct server *s, struct ruleset *rules, char *why, size_t why_
         return SERVER_ERROR;
     }
     loop_timer_init(&s->keys_timer, on_keys_timer);
+    server__look_init(s);
     s->is_waiting_for_keys = true;
-    status = server__setup(s, why, why_len);
+    status = server__setup(s, rules, why, why_len);
     if (status != 0) {
         ruleset_drop(rules);
         return status;

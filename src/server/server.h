@@ -23,6 +23,8 @@ struct server;
 
 /* What else runs on the control loop: the admin listener. */
 struct server_hooks {
+    /* Sockets and files that later could not be opened any more are opened. 0, or as below. */
+    int (*listen)(void *arg, struct server *s, char *why, size_t why_len);
     /* Everything is set up and the loop is about to run. 0, or an exit status with why. */
     int (*started)(void *arg, struct server *s, char *why, size_t why_len);
     /* Nothing is served any more: let go of the loop. */

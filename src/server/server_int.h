@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shared by server.c (the life of the process), setup.c and setup_limits.c (what is made before),
+/* Shared by server.c (the life of the process), setup*.c (what is made before),
  * reload.c (rule sets that change), reload_tls.c (TLS contexts that change) and announce.c (what
  * the service manager hears of it). */
 #ifndef SERVER_SERVER_INT_H
@@ -7,6 +7,7 @@
 
 #include "converge/converge.h"
 #include "converge/drop.h"
+#include "converge/missing.h"
 #include "loop/watch.h"
 #include "net/listen.h"
 #include "server/seats.h"
@@ -82,9 +83,12 @@ struct server {
         struct server_listener *from;
     } early[SERVER_EARLY_MAX]; /* accepted before workers and keys were ready */
     size_t early_count;
-    struct converge *converge;    /* NULL: --converge is off */
-    bool is_waiting_for_keys;     /* the plugins have not answered for the first time */
-    struct loop_timer keys_timer; /* bounds that wait */
+    struct converge *converge;        /* NULL: --converge is off */
+    struct converge_missing *missing; /* NULL: no look is under way */
+    struct loop_timer missing_timer;  /* until the next one */
+    bool has_said_missing;            /* that it is not known what does not open */
+    bool is_waiting_for_keys;         /* the plugins have not answered for the first time */
+    struct loop_timer keys_timer;     /* bounds that wait */
     struct loop_watch *watch;
     uv_signal_t sigterm, sigint, sighup;
     bool is_draining;
@@ -93,8 +97,8 @@ struct server {
 };
 
 /* --- setup.c --- */
-/* Everything but the rule set. 0, or an exit status with why. */
-int server__setup(struct server *s, char *why, size_t why_len);
+/* Everything but the rule set, which is looked at. 0, or an exit status with why. */
+int server__setup(struct server *s, const struct ruleset *rules, char *why, size_t why_len);
 /* The TLS contexts of the settings' files. NULL where none is needed. 0, or an exit status. */
 int server__make_server_tls(const struct server *s, struct net_tls **out, char *why,
                             size_t why_len);
@@ -102,6 +106,11 @@ int server__make_etcd_tls(const struct server *s, struct net_tls **out, struct n
                           char *why, size_t why_len);
 /* Warns of a private key that others may read. */
 void server__judge_key_files(const struct settings *o);
+
+/* --- setup_contain.c --- */
+/* From here on nothing is opened that was not known before, and there may be threads: the log's is
+ * made. 0, or an exit status with why. */
+int server__contain(struct server *s, const struct ruleset *rules, char *why, size_t why_len);
 
 /* --- setup_limits.c --- */
 /* Raises the number of descriptors that the process may have, and makes the seats: as many as are
@@ -128,6 +137,15 @@ MUST_CHECK enum err server__watch(struct server *s);
 void server__on_keyset(const struct worker_report *r);
 /* All workers are gone: closes every manager, then calls server__finish. */
 void server__close_sets(struct server *s);
+
+/* --- missing.c --- */
+void server__look_init(struct server *s);
+/* Another set is in use: stored values are looked at later on. */
+void server__look_later(struct server *s);
+/* The same at once, unless a look is under way. */
+void server__look_now(struct server *s);
+/* No more. */
+void server__look_stop(struct server *s);
 
 /* --- announce.c: to the service manager, if there is one --- */
 /* Everything listens, and the plugins were asked. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is made from the settings before anything is served, in this order: URLs and TLS context
- * towards etcd, URLs to advertise, listeners with their TLS context, converge, workers.
+ * towards etcd, URLs to advertise, listeners with their TLS context; then the process is contained,
+ * before there is a thread; converge, workers.
  * Failure modes: what cannot be made ends the start with a reason and an exit status. */
 #include <stdarg.h>
 #include <stdio.h>
@@ -257,8 +258,6 @@ static int setup_workers(const struct setup *u)
 
     budget_init(&s->budget, s->settings->memory_limit, count);
     s->env.budget = &s->budget;
-    if (server__setup_limits(s) != ERR_OK)
-        return refuse(u, SERVER_ERROR, "out of memory");
     s->workers = base_xcalloc(count, sizeof *s->workers);
     for (unsigned i = 0; i < count; i++) {
         struct worker *w;
@@ -307,7 +306,7 @@ static int setup_converge(const struct setup *u)
     return 0;
 }
 
-int server__setup(struct server *s, char *why, size_t why_len)
+int server__setup(struct server *s, const struct ruleset *rules, char *why, size_t why_len)
 {
     const struct setup u = {s, why, why_len};
     int status;
@@ -319,6 +318,12 @@ int server__setup(struct server *s, char *why, size_t why_len)
         status = setup_advertise(&u);
     if (status == 0)
         status = setup_listeners(&u);
+    if (status == 0)
+        status = s->hooks.listen(s->hooks.arg, s, why, why_len);
+    if (status == 0 && server__setup_limits(s) != ERR_OK)
+        status = refuse(&u, SERVER_ERROR, "out of memory");
+    if (status == 0)
+        status = server__contain(s, rules, why, why_len);
     if (status == 0)
         status = setup_converge(&u);
     if (status == 0)

@@ -8,9 +8,24 @@
 
 #include "base/limits.h"
 
+#define SMALLEST_PAGE_LEN 512u /* of a bbolt database */
+
 _Static_assert(SNAPSHOT_VALUE_MAX == LIMIT_ANSWER_UNIT, "what etcd may answer can be read");
 
 /* --- errors ----------------------------------------------------------------------------------- */
+
+/* A copy that was broken off is what is wrong most often, and the pages that it misses show it by
+ * chance: that it is short is said whatever was met. */
+static void say_cut_short(struct snapshot_bolt *b)
+{
+    uint64_t whole = b->facts.page_count * b->facts.page_size;
+    size_t n = strlen(b->why);
+
+    if (whole > b->input.size)
+        snprintf(b->why + n, sizeof b->why - n,
+                 ". The file was cut short: %llu of %llu bytes are there",
+                 (unsigned long long)b->input.size, (unsigned long long)whole);
+}
 
 enum err snapshot_bolt_damaged(struct snapshot_bolt *b, uint64_t page, const char *fmt, ...)
 {
@@ -20,6 +35,7 @@ enum err snapshot_bolt_damaged(struct snapshot_bolt *b, uint64_t page, const cha
     va_start(ap, fmt);
     vsnprintf(b->why + n, sizeof b->why - (size_t)n, fmt, ap);
     va_end(ap);
+    say_cut_short(b);
     return ERR_FILE_DAMAGED;
 }
 
@@ -176,7 +192,10 @@ static enum err choose_meta(struct snapshot_bolt *b)
     if (!is_valid[0] && !is_valid[1]) {
         snprintf(b->why, sizeof b->why,
                  "page 0 and page 1: neither is a valid meta page: this is no bbolt database, or "
-                 "its begin is damaged");
+                 "its begin is damaged%s",
+                 b->input.size == 0                      ? ". The file is empty"
+                 : b->input.size < 2 * SMALLEST_PAGE_LEN ? ". The file was cut short: it ends there"
+                                                         : "");
         return ERR_FILE_DAMAGED;
     }
     if (!is_valid[0] || (is_valid[1] && m[1].transaction_id > m[0].transaction_id))

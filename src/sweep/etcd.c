@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Happy path: the first call has the server in use asked who it is; it says that it does not know
- * the method, as etcd does; then all calls are sent, and their answers handed on. Behind a new
+ * the method, as etcd does; a user has it asked for a token; then all calls are sent, and their
+ * answers handed on. Behind a new
  * connection may be somebody else: so it is asked again there.
  * Failure modes:
  *  - the server is a proxy of ours: every text of its own begins with PROXY_TEXT, that of an
@@ -9,6 +10,8 @@
  *  - it does not answer: the calls wait, the next server is asked who it is, after a pause; a call
  *    that none has answered for away_ms ends with ERR_UPSTREAM_AWAY. Each by its own time: a member
  *    without a leader still says who it is, and answers Status;
+ *  - it does not take the token any more: another one is asked for, and the call sent again;
+ *  - it does not know the user: all calls that wait end with its answer;
  *  - it has too much to do: the call is sent again after a pause, for as long as it may be away. */
 #include "sweep/etcd.h"
 
@@ -23,6 +26,7 @@
 #define PROXY_TEXT "etcd-envelope: "
 #define WHO_MS 3000u
 #define CALL_MS 15000u
+#define LOGINS_MAX 5u /* tokens for one call */
 #define PAUSE_MS 250u
 #define SAY_MS 10000u /* between two lines of the log that say the same */
 
@@ -30,6 +34,7 @@ enum etcd_state {
     ETCD_UNKNOWN = 0, /* nobody has asked the server yet */
     ETCD_ASKING,      /* who is it? */
     ETCD_PAUSE,       /* it did not answer: the timer runs */
+    ETCD_LOGIN,       /* it is asked for a token */
     ETCD_READY,       /* it is an etcd, and takes calls */
     ETCD_FAILED,      /* it did not answer: the task lets go of it */
     ETCD_REFUSED,     /* it is a proxy of ours */
@@ -41,7 +46,8 @@ struct sweep_etcd {
     size_t at; /* the server in use */
     struct client *client;
     uint64_t known_connection; /* the one that said who it is */
-    struct client_call *who;
+    struct client_call *who;   /* who it is, or for a token */
+    struct sweep_login login;
     struct list waiting, sent;
     struct loop_timer pause;
     struct loop_task task; /* goes on from outside of a callback of the client's */
@@ -232,6 +238,18 @@ static void call_again(struct sweep_call *c, const struct client_answer *a)
         wait_for_room(e, a->message);
 }
 
+/* It waits on, for another token. */
+static void login_again(struct sweep_call *c)
+{
+    struct sweep_etcd *e = c->etcd;
+
+    c->login_count++;
+    sweep_login_forget(&e->login, c->token_number);
+    list_remove(&c->node);
+    list_push(&e->waiting, &c->node);
+    loop_task_want(e->o.loop, &e->task);
+}
+
 static void on_answer(void *arg, const struct client_answer *a)
 {
     struct sweep_call *c = arg;
@@ -240,6 +258,10 @@ static void on_answer(void *arg, const struct client_answer *a)
     c->call = NULL;
     if (is_of_proxy(a) || is_away(a) || is_busy(a)) {
         call_again(c, a);
+        return;
+    }
+    if (c->login_count < LOGINS_MAX && sweep_login_is_asked(&e->login, a)) {
+        login_again(c);
         return;
     }
     server_answered(e);
@@ -264,7 +286,10 @@ static void send_all(struct sweep_etcd *e)
     list_splice(&now, &e->waiting);
     while (e->state == ETCD_READY && !list_is_empty(&now)) {
         struct sweep_call *c = LIST_FIRST(&now, struct sweep_call, node);
-        enum err err = client_call(e->client, c->path, c->body, CALL_MS, on_answer, c, &c->call);
+        enum err err;
+
+        c->token_number = e->login.number;
+        err = client_call(e->client, c->path, c->body, CALL_MS, on_answer, c, &c->call);
 
         if (err != ERR_OK) {
             fail_call(c, ERR_NOMEM);
@@ -290,7 +315,54 @@ static void on_who(void *arg, const struct client_answer *a)
         e->state = ETCD_READY;
         e->known_connection = client_connection(e->client);
         loop_task_want(e->o.loop, &e->task);
+        if (sweep_login_use(&e->login, e->client) != ERR_OK)
+            server_failed(e, "out of memory");
     }
+}
+
+/* etcd's answer is that of all calls that wait. */
+static void login_refused(struct sweep_etcd *e, const struct client_answer *a)
+{
+    struct client_answer all = *a;
+    struct list now;
+
+    snprintf(e->why, sizeof e->why, "user %.100s: %.300s", e->login.name, a->message);
+    all.message = e->why;
+    all.body = bytes_of(NULL, 0);
+    if (all.status == GRPC_OK)
+        all.status = GRPC_INTERNAL;
+    list_init(&now);
+    list_splice(&now, &e->waiting);
+    while (!list_is_empty(&now)) {
+        struct sweep_call *c = LIST_FIRST(&now, struct sweep_call, node);
+
+        call_detach(c);
+        c->fn(c->arg, &all);
+    }
+}
+
+static void on_token(void *arg, const struct client_answer *a)
+{
+    struct sweep_etcd *e = arg;
+
+    e->who = NULL;
+    if (is_of_proxy(a)) {
+        server_is_proxy(e);
+    } else if (is_away(a)) {
+        server_failed(e, a->message);
+    } else {
+        e->state = ETCD_READY;
+        loop_task_want(e->o.loop, &e->task);
+        if (a->err != ERR_OK || sweep_login_take(&e->login, e->client, a) != ERR_OK)
+            login_refused(e, a);
+    }
+}
+
+static void ask_token(struct sweep_etcd *e)
+{
+    e->state = ETCD_LOGIN;
+    if (sweep_login_call(&e->login, e->client, CALL_MS, on_token, e, &e->who) != ERR_OK)
+        server_failed(e, "out of memory");
 }
 
 static enum err ask_who(struct sweep_etcd *e)
@@ -326,8 +398,11 @@ static void on_task(struct loop_task *t)
     } else if (e->state == ETCD_REFUSED) {
         drop_client(e);
         end_all(e, ERR_CONFIG);
-    } else if (e->state == ETCD_READY && is_known(e)) {
-        send_all(e);
+    } else if (e->state == ETCD_READY && !list_is_empty(&e->waiting) && is_known(e)) {
+        if (sweep_login_is_due(&e->login))
+            ask_token(e);
+        else
+            send_all(e);
     }
     if (e->state == ETCD_UNKNOWN && !list_is_empty(&e->waiting)) {
         e->state = ETCD_ASKING;
@@ -374,11 +449,17 @@ enum err sweep_etcd_new(const struct sweep_etcd_opts *o, struct sweep_etcd **out
     if (e == NULL)
         return ERR_NOMEM;
     e->o = *o;
+    e->o.user = (struct sweep_user){0}; /* it is copied */
+    if (sweep_login_init(&e->login, &o->user) != ERR_OK) {
+        free(e);
+        return ERR_NOMEM;
+    }
     list_init(&e->waiting);
     list_init(&e->sent);
     loop_timer_init(&e->pause, on_pause);
     loop_task_init(&e->task, on_task);
     if (loop_timer_start(o->loop, &e->pause, PAUSE_MS) != ERR_OK) {
+        sweep_login_fini(&e->login);
         free(e);
         return ERR_NOMEM;
     }
@@ -398,6 +479,7 @@ void sweep_etcd_close(struct sweep_etcd *e)
     drop_client(e);
     loop_timer_fini(&e->pause);
     loop_task_cancel(&e->task);
+    sweep_login_fini(&e->login);
     if (e->o.tls != NULL)
         net_tls_drop(e->o.tls);
     free(e);

@@ -8,6 +8,7 @@
 #define SWEEP_ETCD_H
 
 #include "client/client.h"
+#include "sweep/login.h"
 
 struct sweep_etcd;
 
@@ -15,11 +16,13 @@ struct sweep_etcd_opts {
     struct loop *loop;
     const struct net_url *urls; /* at least one; borrowed */
     size_t url_count;
-    struct net_tls *tls; /* for https URLs; a reference is taken */
-    uint64_t first_ms;   /* how long a call may take while none was ever answered */
-    uint64_t away_ms;    /* how long later on */
+    struct net_tls *tls;    /* for https URLs; a reference is taken */
+    struct sweep_user user; /* of etcd's; copied */
+    uint64_t first_ms;      /* how long a call may take while none was ever answered */
+    uint64_t away_ms;       /* how long later on */
 };
 
+/* Errors: ERR_NOMEM. */
 MUST_CHECK enum err sweep_etcd_new(const struct sweep_etcd_opts *o, struct sweep_etcd **out);
 /* Cancels all calls and frees e; its connection closes from the loop. */
 void sweep_etcd_close(struct sweep_etcd *e);
@@ -32,6 +35,8 @@ struct sweep_call {
     struct bytes body;
     uint32_t answer_max;
     uint64_t began_ms;
+    unsigned token_number; /* with which it was sent */
+    unsigned login_count;  /* of tokens that etcd did not take */
     client_answer_fn fn;
     void *arg;
     struct client_call *call; /* NULL: waits for a server */

@@ -171,3 +171,19 @@ void sweep_judge_fini(struct sweep_judge *j)
     chain_fini(&j->in);
     arena_fini(&j->arena);
 }
+
+const char *sweep_key_words(enum err e)
+{
+    switch (e) {
+    case ERR_NO_STATE:
+        return "it could not be reached, or is not healthy";
+    case ERR_KMS_AWAY:
+        return "it does not answer in time";
+    case ERR_NO_WRITE_KEY:
+        return "it was not well for too long";
+    case ERR_NOMEM:
+        return "out of memory";
+    default:
+        return err_reason(e);
+    }
+}

@@ -65,6 +65,9 @@ struct sweep_judge {
 MUST_CHECK enum err sweep_judge_start(struct sweep_judge *j, const struct sweep_judge_env *env,
                                       struct bytes key, const struct provider_list *list,
                                       struct slice value);
+/* What an error of the scope of a DEK means for who reads it: "it did not answer in time". For
+ * others their reason word. Static storage. */
+const char *sweep_key_words(enum err e);
 /* Lets go of the value; on_done is not called any more. Another one may be started. */
 void sweep_judge_end(struct sweep_judge *j);
 /* The same, and of all memory. */

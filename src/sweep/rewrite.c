@@ -339,8 +339,8 @@ static void no_key(struct sweep_rewriter *w, const struct provider *p, enum err 
     char why[300];
 
     snprintf(why, sizeof why,
-             "KMS provider %.150s gives no key to write with (%s): nothing more is written",
-             p->name, err_reason(e));
+             "KMS provider %.150s gives no key to write with: %s; nothing more is written", p->name,
+             sweep_key_words(e));
     failed(w, e, why);
 }
 

@@ -195,10 +195,10 @@ static void judge_failed(struct sweep *s, const struct looked *l)
     char why[300];
 
     if (err_scope(l->err) == SCOPE_DEK && p != NULL)
-        snprintf(why, sizeof why, "KMS provider %.200s does not answer (%s)", p->name,
-                 err_reason(l->err));
+        snprintf(why, sizeof why, "KMS provider %.200s gives no key: %s", p->name,
+                 sweep_key_words(l->err));
     else
-        snprintf(why, sizeof why, "cannot open values: %s", err_reason(l->err));
+        snprintf(why, sizeof why, "cannot open values: %s", sweep_key_words(l->err));
     end(s, l->err, why);
 }
 

@@ -3,10 +3,12 @@
 
 #include <inttypes.h>
 
+#include "base/fips.h"
 #include "base/randpool.h"
 #include "sweep/source_etcd.h"
 #include "tools/counts.h"
 #include "tools/fetch.h"
+#include "tools/words.h"
 
 /* --- rules ------------------------------------------------------------------------------------ */
 
@@ -51,7 +53,12 @@ static void check_rule(struct tools_findings *r, const struct key_rule *rule,
 
 void tools_check_rules(struct tools_findings *r, const struct ruleset *rules, const char *file)
 {
+    char provider[FIPS_PROVIDER_TEXT];
+
     tools_finding(r, TOOLS_OK, "configuration", "%s, %s", file, rules->config->hash);
+    if (fips_is_on())
+        tools_finding(r, TOOLS_OK, "cryptography", "FIPS algorithms alone, of %s",
+                      fips_provider(provider));
     for (size_t i = 0; i < rules->key_rules->count; i++)
         check_rule(r, &rules->key_rules->v[i], &rules->lists[i]);
     if (rules->protected_count == 0)
@@ -137,7 +144,7 @@ static bool check_plugin(struct tools_findings *r, const struct ruleset *rules,
     e = tools_fetch_dek(rules, p, &wrapped->id, &unwrapped, why, sizeof why);
     if (e == ERR_OK) {
         e = try_keys(p, wrapped, unwrapped);
-        snprintf(why, sizeof why, "%s", err_reason(e));
+        snprintf(why, sizeof why, "%s", tools_words(e));
     }
     if (e == ERR_OK)
         tools_finding(r, TOOLS_OK, "KMS", "%s (%s): healthy, wraps a key and unwraps it again",
@@ -260,9 +267,9 @@ static void say_values(struct tools_findings *r, const struct tools_resource_cou
             n->resource, count, (unsigned long long)(n->states[SWEEP_PLAINTEXT] - n->unread_plain),
             (unsigned long long)(n->states[SWEEP_OLDER] + n->states[SWEEP_OTHER]));
     if (n->unread_plain + n->states[SWEEP_UNREADABLE] + n->due == 0)
-        tools_finding(r, TOOLS_OK, "values",
-                      "%s: the first %llu open, and are as they would be written now", n->resource,
-                      count);
+        tools_finding(r, TOOLS_OK, "values", "%s: the first %llu open%s as %s would be written now",
+                      n->resource, count, count == 1 ? "s, and is" : ", and are",
+                      count == 1 ? "it" : "they");
 }
 
 enum tools_check_result tools_check_values(struct tools_findings *r, struct tools_cluster *c)

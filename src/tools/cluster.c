@@ -60,8 +60,10 @@ static enum err make_tls(struct tools_cluster *c, const struct settings *o)
 
 static enum err make_keys(struct tools_cluster *c)
 {
-    const struct kms_manager_opts o = {
-        .loop = &c->loop, .plugins = c->rules->plugins, .plugin_count = c->rules->plugin_count};
+    const struct kms_manager_opts o = {.loop = &c->loop,
+                                       .plugins = c->rules->plugins,
+                                       .plugin_count = c->rules->plugin_count,
+                                       .is_of_tool = true};
 
     TRY(kms_manager_new(&o, &c->manager));
     TRY(keyring_new(&c->loop, kms_manager_mailbox(c->manager), &c->box,
@@ -69,12 +71,13 @@ static enum err make_keys(struct tools_cluster *c)
     return kms_manager_join(c->manager, &c->box, c->ring);
 }
 
-static enum err make_rest(struct tools_cluster *c, unsigned wants)
+static enum err make_rest(struct tools_cluster *c, unsigned wants, const struct sweep_user *user)
 {
     const struct sweep_etcd_opts etcd = {.loop = &c->loop,
                                          .urls = c->urls,
                                          .url_count = c->url_count,
                                          .tls = c->tls,
+                                         .user = *user,
                                          .first_ms = FIRST_MS,
                                          .away_ms = AWAY_MS};
 
@@ -93,7 +96,7 @@ static enum err make_rest(struct tools_cluster *c, unsigned wants)
 static void on_closing(struct loop_task *t);
 
 enum err tools_cluster_init(struct tools_cluster *c, const struct settings *o,
-                            struct ruleset *rules, unsigned wants)
+                            struct ruleset *rules, unsigned wants, const struct sweep_user *user)
 {
     enum err e = ERR_OK;
 
@@ -106,7 +109,7 @@ enum err tools_cluster_init(struct tools_cluster *c, const struct settings *o,
     if (e == ERR_OK)
         e = make_tls(c, o);
     if (e == ERR_OK)
-        e = make_rest(c, wants);
+        e = make_rest(c, wants, user);
     if (e != ERR_OK) { /* the loop has to run until its handles are closed */
         c->err = e;
         loop_task_want(&c->loop, &c->closing);
@@ -130,6 +133,7 @@ static void on_closing(struct loop_task *t)
 {
     struct tools_cluster *c = CONTAINER_OF(t, struct tools_cluster, closing);
 
+    tools_interrupt_stop(&c->interrupt);
     sweep_call_cancel(&c->status_call);
     sweep_count_fini(&c->count);
     tools_outside_fini(&c->outside);
@@ -153,6 +157,11 @@ void tools_cluster_end(struct tools_cluster *c, enum err e, const char *why)
     c->err = e;
     snprintf(c->why, sizeof c->why, "%s", why);
     loop_task_want(&c->loop, &c->closing);
+}
+
+int tools_cluster_signal(const struct tools_cluster *c)
+{
+    return c->interrupt.number;
 }
 
 void tools_cluster_fini(struct tools_cluster *c)
@@ -271,6 +280,9 @@ void tools_cluster_run(struct tools_cluster *c, const struct sweep_filter *filte
     c->filter = filter;
     c->on_ready = on_ready;
     c->arg = arg;
+    if (c->on_interrupt != NULL &&
+        tools_interrupt_start(&c->interrupt, &c->loop, c->on_interrupt, arg) != ERR_OK)
+        LOG(WARN, "signals end the run without a word", "reason=%s", "system_error");
     if (c->rules->plugin_count > 0 && c->manager != NULL)
         kms_manager_on_primed(c->manager, on_primed, c);
     else

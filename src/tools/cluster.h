@@ -10,6 +10,7 @@
 #include "sweep/count.h"
 #include "sweep/etcd.h"
 #include "sweep/judge.h"
+#include "tools/interrupt.h"
 #include "tools/outside.h"
 
 #define TOOLS_CLUSTER_WHY 1024
@@ -34,12 +35,16 @@ struct tools_cluster {
     struct tools_outside_look outside;
     const struct sweep_filter *filter;
     void (*on_ready)(void *arg);
+    /* SIGINT or SIGTERM came: the tool says what it has done so far, and ends the run. NULL: they
+     * end the process. To be set before tools_cluster_run. */
+    void (*on_interrupt)(void *arg);
     void *arg;
     enum err err; /* of the run; why says what it is */
     char why[TOOLS_CLUSTER_WHY];
     /* private */
     struct sweep_call status_call;
     struct sweep_count count;
+    struct tools_interrupt interrupt;
     struct mail behind_news;
     struct loop_task closing;
     bool is_over;
@@ -51,10 +56,12 @@ enum tools_wants {
     TOOLS_WANTS_ETCD = 2, /* else they come from somewhere else, and etcd is NULL */
 };
 
-/* wants: of enum tools_wants. The URLs of --etcd-servers, and TLS for them. Errors: ERR_CONFIG with
- * why (a URL), ERR_TLS with why (files). */
+/* wants: of enum tools_wants. user: of etcd's, its name NULL for none; copied. The URLs of
+ * --etcd-servers, and TLS for them. Errors: ERR_CONFIG with why (a URL), ERR_TLS with why
+ * (files). */
 MUST_CHECK enum err tools_cluster_init(struct tools_cluster *c, const struct settings *o,
-                                       struct ruleset *rules, unsigned wants);
+                                       struct ruleset *rules, unsigned wants,
+                                       const struct sweep_user *user);
 /* Runs the loop: the plugins are checked for the first time, etcd says who it is and how many keys
  * the filter's ranges hold (without etcd: the caller has set key_count), then on_ready is called.
  * Returns when tools_cluster_end was called; what it was told is in err and why. Keys that lie
@@ -66,6 +73,8 @@ void tools_cluster_run(struct tools_cluster *c, const struct sweep_filter *filte
 /* The run is over; from the loop. Runs and rewriters of the caller have to be stopped by now. Only
  * the first call counts. why is copied. */
 void tools_cluster_end(struct tools_cluster *c, enum err e, const char *why);
+/* The number of the signal that on_interrupt was called for; 0: of none. */
+int tools_cluster_signal(const struct tools_cluster *c);
 /* After run, or init that failed. */
 void tools_cluster_fini(struct tools_cluster *c);
 

@@ -2,6 +2,7 @@
 /* What a stored value says of itself, as a report: the facts are those of facts.c. */
 #include "tools/explain.h"
 
+#include "base/fips.h"
 #include "kms/text.h"
 #include "tools/report.h"
 
@@ -104,9 +105,12 @@ void tools_explain(const struct tools_facts *f, FILE *out, bool is_json)
     static const char *const names[] = {[TOOLS_MALFORMED] = "malformed",
                                         [TOOLS_PLAINTEXT] = "plaintext",
                                         [TOOLS_ENVELOPE] = "envelope"};
+    char provider[FIPS_PROVIDER_TEXT];
     struct tools_report r;
 
     tools_report_begin(&r, out, is_json);
+    if (fips_is_on())
+        tools_report_text(&r, "fips_provider", "FIPS provider", fips_provider(provider));
     tools_report_text(&r, "form", "form", is_json ? names[f->verdict] : words[f->verdict]);
     tools_report_size(&r, "length", "stored value", f->value.n);
     if (f->kind != NULL)

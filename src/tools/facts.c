@@ -4,6 +4,7 @@
  * a provider made from the value's own prefix: so the verdict is that of every reader. */
 #include "tools/facts.h"
 
+#include "base/fips.h"
 #include "tools/words.h"
 
 #define INFO_LEN 32u
@@ -35,6 +36,8 @@ static void note_caution(struct tools_facts *f)
 {
     if (f->kind->caution != NULL)
         note(f, f->kind->caution, f->kind->caution_text);
+    if (!f->kind->is_fips && fips_is_on())
+        note(f, "not_fips", FIPS_NO_SECRETBOX);
 }
 
 /* What a reader with this provider says of the value without a key. */

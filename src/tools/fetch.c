@@ -77,7 +77,7 @@ static void fail(struct fetch *f, enum err e)
         snprintf(f->why, f->why_len, "%s: %s", err_reason(e), tools_words(e));
         break;
     default:
-        snprintf(f->why, f->why_len, "KMS provider %s gives no key: %s", name, err_reason(e));
+        snprintf(f->why, f->why_len, "KMS provider %s gives no key: %s", name, tools_words(e));
         break;
     }
     finish(f, e, NULL);
@@ -136,7 +136,8 @@ static void on_primed(void *arg)
 
 static enum err begin(struct fetch *f)
 {
-    const struct kms_manager_opts o = {.loop = &f->loop, .plugins = &f->plugin, .plugin_count = 1};
+    const struct kms_manager_opts o = {
+        .loop = &f->loop, .plugins = &f->plugin, .plugin_count = 1, .is_of_tool = true};
 
     TRY(kms_manager_new(&o, &f->manager));
     TRY(keyring_new(&f->loop, kms_manager_mailbox(f->manager), &f->box, 1, &f->ring));

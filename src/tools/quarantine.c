@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "sweep/source_etcd.h"
+#include "tools/words.h"
 
 /* --- the end ---------------------------------------------------------------------------------- */
 
@@ -33,26 +34,31 @@ static void finish(struct quarantine *q, enum err e, const char *why)
 
 static struct slice copy_of(struct quarantine *q, struct bytes v)
 {
-    struct slab *slab = slab_new(&q->c->pool, v.n, SLAB_SECRET);
+    struct slab *slab;
 
+    if (v.n == 0)
+        return SLICE_EMPTY;
+    slab = slab_new(&q->c->pool, v.n, SLAB_SECRET);
     CHECK(slab != NULL); /* nothing is served yet: as base_xcalloc */
-    if (v.n > 0)
-        memcpy(slab->data, v.p, v.n);
+    memcpy(slab->data, v.p, v.n);
     slab->fill = (uint32_t)v.n;
-    if (v.n > 0)
-        return (struct slice){slab, 0, slab->fill};
-    slab_drop(slab);
-    return SLICE_EMPTY;
+    return (struct slice){slab, 0, slab->fill};
+}
+
+/* It is about copies: they are moved back, or deleted. */
+static bool is_of_copies(const struct quarantine *q)
+{
+    return q->o->is_restore || q->o->is_discard;
 }
 
 static struct bytes from_of(const struct quarantine *q, const struct tools__case *k)
 {
-    return bytes_str(q->o->is_restore ? k->copy : k->key);
+    return bytes_str(is_of_copies(q) ? k->copy : k->key);
 }
 
 static struct bytes to_of(const struct quarantine *q, const struct tools__case *k)
 {
-    return bytes_str(q->o->is_restore ? k->key : k->copy);
+    return bytes_str(is_of_copies(q) ? k->key : k->copy);
 }
 
 /* True when it is bad, and the run ended. */
@@ -97,7 +103,10 @@ static enum err not_moved(const struct quarantine *q, struct tools__case *k,
     TRY(read_kv(answer->from, from_of(q, k), &from, &has_from));
     TRY(read_kv(answer->to, to_of(q, k), &to, &has_to));
     k->fate = TOOLS__LEFT;
-    if (!has_from && has_to && bytes_eq(to.value, slice_bytes(k->value)))
+    if (q->o->is_discard) {
+        k->fate = has_from ? TOOLS__LEFT : TOOLS__MOVED;
+        k->why = has_from ? "somebody has written the key, or its copy, meanwhile" : NULL;
+    } else if (!has_from && has_to && bytes_eq(to.value, slice_bytes(k->value)))
         k->fate = TOOLS__MOVED;
     else if (has_to)
         k->why = q->o->is_restore ? "the key is there again: what it has is not overwritten"
@@ -130,10 +139,27 @@ static void on_moved(void *arg, const struct client_answer *a)
     move_next(q);
 }
 
+static void put_request(const struct quarantine *q, const struct tools__case *k,
+                        struct etcd_message *m)
+{
+    const struct etcd_move_request move = {.from = from_of(q, k),
+                                           .to = to_of(q, k),
+                                           .value = slice_bytes(k->value),
+                                           .mod_revision = k->mod_revision};
+    const struct etcd_discard_request discard = {.copy = from_of(q, k),
+                                                 .original = to_of(q, k),
+                                                 .copy_revision = k->mod_revision,
+                                                 .original_revision = k->original_revision};
+
+    if (q->o->is_discard)
+        etcd_message_put_discard(m, &discard);
+    else
+        etcd_message_put_move(m, &move);
+}
+
 static void move_next(struct quarantine *q)
 {
     const struct tools__case *k = &q->v[q->at];
-    struct etcd_move_request r;
     struct etcd_message m;
     struct bytes body;
     struct slab *slab;
@@ -144,18 +170,14 @@ static void move_next(struct quarantine *q)
         finish(q, ERR_OK, "");
         return;
     }
-    r = (struct etcd_move_request){.from = from_of(q, k),
-                                   .to = to_of(q, k),
-                                   .value = slice_bytes(k->value),
-                                   .mod_revision = k->mod_revision};
-    cap = etcd_move_max(r.from.n, r.to.n, r.value.n);
+    cap = etcd_move_max(from_of(q, k).n, to_of(q, k).n, k->value.len);
     slab = slab_new(&q->c->pool, cap, SLAB_SECRET);
     if (slab == NULL) {
         finish(q, ERR_NOMEM, "out of memory");
         return;
     }
     etcd_message_init(&m, slab->data, cap);
-    etcd_message_put_move(&m, &r);
+    put_request(q, k, &m);
     CHECK(etcd_message_body(&m, &body) == ERR_OK);
     slab->fill = (uint32_t)body.n;
     q->request = (struct slice){slab, 0, slab->fill};
@@ -201,12 +223,64 @@ static enum sweep_go on_value(void *user, const struct sweep_value *v)
     return tools_counts_add(&q->counts, v) == ERR_OK ? SWEEP_GO : SWEEP_NO_MEMORY;
 }
 
+static void read_key(struct quarantine *q, struct bytes key, client_answer_fn fn)
+{
+    const struct etcd_range_request r = {.key = key};
+    size_t cap = key.n + 64;
+    struct slab *slab = slab_new(&q->c->pool, cap, 0);
+    struct etcd_message m;
+    struct bytes body;
+
+    slice_drop(&q->request);
+    if (slab == NULL) {
+        finish(q, ERR_NOMEM, "out of memory");
+        return;
+    }
+    etcd_message_init(&m, slab->data, cap);
+    etcd_message_put_range(&m, &r);
+    CHECK(etcd_message_body(&m, &body) == ERR_OK);
+    slab->fill = (uint32_t)body.n;
+    q->request = (struct slice){slab, 0, slab->fill};
+    sweep_call_start(&q->call, q->c->etcd, ETCD_RANGE_PATH, body, LIMIT_ANSWER_UNIT, fn, q);
+}
+
+static void look_for_copies(struct quarantine *q);
+
+static void on_copy_there(void *arg, const struct client_answer *a)
+{
+    struct quarantine *q = arg;
+    struct tools__case *k = &q->v[q->at];
+    struct etcd_kv kv;
+    enum err e;
+
+    if (is_bad(q, a))
+        return;
+    e = read_kv(a->body, bytes_str(k->copy), &kv, &k->is_in_the_way);
+    if (e != ERR_OK) {
+        malformed(q, e);
+        return;
+    }
+    q->at++;
+    look_for_copies(q);
+}
+
+/* Of the keys that are not there, as after a first run. */
+static void look_for_copies(struct quarantine *q)
+{
+    while (q->at < q->count && q->v[q->at].is_found)
+        q->at++;
+    if (q->at == q->count)
+        decide(q);
+    else
+        read_key(q, bytes_str(q->v[q->at].copy), on_copy_there);
+}
+
 static void on_end(void *user, enum err e, const char *why)
 {
     struct quarantine *q = user;
 
     if (e == ERR_OK)
-        decide(q);
+        look_for_copies(q);
     else
         finish(q, e, why);
 }
@@ -238,7 +312,7 @@ static void take_verdict(struct quarantine *q, enum err e)
     char why[200];
 
     if (e != ERR_OK) {
-        snprintf(why, sizeof why, "cannot open values: %s", err_reason(e));
+        snprintf(why, sizeof why, "cannot open values: %s", tools_words(e));
         finish(q, e, why);
         return;
     }
@@ -255,27 +329,6 @@ static void on_judged(struct sweep_judge *j)
     take_verdict(CONTAINER_OF(j, struct quarantine, judge), j->err);
 }
 
-static void read_key(struct quarantine *q, struct bytes key, client_answer_fn fn)
-{
-    const struct etcd_range_request r = {.key = key};
-    size_t cap = key.n + 64;
-    struct slab *slab = slab_new(&q->c->pool, cap, 0);
-    struct etcd_message m;
-    struct bytes body;
-
-    slice_drop(&q->request);
-    if (slab == NULL) {
-        finish(q, ERR_NOMEM, "out of memory");
-        return;
-    }
-    etcd_message_init(&m, slab->data, cap);
-    etcd_message_put_range(&m, &r);
-    CHECK(etcd_message_body(&m, &body) == ERR_OK);
-    slab->fill = (uint32_t)body.n;
-    q->request = (struct slice){slab, 0, slab->fill};
-    sweep_call_start(&q->call, q->c->etcd, ETCD_RANGE_PATH, body, LIMIT_ANSWER_UNIT, fn, q);
-}
-
 static void on_original(void *arg, const struct client_answer *a)
 {
     struct quarantine *q = arg;
@@ -289,6 +342,16 @@ static void on_original(void *arg, const struct client_answer *a)
     if (e != ERR_OK) {
         malformed(q, e);
         return;
+    }
+    if (q->o->is_discard && !k->is_in_the_way) {
+        q->at++;
+        look_next(q);
+        return;
+    }
+    if (q->o->is_discard) { /* what is there again has to be good */
+        k->original_revision = kv.mod_revision;
+        slice_drop(&k->value);
+        k->value = copy_of(q, kv.value);
     }
     q->judge.on_done = on_judged;
     e = sweep_judge_start(&q->judge, &q->c->judge, bytes_str(k->key), k->list, k->value);
@@ -332,7 +395,7 @@ static void on_ready(void *arg)
 {
     struct quarantine *q = arg;
 
-    if (q->o->is_restore)
+    if (is_of_copies(q))
         look_next(q);
     else
         start_sweep(q);

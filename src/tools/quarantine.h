@@ -17,7 +17,8 @@ struct tools_quarantine_opts {
     size_t key_count;
     const char *prefix;  /* a copy's key is this and the original's; no rule protects it */
     bool is_restore;     /* back */
-    bool is_yes;         /* else nothing is moved */
+    bool is_discard;     /* or: copies whose original is there again are deleted */
+    bool is_yes;         /* else nothing is done */
     bool has_plaintext;  /* plaintext that no list reads, too */
     bool has_unreadable; /* back even where the value still does not open */
     unsigned percent;    /* of a kind that may be unreadable: more of it looks like a configuration

@@ -20,7 +20,8 @@ struct tools__case {
     char *copy;      /* the key that it is quarantined under; heap */
     const struct provider_list *list;
     bool is_found;      /* where it is to be moved from; then what follows is set */
-    bool is_in_the_way; /* there is something where it is to be moved to */
+    bool is_in_the_way; /* there is something where it is to be moved to; read where it matters */
+    int64_t original_revision; /* to discard: mod_revision of what is there again */
     struct slice value;
     int64_t mod_revision, lease;
     enum sweep_state state;

@@ -10,9 +10,9 @@ static const char *fate_text(const struct quarantine *q, const struct tools__cas
 {
     switch (k->fate) {
     case TOOLS__MOVED:
-        return q->o->is_restore ? "moved back" : "moved";
+        return q->o->is_discard ? "deleted" : q->o->is_restore ? "moved back" : "moved";
     case TOOLS__ALLOWED:
-        return "not moved";
+        return q->o->is_discard ? "not deleted" : "not moved";
     case TOOLS__LEFT:
         return "left";
     default:
@@ -63,6 +63,7 @@ static void report_json(const struct quarantine *q, enum tools_quarantine_result
     if (result == TOOLS_QUARANTINE_FAILED)
         json_text(&j, "error", q->c->why);
     json_bool(&j, "restore", q->o->is_restore);
+    json_bool(&j, "discard", q->o->is_discard);
     if (q->refused_kind != NULL)
         json_text(&j, "too_much_unreadable_of", q->refused_kind);
     json_open(&j, "keys", '[');
@@ -81,7 +82,7 @@ static void put_case(const struct quarantine *q, const struct tools__case *k)
     FILE *f = q->o->out;
 
     fprintf(f, "%-10s  %s", fate_text(q, k), log_key(k->key, strlen(k->key), key));
-    if (was_looked_at(k))
+    if (was_looked_at(k) && k->state != SWEEP_PLAINTEXT) /* of plaintext the rule says all */
         fprintf(f, "  (%s)", tools_words(k->err));
     if (k->why != NULL)
         fprintf(f, ": %s", k->why);
@@ -109,20 +110,21 @@ static void put_kinds(const struct quarantine *q)
 /* Before it is done as well as afterwards. */
 static void put_warning(const struct quarantine *q)
 {
-    if (q->o->is_restore)
+    if (q->o->is_restore || q->o->is_discard)
         return;
     fprintf(
         q->o->out,
         "For kube-apiserver a quarantined object is deleted: its garbage collector deletes what "
         "names the object as its\nowner, and controllers may make it anew. The copies are under "
-        "%s, sealed as they were.\nBack: quarantine --restore. An apiserver that decrypts by "
+        "%s, as they were%s.\nBack: quarantine --restore. An apiserver that decrypts by "
         "itself has a way of its own, the feature gate\nAllowUnsafeMalformedObjectDeletion, "
         "which deletes without a copy\n",
-        q->o->prefix);
+        q->o->prefix, q->o->has_plaintext ? ": plaintext stays plaintext" : ", sealed");
 }
 
 static void report_text(const struct quarantine *q, enum tools_quarantine_result result)
 {
+    const char *done = q->o->is_discard ? "deleted" : "moved";
     size_t moved = 0;
 
     for (size_t i = 0; i < q->count; i++) {
@@ -132,17 +134,17 @@ static void report_text(const struct quarantine *q, enum tools_quarantine_result
     }
     if (result == TOOLS_QUARANTINE_FAILED) {
         if (moved > 0)
-            fprintf(q->o->out, "Not finished: %zu of %zu moved\n", moved, q->count);
+            fprintf(q->o->out, "Not finished: %zu of %zu %s\n", moved, q->count, done);
         return;
     }
     put_kinds(q);
     if (result == TOOLS_QUARANTINE_REFUSED)
-        fputs("Nothing was moved\n", q->o->out);
+        fprintf(q->o->out, "Nothing was %s\n", done);
     else
         put_warning(q);
     if (result == TOOLS_QUARANTINE_PLANNED)
-        fprintf(q->o->out, "Nothing was moved: --yes moves %s\n",
-                q->count == 1 ? "it" : "all of them");
+        fprintf(q->o->out, "Nothing was %s: with --yes %s\n", done,
+                q->count == 1 ? "it is" : "all of them are");
 }
 
 void tools__quarantine_report(const struct quarantine *q, enum tools_quarantine_result result)

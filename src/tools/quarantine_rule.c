@@ -49,6 +49,8 @@ static const char *doubt_about_plaintext(const struct quarantine *q, const struc
 
 static const char *doubt_to_quarantine(const struct quarantine *q, const struct tools__case *k)
 {
+    if (!k->is_found && k->is_in_the_way)
+        return "it is in quarantine already: its copy is there, and --restore brings it back";
     if (!k->is_found)
         return "there is no such key in etcd";
     if (k->state == SWEEP_PLAINTEXT)
@@ -70,9 +72,23 @@ static const char *doubt_to_restore(const struct quarantine *q, const struct too
     return NULL;
 }
 
+/* The copy is not all that is left of the object. */
+static const char *doubt_to_discard(const struct tools__case *k)
+{
+    if (!k->is_found)
+        return "there is no copy of it";
+    if (!k->is_in_the_way)
+        return "the key is not there again: the copy is all that is left of it";
+    if (k->state == SWEEP_UNREADABLE || k->err != ERR_OK)
+        return "what the key has now does not open either";
+    return NULL;
+}
+
 void tools__quarantine_judge(const struct quarantine *q, struct tools__case *k)
 {
-    k->why = q->o->is_restore ? doubt_to_restore(q, k) : doubt_to_quarantine(q, k);
+    k->why = q->o->is_discard   ? doubt_to_discard(k)
+             : q->o->is_restore ? doubt_to_restore(q, k)
+                                : doubt_to_quarantine(q, k);
     k->fate = k->why == NULL ? TOOLS__ALLOWED : TOOLS__REFUSED;
 }
 

@@ -223,6 +223,13 @@ static void on_stop(void *arg, enum err e, const char *why)
     finish(arg, e, why);
 }
 
+/* What is on its way to etcd may be carried out all the same: nobody waits for its answer. */
+static void on_interrupt(void *arg)
+{
+    finish(arg, ERR_CLOSED,
+           "interrupted by a signal: run this again, which goes on where work is left");
+}
+
 static void on_ready(void *arg)
 {
     struct reencrypt *r = arg;
@@ -324,6 +331,7 @@ enum tools_reencrypt_result tools_reencrypt(struct tools_cluster *c,
     bool is_good;
 
     loop_task_init(&r.closing, on_closing);
+    c->on_interrupt = on_interrupt;
     tools_cluster_run(c, &o->filter, on_ready, &r);
     is_good = r.is_swept && c->err == ERR_OK;
     if (o->is_json)

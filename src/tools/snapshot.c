@@ -43,6 +43,24 @@ static void warn(const struct tools_snapshot *s)
             s->outside.root);
 }
 
+/* bbolt makes a file longer before it says that it is, and only by whole pages, so another one is
+ * the begin of a copy. All that was read of it may be right, and what is missing is not known. */
+static enum err check_length(const struct tools_snapshot *s, char *why, size_t why_len)
+{
+    const struct snapshot_bolt_facts *b = &snapshot_store_facts(s->store)->bolt;
+    uint64_t is = s->file.input.size, whole = b->page_count * b->page_size;
+
+    if ((is >= whole && is % b->page_size == 0) || s->ask.skip_hash)
+        return ERR_OK;
+    if (is >= whole) /* of a snapshot, whose hash has 32 */
+        snprintf(why, why_len, "was cut short: its last %llu bytes are no page and no hash",
+                 (unsigned long long)(is % b->page_size));
+    else
+        snprintf(why, why_len, "was cut short: %llu of %llu bytes are there",
+                 (unsigned long long)is, (unsigned long long)whole);
+    return ERR_FILE_DAMAGED;
+}
+
 enum err tools_snapshot_open(struct tools_snapshot *s, const struct tools_snapshot_ask *ask,
                              char *why, size_t why_len)
 {
@@ -58,6 +76,8 @@ enum err tools_snapshot_open(struct tools_snapshot *s, const struct tools_snapsh
         o.input = s->file.input;
         e = snapshot_store_open(&o, &s->store, reason);
     }
+    if (e == ERR_OK)
+        e = check_length(s, reason, sizeof reason);
     if (e == ERR_OK && !snapshot_file_is_unchanged(&s->file)) {
         snprintf(reason, sizeof reason, "was written to while it was read");
         e = ERR_FILE_DAMAGED;

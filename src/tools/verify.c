@@ -86,6 +86,14 @@ static void on_end(void *user, enum err e, const char *why)
         finish(v, e, why);
 }
 
+static void on_interrupt(void *arg)
+{
+    struct verify *v = arg;
+
+    if (!v->is_done)
+        finish(v, ERR_CLOSED, "interrupted by a signal");
+}
+
 static enum err make_source(struct verify *v)
 {
     if (v->o->snapshot != NULL)
@@ -124,7 +132,8 @@ static enum tools_verify_result result_of(const struct verify *v)
     if (all->due > 0 || v->has_key_changed ||
         (!v->o->is_open && tools__verify_has_several_key_ids(v)))
         return TOOLS_VERIFY_DUE;
-    if (all->count == 0 && v->c->outside.found == TOOLS_OUTSIDE_REGISTRY)
+    if (v->c->rules->protected_count == 0 ||
+        (all->count == 0 && v->c->outside.found == TOOLS_OUTSIDE_REGISTRY))
         return TOOLS_VERIFY_NOTHING;
     return TOOLS_VERIFY_GOOD;
 }
@@ -145,6 +154,7 @@ enum tools_verify_result tools_verify(struct tools_cluster *c, const struct tool
         c->outside.root = o->snapshot->outside.root;
         c->outside.registry = o->snapshot->outside.registry;
     }
+    c->on_interrupt = on_interrupt;
     tools_cluster_run(c, &o->filter, on_ready, &v);
     result = result_of(&v);
     tools__verify_report(&v, result);

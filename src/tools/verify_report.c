@@ -189,8 +189,10 @@ static void report_json(struct verify *v, enum tools_verify_result result)
     if (v->o->list != TOOLS_LIST_NONE)
         json_close(j, ']');
     json_text(j, "result", result_text(result));
-    if (result == TOOLS_VERIFY_FAILED)
+    if (result == TOOLS_VERIFY_FAILED) {
         json_text(j, "error", v->c->why);
+        json_number(j, "looked_at", (int64_t)v->counts.all.count);
+    }
     json_text(j, "began", kms_time_text(v->began_s, text));
     if (result != TOOLS_VERIFY_FAILED) {
         json_text(j, "ended", kms_time_text(v->ended_s, text));
@@ -344,6 +346,13 @@ static void put_nothing(const struct verify *v, FILE *f)
 
     const char *what = v->o->snapshot != NULL ? "the file" : "etcd";
 
+    if (v->c->rules->protected_count == 0) {
+        fputs("This configuration protects nothing (identity is alone in each list), so nothing "
+              "was looked at. Whether values are\nstill sealed: verify with the configuration "
+              "that has identity first, and behind it what sealed them\n",
+              f);
+        return;
+    }
     if (l->found == TOOLS_OUTSIDE_NONE)
         fprintf(f,
                 "%s holds no value of the protected resources: if it should, look at --etcd-prefix "
@@ -355,6 +364,18 @@ static void put_nothing(const struct verify *v, FILE *f)
                 "kube-apiserver's\n--etcd-prefix is another one, this has looked at nothing\n",
                 what, l->registry != NULL ? " under " : "", l->registry != NULL ? l->registry : "",
                 l->root);
+}
+
+static void put_good(const struct verify *v, FILE *f)
+{
+    uint64_t count = v->counts.all.count;
+    const char *opens = v->o->is_open ? "opens" : "fits, as far as its envelope tells";
+
+    if (count == 1)
+        fprintf(f, "The 1 value there is is as it would be written now, and %s\n", opens);
+    else
+        fprintf(f, "All %llu values are as they would be written now, and each %s\n", ull(count),
+                opens);
 }
 
 static void put_result(const struct verify *v, FILE *f, enum tools_verify_result result)
@@ -380,12 +401,26 @@ static void put_result(const struct verify *v, FILE *f, enum tools_verify_result
     if (all->count == 0)
         put_nothing(v, f);
     else if (result == TOOLS_VERIFY_GOOD)
-        fprintf(f, "All %llu values are as they would be written now%s\n", ull(all->count),
-                v->o->is_open ? ", and each opens" : ", as far as their envelopes tell");
+        put_good(v, f);
     if (result == TOOLS_VERIFY_GOOD && all->states[SWEEP_PLAINTEXT] > 0)
         fprintf(f, "%llu of them in plaintext, not encrypted: identity is first in their list\n",
                 ull(all->states[SWEEP_PLAINTEXT]));
     put_history(v, f);
+}
+
+/* What was seen, which proves nothing of the rest. */
+static void put_unfinished(const struct verify *v, FILE *f)
+{
+    const struct tools_resource_count *all = &v->counts.all;
+
+    if (all->count > 0)
+        fprintf(f,
+                "Not finished: of %llu values looked at %llu are sealed with the current key, %llu "
+                "with an older one, %llu with another\nprovider, %llu are plaintext, %llu do not "
+                "open. That proves nothing of the others: run this again\n",
+                ull(all->count), ull(all->states[SWEEP_CURRENT]), ull(all->states[SWEEP_OLDER]),
+                ull(all->states[SWEEP_OTHER]), ull(all->states[SWEEP_PLAINTEXT]),
+                ull(all->states[SWEEP_UNREADABLE]));
 }
 
 void tools__verify_report(struct verify *v, enum tools_verify_result result)
@@ -396,8 +431,10 @@ void tools__verify_report(struct verify *v, enum tools_verify_result result)
         report_json(v, result);
         return;
     }
-    if (result == TOOLS_VERIFY_FAILED)
+    if (result == TOOLS_VERIFY_FAILED) {
+        put_unfinished(v, v->o->beside);
         return;
+    }
     put_head(v, f);
     put_table(v, f);
     put_keys(v, f);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tools/words.h"
 
+#include "sweep/judge.h"
+
 const char *tools_words(enum err e)
 {
     switch (e) {
@@ -46,6 +48,6 @@ const char *tools_words(enum err e)
     case ERR_DEK_SOURCE_EXPOSED:
         return "the KMS plugin gives the DEK source back as it is, or within its answer";
     default:
-        return err_reason(e);
+        return sweep_key_words(e);
     }
 }

@@ -187,7 +187,7 @@ class Tls:
         for name in names:
             self.issue(name)
 
-    def make(self, name, key, issuer, ca=False):
+    def make(self, name, key, issuer, ca=False, life=datetime.timedelta(days=2)):
         """Signs and writes a certificate that is complete in RFC 5280's sense: Python 3.13 insists on it."""
         now = datetime.datetime.now(datetime.timezone.utc)
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
@@ -196,7 +196,7 @@ class Tls:
                    .issuer_name(issuer.subject if issuer else subject)
                    .public_key(key.public_key()).serial_number(x509.random_serial_number())
                    .not_valid_before(now - datetime.timedelta(hours=1))
-                   .not_valid_after(now + datetime.timedelta(days=2))
+                   .not_valid_after(now + life)
                    .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
                    .add_extension(x509.KeyUsage(
                        digital_signature=True, key_cert_sign=ca, crl_sign=ca, content_commitment=False,
@@ -214,12 +214,12 @@ class Tls:
         self.path(name + ".crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         return certificate
 
-    def issue(self, name):
-        key = ec.generate_private_key(ec.SECP256R1())
+    def issue(self, name, key=None, **options):
+        key = key or ec.generate_private_key(ec.SECP256R1())
         self.path(name + ".key").write_bytes(key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
         self.path(name + ".key").chmod(0o600)
-        self.make(name, key, self.ca)
+        self.make(name, key, self.ca, **options)
 
     def path(self, name):
         return self.folder / name
@@ -262,7 +262,7 @@ class Etcd:
                 "--log-level", "warn", "--unsafe-no-fsync", *map(str, self.flags)]
         self.process = self.env.start(self.name, argv)
         self.client = Client(f"127.0.0.1:{self.port}", self.tls and self.tls.credentials())
-        wait_until(self.is_up, 20, f"answer of {self.name}; log: {self.process.log_path}")
+        wait_until(self.is_up, 60, f"answer of {self.name}; log: {self.process.log_path}")
 
     def is_up(self):
         if not self.process.alive():
@@ -281,8 +281,9 @@ class Etcd:
 class Proxy:
     """etcd-envelope serve. `listen` is a list of URLs, a free loopback port by default."""
 
-    def __init__(self, env, servers, config, name="proxy", listen=None, flags=(), tls=None, wait=True):
-        self.env, self.name, self.tls = env, name, tls
+    def __init__(self, env, servers, config, name="proxy", listen=None, flags=(), tls=None, wait=True,
+                 environment=None):
+        self.env, self.name, self.tls, self.environment = env, name, tls, environment
         self.servers, self.config = list(servers), config
         self.port, self.metrics_port = free_port(), free_port()
         scheme = "https" if tls else "http"
@@ -303,7 +304,7 @@ class Proxy:
                 "--encryption-provider-config", str(self.config), *map(str, self.flags)]
 
     def start(self, wait=True):
-        self.process = self.env.start(self.name, self.argv())
+        self.process = self.env.start(self.name, self.argv(), env=self.environment)
         self.client = Client(self.target, self.tls and self.tls.credentials())
         if wait:
             self.wait_ready()

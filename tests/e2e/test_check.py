@@ -163,6 +163,16 @@ class Check(ClusterTool):
             self.assertEqual(self.serve(good, *flags), (None, ""))
             self.tool("check", good, "--offline", *flags)
 
+    def test_unknown_environment(self):
+        """A variable that no flag has is not passed over in silence; serve says so, too."""
+        env = {"ETCD_ENVELOPE_ETCD_PREFFIX": "/other", "ETCD_ENVELOPE_SERVICE_HOST": "10.0.0.1"}
+        text = self.check(self.mixed(), "--offline", env=env)["warn", "configuration"][0]
+        self.assertIn("ETCD_ENVELOPE_ETCD_PREFFIX is not used: no flag has this name, did you mean --etcd-prefix?", text)
+        self.sealed(1)
+        _, err = self.tool("verify", self.mixed(), env=env)
+        self.assertIn("variable=ETCD_ENVELOPE_ETCD_PREFFIX did_you_mean=--etcd-prefix", err)
+        self.assertNotIn("SERVICE_HOST", err)
+
     def test_offline_asks_nobody(self):
         config = self.configure(self.kms_provider(path="/nowhere.sock"))
         found = self.check(config, "--offline", servers="http://127.0.0.1:1")

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A reload that drops a key: refused while a stored value needs it, with its name and the number of values, and taken over
 as soon as none does; also with identity, and while another proxy still writes with it."""
+import json
 import signal
 import subprocess
 import threading
@@ -9,7 +10,7 @@ import time
 
 from cluster_tool import new_key
 from converge import Converge, harness
-from harness import wait_until
+from harness import http_get, wait_until
 
 IDENTITY = "identity: {}"
 REFUSED, TAKEN, LOOKS = "reload failed", "configuration reloaded", "looking whether stored values need them"
@@ -188,6 +189,56 @@ class Drop(Converge):
         else:
             self.assertIn("aesgcm:v1:a (", line)
         self.assertEqual(one.client.value(b"/registry/secrets/ns/late"), b"late")
+
+    # --- a start, which looks at the file alone ---
+
+    def asked(self, proxy, line, count):
+        """SIGHUP with an unchanged file has it look at once: until this line is there so often."""
+        proxy.process.signal(signal.SIGHUP)
+        wait_until(lambda: proxy.process.log().count(line) >= count, 30, f"{line}: {proxy.process.log()[-1500:]}")
+
+    def unopened(self, proxy):
+        """As /metrics and /statusz have it."""
+        found = json.loads(http_get(proxy.metrics_address, "/statusz")[1])["problems"]
+        titles = [p["title"] for p in found if p["about"] == "values" and "with this configuration" in p["title"]]
+        return {r: proxy.metric("etcd_envelope_stored_values_unopened", f'resource="secrets",reason="{r}"')
+                for r in ("no_matching_key", "auth_failed")}, titles
+
+    def test_start_without_a_key(self):
+        """A file that a reload would refuse is taken by a start; what that means for stored values is said."""
+        lost = "stored values do not open with this configuration"
+        key = new_key()
+        a, b = self.local("aesgcm", ("a", key)), self.local("aesgcm", ("b", new_key()))
+        before = self.plain_proxy(a)
+        self.put(before, 3)
+        self.assertEqual(before.process.term(), 0)
+        proxy = self.plain_proxy(b)
+        self.asked(proxy, lost, 1)
+        line = [li for li in proxy.process.log().splitlines() if lost in li][-1]
+        for text in " error ", "resource=secrets", "count=3", 'prefix="k8s:enc:aesgcm:v1:a"', "reason=no_matching_key":
+            self.assertIn(text, line)
+        self.assertEqual(self.unopened(proxy), ({"no_matching_key": 3, "auth_failed": None}, [f"3 {lost}"]))
+        # Another secret under the same name is no better.
+        proxy.stop()
+        proxy = self.plain_proxy(self.local("aesgcm", ("b", new_key()), ("a", new_key())))
+        self.asked(proxy, lost, 1)
+        self.assertIn("reason=auth_failed", proxy.process.log())
+        proxy.stop()
+        # The key is put back, by a reload; asked anew it knows that nothing is lost any more.
+        proxy = self.plain_proxy(b)
+        self.asked(proxy, lost, 1)
+        self.change(proxy, b, a)
+        self.asked(proxy, "the configuration has not changed", 2)
+        wait_until(lambda: self.unopened(proxy) == ({"no_matching_key": None, "auth_failed": None}, []), 30, "all open")
+
+    def test_start_while_etcd_is_away(self):
+        """No start waits for etcd, or says anything of values that it could not look at."""
+        proxy = self.env.proxy([f"http://127.0.0.1:{harness.free_port()}"], self.configure(self.a, name=self.name),
+                               name=self.name, wait=False)
+        self.addCleanup(self.end, proxy)
+        wait_until(lambda: "listening" in proxy.process.log(), 20, "start")
+        self.asked(proxy, "the configuration has not changed", 1)
+        self.assertNotIn("stored values", proxy.process.log())
 
     @harness.unittest.skipUnless(harness.LONG, "takes two minutes")
     def test_not_known_in_time(self):

@@ -518,6 +518,33 @@ class Connections(Faults):
         self.assertGreater(sum(len(item[0]) for item in raw.stream(sid).queue), 8000000)
         raw.wait_for(lambda: len(h2raw.split_messages(raw.stream(sid).data)[0]) == 20, 10, "20 created answers")
 
+    def test_slow_etcd(self):
+        """Answers after 0.1 to 5 s: no time of ours ends a call, and one beside them is served."""
+        times = [0.1, 1, 2, 5] * 25
+        rng = harness.seed_of(self.name)
+        rng.shuffle(times)
+        self.fake.put(rpc.PutRequest(key=self.plain(), value=b"slow"))
+
+        def later(call):
+            try:
+                call.finish(self.fake.range(rpc.RangeRequest.FromString(call.payload)))
+            except OSError:
+                pass
+
+        def script(call):
+            if call.path != KV + "Range" or rpc.RangeRequest.FromString(call.payload).key != self.plain():
+                return False
+            threading.Timer(times.pop(), later, (call,)).start()
+            return True
+        self.fake.script = script
+        calls = [self.client.start(KV + "Range", rpc.RangeRequest(key=self.plain()), rpc.RangeResponse, 60)
+                 for _ in range(len(times))]
+        wait_until(lambda: sum(c.done() for c in calls) >= 20, 30, "the quick ones")
+        self.client.put(self.secret(), b"beside", timeout=20)
+        for call in calls:
+            self.assertEqual(call.result(60).kvs[0].value, b"slow")
+        self.assertEqual(times, [])
+
     @harness.timing
     def test_keepalive_finds_a_silent_etcd(self):
         if not harness.LONG:

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import threading
@@ -116,6 +117,22 @@ class AllWell(Admin):
                      '      - kms:\n          apiVersion: "v2"\n          name: "test"\n'
                      f'          endpoint: "unix://{self.kms.path}"\n'):
             self.assertIn(part, text)
+
+    def test_400_slow_requests(self):
+        """They take each other's places, and no probe's."""
+        crowd = []
+
+        def come():
+            for at in range(100):
+                sock = socket.create_connection(self.proxy.metrics_address, timeout=20)
+                self.addCleanup(sock.close)
+                sock.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: "[:1 + at % 30])
+                crowd.append(sock)
+        for _ in range(4):
+            come()
+            for path in ("/livez", "/readyz", "/metrics"):
+                self.assertEqual(self.get(path)[0], 200)
+        self.assertEqual(len(crowd), 400)
 
     def test_several_listeners(self):
         """A unix socket besides TCP."""
@@ -246,6 +263,7 @@ class States(Admin):
         time.sleep(1.1)
         etcd.process.signal(signal.SIGSTOP)
         started = time.monotonic()
+        wait_until(lambda: self.get("/readyz", proxy)[0] == 500, 8, "failing check")  # 200: of a check just before
         self.assertFails(proxy, "etcd", "code = DeadlineExceeded")
         self.assertLess(time.monotonic() - started, 8)
         etcd.process.signal(signal.SIGCONT)

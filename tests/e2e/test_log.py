@@ -59,9 +59,9 @@ class Log(harness.E2E):
         for line in proxy.process.log_path.read_bytes().splitlines():
             if is_json:
                 record = json.loads(line.decode("utf-8"))
-                self.assertEqual(list(record), ["ts", "level", "msg", "details"])
+                self.assertEqual(list(record)[:3], ["ts", "level", "msg"])
                 if record["msg"] == message:
-                    found.append(fields(record["details"]))
+                    found.append([(k, str(v).encode("latin-1")) for k, v in list(record.items())[3:]])
             else:
                 text = line.decode("ascii")
                 match = re.fullmatch(r"\S+Z (debug|info |warn |error) (.*)", text)
@@ -85,6 +85,8 @@ class Log(harness.E2E):
             line = wait_until(logged, 10, f"line for {text!r}", step=0.3)[0]
             self.assertEqual([key for key, _ in line], ["call", "method", "reason", "status", "text"], number)
             self.assertEqual(dict(line)["status"], b"UNIMPLEMENTED")
+        if is_json:
+            self.assertRegex(proxy.process.log(), r'"msg":"call failed","call":\d+,"method":"')
 
     def test_text(self):
         self.hostile_calls(is_json=False)

@@ -49,6 +49,8 @@ class Package(unittest.TestCase):
                   "usr/share/doc/etcd-envelope/changelog.gz", "usr/share/doc/etcd-envelope/README.md"}
         wanted |= {f"usr/lib/systemd/system/{p.name}" for pattern in ("*.service", "*.socket")
                    for p in (harness.ROOT / "conf" / "systemd").glob(pattern)}
+        if (pathlib.Path(os.environ.get("ENVELOPE_BUILD", "build/dev")) / "etcd-envelope.spdx.json").exists():
+            wanted.add("usr/share/doc/etcd-envelope/etcd-envelope.spdx.json")
         if shutil.which("scdoc"):
             wanted |= {"usr/share/man/man1/etcd-envelope.1.gz", "usr/share/man/man1/etcd-envelope-local-kms.1.gz"}
         self.assertEqual(wanted - files, set())
@@ -60,7 +62,7 @@ class Package(unittest.TestCase):
         fields = run("dpkg-deb", "-f", self.deb).stdout
         self.assertRegex(fields, r"(?m)^Package: etcd-envelope$")
         depends = re.search(r"(?m)^Depends: (.*)$", fields)[1]
-        for name in ("libc6", "libssl3", "libuv1", "libnghttp2-14", "libyaml-0-2", "libsodium23", "libprotobuf-c1"):
+        for name in ("libc6", "libssl3", "libuv1", "libnghttp2-14", "libyaml-0-2", "libsodium23", "libseccomp2", "libprotobuf-c1"):
             self.assertIn(name, depends)
         self.assertEqual((self.folder / "control" / "conffiles").read_text(), "/etc/etcd-envelope/etcd-envelope.yaml\n")
         for name in ("postinst", "prerm", "postrm"):

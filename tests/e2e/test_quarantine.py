@@ -55,7 +55,7 @@ class Quarantine(ClusterTool):
         self.verify(self.config, status=UNREADABLE)
         before = self.all()
         out, _ = self.quarantine_text(status=NOT_AS_WANTED)  # no --yes
-        self.assertIn("Nothing was moved: --yes moves it", out)
+        self.assertIn("Nothing was moved: with --yes it is", out)
         self.assertIn("garbage collector deletes", out)
         self.assertIn("AllowUnsafeMalformedObjectDeletion", out)
         self.assertEqual(self.all(), before)
@@ -173,6 +173,16 @@ class Quarantine(ClusterTool):
         self.quarantine("--restore", "--yes", "--include-plaintext")
         self.assertEqual(self.raw.value(BROKEN), b"k8s\0plaintext")
 
+    def test_empty_value(self):
+        """It is plaintext of no length."""
+        self.sealed(200)
+        self.raw.put(BROKEN, b"")
+        self.assertRefused("--include-plaintext")
+        self.quarantine("--yes", "--include-plaintext")
+        self.assertEqual((self.raw.value(BROKEN), self.raw.get(COPIES + BROKEN).kvs[0].value), (None, b""))
+        self.quarantine("--restore", "--yes", "--include-plaintext")
+        self.assertEqual((self.raw.get(BROKEN).kvs[0].value, self.raw.value(COPIES + BROKEN)), (b"", None))
+
     def test_too_much_of_a_kind(self):
         """Exactly 1 % may be unreadable, in each kind that a key is of."""
         config = self.configure(self.kms_provider(), resources="secrets, configmaps", name="two")
@@ -211,6 +221,8 @@ class Quarantine(ClusterTool):
                                   ("lies under a protected prefix", [BROKEN],
                                    ["--protect-prefix", "/etcd-envelope/=secrets"]),
                                   ("goes with --restore", [BROKEN], ["--allow-unreadable"]),
+                                  ("--list stands alone", [BROKEN], ["--list"]), ("--list stands alone", [], ["--list"]),
+                                  ("are two things", [BROKEN], ["--restore", "--discard"]),
                                   ("is not a number", [BROKEN], ["--unreadable-limit", "101"]),
                                   ("is not text or json", [BROKEN], ["--output", "xml"])):
             before = self.all()
@@ -292,6 +304,69 @@ class Quarantine(ClusterTool):
         self.assertEqual(self.raw.value(BROKEN), new)
         self.assertIsNone(self.raw.value(COPIES + BROKEN))
         fake.stop()
+
+    # --- what lies there ---
+
+    def list(self):
+        out, _ = self.tool("quarantine", self.config, "--list", "--output", "json")
+        report = json.loads(out)
+        self.assertTrue(report["finished"])
+        return {c["key"].encode(): c["key_is_there_again"] for c in report["copies"]}
+
+    def test_list_and_discard(self):
+        """Copies are named; one is deleted only where its key is there again, and what it has opens."""
+        self.assertEqual(self.list(), {})
+        keys = [PREFIX + b"ns/broken%d" % i for i in range(3)]
+        for key in keys:
+            self.broken(key)
+        self.raw.put(COPIES[:-1] + b"/x", b"beside")
+        self.raw.put(COPIES + b"0", b"behind")
+        self.quarantine("--yes", "--unreadable-limit", "50", keys=keys)
+        self.assertEqual(self.list(), dict.fromkeys(keys, False))
+        # A second run finds its work done, and says where.
+        self.assertRefused("it is in quarantine already", keys=keys[:1])
+        self.assertRefused("the copy is all that is left of it", "--discard", keys=keys)
+        self.raw.put(keys[0], envelope.seal(keys[0], b"made anew"))
+        self.raw.put(keys[1], envelope.seal(keys[1] + b"-of-another", b"value"))
+        self.assertEqual(self.list(), {keys[0]: True, keys[1]: True, keys[2]: False})
+        self.assertRefused("does not open either", "--discard", keys=keys[:2])
+        self.assertRefused("there is no copy of it", "--discard", keys=[PREFIX + b"ns/key-1-00000"])
+        before = self.all()
+        out, _ = self.quarantine_text("--discard", keys=keys[:1], status=NOT_AS_WANTED)
+        self.assertIn("Nothing was deleted: with --yes it is", out)
+        self.assertEqual(self.all(), before)
+        self.assertEqual(self.quarantine("--discard", "--yes", keys=keys[:1])["keys"][0]["fate"], "deleted")
+        del before[COPIES + keys[0]]
+        self.assertEqual(self.all(), before)
+        self.assertEqual(self.list(), {keys[1]: True, keys[2]: False})
+        out, _ = self.tool("quarantine", self.config, "--list")
+        self.assertIn("broken2  moved at revision", out)
+        self.assertIn("2 under /etcd-envelope/quarantine", out)
+
+    def test_discard_beside_others(self):
+        """Somebody deletes the key just then, or the answer is lost."""
+        self.broken()
+        self.quarantine("--yes")
+        good = envelope.seal(BROKEN, b"made anew")
+        self.raw.put(BROKEN, good)
+        fake = Between(self, before=lambda: self.raw.delete(BROKEN))
+        report = self.quarantine("--discard", "--yes", servers=fake.url, status=NOT_AS_WANTED)
+        self.assertEqual((report["result"], report["keys"][0]["fate"]), ("done in part", "left"))
+        self.assertIsNotNone(self.raw.value(COPIES + BROKEN))
+        fake.stop()
+        self.raw.put(BROKEN, good)
+        fake = Between(self, loses=1)
+        self.assertEqual(self.quarantine("--discard", "--yes", servers=fake.url)["result"], "good")
+        self.assertEqual((self.raw.value(COPIES + BROKEN), self.raw.value(BROKEN)), (None, good))
+        fake.stop()
+
+    def test_many_copies(self):
+        """More than one answer of etcd holds, with keys of every kind."""
+        keys = [PREFIX + b"ns/%s" % bytes([i]) * (1 + i % 3) for i in range(1, 256) if i not in b"%"] + [PREFIX + b"a" * 3000]
+        for key in keys:
+            self.raw.put(COPIES + key, b"x")
+        out, _ = self.tool("quarantine", self.config, "--list", "--output", "json")
+        self.assertEqual({c["key"].encode("latin-1") for c in json.loads(out)["copies"]}, set(keys))
 
     def test_answer_lost(self):
         """The Txn is carried out, and its answer lost: made again, it finds its own work, in both directions. Also when

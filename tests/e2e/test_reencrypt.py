@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import random
+import re
 import signal
 import subprocess
 import threading
@@ -167,7 +168,9 @@ class Reencrypt(ClusterTool):
         sealing, back = self.mixed(), self.configure("identity: {}", self.kms_provider(), name="back")
         self.reencrypt(sealing)
         for config, flags, text in ((sealing, ["--to-identity", "--yes"], "identity is not first"),
-                                    (back, [], "give --to-identity"), (back, ["--to-identity"], "--yes")):
+                                    (back, [], "give --to-identity"), (back, ["--to-identity"], "--yes"),
+                                    (sealing, ["--to-identity", "--yes"], "--allow-identity-writes"),
+                                    (self.configure("identity: {}", name="alone"), [], "protects nothing")):
             _, err = self.tool("reencrypt", config, *flags, status=USAGE)
             self.assertIn(text, err)
         self.assertEqual(len(self.plaintexts()), 20)
@@ -242,6 +245,28 @@ class Reencrypt(ClusterTool):
         self.assertEqual({kv.version for kv in stored.values()}, {2})
         for key, value in self.plaintexts().items():
             self.assertEqual(value, self.value_of(int(key[-7:])))
+
+    def test_interrupted(self):
+        """A signal ends it with what was done so far, and the next run finds the rest."""
+        self.fill(600)
+        done = 0
+        for number, name in ((signal.SIGINT, "text"), (signal.SIGTERM, "json")):
+            process = self.begin("reencrypt", self.mixed(), "--rate", "200", "--output", name)
+            before = self.raw.get(b"x").header.revision
+            wait_until(lambda: self.raw.get(b"x").header.revision > before + 40, 20, "rewrites")  # noqa: B023
+            process.signal(number)
+            self.assertEqual(self.finish(process), 128 + number, process.log())
+            log = process.log()
+            self.assertIn("interrupted by a signal: run this again", log)
+            told = re.search(r"Not finished: \d+ looked at, (\d+) rewritten" if name == "text" else r'"rewritten":(\d+)', log)
+            self.assertIsNotNone(told, log)
+            done += int(told[1])
+            self.assertGreater(done, 0)
+        result = self.reencrypt(self.mixed())
+        # What was on its way when the signal came may have been carried out.
+        self.assertLessEqual(600 - done - 2 * 32, result["rewritten"])
+        self.assertLessEqual(result["rewritten"], 600 - done)
+        self.assertEqual({kv.version for kv in self.everything().values()}, {2})
 
     def test_compacted_meanwhile(self):
         self.fill(3000, 2048)

@@ -128,6 +128,7 @@ class Signal(Base):
             proxy.process.signal(signal.SIGHUP)
             time.sleep(0.2)
         self.assertEqual((self.reloads(proxy), self.failures(proxy)), (0, 0))
+        wait_until(lambda: "the configuration has not changed" in proxy.process.log(), 5, "an answer to SIGHUP")
         self.assertEqual(self.kms.calls["Encrypt"], calls)
 
     def test_rotation_of_local_keys(self):

@@ -60,6 +60,26 @@ class Restart(Base):
         self.assertLess(time.monotonic() - started, 10 if harness.SANITIZED else 3)
         self.assertEqual(second.client.value(self.secret()), b"x")
 
+    @harness.timing
+    def test_listens_within_a_second_of_sigkill(self):
+        """Clients that are connected to a service's address come back as soon as it is there."""
+        proxy = self.start_proxy()
+        proxy.process.kill()
+        proxy.client.close()
+        started = time.monotonic()
+        proxy.start(wait=False)
+        wait_until(lambda: self.listens(proxy), 10, "listener", step=0.005)
+        took = time.monotonic() - started
+        self.assertLess(took, 10 if harness.SANITIZED else 1)
+
+    @staticmethod
+    def listens(proxy):
+        try:
+            socket.create_connection(proxy.address, 1).close()
+            return True
+        except OSError:
+            return False
+
     def test_etcd_restart_under_load(self):
         """Acknowledged writes are there; none is applied twice; service is back within 5 s."""
         proxy = self.start_proxy()

@@ -159,6 +159,14 @@ class Verify(ClusterTool):
         self.raw.put(b"/registry/pods/ns/a", b"plain")
         self.assertEqual(self.verify(everything, status=NOT_AS_WANTED)["total"]["objects"], 10)
 
+    def test_nothing_protected(self):
+        """A file of identity alone proves nothing, and does not look like a proof."""
+        self.sealed(2)
+        alone = self.configure("identity: {}", name="alone")
+        out, _ = self.tool("verify", alone, status=NOT_AS_WANTED)
+        self.assertIn("This configuration protects nothing", out)
+        self.assertEqual(self.verify(alone, status=NOT_AS_WANTED)["result"], "nothing looked at")
+
     def test_new_configuration(self):
         """A file that is not in force yet: which of what lies in etcd could it not open?"""
         self.sealed(3)
@@ -243,7 +251,6 @@ class Verify(ClusterTool):
                             ({"ETCDCTL_ENDPOINTS": f"127.0.0.1:{self.etcd.port}"}, NOT_AS_WANTED),
                             ({"ETCDCTL_ENDPOINTS": "http://127.0.0.1:1", "ETCD_ENVELOPE_ETCD_SERVERS": self.etcd.url},
                              NOT_AS_WANTED),
-                            ({"ETCDCTL_ENDPOINTS": self.etcd.url, "ETCDCTL_USER": "root:x"}, USAGE),
                             ({"ETCDCTL_ENDPOINTS": self.etcd.url, "ETCDCTL_INSECURE_SKIP_TLS_VERIFY": "true"}, USAGE),
                             ({"ETCDCTL_ENDPOINTS": "gopher://x"}, USAGE)):
             done = subprocess.run(argv, capture_output=True, env={**os.environ, **env}, check=False, timeout=60)
@@ -299,6 +306,8 @@ class Verify(ClusterTool):
         config = self.configure(self.kms_provider(path="/nowhere.sock"))
         out, err = self.tool("verify", config, status=UNREACHABLE)
         self.assertIn("KMS provider test", err)
+        self.assertIn("could not be reached", err)
+        self.assertNotRegex(err, r"no_state|kms_away")
         self.assertEqual(out, "")
 
     def test_compacted_meanwhile(self):
@@ -347,6 +356,33 @@ class Verify(ClusterTool):
 
     # --- use ---
 
+    def test_interrupted(self):
+        """A signal ends it with what was counted so far, and says that it proves nothing."""
+        self.sealed(100)
+        kms = self.env.kms("slow")
+        config = self.configure(self.kms_provider(path=kms.path, timeout="10s"))
+        kms.delay["Decrypt"] = 0.2
+        for number, name in ((signal.SIGINT, "text"), (signal.SIGTERM, "json")):
+            before = kms.calls["Decrypt"]
+            process = self.begin("verify", config, "--output", name)
+            wait_until(lambda: kms.calls["Decrypt"] > before + 20, 20, "values are opened")  # noqa: B023
+            process.signal(number)
+            self.assertEqual(self.finish(process), 128 + number, process.log())
+            self.assertIn("Not finished: of " if name == "text" else '"result":"failed"', process.log())
+            self.assertIn("interrupted by a signal", process.log())
+        kms.stop()
+
+    def test_quiet_where_nothing_happens(self):
+        """Which key a plugin has is no event of a tool's: with all well it says nothing beside its report."""
+        self.sealed(1)
+        _, err = self.tool("verify", self.configure(self.kms_provider()))
+        self.assertEqual(err, "")
+
+    def test_one_value(self):
+        self.sealed(1)
+        out, _ = self.tool("verify", self.configure(self.kms_provider()))
+        self.assertIn("The 1 value there is is as it would be written now, and opens", out)
+
     def test_key_changes_meanwhile(self):
         """A run of more than a minute, in which the plugin's new key is seen: half of the values are of the old one,
         which was current when they were looked at. etcd stands still between the first page and the next."""
@@ -356,7 +392,7 @@ class Verify(ClusterTool):
         self.sealed(100, "key-2", prefix=PREFIX + b"b/")
         config = self.configure(self.kms_provider(timeout="10s"))
         self.kms.delay["Decrypt"] = 1
-        process = self.begin("verify", config, "--output", "json")
+        process = self.begin("verify", config, "--output", "json", "--log-level", "debug")
         time.sleep(3)
         self.kms.key_id = "key-2"
         self.etcd.process.signal(signal.SIGSTOP)

@@ -151,7 +151,9 @@ static bool step_large(struct way *w, struct etcd_large *st, struct chain *in, b
         note(w, ERR_OK);
         return true;
     }
-    step = etcd_large_next(st, in, &w->plan, &batch);
+    do {
+        step = etcd_large_next(st, in, &w->plan, &batch);
+    } while (step == ETCD_LARGE_AGAIN);
     CHECK(said == ETCD_DIRECT_NONE || step == ETCD_LARGE_MORE);
     if (step == ETCD_LARGE_BATCH) {
         kit_resolve(w->k, &w->plan);

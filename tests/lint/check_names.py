@@ -22,7 +22,8 @@ TEXT_SUFFIXES = {".c", ".h", ".proto", ".md"} | HASH_SUFFIXES
 # Flags and subcommands of other programs that our texts speak of. One that no text names any more is reported, too.
 FOREIGN_FLAGS = {
     "--preset": "cmake, ctest", "--install": "cmake", "--build": "cmake", "--workflow": "cmake",
-    "--print-value-only": "etcdctl", "--rev": "etcdctl", "--cluster": "etcdctl", "--now": "systemctl", "--raw": "kubectl",
+    "--print-value-only": "etcdctl", "--prefix": "etcdctl", "--allow-downgrades": "apt-get",
+    "--rev": "etcdctl", "--cluster": "etcdctl", "--now": "systemctl", "--raw": "kubectl",
     "--from-literal": "kubectl", "--data-dir": "etcd", "--bump-revision": "etcdutl", "--mark-compacted": "etcdutl",
     "--read-only": "docker", "--ulimit": "docker", "--config": "kubeadm",
     "--wrap": "ld", "--quota-backend-bytes": "etcd",
@@ -33,7 +34,7 @@ FOREIGN_FILES = {
     "mod/file.h": "any header",
 }
 FOREIGN_NAMES = {
-    "JSON_REJECT_DUPLICATES": "jansson", "ETCD_ENVELOPE_SERVICE_HOST": "Kubernetes makes it for a Service", "close_notify": "RFC 8446",
+    "JSON_REJECT_DUPLICATES": "jansson", "close_notify": "RFC 8446",
     "all_verify_interface_header_sets": "cmake", "sa_mask": "sigaction(2)", "io_uring": "io_uring(7)",
     "sd_notify": "systemd", "sd_listen_fds": "systemd", "SD_LISTEN_FDS_START": "systemd",
     "crypto_secretbox": "libsodium", "EVP_MAC": "OpenSSL", "EVP_KDF": "OpenSSL", "SA_RESTART": "sigaction(2)",

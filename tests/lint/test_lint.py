@@ -354,5 +354,39 @@ class Binary(unittest.TestCase):
                 self.assertIn(what, done.stdout)
 
 
+class Analyze(unittest.TestCase):
+    """A planted double free is found by gcc; kept it passes; one more, or one less, than is kept does not."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root = pathlib.Path(folder.name).resolve()
+        (self.root / "src").mkdir()
+        (self.root / "tests").mkdir()
+        self.source = self.root / "src" / "p.c"
+        (self.root / "compile_commands.json").write_text(json.dumps([{
+            "directory": str(self.root), "file": str(self.source),
+            "command": f"cc -g -o p.o -c {self.source}"}]))
+
+    def analyze(self, kept, frees):
+        self.source.write_text("#include <stdlib.h>\nvoid f(void *p);\nvoid f(void *p)\n{\n"
+                               + "    free(p);\n" * frees + "}\n")
+        (self.root / "tests" / "analyze_exceptions.txt").write_text(kept)
+        return subprocess.run([sys.executable, HERE.parent / "analyze.py", "--tool", "gcc", "--build-dir", self.root],
+                              capture_output=True, text=True, env={**os.environ, "ANALYZE_ROOT": str(self.root)})
+
+    def test_counts(self):
+        line = "gcc double-free src/p.c {} planted\n"
+        done = self.analyze("", 1)
+        if done.returncode == 77:
+            self.skipTest("NOTICE: another gcc than Debian 12's")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        for kept, frees, status in (("", 2, 1), (line.format(1), 2, 0), (line.format(2), 2, 1), (line.format(1), 1, 1)):
+            done = self.analyze(kept, frees)
+            self.assertEqual(done.returncode, status, (kept, frees, done.stdout))
+            self.assertEqual("double-free" in done.stdout, status == 1)
+        self.assertNotEqual(self.analyze("gcc double-free src/p.c 1\n", 2).returncode, 0, "without a reason")
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -26,6 +26,8 @@ struct fixture {
     struct loop_timer later;
     struct admin_reply *waiting; /* of /later, answered by the timer, or at the end */
     struct admin_reply *held;    /* of /held, answered when the next one comes, or at the end */
+    struct admin_reply *parked[ADMIN_WAITING_MAX]; /* of /park, answered at the end */
+    size_t parked_count;
 };
 
 /* --- routes ---------------------------------------------------------------------------------- */
@@ -72,6 +74,15 @@ static void on_held(void *arg, struct admin_reply *reply, const struct http1_req
     f->held = reply;
 }
 
+static void on_park(void *arg, struct admin_reply *reply, const struct http1_request *r)
+{
+    struct fixture *f = arg;
+
+    (void)r;
+    assert_in_range(f->parked_count, 0, ADMIN_WAITING_MAX - 1);
+    f->parked[f->parked_count++] = reply;
+}
+
 static void on_large(void *arg, struct admin_reply *reply, const struct http1_request *r)
 {
     char *body = malloc(3 << 20);
@@ -91,6 +102,8 @@ static void on_stop(void *arg, struct admin_reply *reply, const struct http1_req
     admin_reply_send(reply, 200, "text/plain", BYTES_LIT("bye"));
     admin_close(f->admin);
     release(f);
+    while (f->parked_count > 0)
+        admin_reply_send(f->parked[--f->parked_count], 200, "text/plain", BYTES_LIT("parked"));
     if (f->waiting != NULL) /* a test that failed did not wait for it */
         on_later_timer(&f->later);
     loop_timer_fini(&f->later);
@@ -98,8 +111,9 @@ static void on_stop(void *arg, struct admin_reply *reply, const struct http1_req
 }
 
 static const struct admin_route routes[] = {
-    {"/hello", on_hello}, {"/below/", on_hello}, {"/later", on_later}, {"/held", on_held},
-    {"/large", on_large}, {"/stop", on_stop},    {NULL, NULL},
+    {"/hello", on_hello, false}, {"/below/", on_hello, false}, {"/later", on_later, true},
+    {"/held", on_held, true},    {"/park", on_park, true},     {"/large", on_large, false},
+    {"/stop", on_stop, false},   {NULL, NULL, false},
 };
 
 /* --- set-up ---------------------------------------------------------------------------------- */
@@ -136,8 +150,10 @@ static int setup(void **state)
 
 /* --- the client's side ----------------------------------------------------------------------- */
 
-static int dial(const struct fixture *f)
+/* From 127.0.0.host. */
+static int dial_from(const struct fixture *f, uint32_t host)
 {
+    struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f000000 + host)};
     struct sockaddr_in to = {.sin_family = AF_INET,
                              .sin_port = htons(f->port),
                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -146,8 +162,14 @@ static int dial(const struct fixture *f)
 
     assert_true(fd >= 0);
     assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit), 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&from, sizeof from), 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
     return fd;
+}
+
+static int dial(const struct fixture *f)
+{
+    return dial_from(f, 1);
 }
 
 static void say(int fd, const char *text)
@@ -335,24 +357,95 @@ static void test_large_answer(void **state)
     free(buf);
 }
 
-/* Connections beyond the bound are closed at once; when one ends there is room again. */
-static void test_too_many(void **state)
+static void assert_answered(int fd)
 {
-    int fds[ADMIN_CONNS_MAX + 8];
-    size_t closed = 0;
     char buf[4096];
 
+    hear(fd, buf, sizeof buf);
+    assert_status(buf, "200");
+}
+
+static void assert_closed(int fd)
+{
+    char buf[16];
+
+    assert_int_equal(wait_readable(fd, 3000), 1);
+    assert_int_equal(hear(fd, buf, sizeof buf), 0);
+}
+
+/* Whatever the connections are that fill all places and are not done with their requests: who comes
+ * then is answered at once, and the oldest of them goes. */
+static void test_too_many(void **state)
+{
+    static const char *const begun[] = {"", "G", "GET /hello HTTP/1.1\r\nHost: ", NULL};
+    int fds[ADMIN_CONNS_MAX], probe;
+    char buf[4096];
+
+    for (size_t k = 0; begun[k] != NULL; k++) {
+        for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+            fds[i] = dial(*state);
+            say(fds[i], begun[k]);
+        }
+        for (size_t i = 0; i < 5; i++) {
+            probe = dial(*state);
+            say(probe, "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n");
+            assert_answered(probe);
+            if (i == 0)
+                assert_closed(fds[0]);
+        }
+        for (size_t i = 1; i < ARRAY_LEN(fds); i++)
+            close(fds[i]);
+        ask(*state, "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n", buf);
+        assert_status(buf, "200");
+    }
+}
+
+/* Who has few connections keeps them, however old they are. */
+static void test_who_has_most_pays(void **state)
+{
+    int fds[ADMIN_CONNS_MAX], few[3], probe;
+
+    for (size_t i = 0; i < ARRAY_LEN(few); i++) {
+        few[i] = dial_from(*state, 2);
+        say(few[i], "GET /hel");
+    }
     for (size_t i = 0; i < ARRAY_LEN(fds); i++)
-        fds[i] = dial(*state);
-    nap(200);
-    for (size_t i = 0; i < ARRAY_LEN(fds); i++)
-        closed += (size_t)wait_readable(fds[i], 0);
-    assert_int_equal(closed, 8);
+        fds[i] = dial_from(*state, 3);
+    probe = dial_from(*state, 4);
+    say(probe, "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_answered(probe);
+    for (size_t i = 0; i < ARRAY_LEN(few); i++) {
+        say(few[i], "lo HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_answered(few[i]);
+    }
     for (size_t i = 0; i < ARRAY_LEN(fds); i++)
         close(fds[i]);
-    nap(100);
+}
+
+/* Requests whose routes wait have not all the places. */
+static void test_too_many_that_wait(void **state)
+{
+    int fds[ADMIN_WAITING_MAX], idle[ADMIN_CONNS_MAX];
+    char buf[4096];
+
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+        fds[i] = dial(*state);
+        say(fds[i], "GET /park HTTP/1.1\r\nHost: x\r\n\r\n");
+        ask(*state, "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n", buf); /* it has been read */
+        assert_status(buf, "200");
+    }
+    for (size_t i = 0; i < ARRAY_LEN(idle); i++)
+        idle[i] = dial(*state);
+    ask(*state, "GET /park HTTP/1.1\r\nHost: x\r\n\r\n", buf);
+    assert_status(buf, "503");
     ask(*state, "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n", buf);
     assert_status(buf, "200");
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++) /* none of these had to go */
+        assert_int_equal(wait_readable(fds[i], 0), 0);
+    for (size_t i = 0; i < ARRAY_LEN(idle); i++)
+        close(idle[i]);
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++)
+        close(fds[i]);
 }
 
 static void test_silent_peer(void **state)
@@ -377,6 +470,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_gone_before_the_answer, setup, teardown),
         cmocka_unit_test_setup_teardown(test_large_answer, setup, teardown),
         cmocka_unit_test_setup_teardown(test_too_many, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_who_has_most_pays, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_too_many_that_wait, setup, teardown),
         cmocka_unit_test_setup_teardown(test_silent_peer, setup, teardown),
     };
 

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -109,7 +110,8 @@ static void wait_dropped(uint64_t n)
     assert_int_equal(dropped(), n);
 }
 
-/* What the lines "msg ... count=N ..." of a log say together; lines of another kind are counted. */
+/* What the lines "msg ... count=N ..." of a log, text or JSON, say together; lines of another kind
+ * are counted. */
 struct told {
     uint64_t lines, others;
     unsigned long long count;
@@ -122,12 +124,12 @@ static void read_told(FILE *f, const char *msg, struct told *t)
 
     *t = (struct told){0};
     while (fgets(line, sizeof line, f) != NULL) {
-        const char *count = strstr(line, "count=");
+        const char *count = strstr(line, line[0] == '{' ? "\"count\":" : "count=");
 
         assert_int_equal(line[strlen(line) - 1], '\n');
         if (strstr(line, msg) != NULL && count != NULL) {
             t->lines++;
-            t->count += strtoull(count + 6, NULL, 10);
+            t->count += strtoull(count + strcspn(count, "0123456789"), NULL, 10);
         } else {
             t->others++;
         }
@@ -246,6 +248,33 @@ static void a_stuck_reader_costs_counted_lines(void **state)
     stuck_reader(O_NONBLOCK);
 }
 
+/* The end of a program does not wait for one who reads its log. In a process of its own, for the
+ * writer is left behind. */
+static void a_stuck_reader_holds_up_no_end(void **state)
+{
+    int fds[2], status = -1;
+    pid_t child;
+
+    (void)state;
+    assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+    child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        alarm(60);
+        if (dup2(fds[1], STDERR_FILENO) < 0 || log_start(LOG_INFO, LOG_TEXT) != ERR_OK)
+            _exit(1);
+        for (int i = 0; i < 10000; i++)
+            LOG(INFO, "a line", "i=%d", i);
+        log_stop();
+        LOG(INFO, "later", "%s", "");
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    close(fds[0]);
+    close(fds[1]);
+}
+
 /* --- the rate --------------------------------------------------------------------------------- */
 
 static void one_line_a_second(void **state)
@@ -296,6 +325,7 @@ int main(void)
         cmocka_unit_test_teardown(a_full_disk_costs_counted_lines, restore),
         cmocka_unit_test_teardown(a_torn_line_is_ended, restore),
         cmocka_unit_test_teardown(a_stuck_reader_costs_counted_lines, restore),
+        cmocka_unit_test(a_stuck_reader_holds_up_no_end),
         cmocka_unit_test(one_line_a_second),
         cmocka_unit_test_teardown(lines_left_out_are_counted, restore),
     };

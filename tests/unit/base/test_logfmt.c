@@ -181,6 +181,112 @@ static void quotes_are_closed_where_room_ends(void **state)
     }
 }
 
+/* --- as JSON ---------------------------------------------------------------------------------- */
+
+#define JSON_IS(want, fmt, ...)                                                                    \
+    do {                                                                                           \
+        char json[2048];                                                                           \
+                                                                                                   \
+        write_line(line, sizeof line, fmt, __VA_ARGS__);                                           \
+        assert_int_equal(logfmt_json(json, sizeof json, fmt, line), strlen(want));                 \
+        assert_string_equal(json, want);                                                           \
+    } while (0)
+
+/* A field's type is the format's, whatever its value looks like. */
+static void fields_become_members(void **state)
+{
+    (void)state;
+    JSON_IS("", "%s", "");
+    JSON_IS(",\"a\":-5,\"b\":7,\"c\":18446744073709551615", "a=%d b=%u c=%llu", -5, 7u, ~0ull);
+    JSON_IS(",\"why\":\"12\",\"n\":12", "why=%s n=%zu", "12", (size_t)12);
+    JSON_IS(",\"mode\":\"0644\",\"part\":\"1-2\",\"q\":\"3\"", "mode=%04o part=%u-%u q=\"%u\"",
+            0644u, 1u, 2u, 3u);
+    JSON_IS(",\"empty\":\"\",\"quoted\":\"\"", "empty=%s quoted=\"%s\"", "", "");
+    JSON_IS(",\"v\":\"a\\\"b\\\\c\\nd\\u00ff x\",\"z\":1", "v=%s z=%d", "a\"b\\c\nd\xff x", 1);
+}
+
+/* A JSON reader gets back what the value was: escapes undone. NULL: no well-formed member. */
+static const char *read_member(const char *p, const char *start, uint8_t *out, size_t *n)
+{
+    *n = 0;
+    if (strncmp(p, start, strlen(start)) != 0)
+        return NULL;
+    for (p += strlen(start); *p != '"'; p++) {
+        unsigned v = (uint8_t)*p;
+
+        if (v < 0x20 || v > 0x7e)
+            return NULL;
+        if (v == '\\') {
+            p++;
+            if (*p == 'u' && sscanf(p + 1, "00%2x", &v) == 1)
+                p += 4;
+            else if (strchr("\"\\nrt", *p) != NULL)
+                v = (uint8_t)(*p == 'n' ? '\n' : *p == 'r' ? '\r' : *p == 't' ? '\t' : *p);
+            else
+                return NULL;
+        }
+        out[(*n)++] = (uint8_t)v;
+    }
+    return p + 1;
+}
+
+static void no_value_leaves_its_member(void **state)
+{
+    static const char biased[] = "\"\\ =\n\r\t\x1b\x7f\xc3\xa9\xff{},:ux0b";
+
+    (void)state;
+    srand(2);
+    for (int round = 0; round < 20000; round++) {
+        static const char bare[] = "a=%d v=%.*s z=%d", quoted[] = "a=%d v=\"%.*s\" z=%d";
+        char value[40], json[1024];
+        uint8_t got[256];
+        size_t len = (size_t)rand() % sizeof value, n;
+        const char *p;
+
+        for (size_t i = 0; i < len; i++)
+            value[i] = (char)(rand() % 2 ? biased[(size_t)rand() % (sizeof biased - 1)]
+                                         : rand() % 255 + 1);
+        if (round % 2)
+            write_line(line, sizeof line, bare, 1, (int)len, value, 2);
+        else
+            write_line(line, sizeof line, quoted, 1, (int)len, value, 2);
+        logfmt_json(json, sizeof json, round % 2 ? bare : quoted, line);
+        p = read_member(json, ",\"a\":1,\"v\":\"", got, &n);
+        assert_non_null(p);
+        assert_int_equal(n, len);
+        if (len > 0)
+            assert_memory_equal(got, value, len);
+        assert_string_equal(p, ",\"z\":2");
+    }
+}
+
+/* Members are whole wherever room ends, on either side. */
+static void members_are_whole_where_room_ends(void **state)
+{
+    static const char fmt[] = "a=%s b=\"x %s\" c=%d d=%s";
+
+    (void)state;
+    for (size_t cut = 2; cut < 60; cut++) {
+        for (size_t cap = 1; cap < 80; cap++) {
+            char json[96];
+            size_t n, quotes = 0;
+
+            write_line(line, cut, fmt, "one \"two\"", "\n\x01\n", 17, "last one");
+            memset(json, 'X', sizeof json);
+            n = logfmt_json(json, cap, fmt, line);
+            assert_true(n < cap);
+            assert_int_equal(strlen(json), n);
+            assert_int_equal(json[cap], 'X');
+            for (size_t i = 0; i < n; i++) {
+                quotes += json[i] == '"';
+                i += json[i] == '\\';
+            }
+            assert_int_equal(quotes % 2, 0);
+            assert_true(n == 0 || (json[0] == ',' && (json[n - 1] == '"' || json[n - 1] == '7')));
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -191,6 +297,9 @@ int main(void)
         cmocka_unit_test(what_goes_in_comes_out),
         cmocka_unit_test(a_long_value_is_cut),
         cmocka_unit_test(quotes_are_closed_where_room_ends),
+        cmocka_unit_test(fields_become_members),
+        cmocka_unit_test(no_value_leaves_its_member),
+        cmocka_unit_test(members_are_whole_where_room_ends),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

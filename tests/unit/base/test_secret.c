@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 #include <openssl/crypto.h>
@@ -51,6 +53,32 @@ static void memory_is_zeroed_and_comes_back(void **state)
         assert_int_equal(p[i], 0);
     secret_free(p, 48);
     secret_free(NULL, 48);
+}
+
+/* Whatever lies in the heap: a child has none of it. */
+static void a_child_gets_zeros(void **state)
+{
+    uint8_t *small = secret_alloc(32), *large = secret_alloc(100000);
+    int status;
+    pid_t pid;
+
+    (void)state;
+    assert_non_null(small);
+    assert_non_null(large);
+    memset(small, 's', 32);
+    memset(large, 'l', 100000);
+    pid = fork();
+    if (pid == 0) {
+        for (size_t i = 0; i < 100000; i++)
+            if (large[i] != 0 || small[i % 32] != 0)
+                _exit(1);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    assert_int_equal(small[31], 's');
+    secret_free(small, 32);
+    secret_free(large, 100000);
 }
 
 static void full_is_null(void **state)
@@ -99,6 +127,7 @@ int main(void)
         cmocka_unit_test(nothing_before_init),
         cmocka_unit_test(init_closes_the_ways_out),
         cmocka_unit_test(memory_is_zeroed_and_comes_back),
+        cmocka_unit_test(a_child_gets_zeros),
         cmocka_unit_test(full_is_null),
         cmocka_unit_test(wipe),
         cmocka_unit_test(heap),

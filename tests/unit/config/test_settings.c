@@ -75,6 +75,7 @@ static void test_defaults(void **state)
     assert_int_equal(s->max_request_bytes, LIMIT_MAX_REQUEST_BYTES);
     assert_int_equal(s->memory_limit, LIMIT_MEMORY);
     assert_int_equal(s->connection_memory_limit, LIMIT_MEMORY / 2);
+    assert_int_equal(s->stream_memory_limit, LIMIT_MEMORY / 8 * 3);
     assert_int_equal(s->stream_threshold, LIMIT_STREAM_THRESHOLD);
     assert_int_equal(s->stall_timeout_ms, 300000);
     assert_int_equal(s->max_connections, 0); /* as many as the memory limit allows */
@@ -86,6 +87,29 @@ static void test_defaults(void **state)
     assert_false(s->print_config);
     assert_false(s->help);
     settings_free(s);
+}
+
+/* What was not given fits what was: no default refuses what --max-request-bytes allows. */
+static void test_memory_defaults(void **state)
+{
+    static const char *const limits[] = {"16m", "20m", "33m", "64m", "192m", "1g", "100g"};
+    static const char *const requests[] = {"1", "1536k", "15m", "16m"};
+    char memory[32], request[40];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
+        for (size_t k = 0; k < ARRAY_LEN(requests); k++) {
+            struct settings *s;
+
+            (void)snprintf(memory, sizeof memory, "--memory-limit=%s", limits[i]);
+            (void)snprintf(request, sizeof request, "--max-request-bytes=%s", requests[k]);
+            s = accept(ARGS(memory, request));
+            assert_in_range(s->connection_memory_limit, s->max_request_bytes, s->memory_limit);
+            assert_in_range(s->stream_memory_limit, s->max_request_bytes,
+                            s->connection_memory_limit);
+            settings_free(s);
+        }
+    }
 }
 
 static void test_flags(void **state)
@@ -171,7 +195,9 @@ static void test_sizes(void **state)
     refuse(ARGS("--max-concurrent-streams=0"), "is not a number from 1 to 4294967295");
     refuse(ARGS("--max-concurrent-streams=4294967296"), "is not a number");
     refuse(ARGS("--max-concurrent-streams=1k"), "is not a number");
-    refuse(ARGS("--memory-limit=1m"), "below --max-request-bytes");
+    refuse(ARGS("--memory-limit=1m"), "--memory-limit is below --max-request-bytes");
+    refuse(ARGS("--connection-memory-limit=1m"), "-limit is below --max-request-bytes");
+    refuse(ARGS("--stream-memory-limit=1m"), "--stream-memory-limit is below --max-request-bytes");
     refuse(ARGS("--stall-timeout=999ms"), "--stall-timeout is below 1s");
     refuse(ARGS("--stall-timeout=0"), "--stall-timeout");
     refuse(ARGS("--max-connections=4294967296"), "--max-connections");
@@ -226,6 +252,42 @@ static void test_tls_combinations(void **state)
     assert_true(s->client_cert_auth);
     assert_int_equal(s->allowed_client_name_count, 2);
     settings_free(s);
+}
+
+/* Those of our flags and those of a Service are no strangers; what is nearly a flag's is told. */
+static void test_unknown_environment(void **state)
+{
+    static const char *const names[] = {
+        "ETCD_ENVELOPE_CONVERGE",          "ETCD_ENVELOPE_LOG_LEVEL",
+        "ETCD_ENVELOPE_SERVICE_HOST",      "ETCD_ENVELOPE_SERVICE_PORT",
+        "ETCD_ENVELOPE_SERVICE_PORT_GRPC", "ETCD_ENVELOPE_PORT",
+        "ETCD_ENVELOPE_PORT_2379_TCP",     "ETCD_ENVELOPE_PORT_2379_TCP_ADDR",
+        "ETCD_ENVELOPE_METRICS_PORT",      "ETCD_ENVELOP_LOG_LEVEL",
+        "OTHER_ETCD_ENVELOPE_X",           "ETCD_ENVELOPE_PORT_2379_TCP_PROTO"};
+    struct settings_unknown u;
+    size_t at = 0;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        setenv(names[i], "1", 1);
+    assert_false(settings_unknown_env(&at, &u));
+    setenv("ETCD_ENVELOPE_ETCD_SERVER", "http://e:1", 1);
+    setenv("ETCD_ENVELOPE_CONVERGE_AFTR", "1s", 1);
+    at = 0;
+    for (int found = 0; found < 2; found++) {
+        assert_true(settings_unknown_env(&at, &u));
+        if (bytes_eq(u.name, BYTES_LIT("ETCD_ENVELOPE_ETCD_SERVER")))
+            assert_string_equal(u.meant, "etcd-servers");
+        else if (bytes_eq(u.name, BYTES_LIT("ETCD_ENVELOPE_CONVERGE_AFTR")))
+            assert_string_equal(u.meant, "converge-after");
+        else
+            fail_msg("%.*s", (int)u.name.n, (const char *)u.name.p);
+    }
+    assert_false(settings_unknown_env(&at, &u));
+    unsetenv("ETCD_ENVELOPE_ETCD_SERVER");
+    unsetenv("ETCD_ENVELOPE_CONVERGE_AFTR");
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        unsetenv(names[i]);
 }
 
 static void test_environment(void **state)
@@ -440,12 +502,20 @@ static void test_print(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),     cmocka_unit_test(test_flags),
-        cmocka_unit_test(test_pairs),        cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_refused),      cmocka_unit_test(test_tls_combinations),
-        cmocka_unit_test(test_environment),  cmocka_unit_test(test_file),
-        cmocka_unit_test(test_file_refused), cmocka_unit_test(test_help),
-        cmocka_unit_test(test_print),        cmocka_unit_test(test_empty_restriction),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_memory_defaults),
+        cmocka_unit_test(test_flags),
+        cmocka_unit_test(test_pairs),
+        cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_tls_combinations),
+        cmocka_unit_test(test_environment),
+        cmocka_unit_test(test_unknown_environment),
+        cmocka_unit_test(test_file),
+        cmocka_unit_test(test_file_refused),
+        cmocka_unit_test(test_help),
+        cmocka_unit_test(test_print),
+        cmocka_unit_test(test_empty_restriction),
     };
     int fd = mkstemp(file_path);
     int failed;

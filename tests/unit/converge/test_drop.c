@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Any list of providers in the place of any other, over values of all of them: the reload is
  * refused exactly if some value opens now and would not then, or if the key that is written with
- * goes. What opens is found out by the judge of verify, value by value. */
+ * goes. What opens is found out by the judge of verify, value by value. And a start, which takes
+ * any list, is followed by a look that counts exactly what does not open. */
 #include "converge/drop.h"
+#include "converge/missing.h"
 
 #include <stdio.h>
 
+#include "base/metric_series.h"
 #include "base/randpool.h"
 #include "base/secret.h"
 #include "fake_etcd.h"
@@ -166,6 +169,61 @@ static enum err decide(struct ruleset *now, struct ruleset *next, bool *was_aske
     return f.err;
 }
 
+/* --- a start with the other list, which nobody refuses ---------------------------------------- */
+
+static struct {
+    enum err err;
+    uint64_t count;
+} looked;
+
+static void on_looked(void *user, enum err e, uint64_t count, const char *why)
+{
+    (void)user;
+    (void)why;
+    looked.err = e;
+    looked.count = count;
+    f.site.is_over = true;
+}
+
+static void add_value(void *arg, const struct series_view *s)
+{
+    *(double *)arg += s->value;
+}
+
+static enum err look(struct ruleset *set)
+{
+    struct net_url url;
+    const struct converge_missing_opts o = {.loop = &f.site.loop,
+                                            .etcd_urls = &url,
+                                            .etcd_url_count = 1,
+                                            .rules = set,
+                                            .on_end = on_looked};
+    struct converge_missing *m;
+    const char *reason;
+    double in_metric = 0;
+
+    assert_int_equal(net_url_parse("http://127.0.0.1:1", &url, &reason), ERR_OK);
+    f.site.is_over = false;
+    assert_int_equal(converge_missing_start(&o, &m), ERR_OK);
+    fake_site_run(&f.site);
+    converge_missing_free(m);
+    series_each(SERIES_UNOPENED, add_value, &in_metric);
+    if (looked.err == ERR_OK)
+        assert_true(in_metric == (double)looked.count);
+    return looked.err;
+}
+
+/* The look behind the start counts exactly the values that do not open. */
+static void check_look(struct ruleset *set)
+{
+    uint64_t lost = 0;
+
+    for (size_t i = 0; i < fake.count; i++)
+        lost += !opens(&f.site, set, &fake.v[i]);
+    assert_int_equal(look(set), ERR_OK);
+    assert_int_equal(looked.count, lost);
+}
+
 static bool has_provider(const struct choice *l, unsigned kind)
 {
     for (size_t i = 0; i < l->count; i++)
@@ -193,6 +251,7 @@ static void one_round(size_t *refused, size_t *taken)
     e = decide(now, next, &was_asked);
     assert_int_equal(e, is_needed ? ERR_CONFIG : ERR_OK);
     assert_int_equal(was_asked, drops && has_provider(&b, a.v[0]));
+    check_look(next);
     *refused += is_needed && was_asked;
     *taken += !is_needed && was_asked;
     ruleset_drop(now);
@@ -206,6 +265,67 @@ static void test_any_for_any(void **state)
     (void)state;
     for (seed = 1; refused < 60 || taken < 60;)
         one_round(&refused, &taken);
+}
+
+/* Where what is not understood lies; one of them ends each time it is read. */
+static const char *const foreign[][2] = {
+    {"/etcd-envelope/proxies/newer", "etcd-envelope 2\nwrites nothing\n"},
+    {"/etcd-envelope/proxies/nobody", "\x08\x01\x12"},
+};
+static size_t readings;
+
+/* One ends after each reading; no value is looked at while one is left. */
+static enum fake_other end_one_of_foreign(const char *port, const char *path, struct bytes request,
+                                          struct etcd_message *answer)
+{
+    bool is_reading = memmem(request.p, request.n, "/proxies/", 9) != NULL;
+    bool is_look = memmem(request.p, request.n, "/registry/", 10) != NULL;
+
+    (void)port;
+    (void)path;
+    (void)answer;
+    for (size_t i = 0; i < ARRAY_LEN(foreign) && is_look; i++)
+        assert_null(fake_find(foreign[i][0]));
+    if (is_reading && readings > 0 && readings <= ARRAY_LEN(foreign))
+        fake_delete(foreign[readings - 1][0]);
+    readings += is_reading;
+    return FAKE_HERE;
+}
+
+/* Who has registered what is not understood may write with the key: the look waits for its end. */
+static void test_other_versions(void **state)
+{
+    const struct choice a = {{0, 3}, 2}, b = {{0}, 1};
+    struct ruleset *now = rules_of(&a), *next = rules_of(&b);
+    bool was_asked;
+
+    (void)state;
+    fake_reset();
+    put_value(1, 0);
+    for (size_t i = 0; i < ARRAY_LEN(foreign); i++)
+        fake_put(foreign[i][0], foreign[i][1], strlen(foreign[i][1]), 0);
+    readings = 0;
+    fake.other = end_one_of_foreign;
+    assert_int_equal(decide(now, next, &was_asked), ERR_OK);
+    fake.other = NULL;
+    assert_true(was_asked);
+    assert_int_equal(readings, ARRAY_LEN(foreign) + 1);
+    ruleset_drop(now);
+    ruleset_drop(next);
+}
+
+/* More values than one turn takes. */
+static void test_many(void **state)
+{
+    const struct choice b = {{0}, 1};
+    struct ruleset *set = rules_of(&b);
+
+    (void)state;
+    fake_reset();
+    for (size_t i = 0; i < FAKE_KEYS; i++)
+        put_value(i, i % 3 == 0 ? 0 : 3);
+    check_look(set);
+    ruleset_drop(set);
 }
 
 /* An etcd that can't be asked, or does not want to be: not known, which is no yes. */
@@ -222,6 +342,7 @@ static void test_not_known(void **state)
     fake.is_proxy = true;
     assert_int_equal(decide(now, next, &was_asked), ERR_SYSTEM);
     assert_non_null(strstr(f.why, "--allow-drop-keys"));
+    assert_int_equal(look(next), ERR_CONFIG);
     fake.is_proxy = false;
     ruleset_drop(now);
     ruleset_drop(next);
@@ -245,8 +366,9 @@ static int teardown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_any_for_any),
-                                       cmocka_unit_test(test_not_known)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_any_for_any), cmocka_unit_test(test_other_versions),
+        cmocka_unit_test(test_many), cmocka_unit_test(test_not_known)};
 
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -130,6 +130,76 @@ static void test_garbage(void **state)
     free(mine);
 }
 
+/* What only another version, or nobody, writes, around the rules of a record that agrees: not
+ * understood, whatever can be read in it. */
+static const struct {
+    const char *before, *after;
+} not_ours[] = {
+    {"etcd-envelope 0\nname old\n", ""},
+    {"etcd-envelope 2\nname new\n", ""},
+    {"etcd-envelope 10\nname new\n", ""},
+    {"etcd-envelope 1 \nname new\n", ""},
+    {"\netcd-envelope 1\nname new\n", ""},
+    {"{\"kind\": \"Proxy\"}\n", ""},
+    {"etcd-envelope 1\nname new\n", "more\n"},
+    {"etcd-envelope 1\nname new\n", "rule /registry/pods/ pods - - more\n"},
+    {"etcd-envelope 1\nname new\n", "rule /registry/pods/ pods -\n"},
+    {"etcd-envelope 1\nname new\n", "rule /registry/pods/ pods - \n"},
+    {"etcd-envelope 1\nname new\n", "rule  pods - -\n"},
+    {"etcd-envelope 1\nname new\n", "rule /registry/pods/ pods - -"},
+    {"etcd-envelope 1\nname new\n", "\n"},
+};
+
+static void test_other_versions(void **state)
+{
+    char *mine = record_of(configurations[8].yaml, "mine"), theirs[4096], why[512];
+    const char *rules = converge_record_rules(mine);
+
+    (void)state;
+    assert_true(converge_record_is_understood(mine));
+    for (size_t i = 0; i < ARRAY_LEN(not_ours); i++) {
+        snprintf(theirs, sizeof theirs, "%s%s%s", not_ours[i].before, rules, not_ours[i].after);
+        assert_false(converge_record_is_understood(theirs));
+        assert_int_equal(converge_record_compare(mine, theirs, why, sizeof why), CONVERGE_DIFFERS);
+        assert_non_null(strstr(why, "not understood"));
+    }
+    /* What a later version may add without another number. */
+    snprintf(theirs, sizeof theirs, "etcd-envelope 1\nname new\nversion 9.9 of 2031\n\nx\n%s",
+             rules);
+    assert_true(converge_record_is_understood(theirs));
+    assert_int_equal(converge_record_compare(mine, theirs, why, sizeof why), CONVERGE_AGREES);
+    free(mine);
+}
+
+/* A byte that no record has, wherever it stands, NUL among them; and a record that is cut. */
+static void test_not_a_record(void **state)
+{
+    char *mine = record_of(configurations[8].yaml, "mine"), *theirs;
+    uint8_t changed[4096];
+    size_t n = strlen(mine);
+
+    (void)state;
+    for (size_t i = 0; i < n; i++) {
+        for (int c = 0; c < 256; c++) {
+            if ((c >= ' ' && c < 0x7f) || c == '\n')
+                continue;
+            memcpy(changed, mine, n);
+            changed[i] = (uint8_t)c;
+            theirs = converge_record_copy(bytes_of(changed, n));
+            assert_non_null(theirs);
+            assert_int_equal(strlen(theirs), n);
+            assert_false(converge_record_is_understood(theirs));
+            free(theirs);
+        }
+        theirs = converge_record_copy(bytes_of(mine, i));
+        assert_non_null(theirs);
+        if (i == 0 || mine[i - 1] != '\n')
+            assert_false(converge_record_is_understood(theirs));
+        free(theirs);
+    }
+    free(mine);
+}
+
 static void test_name(void **state)
 {
     char *record = record_of(configurations[0].yaml, "host (http://127.0.0.1:1)\n\"x\" %");
@@ -175,6 +245,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_with_each), cmocka_unit_test(test_nothing_secret),
         cmocka_unit_test(test_not_known),      cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_other_versions), cmocka_unit_test(test_not_a_record),
         cmocka_unit_test(test_name),           cmocka_unit_test(test_writes)};
 
     return cmocka_run_group_tests(tests, setup, NULL);

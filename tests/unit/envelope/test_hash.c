@@ -21,9 +21,9 @@ static void like_hmac(void **state)
     for (size_t i = 0; i < ARRAY_LEN(lens); i++) {
         assert_non_null(HMAC(EVP_sha256(), key, (int)lens[i], message, sizeof message, want, NULL));
         envelope__hmac_init(derived, bytes_of(key, lens[i]));
-        envelope__hkdf_expand(derived, message, got);
+        envelope__hkdf_expand(derived, bytes_of(message, 32), got);
         assert_memory_equal(got, want, sizeof want);
-        envelope__hkdf_expand(derived, message, got); /* the states are not used up */
+        envelope__hkdf_expand(derived, bytes_of(message, 32), got); /* the states are not used up */
         assert_memory_equal(got, want, sizeof want);
     }
     secret_free(derived, envelope__hmac_size());
@@ -47,7 +47,7 @@ static void like_kubernetes(void **state)
     (void)state;
     assert_non_null(derived);
     envelope__hmac_init(derived, bytes_of(seed, 32));
-    envelope__hkdf_expand(derived, info, got);
+    envelope__hkdf_expand(derived, bytes_of(info, 32), got);
     assert_memory_equal(got, want, sizeof got);
     secret_free(derived, envelope__hmac_size());
 }

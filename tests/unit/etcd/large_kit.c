@@ -169,6 +169,8 @@ void feed_run(struct feed *f)
         size_t left = etcd_large_left(f->large);
         enum etcd_large_step step = etcd_large_next(f->large, &f->in, &f->plan, &batch);
 
+        f->ops_most = f->plan.op_count > f->ops_most ? f->plan.op_count : f->ops_most;
+        f->turns += step == ETCD_LARGE_AGAIN;
         if (step == ETCD_LARGE_BATCH)
             feed_apply(f, &batch);
         if (step == ETCD_LARGE_BAD)
@@ -177,7 +179,8 @@ void feed_run(struct feed *f)
             f->is_done = true;
         assert_true(etcd_large_left(f->large) <= left);
         chain_fini(&batch);
-        if (step == ETCD_LARGE_MORE)
+        if (step == ETCD_LARGE_MORE ||
+            (step == ETCD_LARGE_AGAIN && f->may_stop && fix_random(&fix, 2) == 0))
             return;
     }
 }
@@ -196,12 +199,15 @@ void feed_bytes(struct feed *f, const uint8_t *p, size_t n)
 /* max: pieces of 1..max bytes. */
 void feed_all(struct feed *f, const struct buf *in, size_t upto, size_t max)
 {
+    f->may_stop = true;
     while (f->fed < upto && f->err == ERR_OK) {
         size_t n = 1 + fix_random(&fix, (uint32_t)max);
 
         n = n < upto - f->fed ? n : upto - f->fed;
         feed_bytes(f, in->p + f->fed, n);
     }
+    f->may_stop = false;
+    feed_run(f);
 }
 
 /* --- oracles --------------------------------------------------------------------------------- */

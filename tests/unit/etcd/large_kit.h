@@ -38,6 +38,9 @@ struct feed {
     enum err err; /* BAD, or of apply */
     bool is_done;
     size_t batches;
+    size_t turns;    /* a batch was planned in more than one */
+    size_t ops_most; /* that a plan had */
+    bool may_stop;   /* between two of them more bytes may come */
     char bad_key[64];
     /* SPLIT: called with each piece */
     void (*on_piece)(void *arg, const struct buf *piece);

@@ -363,6 +363,72 @@ static void test_move(void **state)
     free(bytes);
 }
 
+/* The copy goes only while both keys have the revisions that were seen. */
+static void test_discard(void **state)
+{
+    static const size_t lens[] = {1, 100, 127, 128, 5000};
+    static uint8_t bytes[5000] = {'v'};
+
+    (void)state;
+    for (size_t i = 0; i < 5 * 5; i++) {
+        const struct etcd_discard_request r = {.copy = bytes_of(bytes, lens[i % 5]),
+                                               .original = bytes_of(bytes, lens[i / 5]),
+                                               .copy_revision = i % 2 == 0 ? 300 : INT64_MAX,
+                                               .original_revision = 7};
+        size_t cap = etcd_move_max(r.copy.n, r.original.n, 0);
+        uint8_t *room = malloc(cap);
+        const Etcdserverpb__DeleteRangeRequest *del;
+        Etcdserverpb__TxnRequest *t;
+        struct etcd_message m;
+        struct bytes body;
+
+        assert_non_null(room);
+        etcd_message_init(&m, room, cap);
+        etcd_message_put_discard(&m, &r);
+        assert_int_equal(etcd_message_body(&m, &body), ERR_OK);
+        t = etcdserverpb__txn_request__unpack(NULL, body.n, body.p);
+        assert_non_null(t);
+        assert_int_equal(t->n_compare, 2);
+        assert_int_equal(t->compare[0]->mod_revision, r.copy_revision);
+        assert_int_equal(t->compare[0]->key.len, r.copy.n);
+        assert_int_equal(t->compare[1]->mod_revision, 7);
+        assert_int_equal(t->compare[1]->key.len, r.original.n);
+        for (size_t k = 0; k < 2; k++)
+            assert_int_equal(t->compare[k]->target, ETCDSERVERPB__COMPARE__COMPARE_TARGET__MOD);
+        assert_int_equal(t->n_success, 1);
+        del = t->success[0]->request_delete_range;
+        assert_int_equal(del->key.len, r.copy.n);
+        assert_int_equal(del->range_end.len, 0);
+        assert_int_equal(t->n_failure, 2);
+        assert_int_equal(t->failure[0]->request_range->key.len, r.copy.n);
+        assert_int_equal(t->failure[1]->request_range->key.len, r.original.n);
+        etcdserverpb__txn_request__free_unpacked(t, NULL);
+        free(room);
+    }
+}
+
+/* AuthenticateRequest and its answer, as protobuf has them. */
+static void test_authenticate(void **state)
+{
+    uint8_t room[64];
+    struct etcd_message m;
+    struct bytes body, token;
+
+    (void)state;
+    etcd_message_init(&m, room, sizeof room);
+    etcd_message_put_authenticate(&m, BYTES_LIT("root"), BYTES_LIT("a:b"));
+    assert_int_equal(etcd_message_body(&m, &body), ERR_OK);
+    assert_true(bytes_eq(body, BYTES_LIT("\x0a\x04root\x12\x03"
+                                         "a:b")));
+    assert_int_equal(
+        etcd_message_read_authenticate(BYTES_LIT("\x0a\x02\x18\x05\x12\x03tok"), &token), ERR_OK);
+    assert_true(bytes_eq(token, BYTES_LIT("tok")));
+    assert_int_equal(etcd_message_read_authenticate(BYTES_LIT("\x0a\x02\x18\x05"), &token),
+                     ERR_ANS_MALFORMED);
+    assert_int_equal(etcd_message_read_authenticate(BYTES_LIT("\x12\x09tok"), &token),
+                     ERR_ANS_MALFORMED);
+}
+
 static void test_read_move(void **state)
 {
     static const char both[] = "\x1a\x05\x0a\x03\x12\x01x\x1a\x05\x0a\x03\x12\x01y";
@@ -447,6 +513,8 @@ int main(void)
         cmocka_unit_test(test_next_kv),
         cmocka_unit_test(test_read_replace),
         cmocka_unit_test(test_move),
+        cmocka_unit_test(test_discard),
+        cmocka_unit_test(test_authenticate),
         cmocka_unit_test(test_read_move),
         cmocka_unit_test(test_read_status),
         cmocka_unit_test(test_read_malformed),

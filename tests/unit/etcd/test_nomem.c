@@ -143,8 +143,12 @@ static enum err large_batch(struct etcd_large *st, struct chain *msg, struct cha
 {
     struct etcd_plan p = {0};
     struct chain batch = {0};
-    enum etcd_large_step step = etcd_large_next(st, msg, &p, &batch);
+    enum etcd_large_step step;
     enum err e = ERR_OK;
+
+    do {
+        step = etcd_large_next(st, msg, &p, &batch);
+    } while (step == ETCD_LARGE_AGAIN);
 
     if (step == ETCD_LARGE_BAD)
         e = p.err;

@@ -793,6 +793,43 @@ static void a_reset_is_a_failure(void **state)
     close_b_and_run();
 }
 
+/* The peer reads nothing, so the kernel holds bytes for it. */
+static void let_the_kernel_hold_bytes(void)
+{
+    join(0);
+    while (a.opens == 0 || b.opens == 0)
+        (void)uv_run(&loop.uv, UV_RUN_ONCE);
+    net_conn_read_stop(b.c);
+    a.to_send = 100000;
+    send_pattern(&a);
+    while (net_conn_queued(a.c) > 0)
+        (void)uv_run(&loop.uv, UV_RUN_ONCE);
+}
+
+static void what_the_kernel_holds_outlives_a_close(void **state)
+{
+    (void)state;
+    let_the_kernel_hold_bytes();
+    net_conn_close(a.c, 0);
+    net_conn_read_start(b.c);
+    run_until_eof_b();
+    assert_int_equal(b.eof_why, ERR_CLOSED);
+    assert_int_equal(b.received, a.to_send);
+    close_b_and_run();
+}
+
+static void a_reset_forgets_what_the_kernel_holds(void **state)
+{
+    (void)state;
+    let_the_kernel_hold_bytes();
+    net_conn_reset(a.c);
+    net_conn_read_start(b.c);
+    run_until_eof_b();
+    assert_int_equal(b.eof_why, ERR_SYSTEM);
+    assert_non_null(strstr(b.why, "reset"));
+    close_b_and_run();
+}
+
 static void on_wrote_closes(struct net_conn *c, size_t n)
 {
     on_wrote(c, n);
@@ -950,6 +987,8 @@ int main(void)
         PLAIN(a_failed_write_shows_while_reading_is_stopped),
         PLAIN(writing_after_a_failure_is_refused),
         PLAIN(a_reset_is_a_failure),
+        PLAIN(what_the_kernel_holds_outlives_a_close),
+        PLAIN(a_reset_forgets_what_the_kernel_holds),
         PLAIN(closing_inside_on_wrote_is_safe),
         PLAIN(writing_inside_on_wrote_does_not_recurse),
         PLAIN(what_is_queued_before_open_leaves_then),

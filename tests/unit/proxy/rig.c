@@ -268,6 +268,7 @@ static void settings_init(struct rig *r)
                                     .stream_threshold = LIMIT_STREAM_THRESHOLD,
                                     .memory_limit = LIMIT_MEMORY,
                                     .connection_memory_limit = LIMIT_MEMORY / 2,
+                                    .stream_memory_limit = LIMIT_MEMORY / 8 * 3,
                                     .max_concurrent_streams = 1000,
                                     .stall_timeout_ms = LIMIT_STALL_MS};
     assert_non_null(mkdtemp(dir));

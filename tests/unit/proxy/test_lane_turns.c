@@ -2,6 +2,8 @@
 /* No message holds the worker for long: sealing goes in turns, in which others have theirs. Between
  * two of them the call may be given up, its client may go, and the rules may change: it ends with
  * those that it began with. (What a turn does is seen by the memory that it takes.) */
+#include "etcd/large.h"
+#include "pb/pb.h"
 #include "rig.h"
 
 #define MIB (1024u * 1024)
@@ -44,6 +46,21 @@ static struct rec *large_txn(void)
     }
     free(value);
     return rig_call(r.client, "/etcdserverpb.KV/Txn", &m);
+}
+
+static unsigned count_events(struct bytes m)
+{
+    struct chain c = {0};
+    struct pb_reader reader;
+    struct pb_field f;
+    unsigned n = 0;
+
+    assert_int_equal(chain_push_copy(&c, &r.outside.pool, m.p, m.n, 0), ERR_OK);
+    reader = pb_reader_all(&c);
+    while (pb_next(&reader, &f) == PB_FIELD)
+        n += f.number == 11;
+    chain_fini(&c);
+    return n;
 }
 
 static bool has_begun(void)
@@ -138,6 +155,74 @@ static void a_reload_between_changes_nothing(void **state)
     RIG_UNTIL(&r, r.freed_count == 1);
 }
 
+/* --- watches --------------------------------------------------------------------------------- */
+
+#define EVENTS 40000u
+
+/* A watch of the client, to which etcd sends a revision of so many events. */
+static struct rec *large_revision(void)
+{
+    struct buf create = watch_create("/registry/", "/registry0"), created = watch_created(0);
+    struct rec *c = rig_begin(r.client, WATCH, NULL), *s;
+    struct buf m = put_response(), framed = rig_framed(&create);
+
+    rig_send(c, framed.p, framed.n, false);
+    buf_free(&framed);
+    s = rig_await_headers(&r, 1);
+    RIG_UNTIL(&r, rig_message_count(s) == 1);
+    rig_respond(s);
+    rig_message(s, &created, false);
+    RIG_UNTIL(&r, rig_message_count(c) == 1);
+    for (unsigned i = 0; i < EVENTS; i++) {
+        struct buf event = {0};
+
+        add_kv(&event, 2, POD_KEY, "value", 5);
+        buf_sub(&m, 11, &event);
+    }
+    rig_message(s, &m, false);
+    return c;
+}
+
+/* So much of it is planned that it has yielded. */
+static bool is_planned_in_part(void)
+{
+    return !list_is_empty(&r.w->turns);
+}
+
+/* Whoever comes while it is planned has his turns. */
+static void a_revision_takes_turns(void **state)
+{
+    struct end *other = rig_client(&r);
+    struct rec *c = large_revision(), *p;
+    unsigned turns = 0;
+
+    (void)state;
+    RIG_UNTIL(&r, is_planned_in_part());
+    p = rig_put(other, POD_KEY, "small");
+    while (rig_calls(&r) == 1) {
+        rig_turn(&r);
+        turns++;
+    }
+    assert_int_equal(rig_message_count(c), 1);
+    assert_in_range(turns, 1, EVENTS / (LIMIT_LANE_TURN / ETCD_LARGE_EVENT_COST) / 2);
+    rig_answer_put(&r, p, 2);
+    RIG_UNTIL(&r, rig_message_count(c) == 2);
+    assert_int_equal(count_events(rig_message_at(c, 1)), EVENTS);
+    h2_stream_reset(c->s, H2_CANCEL);
+    RIG_UNTIL(&r, rig_is_idle(&r));
+}
+
+static void a_watch_may_be_cancelled_between(void **state)
+{
+    struct rec *c = large_revision();
+
+    (void)state;
+    RIG_UNTIL(&r, is_planned_in_part());
+    h2_stream_reset(c->s, H2_CANCEL);
+    RIG_UNTIL(&r, rig_is_idle(&r));
+    assert_true(list_is_empty(&r.w->turns));
+}
+
 /* --- connections to etcd --------------------------------------------------------------------- */
 
 #define CROWD 200u
@@ -185,6 +270,8 @@ int main(void)
         TEST(a_call_may_be_cancelled_between),
         TEST(its_client_may_go_between),
         TEST(a_reload_between_changes_nothing),
+        TEST(a_revision_takes_turns),
+        TEST(a_watch_may_be_cancelled_between),
         TEST(clients_share_a_connection_to_etcd),
     };
 

@@ -5,13 +5,15 @@
  * its way is spared, so that something always gets done. */
 #include <unistd.h>
 
+#include "base/metrics.h"
 #include "proxy/lane.h"
 #include "proxy/link.h"
 #include "rig.h"
 
 #define MIB (1024u * 1024)
 #define LIMIT (8 * MIB)
-#define LARGE 900000u /* an answer that is collected as a whole */
+#define LARGE 900000u     /* an answer that is collected as a whole */
+#define LARGEST (8 * MIB) /* of what is put, the rest of it zeros */
 #define MANY 20u
 
 static struct rig r;
@@ -24,11 +26,10 @@ static int setup(void **state)
     rig_limit(&r, LIMIT);
     light = rig_client(&r);
     heavy = rig_client(&r);
-    large = malloc(LARGE + 1);
+    large = calloc(1, LARGEST);
     if (large == NULL)
         return -1;
     memset(large, 'x', LARGE);
-    large[LARGE] = '\0';
     return 0;
 }
 
@@ -360,6 +361,36 @@ static void who_does_not_read_is_reset(void **state)
     buf_free(&framed);
 }
 
+/* A call that has more than its own bound ends at once, whatever room there is; whoever shares its
+ * connection stays. */
+static void who_is_over_its_own_bound_ends_at_once(void **state)
+{
+    enum { CALLS = 12, STEP = 512 * 1024, STAY = 8, END = STAY + LIMIT_STREAM_WINDOW / STEP };
+    uint64_t before = metric_refused_get(ERR_STREAM_MEMORY);
+    struct rec *c[CALLS];
+    struct buf rest;
+    unsigned ended = 0;
+
+    (void)state;
+    rig_limit(&r, 16 * LIMIT);
+    r.settings.stream_memory_limit = STAY * STEP;
+    for (unsigned i = 0; i < CALLS; i++) {
+        c[i] = half_put(heavy, (i + 1) * STEP + (i < STAY ? 0 : STEP), &rest);
+        buf_free(&rest);
+    }
+    for (unsigned i = 0; i < CALLS; i++) {
+        if (i < STAY || i >= END)
+            assert_int_equal(c[i]->close_count, i >= END);
+        if (c[i]->close_count == 0)
+            h2_stream_reset(c[i]->s, H2_CANCEL);
+        else
+            assert_int_equal(rig_status(c[i]), 8);
+        ended += c[i]->close_count;
+    }
+    assert_int_equal(metric_refused_get(ERR_STREAM_MEMORY), before + ended);
+    RIG_UNTIL(&r, rig_is_idle(&r));
+}
+
 /* Calls hold memory also when they hold no message. */
 static void calls_that_only_wait_count_too(void **state)
 {
@@ -501,6 +532,7 @@ int main(void)
         TEST(hunger_ends),
         TEST(nobody_is_hungry_for_ever),
         TEST(the_oldest_is_spared),
+        TEST(who_is_over_its_own_bound_ends_at_once),
         TEST(who_does_not_read_is_reset),
         TEST(calls_that_only_wait_count_too),
         TEST(it_is_over_when_they_have_gone),

@@ -53,6 +53,12 @@ static const struct answer {
     [ERR_MEMORY_LIMIT] = {ALWAYS(GRPC_RESOURCE_EXHAUSTED),
                           .text = "etcd-envelope: the proxy's memory limit is reached "
                                   "(memory_limit; see --memory-limit)"},
+    [ERR_CONNECTION_MEMORY] = {ALWAYS(GRPC_RESOURCE_EXHAUSTED),
+                               .text = "etcd-envelope: the calls of this connection need too much "
+                                       "memory (connection_memory; see --connection-memory-limit)"},
+    [ERR_STREAM_MEMORY] = {ALWAYS(GRPC_RESOURCE_EXHAUSTED),
+                           .text = "etcd-envelope: the call needs too much memory (stream_memory; "
+                                   "see --stream-memory-limit)"},
     [ERR_CRYPTO] = {INTERNAL, .text = "etcd-envelope: internal error (crypto_library)"},
     [ERR_RANDOM] = {INTERNAL, .text = "etcd-envelope: internal error (no_randomness)"},
     [ERR_SYSTEM] = {INTERNAL, .text = "etcd-envelope: internal error (system_call)"},

@@ -49,8 +49,13 @@ struct fake_etcd {
     size_t answer_max;   /* a larger RangeResponse is refused, as by the client; 0: none is */
     enum grpc_status txn_status;
     const char *txn_message;
-    bool is_fence_down;               /* Txns that have a fence are not carried out */
-    unsigned fenced;                  /* so many had one */
+    bool is_fence_down; /* Txns that have a fence are not carried out */
+    unsigned fenced;    /* so many had one */
+    /* Authentication: NULL, it is off. Then calls need the token with the present number. */
+    const char *user, *password;
+    unsigned token, logins; /* logins: so many were given out */
+    unsigned token_calls;   /* so many calls a token is good for; 0: all */
+    unsigned token_used;
     void (*before)(const char *path); /* before each call is carried out */
     /* Another etcd than this one: answers the call, or has it carried out here. port: of the URL
      * that the client was made for. */

@@ -18,6 +18,8 @@ struct asked {
     const char *path;
     unsigned answers;
     enum err err;
+    enum grpc_status status;
+    char message[256];
     bool goes_on; /* asks again after each answer */
 };
 
@@ -41,11 +43,15 @@ static void on_answer(void *arg, const struct client_answer *a)
 
     q->answers++;
     q->err = a->err;
+    q->status = a->status;
+    snprintf(q->message, sizeof q->message, "%s", a->message);
     if (q->goes_on && a->err == ERR_OK)
         ask(q);
     else if (q == &q->f->range)
         q->f->site.is_over = true;
 }
+
+static struct sweep_user user; /* of the next fixture */
 
 static void init(struct fixture *f)
 {
@@ -58,6 +64,7 @@ static void init(struct fixture *f)
     o.loop = &f->site.loop;
     o.first_ms = FIRST_MS;
     o.away_ms = AWAY_MS;
+    o.user = user;
     f->range = (struct asked){.f = f, .path = ETCD_RANGE_PATH};
     f->status = (struct asked){.f = f, .path = ETCD_STATUS_PATH};
     assert_int_equal(net_url_parse("http://127.0.0.1:1", &f->url, &reason), ERR_OK);
@@ -186,6 +193,114 @@ static void test_too_busy(void **state)
     fini(&f);
 }
 
+/* --- users ------------------------------------------------------------------------------------ */
+
+#define MANY 40u
+
+struct many {
+    struct fixture *f;
+    struct sweep_call v[MANY];
+    unsigned left, failed;
+};
+
+static void on_one(void *arg, const struct client_answer *a)
+{
+    struct many *m = arg;
+
+    m->failed += a->err != ERR_OK || a->status != GRPC_OK;
+    if (--m->left == 0)
+        m->f->site.is_over = true;
+}
+
+/* Asks MANY at once. */
+static void run_many(struct fixture *f, struct many *m)
+{
+    *m = (struct many){.f = f, .left = MANY};
+    f->site.is_over = false;
+    for (size_t i = 0; i < MANY; i++)
+        sweep_call_start(&m->v[i], f->etcd, ETCD_RANGE_PATH, bytes_of(NULL, 0), 4096, on_one, m);
+    fake_site_run(&f->site);
+}
+
+/* However often a token ends, each call is carried out, and each token that is asked for was due:
+ * those that were refused together are answered by one. */
+static void test_tokens_end(void **state)
+{
+    static const unsigned good_for[] = {0, 10, MANY - 1, MANY};
+
+    (void)state;
+    user = (struct sweep_user){"name", "letmein"};
+    for (size_t i = 0; i < ARRAY_LEN(good_for); i++) {
+        struct fixture f;
+        struct many m;
+
+        init(&f);
+        fake.user = "name";
+        fake.password = "letmein";
+        fake.token_calls = good_for[i];
+        run_many(&f, &m);
+        assert_int_equal(m.failed, 0);
+        assert_int_equal(fake.logins,
+                         good_for[i] == 0 ? 1 : (MANY + good_for[i] - 1) / good_for[i]);
+        fake.token_calls = 0;
+        fake.token++; /* users have changed, or it was restarted */
+        fake.logins = 0;
+        run_many(&f, &m);
+        assert_int_equal(m.failed, 0);
+        assert_int_equal(fake.logins, 1);
+        run(&f);
+        assert_int_equal(f.range.status, GRPC_OK);
+        assert_int_equal(fake.logins, 1);
+        fini(&f);
+    }
+    user = (struct sweep_user){0};
+}
+
+/* A user that etcd does not know, or without authentication. */
+static void test_users(void **state)
+{
+    (void)state;
+    for (int is_known = 0; is_known < 2; is_known++) {
+        struct fixture f;
+
+        user = (struct sweep_user){"name", "letmein"};
+        init(&f);
+        fake.user = is_known ? NULL : "name";
+        fake.password = "other";
+        for (int again = 0; again < 2; again++) {
+            run(&f);
+            assert_int_equal(f.range.err, ERR_OK);
+            assert_int_equal(f.range.status, is_known ? GRPC_OK : GRPC_INVALID_ARGUMENT);
+            assert_true(is_known || strstr(f.range.message, "user name: etcdserver: ") != NULL);
+            assert_null(strstr(f.range.message, "letmein"));
+        }
+        assert_int_equal(fake.ranges, is_known ? 2 : 0);
+        fini(&f);
+    }
+    user = (struct sweep_user){0};
+}
+
+/* A call that is refused whatever token it has ends with that answer. */
+static void test_no_token_is_good(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    user = (struct sweep_user){"name", "letmein"};
+    init(&f);
+    fake.txn_status = GRPC_UNAUTHENTICATED;
+    fake.txn_message = "etcdserver: invalid auth token";
+    fake.user = "name";
+    fake.password = "letmein";
+    f.range.path = ETCD_TXN_PATH;
+    run(&f);
+    assert_int_equal(f.range.err, ERR_OK);
+    assert_int_equal(f.range.status, GRPC_UNAUTHENTICATED);
+    assert_in_range(fake.txns, 2, 10);
+    fini(&f);
+    user = (struct sweep_user){0};
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -197,7 +312,10 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_no_leader),
                                        cmocka_unit_test(test_idle),
                                        cmocka_unit_test(test_another_one_behind_a_new_connection),
-                                       cmocka_unit_test(test_too_busy)};
+                                       cmocka_unit_test(test_too_busy),
+                                       cmocka_unit_test(test_tokens_end),
+                                       cmocka_unit_test(test_users),
+                                       cmocka_unit_test(test_no_token_is_good)};
 
     return cmocka_run_group_tests(tests, setup, NULL);
 }

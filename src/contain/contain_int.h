@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shared by contain.c, which says what is done in which order, and the files of the parts. */
+#ifndef CONTAIN_CONTAIN_INT_H
+#define CONTAIN_CONTAIN_INT_H
+
+#include "contain/contain.h"
+
+void contain__in_force(struct contain_state *st, const char *fmt, ...) PRINTF_LIKE(2, 3);
+void contain__not_in_force(struct contain_state *st, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/* The bounding set, as far as that is allowed. Before contain__become. */
+bool contain__empty_bounding_set(void);
+/* All other sets. is_bound: what contain__empty_bounding_set said. */
+void contain__drop_capabilities(bool is_bound, struct contain_state *st);
+/* Errors: ERR_SYSTEM with why. */
+MUST_CHECK enum err contain__become(const struct contain_user *u, struct contain_state *st,
+                                    char *why, size_t why_len);
+void contain__landlock(const struct contain_opts *o, struct contain_state *st);
+/* Of the opener: nothing is written, made or executed any more. */
+void contain__landlock_read_only(void);
+/* The filter of system calls. is_log: see contain_opts. */
+void contain__seccomp(bool is_log, struct contain_state *st);
+/* Of the opener: the few calls that it makes. */
+void contain__seccomp_opener(void);
+/* Of the opener: all of the above, but that as root it may read everything. */
+void contain__opener_rights(void);
+
+#endif

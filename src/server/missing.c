@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* When stored values are looked at for what does not open (converge/missing.h): LATER_MS after a
+ * set has come into use, when the rush of a start is over; at once on SIGHUP; and, while something
+ * did not open or etcd could not be read, now and then. Not with --converge, which looks by itself,
+ * with the plugins' keys.
+ * Failure modes: etcd does not answer: again later. It does not let this proxy read (clients bring
+ * tokens of their own, and it has none): nothing is known, which the log says once. */
+#include "base/log.h"
+#include "server/server_int.h"
+
+#define LATER_MS 30000u
+#define AWAY_MS 60000u
+#define AGAIN_MS (600u * 1000)
+
+static void look_in(struct server *s, uint64_t ms)
+{
+    if (s->converge == NULL && !s->is_draining &&
+        loop_timer_start(&s->loop, &s->missing_timer, ms) != ERR_OK)
+        LOG(WARN, "stored values are not looked at: out of memory", "run=%s", "none");
+}
+
+static void drop_look(struct server *s)
+{
+    if (s->missing != NULL)
+        converge_missing_free(s->missing);
+    s->missing = NULL;
+}
+
+static void on_end(void *user, enum err e, uint64_t count, const char *why)
+{
+    struct server *s = user;
+
+    drop_look(s);
+    if (e == ERR_UPSTREAM_AWAY) { /* its own checks say so */
+        look_in(s, AWAY_MS);
+        return;
+    }
+    if (e != ERR_OK && !s->has_said_missing)
+        LOG(WARN, "whether all stored values open is not known", "reason=\"%s\"", why);
+    s->has_said_missing = e != ERR_OK;
+    if (e != ERR_OK || count > 0)
+        look_in(s, AGAIN_MS);
+}
+
+static void on_timer(struct loop_timer *t)
+{
+    server__look_now(CONTAINER_OF(t, struct server, missing_timer));
+}
+
+void server__look_init(struct server *s)
+{
+    loop_timer_init(&s->missing_timer, on_timer);
+}
+
+void server__look_later(struct server *s)
+{
+    drop_look(s); /* it was of the set before */
+    look_in(s, LATER_MS);
+}
+
+void server__look_now(struct server *s)
+{
+    const struct converge_missing_opts o = {.loop = &s->loop,
+                                            .etcd_urls = s->etcd_urls,
+                                            .etcd_url_count = s->env.etcd_url_count,
+                                            .tls = s->etcd_tls,
+                                            .rules = s->set->rules,
+                                            .on_end = on_end,
+                                            .user = s};
+
+    if (s->converge != NULL || s->is_draining || s->missing != NULL)
+        return;
+    if (converge_missing_start(&o, &s->missing) != ERR_OK)
+        look_in(s, AGAIN_MS);
+}
+
+void server__look_stop(struct server *s)
+{
+    drop_look(s);
+    loop_timer_fini(&s->missing_timer);
+}

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the process may still do when everything is open; contain/contain.h says how. Files are
+ * needed for two things only: names of etcd are looked up by libc, and without --etcd-cafile
+ * OpenSSL takes authorities from the system's folders while it verifies.
+ * Failure modes: more folders than fit are left out, which refuses more, not less. */
+#include <arpa/inet.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "contain/contain.h"
+#include "server/server_int.h"
+
+struct lists {
+    struct contain_opts opts;
+    struct contain_user user;
+    char texts[CONTAIN_FOLDERS_MAX][PATH_MAX];
+    size_t text_count;
+};
+
+static void add(const char *list[static CONTAIN_FOLDERS_MAX + 1], const char *path)
+{
+    size_t n = 0;
+
+    while (list[n] != NULL)
+        n++;
+    if (n < CONTAIN_FOLDERS_MAX)
+        list[n] = path;
+}
+
+static void add_all(const char *list[static CONTAIN_FOLDERS_MAX + 1], const char *const *paths,
+                    size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        add(list, paths[i]);
+}
+
+static void add_folder_of(struct lists *l, const char *list[static CONTAIN_FOLDERS_MAX + 1],
+                          const char *path)
+{
+    char *text = l->texts[l->text_count], *slash;
+
+    if (l->text_count == CONTAIN_FOLDERS_MAX)
+        return;
+    (void)snprintf(text, PATH_MAX, "%s", path);
+    slash = strrchr(text, '/');
+    if (slash == text)
+        slash++;
+    if (slash == NULL)
+        (void)snprintf(text, PATH_MAX, ".");
+    else
+        *slash = '\0';
+    l->text_count++;
+    add(list, text);
+}
+
+/* --- what is read ---------------------------------------------------------------------------- */
+
+static bool is_name(const struct net_url *url)
+{
+    uint8_t address[sizeof(struct in6_addr)];
+
+    return !url->is_unix && inet_pton(AF_INET, url->host, address) != 1 &&
+           inet_pton(AF_INET6, url->host, address) != 1;
+}
+
+/* Files of the resolver are replaced as they change, so their folders are what has to be named; its
+ * modules are loaded when the first name is asked for. */
+static void allow_resolver(struct lists *l)
+{
+    static const char *const folders[] = {"/etc",
+                                          "/run/systemd/resolve",
+                                          "/run/NetworkManager",
+                                          "/run/resolvconf",
+                                          "/usr/lib",
+                                          "/lib64",
+                                          "/usr/lib64",
+                                          "/lib"};
+    char target[PATH_MAX];
+
+    add_all(l->opts.read_folders, folders, ARRAY_LEN(folders));
+    if (realpath("/etc/resolv.conf", target) != NULL)
+        add_folder_of(l, l->opts.read_folders, target);
+}
+
+static void allow_authorities(struct lists *l)
+{
+    static const char *const folders[] = {"/etc/ssl", "/usr/lib/ssl", "/usr/share/ca-certificates",
+                                          "/usr/local/share/ca-certificates", "/etc/pki"};
+    const char *own[] = {getenv("SSL_CERT_DIR"), getenv("SSL_CERT_FILE")};
+
+    add_all(l->opts.read_folders, folders, ARRAY_LEN(folders));
+    for (size_t i = 0; i < ARRAY_LEN(own); i++)
+        if (own[i] != NULL)
+            add(l->opts.read_folders, own[i]);
+}
+
+static void allow_reading(const struct server *s, struct lists *l)
+{
+    bool has_name = false, has_tls = false;
+
+    for (size_t i = 0; i < s->env.etcd_url_count; i++) {
+        has_name |= is_name(&s->etcd_urls[i]);
+        has_tls |= s->etcd_urls[i].is_tls;
+    }
+    if (has_name)
+        allow_resolver(l);
+    if (has_tls && s->settings->etcd_cafile == NULL)
+        allow_authorities(l);
+}
+
+/* --- sockets ---------------------------------------------------------------------------------- */
+
+static void allow_removing(struct lists *l, char *const *urls, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const char *why;
+        struct net_url url;
+
+        if (net_url_parse(urls[i], &url, &why) == ERR_OK && url.is_unix && url.host[0] != '@')
+            add_folder_of(l, l->opts.socket_folders, url.host);
+    }
+}
+
+static void name_peers(const struct server *s, const struct ruleset *rules, struct lists *l)
+{
+    static const char scheme[] = "unix://";
+
+    for (size_t i = 0; i < rules->plugin_count; i++)
+        if (strncmp(rules->plugins[i].endpoint, scheme, sizeof scheme - 1) == 0)
+            add(l->opts.connect_sockets, rules->plugins[i].endpoint + sizeof scheme - 1);
+    for (size_t i = 0; i < s->env.etcd_url_count; i++)
+        if (s->etcd_urls[i].is_unix && s->etcd_urls[i].host[0] != '@')
+            add(l->opts.connect_sockets, s->etcd_urls[i].host);
+}
+
+int server__contain(struct server *s, const struct ruleset *rules, char *why, size_t why_len)
+{
+    const struct settings *o = s->settings;
+    static struct lists l; /* large */
+
+    l = (struct lists){.opts = {.drop_privileges = o->drop_privileges,
+                                .landlock = o->landlock,
+                                .seccomp = o->seccomp,
+                                .seccomp_log = o->seccomp_log,
+                                .is_required = o->require_containment}};
+    allow_reading(s, &l);
+    allow_removing(&l, o->listen_client_urls, o->listen_client_url_count);
+    allow_removing(&l, o->listen_metrics_urls, o->listen_metrics_url_count);
+    name_peers(s, rules, &l);
+    if (o->user != NULL) {
+        if (contain_find_user(o->user, &l.user, why, why_len) != ERR_OK)
+            return SERVER_USAGE;
+        l.opts.user = &l.user;
+    }
+    if (contain_process(&l.opts, why, why_len) != ERR_OK)
+        return SERVER_ERROR;
+    contain_log();
+    if (log_run() == ERR_OK)
+        return 0;
+    (void)snprintf(why, why_len, "cannot start the log");
+    return SERVER_ERROR;
+}
