@@ -142,7 +142,7 @@ do_story() {
 # fail is left out: what it leaves behind would have etcd's tests skip those after it. A run that came to no end has failed.
 run_tests() { # name, binary, folder
     local said=$out/$1.log known bad
-    known=$(sed -n "s/^${1%%.*} \([^ ]*\).*/\1/p" "$source/tests/genuine/known.txt" | paste -s -d '|')
+    known=$(sed -nE "s/^(${1%%.*}|$1) ([^ ]*).*/\2/p" "$source/tests/genuine/known.txt" | paste -s -d "|")
     mkdir -p "$out/proxies"
     (cd "$3" && ENVELOPE_PROGRAM=$build/etcd-envelope ENVELOPE_FLAGS="$flags --workers 1" ENVELOPE_LOGS=$out/proxies \
         unshare --pid --fork --kill-child --mount-proc "$bin/$2" -test.v -test.timeout 25m -test.skip "^(${known:-none})\$" \

@@ -15,7 +15,7 @@ if ! grep -qs bookworm /etc/apt/sources.list.d/genuine.list; then
     sed -n 's/^deb \(.*\) trixie main.*/deb-src \1 bookworm main/p' /etc/apt/sources.list >/etc/apt/sources.list.d/genuine.list
     apt-get -qq update
     DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends golang-go golang-etcd-server-dev dpkg-dev \
-        golang-github-modern-go-reflect2-dev patch xz-utils python3-minimal >/dev/null
+        golang-github-modern-go-reflect2-dev patch xz-utils python3 >/dev/null
 fi
 
 build() { # output, package, flags...
