@@ -90,7 +90,7 @@ static enum err do_parts(const struct contain_opts *o, char *why, size_t why_len
     if (o->user != NULL)
         TRY(contain__become(o->user, &states[CONTAIN_USER], why, why_len));
     if (o->drop_privileges)
-        contain__drop_capabilities(is_bound, &states[CONTAIN_PRIVILEGES]);
+        contain__drop_capabilities(is_bound, o->connect_sockets, &states[CONTAIN_PRIVILEGES]);
     TRY(check_sockets(o, why, why_len));
     if (o->seccomp)
         contain__seccomp(o->seccomp_log, &states[CONTAIN_SECCOMP]);

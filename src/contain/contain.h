@@ -53,7 +53,7 @@ struct contain_opts {
     const struct contain_user *user;                      /* NULL: as now */
     const char *read_folders[CONTAIN_FOLDERS_MAX + 1];    /* what libraries read by themselves */
     const char *socket_folders[CONTAIN_FOLDERS_MAX + 1];  /* sockets are removed there at the end */
-    const char *connect_sockets[CONTAIN_FOLDERS_MAX + 1]; /* the user has to be let in there */
+    const char *connect_sockets[CONTAIN_FOLDERS_MAX + 1]; /* we have to be let in there */
 };
 
 /* A part of containment: whether it holds, and how, or why not. */

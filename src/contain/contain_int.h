@@ -10,8 +10,10 @@ void contain__not_in_force(struct contain_state *st, const char *fmt, ...) PRINT
 
 /* The bounding set, as far as that is allowed. Before contain__become. */
 bool contain__empty_bounding_set(void);
-/* All other sets. is_bound: what contain__empty_bounding_set said. */
-void contain__drop_capabilities(bool is_bound, struct contain_state *st);
+/* All other sets. is_bound: what contain__empty_bounding_set said. Of sockets (a list up to NULL)
+ * all have to let us in: for one that would not, root keeps its right to pass modes. */
+void contain__drop_capabilities(bool is_bound, const char *const *sockets,
+                                struct contain_state *st);
 /* Errors: ERR_SYSTEM with why. */
 MUST_CHECK enum err contain__become(const struct contain_user *u, struct contain_state *st,
                                     char *why, size_t why_len);

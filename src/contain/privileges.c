@@ -2,6 +2,7 @@
 /* The capability sets of capabilities(7), by the system calls themselves: what is wanted is to have
  * none, which needs no library. Nothing here fails for a process that has no privileges. */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -35,6 +36,25 @@ static bool have_none(void)
     return true;
 }
 
+/* Without capabilities that count, is there a socket that lets others in and not us? Root may do
+ * without all of them but where a peer's socket is its own user's alone. */
+static const char *closed_socket(const char *const *sockets)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
+
+    if (syscall(SYS_capget, &head, sets) != 0)
+        return NULL;
+    for (size_t i = 0; i < ARRAY_LEN(sets); i++)
+        sets[i].effective = 0;
+    if (syscall(SYS_capset, &head, sets) != 0)
+        return NULL;
+    for (size_t i = 0; sockets[i] != NULL; i++)
+        if (faccessat(AT_FDCWD, sockets[i], W_OK, AT_EACCESS) != 0 && errno == EACCES)
+            return sockets[i];
+    return NULL;
+}
+
 /* Keeps those that a mask names. */
 static bool keep_only(uint32_t mask)
 {
@@ -46,10 +66,14 @@ static bool keep_only(uint32_t mask)
     return syscall(SYS_capset, &head, sets) == 0;
 }
 
-void contain__drop_capabilities(bool is_bound, struct contain_state *st)
+void contain__drop_capabilities(bool is_bound, const char *const *sockets, struct contain_state *st)
 {
+    const char *closed = have_none() ? NULL : closed_socket(sockets);
+
+    if (closed != NULL && keep_only(1u << CAP_DAC_OVERRIDE))
+        contain__in_force(st, "no_new_privs, CAP_DAC_OVERRIDE alone, for %.60s", closed);
     /* Whoever has none may be forbidden to say so, as in a unit of systemd's. */
-    if (have_none() || (keep_only(0) && have_none()))
+    else if (have_none() || (keep_only(0) && have_none()))
         contain__in_force(st, "no_new_privs, no capabilities%s",
                           is_bound ? "" : " (their bounding set stays)");
     else

@@ -176,6 +176,18 @@ class InForce(Base):
         self.assert_serves(proxy)
         self.assertEqual(proxy.process.term(), 0)
 
+    @unittest.skipUnless(os.geteuid() == 0, "NOTICE: only root has capabilities to keep")
+    def test_socket_of_another_user(self):
+        """A plugin whose socket is its own user's alone is reached by root as before."""
+        kms = self.env.kms("others")
+        os.chown(kms.path, 65534, 65534)
+        os.chmod(kms.path, 0o600)
+        proxy = self.start_proxy(config=self.env.config(kms.path, name="others.yaml"))
+        self.assert_serves(proxy)
+        self.assertEqual(self.configz(proxy)["privileges"], f"no_new_privs, CAP_DAC_OVERRIDE alone, for {kms.path}"[:92])
+        for thread in threads(proxy.process.pid):
+            self.assertEqual(int(thread["CapEff"], 16), 1 << 1)
+
     def test_log_instead(self):
         """For those who look for a call that is missing: nothing is refused, and it is not said to be in force."""
         proxy = self.start_proxy("--seccomp-log")
