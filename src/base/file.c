@@ -16,11 +16,18 @@ void file_use_opener(const struct file_opener *o)
     opener = o;
 }
 
+/* Names of this process's own descriptors, as a shell's <(command) gives them, mean others to the
+ * opener. */
+static bool is_own(const char *path)
+{
+    return strncmp(path, "/dev/fd/", 8) == 0 || strncmp(path, "/proc/self/", 11) == 0;
+}
+
 static bool look(const char *path, unsigned *mode)
 {
     struct stat st;
 
-    if (opener != NULL)
+    if (opener != NULL && !is_own(path))
         return opener->look(path, mode) == 0;
     if (stat(path, &st) != 0)
         return false;
@@ -59,7 +66,7 @@ bool file_path_next(char *path, char name[static NAME_MAX + 1])
 
 int file_open(const char *path)
 {
-    return opener != NULL ? opener->open(path) : file_open_here(path);
+    return opener != NULL && !is_own(path) ? opener->open(path) : file_open_here(path);
 }
 
 int file_open_here(const char *path)
