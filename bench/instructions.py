@@ -76,10 +76,11 @@ def part_of(path):
 
 
 def profiled(profile):
-    """etcd-envelope with one worker under callgrind, which writes files, and so would be refused its system calls."""
+    """etcd-envelope with one worker under callgrind, which writes files, and so would be refused its system calls; a
+    second process, the opener, would write over them."""
     return peers.Proxy("etcd-envelope", lambda spot: [
         shutil.which("valgrind") or "valgrind", "--tool=callgrind", f"--callgrind-out-file={profile}", "--quiet"
-    ] + peers.envelope(spot) + ["--seccomp=false"], is_sealed=True, workers=1)
+    ] + peers.envelope(spot) + ["--seccomp=false", "--landlock=false", "--drop-privileges=false"], is_sealed=True, workers=1)
 
 
 def wait_ready(process):
