@@ -28,7 +28,7 @@ if [ "${1:-}" = --inside ]; then
     apt-get -qq -y install --no-install-recommends cmake ninja-build pkg-config protobuf-c-compiler python3 \
         crossbuild-essential-arm64 qemu-user "${libraries[@]}" >/dev/null
     rm -rf build/arm64 # a kept one may be of other sources, whose times say nothing
-    cmake --preset dev -B build/arm64 -DCMAKE_TOOLCHAIN_FILE="$PWD/cmake/arm64.cmake" -DBUILD_TESTING=ON
+    cmake --preset dev -B build/arm64 -DCMAKE_TOOLCHAIN_FILE="$PWD/conf/cmake/arm64.cmake" -DBUILD_TESTING=ON
     cmake --build build/arm64 -j "$(nproc)"
     file_of() { readelf -h "build/arm64/$1" | grep -q AArch64 || { say "$1 is not for arm64"; exit 1; }; }
     file_of etcd-envelope

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# cmake -P: which versions of nghttp2 the configuration takes (cmake/nghttp2.cmake), case by case.
-include(${CMAKE_CURRENT_LIST_DIR}/../../cmake/nghttp2.cmake)
+# cmake -P: which versions of nghttp2 the configuration takes (conf/cmake/nghttp2.cmake), case by case.
+include(${CMAKE_CURRENT_LIST_DIR}/../../conf/cmake/nghttp2.cmake)
 
 function(takes UPSTREAM PACKAGE WANTED)
   nghttp2_is_mended(got "${UPSTREAM}" "${PACKAGE}")

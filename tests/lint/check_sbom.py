@@ -104,7 +104,7 @@ class Maker(unittest.TestCase):
 
     def make(self, name, *components, **environment):
         out = self.folder / name
-        argv = [sys.executable, SOURCE / "cmake" / "sbom.py", "--out", out, "--name", "n", "--version", "1.0",
+        argv = [sys.executable, SOURCE / "conf" / "cmake" / "sbom.py", "--out", out, "--name", "n", "--version", "1.0",
                 "--compiler", "cc"]
         for component in components:
             argv += ["--component", component]

@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The bill of materials of a build, as SPDX 2.3 (JSON): sbom.py --out FILE --name NAME --version VERSION --compiler CC
-[--component NAME|VERSION|LIBRARY|DEBIAN PACKAGE...]... PROGRAM...
+"""The bill of materials of a build, as SPDX 2.3 (JSON); conf/cmake/sbom.cmake calls it.
 
-What is in it is what the programs are linked with (DT_NEEDED): each library has to be one of the components that CMake
-found, or of the C library, else the build ends here. Two builds of one state give the same bytes: the time is
-SOURCE_DATE_EPOCH, or 1970.
+What is in it is what the programs are linked with: each library has to be one of the components that CMake found, or
+of the C library, else the build ends here. Two builds of one state give the same bytes: the time is SOURCE_DATE_EPOCH,
+or 1970.
 """
 import argparse
 import datetime
