@@ -525,13 +525,14 @@ class Randomness(Kms):
     """What a snapshot of the machine's memory would hold of random numbers that are still to be used: nothing."""
 
     def prefetched(self, proxy):
-        """The pages that a fork finds wiped, as bytes; not those of the C library's own getrandom (droppable)."""
+        """The pages that a fork finds wiped, as bytes; not those of the C library's own getrandom (droppable), nor the
+        heap of keys (4 MiB)."""
         pages, span = [], None
         for line in pathlib.Path(f"/proc/{proxy.process.pid}/smaps").read_text().splitlines():
             if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
                 span = [int(end, 16) for end in line.split()[0].split("-")]
             flags = line.split()[1:] if line.startswith("VmFlags:") else []
-            if "wf" in flags and "dp" not in flags:
+            if "wf" in flags and "dp" not in flags and span[1] - span[0] < 1 << 20:
                 with open(f"/proc/{proxy.process.pid}/mem", "rb", buffering=0) as memory:
                     memory.seek(span[0])
                     pages.append(memory.read(span[1] - span[0]))
