@@ -168,7 +168,8 @@ static int check_keys(struct quarantine_tool *t, const struct ruleset *rules)
     if (status != CLI_OK)
         return status;
     if (t->keys.count == 0)
-        return cli__refuse(CLI_USAGE, "--key is needed: verify --list unreadable names the keys");
+        return cli__refuse(CLI_USAGE, "--key is needed: verify --list unreadable names the keys of "
+                                      "values that don't open, quarantine --list those of copies");
     if (t->keys.count > max)
         return cli__refuse(CLI_USAGE, "%zu keys are more than --max (%u)", t->keys.count, max);
     t->decoded = base_xcalloc(t->keys.count, sizeof *t->decoded);

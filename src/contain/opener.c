@@ -2,25 +2,29 @@
 /* The worker's side. The happy path: opener_start forks; once the process is contained every
  * file_open of base/file.h is one request and one answer.
  * Failure modes: a name that is not on the list is opened by the process itself, with the rights
- * that it has left; an opener that is gone answers everything with EPIPE, so what was read last
- * stays in force. */
+ * that it has left; an opener that is gone, or did not answer within WAIT_S (a network file system
+ * that hangs), answers everything with EPIPE, so what was read last stays in force. */
 #include "contain/opener.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "contain/opener_int.h"
 
+#define WAIT_S 5 /* the control thread does nothing else meanwhile */
+
 static struct {
     int fd; /* 0: there is none; no descriptor of ours has this number */
     pid_t pid;
     const char *paths[OPENER_FILES_MAX];
     size_t count;
+    bool is_lost; /* it has not answered */
 } opener;
 
 /* Receives the answer, with the descriptor if there is one, else -1. False: errno. */
@@ -61,9 +65,15 @@ static int ask(enum contain__opener_op op, size_t index, unsigned *mode, int *fd
     const struct contain__request request = {.op = op, .index = (uint32_t)index};
     struct contain__answer answer;
 
-    if (send(opener.fd, &request, sizeof request, MSG_NOSIGNAL) != (ssize_t)sizeof request ||
-        !receive(&answer, fd))
+    if (opener.is_lost) {
+        errno = EPIPE;
         return -1;
+    }
+    if (send(opener.fd, &request, sizeof request, MSG_NOSIGNAL) != (ssize_t)sizeof request ||
+        !receive(&answer, fd)) {
+        opener.is_lost = true; /* what it may still say is the answer to this one */
+        return -1;
+    }
     *mode = answer.mode;
     errno = answer.error;
     return answer.error == 0 ? 0 : -1;
@@ -120,13 +130,15 @@ void opener_stop(void)
         return;
     file_use_opener(NULL);
     close(opener.fd); /* by which it ends */
-    (void)waitpid(opener.pid, NULL, 0);
+    if (!opener.is_lost)
+        (void)waitpid(opener.pid, NULL, 0);
     opener.fd = 0;
     opener.count = 0;
 }
 
 enum err opener_start(const char *const *paths, size_t count)
 {
+    const struct timeval wait = {.tv_sec = WAIT_S};
     int pair[2];
     pid_t pid;
 
@@ -146,7 +158,10 @@ enum err opener_start(const char *const *paths, size_t count)
         close(pair[0]);
         return ERR_SYSTEM;
     }
+    (void)setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
+    (void)setsockopt(pair[0], SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
     opener.fd = pair[0];
     opener.pid = pid;
+    opener.is_lost = false;
     return ERR_OK;
 }

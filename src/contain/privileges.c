@@ -36,8 +36,9 @@ static bool have_none(void)
     return true;
 }
 
-/* Without capabilities that count, is there a socket that lets others in and not us? Root may do
- * without all of them but where a peer's socket is its own user's alone. */
+/* Without capabilities that count, is there a socket that lets others in and not us, or that is
+ * still to come and may be such a one? Root may do without all of them but where a peer's socket is
+ * its own user's alone. */
 static const char *closed_socket(const char *const *sockets)
 {
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -50,7 +51,8 @@ static const char *closed_socket(const char *const *sockets)
     if (syscall(SYS_capset, &head, sets) != 0)
         return NULL;
     for (size_t i = 0; sockets[i] != NULL; i++)
-        if (faccessat(AT_FDCWD, sockets[i], W_OK, AT_EACCESS) != 0 && errno == EACCES)
+        if (faccessat(AT_FDCWD, sockets[i], W_OK, AT_EACCESS) != 0 &&
+            (errno == EACCES || errno == ENOENT))
             return sockets[i];
     return NULL;
 }

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <linux/sockios.h>
 #include <seccomp.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -224,7 +225,7 @@ static void allow_memory(struct filter *f)
 
 static void allow_rest(struct filter *f)
 {
-    static const uint64_t requests[] = {FIONBIO, FIOCLEX, FIONREAD, TCGETS};
+    static const uint64_t requests[] = {FIONBIO, FIOCLEX, FIONREAD, TCGETS, SIOCOUTQ};
     const struct scmp_arg_cmp look[] = {SCMP_A0_64(SCMP_CMP_EQ, 0), SCMP_A2_64(SCMP_CMP_EQ, 0)};
 
     for (size_t i = 0; i < ARRAY_LEN(requests); i++)

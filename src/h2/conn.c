@@ -467,6 +467,8 @@ enum err h2_conn_new(struct loop *loop, struct slab_pool *pool, struct net_conn 
     h2__settings_put(c);
     if (c->fatal != ERR_OK)
         goto err_free;
+    if (!opts->is_server)
+        net_conn_forget_at_exit(net);
     if (opts->is_pinged_idle)
         h2__ping_arm(c);
     if (c->fatal != ERR_OK)

@@ -301,6 +301,16 @@ static void folder_of(const struct net_url *url, char out[static sizeof url->hos
         slash[slash == out] = '\0';
 }
 
+/* Who has the same user as we will have has to reach it. */
+static bool give_socket(const struct net_url *url, const struct contain_user *user, char *why,
+                        size_t why_len)
+{
+    if (url->host[0] != '/' || lchown(url->host, user->uid, user->gid) == 0)
+        return true;
+    (void)snprintf(why, why_len, "%s: %s", url->host, strerror(errno));
+    return false;
+}
+
 /* From here on there may be threads. */
 static bool contain(struct program *p, const struct net_url *url)
 {
@@ -313,6 +323,7 @@ static bool contain(struct program *p, const struct net_url *url)
     c->socket_folders[0] = url->host[0] == '/' ? folder : NULL;
     c->user = p->o.user == NULL ? NULL : &user;
     if ((c->user != NULL && contain_find_user(p->o.user, &user, why, sizeof why) != ERR_OK) ||
+        (c->user != NULL && !give_socket(url, &user, why, sizeof why)) ||
         contain_process(c, why, sizeof why) != ERR_OK) {
         LOG(ERROR, "not contained", "why=\"%s\"", why);
         return false;

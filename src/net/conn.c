@@ -274,7 +274,7 @@ static void linger_step(struct net_conn *c)
         net__conn_update_events(c);
 }
 
-void net_conn_close(struct net_conn *c, uint64_t linger_ms)
+static void conn_close(struct net_conn *c, uint64_t linger_ms)
 {
     bool is_whole = c->state == NET__OPEN && c->fail == ERR_OK;
 
@@ -293,13 +293,17 @@ void net_conn_close(struct net_conn *c, uint64_t linger_ms)
     conn_finish(c);
 }
 
+void net_conn_close(struct net_conn *c, uint64_t linger_ms)
+{
+    if (c->forgets)
+        net__conn_forget(c, false);
+    conn_close(c, linger_ms);
+}
+
 void net_conn_reset(struct net_conn *c)
 {
-    static const struct linger forget = {.l_onoff = 1, .l_linger = 0};
-
-    if (c->fd >= 0) /* what refuses it is closed all the same */
-        (void)setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &forget, sizeof forget);
-    net_conn_close(c, 0);
+    net__conn_forget(c, true);
+    conn_close(c, 0);
 }
 
 /* --- events --- */

@@ -87,5 +87,8 @@ void net_conn_close(struct net_conn *c, uint64_t linger_ms);
 /* The same at once, and what the kernel still holds for a TCP peer is forgotten, too. Of a socket
  * that is only closed it goes on being sent, for minutes if the peer is silent. */
 void net_conn_reset(struct net_conn *c);
+/* The same happens when the process ends without having closed it, however that comes: requests
+ * that nobody waits for any more are not delivered. */
+void net_conn_forget_at_exit(struct net_conn *c);
 
 #endif

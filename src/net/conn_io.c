@@ -256,5 +256,20 @@ bool net_conn_has_unacked(const struct net_conn *c)
 {
     int n = 0;
 
-    return c->fd >= 0 && ioctl(c->fd, SIOCOUTQ, &n) == 0 && n > 0;
+    /* Where the kernel does not say, there may be some. */
+    return c->fd >= 0 && (ioctl(c->fd, SIOCOUTQ, &n) != 0 || n > 0);
+}
+
+void net__conn_forget(struct net_conn *c, bool is_on)
+{
+    const struct linger linger = {.l_onoff = is_on, .l_linger = 0};
+
+    if (c->fd >= 0) /* what refuses it is closed all the same */
+        (void)setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    c->forgets = is_on;
+}
+
+void net_conn_forget_at_exit(struct net_conn *c)
+{
+    net__conn_forget(c, true);
 }

@@ -80,6 +80,7 @@ struct net_conn {
     bool is_flushing;
     bool is_lost;       /* queued bytes were lost for want of memory */
     bool is_busy;       /* bytes moved since the last trim */
+    bool forgets;       /* SO_LINGER is set: a close resets */
     uint8_t full_reads; /* in a row, of reads that found more than there was room for */
     struct slab *in;    /* partly filled slab of the last read; NULL while idle */
     struct chain out, unread;
@@ -118,6 +119,8 @@ void net__conn_read_turn(struct net_conn *c);
 bool net__conn_has_hidden_bytes(const struct net_conn *c);
 /* Memory ran out with bytes queued: the connection fails, for a stream with a hole must not go
  * on. */
+/* Whether the kernel drops what it holds for a TCP peer when the socket is closed. */
+void net__conn_forget(struct net_conn *c, bool is_on);
 void net__conn_lose_bytes(struct net_conn *c);
 /* Starts the wait for idleness; gives back what an idle connection does not need. */
 void net__conn_arm_trim(struct net_conn *c);

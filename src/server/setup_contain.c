@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "contain/contain.h"
@@ -65,18 +66,13 @@ static bool is_name(const struct net_url *url)
            inet_pton(AF_INET6, url->host, address) != 1;
 }
 
-/* Files of the resolver are replaced as they change, so their folders are what has to be named; its
- * modules are loaded when the first name is asked for. */
+/* Files of the resolver are replaced as they change, and folders of /run come and go with who keeps
+ * them (a rule is one of the folder that was there, not of its name), so what is above them has to
+ * be named; its modules are loaded when the first name is asked for. */
 static void allow_resolver(struct lists *l)
 {
-    static const char *const folders[] = {"/etc",
-                                          "/run/systemd/resolve",
-                                          "/run/NetworkManager",
-                                          "/run/resolvconf",
-                                          "/usr/lib",
-                                          "/lib64",
-                                          "/usr/lib64",
-                                          "/lib"};
+    static const char *const folders[] = {"/etc",   "/run",       "/usr/lib",
+                                          "/lib64", "/usr/lib64", "/lib"};
     char target[PATH_MAX];
 
     add_all(l->opts.read_folders, folders, ARRAY_LEN(folders));
@@ -88,12 +84,17 @@ static void allow_authorities(struct lists *l)
 {
     static const char *const folders[] = {"/etc/ssl", "/usr/lib/ssl", "/usr/share/ca-certificates",
                                           "/usr/local/share/ca-certificates", "/etc/pki"};
-    const char *own[] = {getenv("SSL_CERT_DIR"), getenv("SSL_CERT_FILE")};
+    static char own[PATH_MAX];
+    const char *dirs = getenv("SSL_CERT_DIR"), *file = getenv("SSL_CERT_FILE");
+    char *rest = own;
 
     add_all(l->opts.read_folders, folders, ARRAY_LEN(folders));
-    for (size_t i = 0; i < ARRAY_LEN(own); i++)
-        if (own[i] != NULL)
-            add(l->opts.read_folders, own[i]);
+    if (file != NULL)
+        add(l->opts.read_folders, file);
+    (void)snprintf(own, sizeof own, "%s", dirs == NULL ? "" : dirs);
+    for (char *dir; (dir = strsep(&rest, ":")) != NULL;) /* several, as in PATH */
+        if (*dir != '\0')
+            add(l->opts.read_folders, dir);
 }
 
 static void allow_reading(const struct server *s, struct lists *l)
