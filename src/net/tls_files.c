@@ -4,6 +4,7 @@
  * Each returns false with the reason in OpenSSL's queue, as those do. */
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <openssl/x509v3.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -80,6 +81,10 @@ static int add_infos(X509_STORE *store, STACK_OF(X509_INFO) * infos)
 
         if (info->x509 != NULL && X509_STORE_add_cert(store, info->x509) != 1)
             return 0;
+        /* What OpenSSL derives of a certificate when it is looked at first, which would be by
+         * several threads at once. */
+        if (info->x509 != NULL)
+            (void)X509_check_purpose(info->x509, -1, 0);
         if (info->crl != NULL && X509_STORE_add_crl(store, info->crl) != 1)
             return 0;
         added += info->x509 != NULL || info->crl != NULL;
