@@ -117,6 +117,27 @@ class Partition(harness.E2E):
         for took in times:
             self.assertLess(took, FOUND + 3)
 
+    def give_up(self, pair, i):
+        with pair.client() as client, self.assertRaises(harness.grpc.RpcError) as lost:
+            client.put(pair.key(f"given up {i}"), b"old", timeout=1)
+        self.assertEqual(lost.exception.code(), Code.DEADLINE_EXCEEDED)
+
+    def test_given_up(self):
+        """What clients gave up is not delivered later, behind newer writes, however the proxy ends meanwhile."""
+        pair = self.pairs[0]
+        for end in (lambda p: p.process.kill(), lambda p: p.process.term(30)):
+            wait_until(pair.serves, 20, "service")
+            earlier = pair.unsent()
+            self.network.cut(*pair.ends)
+            harness.in_threads(8, lambda i: self.give_up(pair, i))
+            end(pair.proxy)
+            wait_until(lambda before=earlier: not pair.unsent() - before, 3, "end of the closed sockets")
+            self.network.heal()
+            pair.proxy.client.close()
+            pair.proxy.start()
+            for i in range(8):
+                self.assertIsNone(pair.raw.value(pair.key(f"given up {i}")))
+
     def test_refused(self):
         """The network says so: a client learns at once that this way is closed, and nothing is lost when it heals."""
         pair = self.pairs[0]
