@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "cli/cli.h"
 #include "cli/cli_int.h"
+#include "contain/contain.h"
 #include "kms/text.h"
 #include "net/addr.h"
 #include "pages/pages.h"
@@ -72,6 +73,7 @@ static int worse(int a, int b)
 
 static int load_files(struct check *c)
 {
+    struct contain_user user;
     int status;
 
     if (c->o->encryption_provider_config == NULL)
@@ -81,6 +83,9 @@ static int load_files(struct check *c)
     if (policy_load(c->o, &c->rules, c->why, sizeof c->why) != ERR_OK)
         return cli__refuse(CLI_ERROR, "%s: %s", c->o->encryption_provider_config, c->why);
     status = server_check(c->o, &c->files, c->why, sizeof c->why);
+    if (status == 0 && c->o->user != NULL &&
+        contain_find_user(c->o->user, &user, c->why, sizeof c->why) != ERR_OK)
+        status = SERVER_USAGE;
     return status == 0 ? CLI_OK : cli__refuse(status, "%s", c->why);
 }
 

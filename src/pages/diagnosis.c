@@ -299,9 +299,12 @@ static void look_at_coverage(const struct pages_state *st, const struct pages_co
         p = add(d, PAGES_WARNING, "values");
         SAY(p->title, "%s stored value%s plaintext", pages__count_words((uint64_t)plain, n),
             plain < 2 ? " is" : "s are");
-        SAY(p->effect, "They are of protected resources, and were not sealed yet.%s",
+        SAY(p->effect, "They are of protected resources, and are not sealed.%s",
             age_of_look(st, c, age));
-        SAY(p->advice, "etcd-envelope reencrypt seals them; verify counts them anew.");
+        SAY(p->advice,
+            "Where identity is in the list behind another provider etcd-envelope reencrypt seals "
+            "them. Where it is not listed reads of them fail, for somebody may have planted them: "
+            "verify --list plaintext names them.");
     }
 }
 
@@ -321,8 +324,9 @@ static void look_at_unopened(const struct pages_state *st, struct pages_diagnosi
         "Every list that has one of them fails with DATA_LOSS. They were counted %s ago.",
         pages__duration_words(ago, n));
     SAY(p->advice,
-        "The log says which providers and keys they name: put those back into %s, behind the one "
-        "that writes, and send SIGHUP. etcd-envelope verify --list unreadable names the values.",
+        "etcd-envelope verify --list unreadable names the values, each with the reason. Only where "
+        "a key or its provider is missing: put it back into %s, behind the one that writes, and "
+        "send SIGHUP. What was damaged or planted is a matter for the runbook.",
         st->settings->encryption_provider_config);
 }
 

@@ -151,6 +151,7 @@ class Check(ClusterTool):
             (good, ["--etcd-servers", "https://127.0.0.1:1", "--etcd-cafile", "/missing.crt"]),
             (good, ["--etcd-servers", "ftp://127.0.0.1"]),
             (good, ["--cert-file", "x"]), (good, ["--nope"]),
+            (good, ["--user", "nobody-of-that-name"]), (good, ["--user", "root"]),
             (good, ["--protect-prefix", "x=y"]), (good, ["--advertise-client-urls", "gopher://x"]),
         ]
         for config, flags in cases:

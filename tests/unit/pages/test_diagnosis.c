@@ -188,7 +188,7 @@ static void test_coverage(void **state)
 {
     (void)state;
     coverage.totals[COVERAGE_PLAINTEXT] = 1234;
-    assert_one(PAGES_WARNING, "values", "1,234 stored values are plaintext", "not sealed yet.");
+    assert_one(PAGES_WARNING, "values", "1,234 stored values are plaintext", "are not sealed.");
     assert_null(strstr(d.problems[0].effect, "ago"));
     coverage.time_s = st.now_s - 3720;
     assert_one(PAGES_WARNING, "values", "1,234 stored values are plaintext",
