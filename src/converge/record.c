@@ -193,30 +193,6 @@ char *converge_record_copy(struct bytes stored)
     return text;
 }
 
-bool converge_record_is_understood(const char *record)
-{
-    const char *at = record;
-    struct line line;
-
-    if (strncmp(record, HEAD, sizeof HEAD - 1) != 0)
-        return false;
-    while ((*at >= ' ' && *at < 0x7f) || *at == '\n')
-        at++;
-    if (*at != '\0' || at[-1] != '\n')
-        return false;
-    at = converge_record_rules(record);
-    while (next_line(&at, &line))
-        continue;
-    return *at == '\0';
-}
-
-const char *converge_record_rules(const char *record)
-{
-    const char *rules = strstr(record, RULE);
-
-    return rules == NULL ? "" : rules + 1;
-}
-
 static bool find_line(const char *record, struct bytes prefix, struct line *out)
 {
     const char *at = converge_record_rules(record);
@@ -225,6 +201,31 @@ static bool find_line(const char *record, struct bytes prefix, struct line *out)
         if (bytes_eq(out->prefix, prefix))
             return true;
     return false;
+}
+
+bool converge_record_is_understood(const char *record)
+{
+    const char *at = record;
+    struct line line, first;
+
+    if (strncmp(record, HEAD, sizeof HEAD - 1) != 0)
+        return false;
+    while ((*at >= ' ' && *at < 0x7f) || *at == '\n')
+        at++;
+    if (*at != '\0' || at[-1] != '\n')
+        return false;
+    at = converge_record_rules(record);
+    while (next_line(&at, &line)) /* two rules of one prefix contradict each other */
+        if (!find_line(record, line.prefix, &first) || first.prefix.p != line.prefix.p)
+            return false;
+    return *at == '\0';
+}
+
+const char *converge_record_rules(const char *record)
+{
+    const char *rules = strstr(record, RULE);
+
+    return rules == NULL ? "" : rules + 1;
 }
 
 static bool is_unknown(const struct line *l)

@@ -100,6 +100,19 @@ static void test_not_known(void **state)
     free(other);
 }
 
+/* Two rules of one prefix are of no version. */
+static void test_a_prefix_twice(void **state)
+{
+    static const char one[] = "etcd-envelope 1\nname x\nconfig y\n"
+                              "rule /registry/secrets/ secrets a b\n";
+    char two[2 * sizeof one];
+
+    (void)state;
+    assert_true(converge_record_is_understood(one));
+    snprintf(two, sizeof two, "%s%s", one, strstr(one, "rule"));
+    assert_false(converge_record_is_understood(two));
+}
+
 /* Cut anywhere, or with any byte changed, a record never agrees by more than it says. */
 static void test_garbage(void **state)
 {
@@ -250,9 +263,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_with_each), cmocka_unit_test(test_nothing_secret),
-        cmocka_unit_test(test_not_known),      cmocka_unit_test(test_garbage),
-        cmocka_unit_test(test_other_versions), cmocka_unit_test(test_not_a_record),
-        cmocka_unit_test(test_name),           cmocka_unit_test(test_writes)};
+        cmocka_unit_test(test_not_known),      cmocka_unit_test(test_a_prefix_twice),
+        cmocka_unit_test(test_garbage),        cmocka_unit_test(test_other_versions),
+        cmocka_unit_test(test_not_a_record),   cmocka_unit_test(test_name),
+        cmocka_unit_test(test_writes)};
 
     return cmocka_run_group_tests(tests, setup, NULL);
 }
