@@ -238,6 +238,19 @@ class Checks(unittest.TestCase):
             done = subprocess.run([sys.executable, HERE / "check_names.py", empty], capture_output=True)
             self.assertEqual(done.returncode, 1)
 
+    def test_style_knows_where_the_wall_clock_is_asked(self):
+        plants = ("clock_gettime(CLOCK_REALTIME, &t);", "clock_gettime(CLOCK_REALTIME_COARSE, &t);", "x = time(NULL);",
+                  "gettimeofday(&t, NULL);", "uv_gettimeofday(&t);")
+        text = "\n".join(plants) + "\n"
+        self.tree.write("src/base/log.c", SPDX + text)
+        self.tree.write("src/kms/a.c", SPDX + "clock_gettime(CLOCK_MONOTONIC, &t); run_time(NULL);\n")
+        self.assertEqual(self.tree.run("check_style.py")[0], 0)
+        self.tree.write("src/kms/a.c", SPDX + text)
+        code, output = self.tree.run("check_style.py")
+        self.assertEqual(code, 1)
+        for number in range(len(plants)):
+            self.assertIn(f"src/kms/a.c:{number + 2}: the wall clock jumps", output)
+
     def test_style_knows_where_kinds_of_provider_are_named(self):
         kind = SPDX + "int k = PROVIDER_ROT13;\n"
         self.tree.write("src/envelope/provider.h", SPDX + "enum provider_kind {\n    PROVIDER_ROT13,\n};\n")
