@@ -198,6 +198,9 @@ class Checks(unittest.TestCase):
             "i.md": ("see `conf/gone.yaml`\n", 1, "file conf/gone.yaml"),
             "j.md": ("see gone.c\n", 1, "file gone.c"),
             "k.md": ("    cmake --preset fast && cmake --build --preset dev\n", 1, "preset fast"),
+            "l.md": ("`test_r.py There.test_gone`, `.test_it`\n", 1, "test test_r.py There.test_gone"),
+            "m.md": ("`test_r.py Gone`, `test_r.py There.test_it`\n", 1, "test test_r.py Gone"),
+            "n.md": ("`test_r.py There`, `.test_gone`\n", 1, "test test_gone"),
             "src/README.md": ("what base_gone does\n", 1, "name base_gone"),
             "src/k.c": (SPDX + "/* as\n * base/gone.c */\n", 3, "file base/gone.c"),
             "src/l.c": (SPDX + "// see base_gone_one()\n", 2, "name base_gone_one"),
@@ -214,6 +217,7 @@ class Checks(unittest.TestCase):
             "tests/s.py": ("x = '# no comment --x1'\ny = 1  # but --x2\n", 2, "flag --x2"),
         }
         self.names()
+        self.tree.write("tests/test_r.py", "class There(Base):\n    def test_it(self):\n        pass\n")
         for name, (text, _, _) in plants.items():
             self.tree.write(name, text)
         code, output = self.tree.run("check_names.py")
