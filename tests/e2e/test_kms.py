@@ -16,7 +16,7 @@ import bent
 import fake_etcd
 import fake_kms
 from client import prefix_end
-from harness import Code, LONG, envelope, wait_until
+from harness import Code, LONG, SANITIZED, envelope, wait_until
 from protos import rpc
 
 VALUE = b"plaintext that must stay out of etcd"
@@ -356,12 +356,16 @@ class Away(Kms):
         for name in ("cold", "cold too"):
             first.client.put(self.secret(name), VALUE)
         first.stop()
-        proxy = self.start_proxy(config=config)
+        self.proxy = proxy = (harness if SANITIZED else bent).Proxy(self.env, [self.etcd.url], config, name=self.name)
+        self.addCleanup(proxy.stop)
         proxy.client.put(self.secret("known"), VALUE)
         fds = proxy.process.fd_count()
         plugin.signal(signal.SIGSTOP)
         reads = [proxy.client.start("/etcdserverpb.KV/Range", rpc.RangeRequest(key=self.secret(name)), rpc.RangeResponse)
                  for name in ("cold", "cold too") * 50]
+        time.sleep(0.5)
+        if not SANITIZED:
+            proxy.bend(passed=10)  # in place of waiting
         while not all(read.done() for read in reads):
             self.assertEqual(proxy.client.value(self.secret("known"), timeout=10), VALUE)
             proxy.client.put(self.secret("known"), VALUE, timeout=10)
@@ -634,6 +638,19 @@ class Rotation(Kms):
         for each in (proxy, second):
             self.assertEqual([k.value for k in each.client.list(self.secret("")).kvs
                               if k.key != self.secret("probe")], [VALUE, VALUE])
+
+    def test_within_a_minute(self):
+        """Of its clock, which is bent."""
+        self.proxy = proxy = bent.Proxy(self.env, [self.etcd.url], self.config, name=self.name)
+        self.addCleanup(proxy.stop)
+        proxy.client.put(self.secret("old"), VALUE)
+        self.kms.key_id = "key-2"
+        proxy.bend(passed=30)
+        self.assertEqual(proxy.metric("etcd_envelope_kms_healthy"), 1)  # wakes it: nothing is due yet
+        self.assertEqual(self.key_id_of_a_write(proxy), "key-1")
+        proxy.bend(passed=61)
+        wait_until(lambda: proxy.metric("etcd_envelope_kms_healthy") and self.key_id_of_a_write(proxy) == "key-2", 20, "new key")
+        self.assertEqual(proxy.client.value(self.secret("old")), VALUE)
 
     def key_id_of_a_write(self, proxy):
         proxy.client.put(self.secret("probe"), VALUE)
