@@ -12,18 +12,7 @@ import time
 from cluster_tool import ERROR, NOT_AS_WANTED, OK, PREFIX, USAGE, ClusterTool
 import harness
 from harness import wait_until
-
-PASSWORD = "correct horse:battery"  # what stands behind the first colon is all of it
-LOGIN = {"ETCDCTL_USER": "admin:" + PASSWORD}
-
-
-class SecuredEtcd(harness.Etcd):
-    """With etcdctl as its administrator."""
-
-    def etcdctl(self, *argv, user=True, check=True):
-        env = {k: v for k, v in os.environ.items() if not k.startswith("ETCDCTL_")}
-        return subprocess.run([harness.etcd_program("etcdctl"), "--endpoints", self.url, *argv], capture_output=True,
-                              timeout=30, check=check, env={**env, **(LOGIN if user else {}), "ETCDCTL_API": "3"})
+from secured import LOGIN, PASSWORD, SecuredEtcd
 
 
 class Users(ClusterTool):
@@ -33,16 +22,14 @@ class Users(ClusterTool):
         cls.etcd = SecuredEtcd(cls.env)
         cls.raw = cls.etcd.client
         cls.kms = cls.env.kms()
-        for argv in (["user", "add", "root:" + PASSWORD], ["user", "grant-role", "root", "root"],
-                     ["user", "add", "admin:" + PASSWORD], ["user", "grant-role", "admin", "root"]):
-            cls.etcd.etcdctl(*argv, user=False)
+        cls.etcd.add_administrators()
 
     def setUp(self):
         super().setUp()
         self.count = 300
         self.fill(self.count)
         self.raw.put(PREFIX + b"ns/one", b"plain")
-        self.etcd.etcdctl("auth", "enable", user=False)
+        self.etcd.enable()
 
     def tearDown(self):
         self.etcd.etcdctl("auth", "disable")
