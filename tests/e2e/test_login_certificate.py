@@ -5,7 +5,7 @@ import signal
 
 import grpc
 
-from cluster_tool import PREFIX
+from cluster_tool import OK, PREFIX
 import harness
 from protos import rpc
 from secured import KNOWN, OWN, PLACE, Login, SecuredEtcd
@@ -60,6 +60,12 @@ class Certificate(Login):
         proxy = self.begin_as("proxy", converge=False)
         self.assertEqual(self.status(proxy.client), "OK")
         self.assertEqual(self.status(proxy.client, (("token", "none.1"),)), "UNAUTHENTICATED")
+        flags = ["--etcd-cafile", self.tls.path("ca.crt"), "--etcd-certfile"]
+        for name, is_warned in ("proxy", True), ("nobody", False):
+            pair = self.tls.path(name + ".crt"), "--etcd-keyfile", self.tls.path(name + ".key")
+            out, _ = self.tool("check", self.configure(self.a, name="check"), *flags, *pair, status=OK,
+                               env={"ETCDCTL_USER": f"reader:{OWN}"})
+            self.assertEqual(is_warned, "every client that brings no token acts as this user" in out, out)
         for user in None, "proxy":
             proxy = self.begin_as("nobody", user=user, converge=False)
             if user is not None:

@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """serve before an etcd that refuses what the proxy asks on its own account: is it said once and shown, are clients served all
 the same, and does it go on by itself when etcd does not refuse any more?"""
+import json
 import re
 import signal
 
+from cluster_tool import ERROR, NOT_AS_WANTED, OK, PREFIX, USAGE
 import harness
 from harness import http_get, wait_until
-from secured import KNOWN, NOT_TAKEN, OWN, Login
+from secured import KNOWN, NOT_TAKEN, OWN, PLACE, Login
 
 
 class Refused(Login):
@@ -60,6 +62,34 @@ class Refused(Login):
         self.assertIn("--etcd-user", self.lines(proxy, "whether all stored values open is not known")[0])
         problem, = self.problems(proxy)
         self.assertIn("--etcd-user", problem["advice"])
+
+    def check(self, *flags, status, env=None):
+        out, _ = self.tool("check", self.configure(self.a, name=self.name), "--output", "json", *flags, status=status, env=env)
+        return {(f["level"], f["text"]) for f in json.loads(out)["findings"] if f["what"] == "access"}
+
+    def test_check_foretells_it(self):
+        """With serve's own flags: what lacks, by where it lacks; nothing is written to find out."""
+        self.raw.put(PREFIX + b"ns/one", b"k8s:enc:x")
+        self.raw.delete(PREFIX + b"ns/one")
+        login = ["--etcd-password-file", self.password(OWN), "--etcd-user"]
+        self.assertEqual(self.check(status=OK), set())
+        self.assertIn("no users now", self.only(self.check(*login, "proxy", status=OK)))
+        self.enable()
+        revision = self.etcd.etcdctl("endpoint", "status", "-w", "json").stdout.split(b'"revision":')[1].split(b",")[0]
+        self.assertIn("rewrite what is protected", self.only(self.check(*login, "proxy", "--converge", "9", status=OK)))
+        self.assertIn("read what is protected", self.only(self.check(*login, "reader", status=OK)))
+        text = self.only(self.check(*login, "reader", "--converge", "9", status=NOT_AS_WANTED))
+        for place in "/registry/secrets/", PLACE + "/", PLACE + "/proxies/":
+            self.assertIn(place, text)
+        self.assertIn("need read", self.only(self.check(*login, "nothing", status=ERROR)))
+        self.assertIn("need read", self.only(self.check(status=ERROR)))
+        self.assertIn("serve has no --etcd-user", self.only(self.check(status=OK, env={"ETCDCTL_USER": f"reader:{OWN}"})))
+        self.tool("check", self.configure(self.a, name=self.name), *login, f"proxy:{OWN}", status=USAGE)
+        self.assertEqual(revision, self.etcd.etcdctl("endpoint", "status", "-w", "json").stdout.split(b'"revision":')[1].split(b",")[0])
+
+    def only(self, findings):
+        (_, text), = findings
+        return text
 
     def test_health_is_what_etcd_says(self):
         """An etcd with users answers health probes of nobody; so does the proxy, with and without a login."""
