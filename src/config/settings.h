@@ -79,7 +79,8 @@ MUST_CHECK bool settings_parse_size(const char *text, uint64_t *out);
 const char *settings_help(void);
 /* Writes the settings as YAML (--print-config) to standard output. */
 void settings_print(const struct settings *s);
-/* The same to out. They hold names of files, no secrets. */
+/* The same to out, also while serving: allocates nothing itself. They hold names of files, no
+ * secrets. */
 void settings_write(const struct settings *s, FILE *out);
 
 #endif
