@@ -21,8 +21,9 @@ static void warn_environment(void)
     size_t at = 0;
 
     while (settings_unknown_env(&at, &u))
-        LOG(WARN, "an environment variable is not used: no flag has this name",
-            "variable=%.*s did_you_mean=--%s", (int)u.name.n, (const char *)u.name.p, u.meant);
+        LOG(WARN, "an environment variable is not used: no flag has this name", "variable=%.*s%s%s",
+            (int)u.name.n, (const char *)u.name.p, u.meant == NULL ? "" : " did_you_mean=--",
+            u.meant == NULL ? "" : u.meant);
 }
 
 void cli__warn(void)

@@ -87,6 +87,7 @@ struct server {
     struct converge_missing *missing; /* NULL: no look is under way */
     struct loop_timer missing_timer;  /* until the next one */
     bool has_said_missing;            /* that it is not known what does not open */
+    bool has_asked_look;              /* somebody waits for what the look finds */
     bool is_waiting_for_keys;         /* the plugins have not answered for the first time */
     struct loop_timer keys_timer;     /* bounds that wait */
     struct loop_watch *watch;
@@ -111,6 +112,9 @@ void server__judge_key_files(const struct settings *o);
 /* From here on nothing is opened that was not known before, and there may be threads: the log's is
  * made. 0, or an exit status with why. */
 int server__contain(struct server *s, const struct ruleset *rules, char *why, size_t why_len);
+/* What that would find of --user; see server_check for closed. 0, or an exit status with why. */
+int server__try_user(const struct server *s, const struct ruleset *rules, const char **closed,
+                     char *why, size_t why_len);
 
 /* --- setup_limits.c --- */
 /* Raises the number of descriptors that the process may have, and makes the seats: as many as are
@@ -144,6 +148,8 @@ void server__look_init(struct server *s);
 void server__look_later(struct server *s);
 /* The same at once, unless a look is under way. */
 void server__look_now(struct server *s);
+/* The same for somebody who waits for it: the log says what was found. Also with --converge. */
+void server__look_asked(struct server *s);
 /* No more. */
 void server__look_stop(struct server *s);
 
