@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* When stored values are looked at for what does not open (converge/missing.h): LATER_MS after a
- * set has come into use, when the rush of a start is over; at once on SIGHUP; and, while something
- * did not open or etcd could not be read, now and then. Not with --converge, which looks by itself,
- * with the plugins' keys.
+ * set has come into use, when the rush of a start is over; at once on SIGHUP, and then the log says
+ * what came of it; and, while something did not open or etcd could not be read, now and then. With
+ * --converge only SIGHUP counts: that looks by itself, with the plugins' keys.
  * Failure modes: etcd does not answer: again later. It does not let this proxy read (clients bring
  * tokens of their own, and it has none): nothing is known, which the log says once. */
+#include <inttypes.h>
+
 #include "base/log.h"
 #include "server/server_int.h"
 
@@ -26,13 +28,26 @@ static void drop_look(struct server *s)
     s->missing = NULL;
 }
 
+/* Somebody has sent SIGHUP, and waits for it. */
+static void answer(struct server *s, enum err e, uint64_t count, const char *why)
+{
+    if (e == ERR_OK)
+        LOG(INFO, "looked at all stored values", "unopened=%" PRIu64, count);
+    else
+        LOG(WARN, "whether all stored values open is not known", "reason=\"%s\"", why);
+    s->has_asked_look = false;
+    s->has_said_missing = e != ERR_OK;
+}
+
 static void on_end(void *user, enum err e, uint64_t count, const char *why)
 {
     struct server *s = user;
 
-    drop_look(s);
+    if (s->has_asked_look)
+        answer(s, e, count, why);
     if (e == ERR_UPSTREAM_AWAY) { /* its own checks say so */
         look_in(s, AWAY_MS);
+        drop_look(s);
         return;
     }
     if (e != ERR_OK && !s->has_said_missing)
@@ -40,6 +55,7 @@ static void on_end(void *user, enum err e, uint64_t count, const char *why)
     s->has_said_missing = e != ERR_OK;
     if (e != ERR_OK || count > 0)
         look_in(s, AGAIN_MS);
+    drop_look(s); /* last: why is its text */
 }
 
 static void on_timer(struct loop_timer *t)
@@ -72,6 +88,15 @@ void server__look_now(struct server *s)
         return;
     if (converge_missing_start(&o, &s->missing) != ERR_OK)
         look_in(s, AGAIN_MS);
+}
+
+void server__look_asked(struct server *s)
+{
+    s->has_asked_look = s->converge == NULL;
+    if (s->converge != NULL)
+        converge_look(s->converge);
+    else
+        server__look_now(s);
 }
 
 void server__look_stop(struct server *s)
