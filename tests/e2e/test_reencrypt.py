@@ -181,10 +181,10 @@ class Reencrypt(ClusterTool):
 
     def test_to_identity_names_all(self):
         """Refused with the names of all resources whose lists are not ready for it, not of the first one."""
-        names = ["secrets", "configmaps", "serviceaccounts"]
+        names = ["configmaps", "secrets", "serviceaccounts"]
         config = self.env.path(self.name + ".yaml")
         config.write_text("apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n" + "".join(
-            f"  - resources: [{n}]\n    providers:\n    - {self.kms_provider()}\n    - identity: {{}}\n" for n in names))
+            f"  - resources: [{n}]\n    providers:\n    - {self.kms_provider(name=n)}\n    - identity: {{}}\n" for n in names))
         config.chmod(0o600)
         _, err = self.tool("reencrypt", config, "--to-identity", "--yes", status=USAGE)
         self.assertIn(", ".join(names) + ": identity is not first", err)
