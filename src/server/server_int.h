@@ -93,6 +93,7 @@ struct server {
     struct sweep_login *login;        /* of our own calls to etcd; NULL: they are nobody's */
     char login_said[600];             /* what the log was told of it last */
     char password_why[512];           /* why the password file cannot be used; "" when it can */
+    bool has_asked_look;              /* somebody waits for what the look finds */
     bool is_waiting_for_keys;         /* the plugins have not answered for the first time */
     struct loop_timer keys_timer;     /* bounds that wait */
     struct loop_watch *watch;
@@ -117,6 +118,9 @@ void server__judge_key_files(const struct settings *o);
 /* From here on nothing is opened that was not known before, and there may be threads: the log's is
  * made. 0, or an exit status with why. */
 int server__contain(struct server *s, const struct ruleset *rules, char *why, size_t why_len);
+/* What that would find of --user; see server_check for closed. 0, or an exit status with why. */
+int server__try_user(const struct server *s, const struct ruleset *rules, const char **closed,
+                     char *why, size_t why_len);
 
 /* --- setup_limits.c --- */
 /* Raises the number of descriptors that the process may have, and makes the seats: as many as are
@@ -152,6 +156,8 @@ void server__look_later(struct server *s);
 void server__look_again(struct server *s);
 /* The same at once, unless a look is under way. */
 void server__look_now(struct server *s);
+/* The same for somebody who waits for it: the log says what was found. Also with --converge. */
+void server__look_asked(struct server *s);
 /* No more. */
 void server__look_stop(struct server *s);
 

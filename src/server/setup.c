@@ -334,8 +334,8 @@ int server__setup(struct server *s, const struct ruleset *rules, char *why, size
     return status;
 }
 
-int server_check(const struct settings *settings, struct server_files *out, char *why,
-                 size_t why_len)
+int server_check(const struct settings *settings, const struct ruleset *rules,
+                 struct server_files *out, char *why, size_t why_len)
 {
     struct server *s = base_xcalloc(1, sizeof *s);
     const struct setup u = {s, why, why_len};
@@ -353,8 +353,11 @@ int server_check(const struct settings *settings, struct server_files *out, char
         status = setup_advertise(&u);
     for (size_t i = 0; status == 0 && i < settings->listen_client_url_count; i++)
         status = judge_listen_url(&u, i, &url);
+    if (status == 0)
+        status = server__try_user(s, rules, &out->closed, why, why_len);
     if (status == 0) {
-        *out = (struct server_files){.tls = s->tls, .etcd_tls = s->etcd_tls};
+        out->tls = s->tls;
+        out->etcd_tls = s->etcd_tls;
     } else {
         net_tls_drop(s->tls);
         net_tls_drop(s->etcd_tls);
