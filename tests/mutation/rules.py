@@ -646,6 +646,22 @@ rule("tls-alpn", "a server that does not say h2 is not spoken to", "net/transpor
      "if (!net__tls_demands_h2(c->tls) || c->alpn == NET_ALPN_H2)", "if (!net__tls_demands_h2(c->tls) || c->alpn != NET_ALPN_HTTP1)",
      "unit/net/tls")
 
+section("the proxy's own user")
+
+rule("own-rights", "a client without a token is nobody to etcd: it never gets the proxy's own", "proxy/request.c",
+     "    fields_add_passed(f, h);\n    fields_add_static(f, BYTES_LIT(\"te\"), BYTES_LIT(\"trailers\"));",
+     "    fields_add_passed(f, h);\n    extern char secret_lent[256];\n    if (secret_lent[0] != '\\0')\n"
+     "        fields_add_static(f, BYTES_LIT(\"token\"), bytes_str(secret_lent));\n"
+     "    fields_add_static(f, BYTES_LIT(\"te\"), BYTES_LIT(\"trailers\"));",
+     "e2e/login:Works.test_no_client_gets_the_proxys_rights",
+     more=[("base/secret.c", "static bool is_locked;\n",
+            "extern char secret_lent[256];\nchar secret_lent[256];\nstatic bool is_locked;\n"),
+           ("sweep/login.c", "    set_token(l, copy);\n",
+            "    set_token(l, copy);\n    extern char secret_lent[256];\n"
+            "    (void)snprintf(secret_lent, sizeof secret_lent, \"%s\", copy);\n")])
+rule("own-password-in-sight", "serve takes no password from where others see it", "server/login.c",
+     "if (o->etcd_user != NULL && strchr(o->etcd_user, ':') != NULL)", "if (o == NULL)", "e2e/login:Works.test_flags")
+
 section("secrets in memory and in texts")
 
 rule("slab-wiped", "memory that held plaintext is wiped with its last user", "base/slice.c",
