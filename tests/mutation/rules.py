@@ -528,17 +528,13 @@ rule("credit-for-others", "one client's credit leaves room to others", "proxy/la
 rule("credit-reader", "who does not read gets no more answers from etcd", "proxy/lane_credit.c",
      "h2_stream_queued(to) >= LIMIT_STREAM_OUT)\n        return true;", "h2_stream_queued(to) >= 1u << 30)\n        return true;",
      "unit/proxy/lane_credit", "unit/proxy/lane", "unit/proxy/call")
-rule("credit-parked", "a lane that waits for a key takes no more", "proxy/lane_credit.c",
-     "if (l->state == LANE_PARKED)\n        return true;", "", "unit/proxy/lane_credit", "unit/proxy/lane_keys",
-     "unit/proxy/lane")
 rule("memory-limit", "a worker that holds more than the limit lets it go", "base/budget.c",
      "if (held > p->of->fair)\n        return false;", "", "unit/base/budget", "unit/proxy/relief")
 rule("memory-of-others", "what workers draw is counted together", "base/budget.c",
      "if (before + n > b->limit)\n            return false;", "if (p->drawn + n > b->limit)\n            return false;",
      "unit/base/budget")
-rule("memory-hungry", "who gets no room for so long is refused", "proxy/worker_relief.c",
-     "lane_refuse_hungry(w, REFUSE_MS);", "lane_refuse_hungry(w, 1000 * REFUSE_MS);", "unit/proxy/lane_credit",
-     "unit/proxy/relief")
+rule("memory-hungry", "nobody waits for room for ever", "proxy/worker_relief.c",
+     "    end_hunger(w);\n", "    (void)end_hunger;\n", "unit/proxy/relief")
 rule("answer-unit", "one KeyValue of an answer is bounded", "etcd/large.c",
      "if (f->value_len > LIMIT_ANSWER_UNIT)\n        return ERR_MEMORY_LIMIT;", "", "unit/etcd/large",
      "unit/proxy/lane_large")
