@@ -192,14 +192,11 @@ static void look_at_etcd(struct check *c)
 
 static int run(struct check *c)
 {
-    int status = cli__lock_memory(c->o);
+    /* What goes wrong stands among the findings. */
+    int status = cli__begin(c->o, c->o->log_level == LOG_INFO ? LOG_ERROR : c->o->log_level);
 
     if (status != CLI_OK)
         return status;
-    /* What goes wrong stands among the findings. */
-    if (log_start(c->o->log_level == LOG_INFO ? LOG_ERROR : c->o->log_level, c->o->log_format) !=
-        ERR_OK)
-        return cli__refuse(CLI_ERROR, "cannot start the log");
     signal(SIGPIPE, SIG_IGN);
     status = load_files(c);
     if (status == CLI_OK) {

@@ -148,6 +148,15 @@ static void test_configuration(void **state)
     assert_one(PAGES_WARNING, "certificate", "TLS files have changed and cannot be used", "");
 }
 
+static void test_files(void **state)
+{
+    (void)state;
+    st.files_why = "has ended";
+    assert_one(PAGES_WARNING, "process", "Files cannot be read", "is not taken over");
+    assert_string_equal(d.problems[0].reason, "has ended");
+    assert_non_null(strstr(d.problems[0].advice, "restart the proxy"));
+}
+
 static void test_memory(void **state)
 {
     (void)state;
@@ -257,6 +266,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_etcd, setup, teardown),
         cmocka_unit_test_setup_teardown(test_certificates, setup, teardown),
         cmocka_unit_test_setup_teardown(test_configuration, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_files, setup, teardown),
         cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_connections, setup, teardown),
         cmocka_unit_test_setup_teardown(test_values, setup, teardown),
