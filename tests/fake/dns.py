@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A name server on an address of loopback's, port 53 (so root only): every name has the address 127.0.0.1."""
+import errno
 import random
 import socket
 import threading
@@ -18,14 +19,17 @@ class Dns:
         self.thread.start()
 
     def bind(self):
-        while True:
+        """Where another one has all addresses none is free: OSError."""
+        for left in reversed(range(20)):
             address = "127." + ".".join(str(random.SystemRandom().randrange(1, 255)) for _ in range(3))
             try:
                 self.socket.bind((address, 53))
                 return address
             except OSError as error:
-                if error.errno != 98:  # EADDRINUSE
+                if error.errno != errno.EADDRINUSE or left == 0:
+                    self.socket.close()
                     raise
+        raise AssertionError
 
     def serve(self):
         while True:

@@ -409,6 +409,11 @@ rule("drop-keys", "a reload that drops a key looks whether a stored value needs 
 
 # --- secrets in memory and in texts ----------------------------------------------------------------------------------
 
+rule("opener-late", "what the opener says too late is not taken for the file that was asked for next",
+     "contain/opener.c", "    if (!is_ready())\n        return -1;", "    opener.state = WELL;", "unit/contain/opener")
+rule("opener-files", "the opener hands out files, and neither folders nor devices", "contain/opener_process.c",
+     "if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {", "if (fstat(fd, &st) == 0) {", "unit/contain/opener")
+
 rule("slab-wiped", "memory that held plaintext is wiped with its last user", "base/slice.c",
      "secret_wipe(slab->data, slab->fill < slab->cap ? slab->fill : slab->cap);", "(void)slab;", "unit/base/slice")
 rule("secret-wiped", "so is memory of keys", "base/secret.c", "secret_wipe(b->data, b->n);", "(void)b;",
