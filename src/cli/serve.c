@@ -13,6 +13,7 @@
 #include "cli/cli_int.h"
 #include "contain/contain.h"
 #include "contain/opener.h"
+#include "loop/preflight.h"
 #include "net/inherit.h"
 #include "policy/load.h"
 #include "pages/pages.h"
@@ -54,8 +55,8 @@ static int serve_with(const struct settings *o)
 
     contain_prepare();
     if (start_opener(o) != ERR_OK)
-        return cli__refuse(CLI_ERROR, "cannot make the process that opens files: %s",
-                           strerror(errno));
+        return cli__refuse(CLI_ERROR, "cannot make the process that opens files: %s%s",
+                           strerror(errno), errno == EAGAIN ? ": raise " LOOP_PIDS_LIMITS : "");
     status = cli__lock_memory(o);
     if (status != CLI_OK)
         return status;

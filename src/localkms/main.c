@@ -407,8 +407,8 @@ static bool start_opener(const struct options *o)
 
     if (o->key_file == NULL || !is_needed || opener_start(&o->key_file, 1) == ERR_OK)
         return true;
-    fprintf(stderr, "etcd-envelope-local-kms: cannot make the process that opens %s: %s\n",
-            o->key_file, strerror(errno));
+    fprintf(stderr, "etcd-envelope-local-kms: cannot make the process that opens %s: %s%s\n",
+            o->key_file, strerror(errno), errno == EAGAIN ? ": raise " LOOP_PIDS_LIMITS : "");
     return false;
 }
 

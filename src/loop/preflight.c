@@ -92,9 +92,8 @@ enum err loop_try_threads(unsigned count, char *why, size_t why_len)
     if (n == count)
         return ERR_OK;
     snprintf(why, why_len,
-             "cannot make %u threads, only %u: %s: raise the limit of processes and threads "
-             "(pids.max of the cgroup: systemd's TasksMax=, a container's pids limit; or "
-             "RLIMIT_NPROC, which is %s: ulimit -u, LimitNPROC=), or give it more memory",
+             "cannot make %u threads, only %u: %s: raise " LOOP_PIDS_LIMITS
+             ", or give it more memory; RLIMIT_NPROC is %s",
              count, n, uv_strerror(error), limit_text(RLIMIT_NPROC, limit));
     return ERR_SYSTEM;
 }

@@ -14,6 +14,12 @@
 /* A loop, the pipes that all loops share, and what the start of a process opens besides. */
 #define LOOP_DESCRIPTORS 16u
 
+/* What of the system decides whether there may be another process or thread: for the text of an
+ * error. */
+#define LOOP_PIDS_LIMITS                                                                           \
+    "the limit of processes and threads (pids.max of the cgroup: systemd's TasksMax=, a "          \
+    "container's pids limit; or RLIMIT_NPROC: ulimit -u, LimitNPROC=)"
+
 /* Can count more be open at a time? None is when it returns. Errors: ERR_SYSTEM with why, which
  * names the limit. */
 MUST_CHECK enum err loop_try_descriptors(unsigned count, char *why, size_t why_len);

@@ -3,6 +3,7 @@
 """A start that cannot be: does each error say what, where and the system's reason, also where a limit is too low and libuv
 would abort?"""
 import os
+import pathlib
 import shutil
 import socket
 import subprocess
@@ -60,7 +61,6 @@ class Limits(harness.OwnProxies):
                         for name in ("etcd-envelope", "etcd-envelope-local-kms"))
         key_file = folder / "kek"
         subprocess.run([local, "--generate-key", key_file], check=True, timeout=10)
-        said = set()
         cases = [(self.serve(proxy, config=config), range(1, 4)),  # itself, the opener, the log, a worker
                  (self.serve(proxy, host="localhost", config=config), range(1, 8)),  # and four for names
                  (self.verify(proxy, "localhost", config), range(1, 6)),
@@ -74,8 +74,34 @@ class Limits(harness.OwnProxies):
                     done = self.start_limited(f"-u {count}", argv, user)
                     self.assertEqual(done.returncode, 1, done.stderr)
                     self.assertRegex(done.stderr.lower(), "resource temporarily unavailable")
-                    said.add("RLIMIT_NPROC" in done.stderr)
-        self.assertEqual(said, {True, False})  # the opener's case, too
+                    self.assertIn("RLIMIT_NPROC", done.stderr)
+
+
+    @unittest.skipIf(harness.SANITIZED, "NOTICE: a sanitizer has threads of its own")
+    def test_pids_of_a_cgroup(self):
+        """As a container's or a unit's limit is, which root has, too: at any number, as above."""
+        old, new = pathlib.Path("/sys/fs/cgroup/pids"), pathlib.Path("/sys/fs/cgroup")
+        group = (old if old.exists() else new) / f"etcd-envelope-test-pids-{os.getpid()}"
+        try:
+            group.mkdir()
+            self.addCleanup(group.rmdir)
+            (group / "pids.max").write_text("1")
+        except OSError as error:
+            self.skipTest(f"NOTICE: no cgroup with a limit on processes: {error}")
+        key_file, program = self.env.path("pids.kek"), harness.program("etcd-envelope")
+        local = harness.program("etcd-envelope-local-kms")
+        subprocess.run([local, "--generate-key", key_file], check=True, timeout=10)
+        for argv, counts in ((self.serve(program, host="localhost"), range(1, 8)),
+                             (self.local(local, key_file, self.env.path("pids.sock")), range(1, 3))):
+            for count in counts:
+                with self.subTest(argv=argv, count=count):
+                    (group / "pids.max").write_text(str(count))
+                    done = subprocess.run(["bash", "-c", f'echo $$ >{group}/cgroup.procs; exec "$@"', "inside",
+                                           *map(str, argv)], capture_output=True, text=True, timeout=30, check=False)
+                    harness.wait_until(lambda: int((group / "pids.current").read_text()) == 0, 20, "empty cgroup")
+                    self.assertEqual(done.returncode, 1, done.stderr)
+                    self.assertIn("resource temporarily unavailable", done.stderr.lower())
+                    self.assertIn("pids.max", done.stderr)
 
 
 class Errors(harness.OwnProxies):

@@ -77,7 +77,7 @@ static int few_threads(void)
     if (loop_try_threads(3, why, sizeof why) != ERR_SYSTEM)
         return 1;
     if (strstr(why, "cannot make 3 threads, only 0: ") != why ||
-        strstr(why, "RLIMIT_NPROC, which is 1:") == NULL || strstr(why, "pids.max") == NULL)
+        strstr(why, "RLIMIT_NPROC is 1") == NULL || strstr(why, "pids.max") == NULL)
         return 2;
     return 0;
 }
