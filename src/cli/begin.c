@@ -19,10 +19,8 @@ int cli__try_limits(void)
 
 int cli__begin(const struct settings *o, enum log_level level)
 {
-    int status = cli__lock_memory(o);
+    int status = cli__try_limits();
 
-    if (status == CLI_OK)
-        status = cli__try_limits();
     if (status == CLI_OK && log_start(level, o->log_format) != ERR_OK)
         status = cli__refuse(CLI_ERROR, "cannot start the log: %s", strerror(errno));
     return status;

@@ -146,7 +146,9 @@ int cli__cluster_main(const struct cli__cluster_tool *t, int argc, char *const a
                ERR_OK) {
         status = cli__refuse(CLI_USAGE, "%s", f.why);
     } else {
-        status = cli__user_take(user, &f.user);
+        status = cli__lock_memory(f.settings);
+        if (status == CLI_OK)
+            status = cli__user_take(user, f.settings, &f.user);
         if (status == CLI_OK)
             status = run(&f);
     }

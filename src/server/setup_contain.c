@@ -111,15 +111,22 @@ static void allow_authorities(struct lists *l)
             add(l->opts.read_folders, dir);
 }
 
-static void allow_reading(struct server *s, struct lists *l)
+/* One of --etcd-servers is looked up. */
+static bool has_name(const struct server *s)
+{
+    for (size_t i = 0; i < s->env.etcd_url_count; i++)
+        if (is_name(&s->etcd_urls[i]))
+            return true;
+    return false;
+}
+
+static void allow_reading(const struct server *s, struct lists *l)
 {
     bool has_tls = false;
 
-    for (size_t i = 0; i < s->env.etcd_url_count; i++) {
-        s->has_etcd_name |= is_name(&s->etcd_urls[i]);
+    for (size_t i = 0; i < s->env.etcd_url_count; i++)
         has_tls |= s->etcd_urls[i].is_tls;
-    }
-    if (s->has_etcd_name)
+    if (has_name(s))
         allow_resolver(l);
     if (has_tls && s->settings->etcd_cafile == NULL)
         allow_authorities(l);
@@ -156,10 +163,10 @@ static void name_peers(const struct server *s, const struct ruleset *rules, stru
  * are, for some do not concern root. */
 static enum err begin_threads(struct server *s, char *why, size_t why_len)
 {
-    unsigned count = 1 + s->settings->workers + (s->has_etcd_name ? loop_pool_threads() : 0);
+    unsigned count = 1 + s->settings->workers + (has_name(s) ? loop_pool_threads() : 0);
 
     TRY(loop_try_threads(count, why, why_len));
-    if (s->has_etcd_name)
+    if (has_name(s))
         TRY(loop_start_pool(&s->loop));
     if (log_run() == ERR_OK)
         return ERR_OK;
@@ -167,26 +174,50 @@ static enum err begin_threads(struct server *s, char *why, size_t why_len)
     return ERR_SYSTEM;
 }
 
-int server__contain(struct server *s, const struct ruleset *rules, char *why, size_t why_len)
+/* 0, or SERVER_USAGE with why. */
+static int make_lists(const struct server *s, const struct ruleset *rules, struct lists *l,
+                      char *why, size_t why_len)
 {
     const struct settings *o = s->settings;
-    static struct lists l; /* large */
 
-    l = (struct lists){.opts = {.drop_privileges = o->drop_privileges,
-                                .landlock = o->landlock,
-                                .seccomp = o->seccomp,
-                                .seccomp_log = o->seccomp_log,
-                                .is_required = o->require_containment}};
-    allow_reading(s, &l);
-    allow_removing(&l, o->listen_client_urls, o->listen_client_url_count);
-    allow_removing(&l, o->listen_metrics_urls, o->listen_metrics_url_count);
-    name_peers(s, rules, &l);
-    if (o->user != NULL) {
-        if (contain_find_user(o->user, &l.user, why, why_len) != ERR_OK)
-            return SERVER_USAGE;
-        l.opts.user = &l.user;
-    }
-    if (contain_process(&l.opts, why, why_len) != ERR_OK)
+    *l = (struct lists){.opts = {.drop_privileges = o->drop_privileges,
+                                 .landlock = o->landlock,
+                                 .seccomp = o->seccomp,
+                                 .seccomp_log = o->seccomp_log,
+                                 .is_required = o->require_containment}};
+    allow_reading(s, l);
+    allow_removing(l, o->listen_client_urls, o->listen_client_url_count);
+    allow_removing(l, o->listen_metrics_urls, o->listen_metrics_url_count);
+    name_peers(s, rules, l);
+    if (o->user == NULL)
+        return 0;
+    if (contain_find_user(o->user, &l->user, why, why_len) != ERR_OK)
+        return SERVER_USAGE;
+    l->opts.user = &l->user;
+    return 0;
+}
+
+static struct lists lists; /* large */
+
+int server__try_user(const struct server *s, const struct ruleset *rules, const char **closed,
+                     char *why, size_t why_len)
+{
+    int status = make_lists(s, rules, &lists, why, why_len);
+
+    *closed = NULL;
+    if (status == 0 && lists.opts.user != NULL &&
+        contain_try_user(&lists.opts, closed, why, why_len) != ERR_OK)
+        status = SERVER_ERROR;
+    return status;
+}
+
+int server__contain(struct server *s, const struct ruleset *rules, char *why, size_t why_len)
+{
+    int status = make_lists(s, rules, &lists, why, why_len);
+
+    if (status != 0)
+        return status;
+    if (contain_process(&lists.opts, why, why_len) != ERR_OK)
         return SERVER_ERROR;
     contain_log();
     return begin_threads(s, why, why_len) == ERR_OK ? 0 : SERVER_ERROR;
