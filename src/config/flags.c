@@ -54,6 +54,10 @@ const struct flag config__flags[] = {
     TEXT("etcd-cafile", etcd_cafile, "FILE", "certificate authorities of etcd, PEM"),
     TEXT("etcd-certfile", etcd_certfile, "FILE", "client certificate for etcd, PEM"),
     TEXT("etcd-keyfile", etcd_keyfile, "FILE", "its private key, PEM"),
+    TEXT("etcd-user", etcd_user, "NAME",
+         "who the proxy itself is to an etcd with users; clients are who their own tokens say"),
+    TEXT("etcd-password-file", etcd_password_file, "FILE",
+         "that user's password, one line; read again when it changes"),
     {"etcd-prefix", FLAG_PATH, AT(etcd_prefix), 0, "/registry", 0, "PREFIX",
      "the prefix of kube-apiserver's keys", NULL},
 

@@ -26,6 +26,7 @@ struct settings {
     char **etcd_servers;
     size_t etcd_server_count;
     char *etcd_cafile, *etcd_certfile, *etcd_keyfile;
+    char *etcd_user, *etcd_password_file; /* NULL when not given */
     char *etcd_prefix;
     /* encryption */
     char *encryption_provider_config;
