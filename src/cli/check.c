@@ -38,7 +38,8 @@ static const char check_help[] =
     "      a line for each finding, or one JSON object (default text)\n"
     "\n"
     "  --etcd-user NAME[:PASSWORD]\n"
-    "      where etcd asks for users; ETCDCTL_USER and ETCDCTL_PASSWORD are honoured, too\n"
+    "      where etcd asks for users; ETCDCTL_USER and ETCDCTL_PASSWORD are honoured, too.\n"
+    "      With --etcd-password-file it is serve's own user, a name alone\n"
     "\n"
     "All flags of serve are taken, and etcdctl's environment; see etcd-envelope serve --help.\n"
     "\n"
@@ -216,7 +217,7 @@ static void look_at_etcd(struct check *c)
         tools_finding(&c->findings, TOOLS_FAIL, "etcd", "%s", cluster.why);
         c->status = worse(c->status, CLI_ERROR);
     } else {
-        result = tools_check_values(&c->findings, &cluster);
+        result = tools_check_values(&c->findings, &cluster, c->o);
         c->status = worse(c->status, result != TOOLS_CHECK_FAILED ? statuses[result]
                                                                   : cli__cluster_status(&cluster));
     }
@@ -225,10 +226,8 @@ static void look_at_etcd(struct check *c)
 
 static int run(struct check *c)
 {
-    int status = cli__lock_memory(c->o);
+    int status;
 
-    if (status != CLI_OK)
-        return status;
     /* What goes wrong stands among the findings. */
     if (log_start(c->o->log_level == LOG_INFO ? LOG_ERROR : c->o->log_level, c->o->log_format) !=
         ERR_OK)
@@ -278,7 +277,9 @@ int cli_check(int argc, char *const argv[])
         status = cli__refuse(CLI_USAGE, "%s", c.why);
     } else {
         c.o = settings;
-        status = cli__user_take(user, &c.user);
+        status = cli__lock_memory(settings);
+        if (status == CLI_OK)
+            status = cli__user_take(user, settings, &c.user);
         if (status == CLI_OK)
             status = run(&c);
     }

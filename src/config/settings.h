@@ -26,6 +26,7 @@ struct settings {
     char **etcd_servers;
     size_t etcd_server_count;
     char *etcd_cafile, *etcd_certfile, *etcd_keyfile;
+    char *etcd_user, *etcd_password_file; /* NULL when not given */
     char *etcd_prefix;
     /* encryption */
     char *encryption_provider_config;
@@ -78,7 +79,8 @@ MUST_CHECK bool settings_parse_size(const char *text, uint64_t *out);
 const char *settings_help(void);
 /* Writes the settings as YAML (--print-config) to standard output. */
 void settings_print(const struct settings *s);
-/* The same to out. They hold names of files, no secrets. */
+/* The same to out, also while serving: allocates nothing itself. They hold names of files, no
+ * secrets. */
 void settings_write(const struct settings *s, FILE *out);
 
 #endif

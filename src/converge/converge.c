@@ -55,6 +55,7 @@ struct converge {
     bool has_looked;
     int64_t looked_s; /* when the last full look was over, since 1970 */
     bool has_left, is_closed;
+    bool is_denied;     /* etcd refuses to be read: the last pass */
     char problem[1024]; /* of the last pass; "": none */
 };
 
@@ -175,6 +176,7 @@ static void pass_is_good(struct converge *c, const struct converge_result *r)
             c->unreadable);
     c->is_answer = false;
     c->has_looked = true;
+    c->is_denied = false;
     c->due = r->due;
     c->pause_ms = 0;
     c->next_ms = now_ms(c) + pause_after(c, r);
@@ -189,6 +191,7 @@ static void pass_failed(struct converge *c, enum work_state was, const struct co
     if (strcmp(c->problem, r->why) != 0)
         LOG(WARN, "converge: a pass has failed", "reason=\"%s\"", r->why);
     snprintf(c->problem, sizeof c->problem, "%s", r->why);
+    c->is_denied = was == WORK_LOOKING && r->err == ERR_SYSTEM; /* a look writes nothing */
     if (was == WORK_REWRITING && r->err == ERR_SYSTEM) {
         c->blocked_ms = now_ms(c) + BLOCKED_MS;
         c->next_ms = now_ms(c); /* how much there is can still be counted */
@@ -320,6 +323,7 @@ static enum err make_etcd(struct converge *c, struct sweep_etcd **out)
                                       .urls = c->o.etcd_urls,
                                       .url_count = c->o.etcd_url_count,
                                       .tls = c->tls,
+                                      .login = c->o.login,
                                       .first_ms = FIRST_MS,
                                       .away_ms = AWAY_MS};
 
@@ -421,6 +425,8 @@ enum err converge_new(const struct converge_opts *o, struct converge **out)
     if (c == NULL)
         return ERR_NOMEM;
     c->o = *o;
+    if (o->login != NULL)
+        sweep_login_ref(o->login);
     snprintf(c->name, sizeof c->name, "%s", o->name);
     slab_pool_init(&c->pool, 64);
     loop_timer_init(&c->tick, on_tick);
@@ -429,12 +435,21 @@ enum err converge_new(const struct converge_opts *o, struct converge **out)
     return make_parts(c);
 }
 
+void converge_try_again(struct converge *c)
+{
+    if (c->has_left || c->is_closed)
+        return;
+    converge_member_try_again(c->member);
+    c->pause_ms = 0;
+    c->wants_look = true;
+}
+
 void converge_look(struct converge *c)
 {
     if (c->has_left || c->is_closed)
         return;
-    c->wants_look = c->is_asked = true;
-    c->pause_ms = 0; /* whoever asks may have mended what a pass has failed for */
+    converge_try_again(c); /* whoever asks may have mended what a pass has failed for */
+    c->is_asked = true;
     CHECK(loop_timer_start(c->o.loop, &c->tick, 10) == ERR_OK);
 }
 
@@ -469,6 +484,7 @@ void converge_free(struct converge *c)
     envelope_ctx_free(c->ctx);
     swap_tls(&c->tls, NULL);
     swap_tls(&c->tls_http1, NULL);
+    sweep_login_drop(c->o.login);
     free(c->record);
     free(c);
 }
@@ -495,6 +511,7 @@ void converge_status(const struct converge *c, struct converge_status *out)
     if (!c->is_closed)
         s = converge_member_standing(c->member, standing, sizeof standing);
     say_looked(c, looked, sizeof looked);
+    out->is_denied = !c->is_closed && (c->is_denied || converge_member_is_denied(c->member));
     out->is_well = s != CONVERGE_APART && c->problem[0] == '\0';
     if (c->problem[0] != '\0')
         snprintf(out->text, sizeof out->text, "%s", c->problem);

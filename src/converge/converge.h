@@ -25,6 +25,7 @@
 #include "net/addr.h"
 #include "net/tls.h"
 #include "policy/ruleset.h"
+#include "sweep/login.h"
 
 struct converge;
 
@@ -32,11 +33,12 @@ struct converge_opts {
     struct loop *loop;
     const struct net_url *etcd_urls; /* borrowed, as all of this */
     size_t etcd_url_count;
-    const char *place;    /* in etcd; see member.h */
-    const char *name;     /* of this proxy, for people; copied */
-    uint64_t rate;        /* values a second that are rewritten */
-    uint64_t after_ms;    /* not before all proxies have agreed for so long */
-    uint64_t max_db_size; /* 0: 80 % of etcd's quota */
+    struct sweep_login *login; /* NULL: of nobody; a reference is taken */
+    const char *place;         /* in etcd; see member.h */
+    const char *name;          /* of this proxy, for people; copied */
+    uint64_t rate;             /* values a second that are rewritten */
+    uint64_t after_ms;         /* not before all proxies have agreed for so long */
+    uint64_t max_db_size;      /* 0: 80 % of etcd's quota */
 };
 
 /* Nothing happens before converge_use. Errors: ERR_NOMEM. */
@@ -52,6 +54,8 @@ MUST_CHECK enum err converge_use(struct converge *c, struct ruleset *rules,
 /* Somebody asks how it is: a look begins at once, or when the one under way is over, and the log
  * says what it has found. */
 void converge_look(struct converge *c);
+/* What kept the work from being done may be over: it is tried again at once. */
+void converge_try_again(struct converge *c);
 /* The process is about to end: no more rewrites, and what is registered in etcd is taken back.
  * Once. on_left comes once, from the loop and not from inside, when that is done or has failed,
  * at the latest after within_ms; not after converge_close, which it may call. */
@@ -67,6 +71,7 @@ void converge_free(struct converge *c);
 struct converge_status {
     bool is_well; /* false: something keeps values from being rewritten that somebody has to look at
                    */
+    bool is_denied; /* what does so is that etcd refuses what is asked of it */
     char text[CONVERGE_STATUS_TEXT];
 };
 void converge_status(const struct converge *c, struct converge_status *out);

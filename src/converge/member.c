@@ -189,7 +189,12 @@ static void on_timer(struct loop_timer *t)
 
 static void lease_is_gone(struct converge_member *m)
 {
-    LOG(WARN, "converge: the lease has ended, a new one is asked for", "place=\"%s\"", m->o.place);
+    if (m->is_denied) /* whoever refuses to have us registered: that was said, and is tried again */
+        LOG(DEBUG, "converge: the lease has ended, a new one is asked for", "place=\"%s\"",
+            m->o.place);
+    else
+        LOG(WARN, "converge: the lease has ended, a new one is asked for", "place=\"%s\"",
+            m->o.place);
     m->lease = 0;
     converge__not_announced(m);
     wait_ms(m, MEMBER_OUT, 0);
@@ -232,6 +237,7 @@ static void refused(struct converge_member *m, const struct client_answer *a)
         choose(m);
         return;
     }
+    m->is_denied = is_denial(a->status);
     converge__forget_look(m);
     converge__say_why(m, "etcd refuses %s under %.250s: %s: %.300s", what_was_asked(m->state),
                       m->o.place, grpc_status_name(a->status), a->message);
@@ -316,6 +322,7 @@ static void on_answer(void *arg, const struct client_answer *a)
         is_touched(m, a->body);
         break;
     default:
+        m->is_denied = false;
         converge__take_look(m, a->body);
     }
     choose(m);
@@ -340,6 +347,11 @@ void converge_member_announce(struct converge_member *m, char *record)
     converge__forget_look(m);
     if (m->state == MEMBER_IDLE)
         wait_ms(m, MEMBER_IDLE, 0);
+}
+
+bool converge_member_is_denied(const struct converge_member *m)
+{
+    return m->is_denied || m->lock_why[0] != '\0';
 }
 
 const char *converge_member_record(const struct converge_member *m)
@@ -410,6 +422,13 @@ void converge_member_touch(struct converge_member *m)
 uint64_t converge_member_told(const struct converge_member *m)
 {
     return m->told;
+}
+
+void converge_member_try_again(struct converge_member *m)
+{
+    m->lock_ms = 0;
+    if (m->is_denied && m->call.etcd == NULL && m->state != MEMBER_LEFT)
+        wait_ms(m, m->lease == 0 ? MEMBER_OUT : MEMBER_IDLE, 0);
 }
 
 void converge_member_use_etcd(struct converge_member *m, struct sweep_etcd *etcd)

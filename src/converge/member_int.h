@@ -55,6 +55,7 @@ struct converge_member {
     char *agreed;
     uint64_t agreed_ms;
     bool has_said_why;
+    bool is_denied;              /* etcd refuses what was asked last: the lease is let go */
     void (*on_left)(void *user); /* in MEMBER_LEFT; NULL: it has been called */
     void *on_left_user;
 };

@@ -14,7 +14,7 @@
 
 #define AGE_MAX (PAGES_WORDS + 40) /* a sentence */
 #define NAMES_MAX 240u             /* of resources, in a title */
-#define OTHERS_MAX 13u             /* problems that are neither of an endpoint nor of a plugin */
+#define OTHERS_MAX 15u             /* problems that are neither of an endpoint nor of a plugin */
 
 const char *pages__severity_word(enum pages_severity s)
 {
@@ -78,6 +78,43 @@ static void look_at_endpoints(const struct pages_state *st, struct pages_diagnos
         SAY(p->reason, "%s", e->why);
         SAY(p->advice, "See to that member. Nothing has to be done here.");
     }
+}
+
+/* Clients have tokens of their own, and are served. */
+static void look_at_own_calls(const struct pages_state *st, struct pages_diagnosis *d)
+{
+    bool has_user = st->settings->etcd_user != NULL;
+    struct pages_problem *p;
+
+    if (st->refusal[0] == '\0')
+        return;
+    p = add(d, PAGES_WARNING, "etcd");
+    SAY(p->title, "etcd refuses what the proxy asks on its own account");
+    SAY(p->effect, "Clients are served. What does not open cannot be found by the proxy, nothing "
+                   "is rewritten, and a reload that drops a key is refused.");
+    SAY(p->reason, "%s", st->refusal);
+    if (has_user)
+        SAY(p->advice,
+            "See that user %.100s exists in etcd and has the password in --etcd-password-file, and "
+            "that its roles give it read on the protected prefixes, with --converge readwrite, and "
+            "readwrite under %.100s/.",
+            st->settings->etcd_user, st->settings->converge_key);
+    else
+        SAY(p->advice, "Where etcd has users, make one for the proxy, and give its name with "
+                       "--etcd-user and its password with --etcd-password-file.");
+}
+
+static void look_at_password_file(const struct pages_state *st, struct pages_diagnosis *d)
+{
+    struct pages_problem *p;
+
+    if (st->password_why[0] == '\0')
+        return;
+    p = add(d, PAGES_WARNING, "configuration");
+    SAY(p->title, "The password file for etcd cannot be used");
+    SAY(p->effect, "The password that was read before is in use as long as the proxy runs.");
+    SAY(p->reason, "%s", st->password_why);
+    SAY(p->advice, "Correct the file: it is read again by itself.");
 }
 
 /* --- KMS ------------------------------------------------------------------------------------- */
@@ -420,6 +457,8 @@ enum err pages__diagnose(const struct pages_state *st, const struct pages_covera
     for (size_t i = 0; i < st->plugin_count; i++)
         look_at_plugin(st, i, d);
     look_at_endpoints(st, d);
+    look_at_own_calls(st, d);
+    look_at_password_file(st, d);
     look_at_certificate(st, &st->listen_certificate, "clients", o->cert_file, d);
     look_at_certificate(st, &st->etcd_certificate, "etcd", o->etcd_certfile, d);
     look_at_tls_files(st, d);

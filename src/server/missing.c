@@ -3,9 +3,10 @@
  * set has come into use, when the rush of a start is over; at once on SIGHUP, and then the log says
  * what came of it; and, while something did not open or etcd could not be read, now and then. With
  * --converge only SIGHUP counts: that looks by itself, with the plugins' keys.
- * Failure modes: etcd does not answer: again later. It does not let this proxy read (clients bring
- * tokens of their own, and it has none): nothing is known, which the log says once. */
+ * Failure modes: etcd does not answer: again later. It does not let this proxy read: nothing is
+ * known, which the log says once; it is tried again as soon as etcd takes --etcd-user. */
 #include <inttypes.h>
+#include <stdio.h>
 
 #include "base/log.h"
 #include "server/server_int.h"
@@ -28,15 +29,22 @@ static void drop_look(struct server *s)
     s->missing = NULL;
 }
 
-/* Somebody has sent SIGHUP, and waits for it. */
+/* Somebody has sent SIGHUP, and waits for it; what else is wrong is said again below. */
 static void answer(struct server *s, enum err e, uint64_t count, const char *why)
 {
     if (e == ERR_OK)
         LOG(INFO, "looked at all stored values", "unopened=%" PRIu64, count);
-    else
+    else if (e == ERR_UPSTREAM_AWAY)
         LOG(WARN, "whether all stored values open is not known", "reason=\"%s\"", why);
     s->has_asked_look = false;
-    s->has_said_missing = e != ERR_OK;
+    s->has_said_missing = false;
+}
+
+/* etcd refuses. */
+static const char *advice(const struct server *s)
+{
+    return s->login == NULL ? "where etcd has users --etcd-user says who the proxy itself is"
+                            : "--etcd-user needs read on the protected prefixes";
 }
 
 static void on_end(void *user, enum err e, uint64_t count, const char *why)
@@ -50,8 +58,12 @@ static void on_end(void *user, enum err e, uint64_t count, const char *why)
         drop_look(s);
         return;
     }
-    if (e != ERR_OK && !s->has_said_missing)
+    if (e == ERR_SYSTEM && !s->has_said_missing)
+        LOG(WARN, "whether all stored values open is not known", "reason=\"%s\" advice=\"%s\"", why,
+            advice(s));
+    else if (e != ERR_OK && !s->has_said_missing)
         LOG(WARN, "whether all stored values open is not known", "reason=\"%s\"", why);
+    snprintf(s->missing_why, sizeof s->missing_why, "%s", e == ERR_SYSTEM ? why : "");
     s->has_said_missing = e != ERR_OK;
     if (e != ERR_OK || count > 0)
         look_in(s, AGAIN_MS);
@@ -74,12 +86,19 @@ void server__look_later(struct server *s)
     look_in(s, LATER_MS);
 }
 
+void server__look_again(struct server *s)
+{
+    if (s->has_said_missing && s->missing == NULL)
+        look_in(s, 0);
+}
+
 void server__look_now(struct server *s)
 {
     const struct converge_missing_opts o = {.loop = &s->loop,
                                             .etcd_urls = s->etcd_urls,
                                             .etcd_url_count = s->env.etcd_url_count,
                                             .tls = s->etcd_tls,
+                                            .login = s->login,
                                             .rules = s->set->rules,
                                             .on_end = on_end,
                                             .user = s};

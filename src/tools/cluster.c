@@ -74,13 +74,13 @@ static enum err make_keys(struct tools_cluster *c)
     return kms_manager_join(c->manager, &c->box, c->ring);
 }
 
-static enum err make_rest(struct tools_cluster *c, unsigned wants, const struct sweep_user *user)
+static enum err make_rest(struct tools_cluster *c, unsigned wants, struct sweep_login *login)
 {
     const struct sweep_etcd_opts etcd = {.loop = &c->loop,
                                          .urls = c->urls,
                                          .url_count = c->url_count,
                                          .tls = c->tls,
-                                         .user = *user,
+                                         .login = login,
                                          .first_ms = FIRST_MS,
                                          .away_ms = AWAY_MS};
 
@@ -102,6 +102,7 @@ static void on_told_late(struct loop_timer *t);
 enum err tools_cluster_init(struct tools_cluster *c, const struct settings *o,
                             struct ruleset *rules, unsigned wants, const struct sweep_user *user)
 {
+    struct sweep_login *login = NULL;
     enum err e = ERR_OK;
 
     *c = (struct tools_cluster){.rules = rules, .place = o->converge_key};
@@ -113,8 +114,11 @@ enum err tools_cluster_init(struct tools_cluster *c, const struct settings *o,
         e = make_urls(c, o);
     if (e == ERR_OK)
         e = make_tls(c, o);
+    if (e == ERR_OK && user->name != NULL)
+        e = sweep_login_new(user, &login);
     if (e == ERR_OK)
-        e = make_rest(c, wants, user);
+        e = make_rest(c, wants, login);
+    sweep_login_drop(login);
     if (e != ERR_OK) { /* the loop has to run until its handles are closed */
         c->err = e;
         loop_task_want(&c->loop, &c->closing);

@@ -176,6 +176,27 @@ static void test_configuration(void **state)
     assert_one(PAGES_WARNING, "certificate", "TLS files have changed and cannot be used", "");
 }
 
+/* What etcd refuses the proxy itself disturbs no client; what to do depends on who it is. */
+static void test_own_calls(void **state)
+{
+    static const char title[] = "etcd refuses what the proxy asks on its own account";
+
+    (void)state;
+    st.refusal = "denied";
+    rig.settings.converge_key = (char *)(uintptr_t) "/place";
+    assert_one(PAGES_WARNING, "etcd", title, "Clients are served.");
+    assert_string_equal(d.problems[0].reason, "denied");
+    assert_non_null(strstr(d.problems[0].advice, "make one for the proxy"));
+    rig.settings.etcd_user = (char *)(uintptr_t) "somebody";
+    assert_one(PAGES_WARNING, "etcd", title, "Clients are served.");
+    assert_non_null(strstr(d.problems[0].advice, "user somebody exists"));
+    assert_non_null(strstr(d.problems[0].advice, "under /place/"));
+    st.refusal = "";
+    st.password_why = "torn";
+    assert_one(PAGES_WARNING, "configuration", "The password file for etcd cannot be used",
+               "read before is in use");
+}
+
 static void test_memory(void **state)
 {
     (void)state;
@@ -328,6 +349,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_etcd, setup, teardown),
         cmocka_unit_test_setup_teardown(test_certificates, setup, teardown),
         cmocka_unit_test_setup_teardown(test_configuration, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_own_calls, setup, teardown),
         cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_connections, setup, teardown),
         cmocka_unit_test_setup_teardown(test_values, setup, teardown),
