@@ -170,7 +170,7 @@ static void pass_is_good(struct converge *c, const struct converge_result *r)
 {
     publish(c, r->counts);
     say_unreadable(c, r);
-    if (c->is_answer || r->rewritten > 0 || (r->due > 0 && r->due != c->due))
+    if (c->is_answer || r->rewritten > 0 || r->due != c->due)
         LOG(INFO, "converge: looked at everything",
             "rewritten=%" PRIu64 " due=%" PRIu64 " unreadable=%" PRIu64, r->rewritten, r->due,
             c->unreadable);
