@@ -51,11 +51,11 @@ MUST_CHECK enum err converge_use_tls(struct converge *c, struct net_tls *tls,
  * is used, or converge_close. Errors: ERR_NOMEM: nothing is done until the next one. */
 MUST_CHECK enum err converge_use(struct converge *c, struct ruleset *rules,
                                  struct kms_manager *manager);
+/* What kept the work from being done may be over: it is tried again at once. */
+void converge_try_again(struct converge *c);
 /* Somebody asks how it is: a look begins at once, or when the one under way is over, and the log
  * says what it has found. */
 void converge_look(struct converge *c);
-/* What kept the work from being done may be over: it is tried again at once. */
-void converge_try_again(struct converge *c);
 /* The process is about to end: no more rewrites, and what is registered in etcd is taken back.
  * Once. on_left comes once, from the loop and not from inside, when that is done or has failed,
  * at the latest after within_ms; not after converge_close, which it may call. */

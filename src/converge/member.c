@@ -412,6 +412,13 @@ uint64_t converge_member_news(const struct converge_member *m)
     return m->news;
 }
 
+void converge_member_try_again(struct converge_member *m)
+{
+    m->lock_ms = 0;
+    if (m->is_denied && m->call.etcd == NULL && m->state != MEMBER_LEFT)
+        wait_ms(m, m->lease == 0 ? MEMBER_OUT : MEMBER_IDLE, 0);
+}
+
 void converge_member_touch(struct converge_member *m)
 {
     m->wants_touch = m->lock_revision > 0;
@@ -422,13 +429,6 @@ void converge_member_touch(struct converge_member *m)
 uint64_t converge_member_told(const struct converge_member *m)
 {
     return m->told;
-}
-
-void converge_member_try_again(struct converge_member *m)
-{
-    m->lock_ms = 0;
-    if (m->is_denied && m->call.etcd == NULL && m->state != MEMBER_LEFT)
-        wait_ms(m, m->lease == 0 ? MEMBER_OUT : MEMBER_IDLE, 0);
 }
 
 void converge_member_use_etcd(struct converge_member *m, struct sweep_etcd *etcd)

@@ -75,12 +75,12 @@ bool converge_member_is_denied(const struct converge_member *m);
 /* Counts what may begin or end rewriting elsewhere: all have come to agree, or the lock is a new
  * one. */
 uint64_t converge_member_news(const struct converge_member *m);
+/* What etcd refused, it may not refuse any more: it is asked again at once. */
+void converge_member_try_again(struct converge_member *m);
 /* This proxy has rewritten values: the others are to know, as long as it has the lock. */
 void converge_member_touch(struct converge_member *m);
 /* Counts how often others have said that of themselves, as far as was seen. */
 uint64_t converge_member_told(const struct converge_member *m);
-/* What etcd refused, it may not refuse any more: it is asked again at once. */
-void converge_member_try_again(struct converge_member *m);
 /* Another client of etcd: after TLS files changed. Borrowed. */
 void converge_member_use_etcd(struct converge_member *m, struct sweep_etcd *etcd);
 /* Says goodbye, so that nobody has to wait for the lease's end: the keys go at once if etcd gets

@@ -29,17 +29,6 @@ static void drop_look(struct server *s)
     s->missing = NULL;
 }
 
-/* Somebody has sent SIGHUP, and waits for it; what else is wrong is said again below. */
-static void answer(struct server *s, enum err e, uint64_t count, const char *why)
-{
-    if (e == ERR_OK)
-        LOG(INFO, "looked at all stored values", "unopened=%" PRIu64, count);
-    else if (e == ERR_UPSTREAM_AWAY)
-        LOG(WARN, "whether all stored values open is not known", "reason=\"%s\"", why);
-    s->has_asked_look = false;
-    s->has_said_missing = false;
-}
-
 /* etcd refuses. */
 static const char *advice(const struct server *s)
 {
@@ -47,26 +36,35 @@ static const char *advice(const struct server *s)
                             : "--etcd-user needs read on the protected prefixes";
 }
 
+/* A failure is said once, and to whom has sent SIGHUP and waits for it. */
+static void say(struct server *s, enum err e, uint64_t count, const char *why)
+{
+    bool is_asked = s->has_asked_look, is_news = is_asked || !s->has_said_missing;
+
+    s->has_asked_look = false;
+    s->has_said_missing = e != ERR_OK;
+    if (e == ERR_OK && is_asked)
+        LOG(INFO, "looked at all stored values", "unopened=%" PRIu64, count);
+    else if (e == ERR_SYSTEM && is_news)
+        LOG(WARN, "whether all stored values open is not known", "reason=\"%s\" advice=\"%s\"", why,
+            advice(s));
+    else if (e != ERR_OK && is_news)
+        LOG(WARN, "whether all stored values open is not known", "reason=\"%s\"", why);
+}
+
 static void on_end(void *user, enum err e, uint64_t count, const char *why)
 {
     struct server *s = user;
+    bool is_away = e == ERR_UPSTREAM_AWAY; /* its own checks say so */
 
-    if (s->has_asked_look)
-        answer(s, e, count, why);
-    if (e == ERR_UPSTREAM_AWAY) { /* its own checks say so */
+    if (!is_away || s->has_asked_look)
+        say(s, e, count, why);
+    if (is_away)
         look_in(s, AWAY_MS);
-        drop_look(s);
-        return;
-    }
-    if (e == ERR_SYSTEM && !s->has_said_missing)
-        LOG(WARN, "whether all stored values open is not known", "reason=\"%s\" advice=\"%s\"", why,
-            advice(s));
-    else if (e != ERR_OK && !s->has_said_missing)
-        LOG(WARN, "whether all stored values open is not known", "reason=\"%s\"", why);
-    snprintf(s->missing_why, sizeof s->missing_why, "%s", e == ERR_SYSTEM ? why : "");
-    s->has_said_missing = e != ERR_OK;
-    if (e != ERR_OK || count > 0)
+    else if (e != ERR_OK || count > 0)
         look_in(s, AGAIN_MS);
+    if (!is_away)
+        snprintf(s->missing_why, sizeof s->missing_why, "%s", e == ERR_SYSTEM ? why : "");
     drop_look(s); /* last: why is its text */
 }
 

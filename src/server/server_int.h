@@ -89,11 +89,11 @@ struct server {
     struct converge_missing *missing; /* NULL: no look is under way */
     struct loop_timer missing_timer;  /* until the next one */
     bool has_said_missing;            /* that it is not known what does not open */
-    bool has_asked_look;              /* somebody waits for what the look finds */
     char missing_why[512];            /* why not, while etcd refuses to be read; "" */
     struct sweep_login *login;        /* of our own calls to etcd; NULL: they are nobody's */
     char login_said[600];             /* what the log was told of it last */
     char password_why[512];           /* why the password file cannot be used; "" when it can */
+    bool has_asked_look;              /* somebody waits for what the look finds */
     bool is_waiting_for_keys;         /* the plugins have not answered for the first time */
     struct loop_timer keys_timer;     /* bounds that wait */
     struct loop_watch *watch;

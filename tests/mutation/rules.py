@@ -647,8 +647,7 @@ rule("tls-alpn", "a server that does not say h2 is not spoken to", "net/transpor
      "if (!net__tls_demands_h2(c->tls) || c->alpn == NET_ALPN_H2)", "if (!net__tls_demands_h2(c->tls) || c->alpn != NET_ALPN_HTTP1)",
      "unit/net/tls")
 
-section("secrets in memory and in texts")
-# --- the proxy's own user --------------------------------------------------------------------------------------------
+section("the proxy's own user")
 
 rule("own-rights", "a client without a token is nobody to etcd: it never gets the proxy's own", "proxy/request.c",
      "    fields_add_passed(f, h);\n    fields_add_static(f, BYTES_LIT(\"te\"), BYTES_LIT(\"trailers\"));",
@@ -664,7 +663,7 @@ rule("own-rights", "a client without a token is nobody to etcd: it never gets th
 rule("own-password-in-sight", "serve takes no password from where others see it", "server/login.c",
      "if (o->etcd_user != NULL && strchr(o->etcd_user, ':') != NULL)", "if (o == NULL)", "e2e/login:Works.test_flags")
 
-# --- secrets in memory and in texts ----------------------------------------------------------------------------------
+section("secrets in memory and in texts")
 
 rule("slab-wiped", "memory that held plaintext is wiped with its last user", "base/slice.c",
      "secret_wipe(slab->data, slab->fill < slab->cap ? slab->fill : slab->cap);", "(void)slab;", "unit/base/slice")
