@@ -15,13 +15,18 @@
  * Failure modes: nobody holds anything that can be let go of; then callers refuse. */
 #include <malloc.h>
 
+#include "base/limits.h"
 #include "proxy/call.h"
 #include "proxy/link.h"
 #include "proxy/worker_int.h"
 
 #define RELIEF_PART 16 /* of the memory limit is set free at a time: the search costs something */
-#define BEYOND_PART 32 /* so much beyond the limit calls of others than the heaviest begin */
-#define MUCH_PART 4    /* of the limit: who holds more makes room for those that have little */
+/* So much beyond the limit calls of others than the heaviest may begin, and clients are spared that
+ * hold no more than FEW: one call that may stay must not have them all refused. */
+#define BEYOND_PART 32
+#define BEYOND_LEAST (256u * 1024) /* a slab or two of each direction */
+#define FEW (4u * LIMIT_SLAB_SIZE)
+#define MUCH_PART 4 /* of the limit: who holds more makes room for those that have little */
 #define WATCH_MS 100u
 #define HUNGER_MS 5000u
 #define HUNGER_BESIDE_MS 400u
@@ -90,6 +95,13 @@ static struct holder *heaviest_holder(struct worker *w, const struct call *stays
     return heaviest;
 }
 
+static bool is_far_beyond(const struct worker *w)
+{
+    uint64_t part = w->budget.of->limit / BEYOND_PART;
+
+    return budget_excess(&w->budget, worker_held(w)) > (part > BEYOND_LEAST ? part : BEYOND_LEAST);
+}
+
 static void shed(struct worker *w, uint64_t low)
 {
     const struct call *stays = oldest_holder(w);
@@ -99,7 +111,7 @@ static void shed(struct worker *w, uint64_t low)
         struct holder *h = heaviest_holder(w, stays);
         uint64_t before = worker_held(w);
 
-        if (h == NULL)
+        if (h == NULL || (h->held <= FEW && !is_far_beyond(w)))
             break;
         link_shed(h->heaviest, stays, low);
         /* What it holds yet goes with the next turn of the loop, or when its client reads: it is
@@ -136,7 +148,7 @@ bool worker_admits(struct worker *w, const struct link *l)
     worker_relieve(w);
     if (!worker_is_over_limit(w))
         return true;
-    if (budget_excess(&w->budget, worker_held(w)) > w->budget.of->limit / BEYOND_PART)
+    if (is_far_beyond(w))
         return false;
     w->relief++; /* all count */
     heaviest = heaviest_holder(w, NULL);

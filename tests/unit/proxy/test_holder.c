@@ -11,7 +11,8 @@
 
 #define MIB (1024u * 1024)
 #define LIMIT (32u * MIB)
-#define LEFT_LEN (1400u * 1024) /* of requests that are begun and left */
+#define LEFT_LEN (1400u * 1024)        /* of requests that are begun and left */
+#define STAYS_LEN (2u * MIB + MIB / 4) /* of one that is small enough to be spared */
 #define PUT_LEN (1400u * 1024)
 #define PUTS 6u
 #define SECOND_MS 1000u
@@ -37,7 +38,7 @@ static int setup(void **state)
 {
     (void)rig_setup(state);
     rig_limit(&r, LIMIT);
-    value = calloc(1, LEFT_LEN);
+    value = calloc(1, STAYS_LEN);
     return value == NULL ? -1 : 0;
 }
 
@@ -48,14 +49,19 @@ static int teardown(void **state)
 }
 
 /* The first n bytes of a Put: they go as far as there is credit. */
-static struct rec *begin_and_leave(struct end *client, size_t n)
+static struct rec *begin_of(struct end *client, size_t len, size_t n)
 {
-    struct buf m = put_request(POD_KEY, value, LEFT_LEN), framed = rig_framed(&m);
+    struct buf m = put_request(POD_KEY, value, len), framed = rig_framed(&m);
     struct rec *c = rig_begin(client, PUT, NULL);
 
     rig_send(c, framed.p, n < framed.n ? n : framed.n - 1, false);
     buf_free(&framed);
     return c;
+}
+
+static struct rec *begin_and_leave(struct end *client, size_t n)
+{
+    return begin_of(client, LEFT_LEN, n);
 }
 
 static void connect_all(struct attack *a)
@@ -195,6 +201,32 @@ static void beside_who_was_there_first(void **state)
     assert_in_range(puts_beside(rig_client_of(&r, HONEST), a), 0, SECOND_MS);
 }
 
+/* One call of a client that may stay holds all there is, and a little more: the other's small calls
+ * are served, that client's are refused. */
+static void who_holds_most_is_refused(void **state)
+{
+    struct end *honest = rig_client_of(&r, HONEST), *heavy = rig_client_of(&r, ATTACKER);
+    struct rec *large, *c;
+    uint64_t held;
+
+    (void)state;
+    large = begin_of(heavy, STAYS_LEN, STAYS_LEN);
+    rig_settle(&r);
+    held = worker_held(r.w);
+    assert_in_range(held, STAYS_LEN, LIMIT);
+    rig_limit(&r, held - 1024);
+    for (unsigned i = 0; i < 10; i++) {
+        assert_true(worker_is_over_limit(r.w));
+        c = rig_put(honest, SECRET_KEY, "treasure");
+        rig_answer_put(&r, c, i + 1);
+        rig_expect(&r, rig_put(heavy, SECRET_KEY, "treasure"), 8);
+        rig_pass(&r, 150);
+    }
+    assert_int_equal(large->close_count, 0);
+    h2_stream_reset(large->s, H2_CANCEL);
+    RIG_UNTIL(&r, rig_is_idle(&r));
+}
+
 /* --- any order of clients, claims and releases ----------------------------------------------- */
 
 #define HOSTS 3u
@@ -311,6 +343,7 @@ int main(void)
         TEST(beside_calls_of_each),
         TEST(beside_what_asks_nobody),
         TEST(beside_who_was_there_first),
+        TEST(who_holds_most_is_refused),
         TEST(any_order),
     };
 
