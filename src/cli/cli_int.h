@@ -71,9 +71,12 @@ struct cli__user {
 };
 
 /* From --etcd-user, else ETCDCTL_USER: "NAME:PASSWORD"; a name alone where ETCDCTL_PASSWORD gives
- * the password, or it is asked for at the terminal. The flag's password is taken out of argv.
- * Returns CLI_OK or the exit status, after having said why; out is to be freed in any case. */
-MUST_CHECK int cli__user_take(const char *flag, struct cli__user *out);
+ * the password, or --etcd-password-file, or it is asked for at the terminal. Else the user and the
+ * password file of serve (whose environment goes before ETCDCTL_USER, as everywhere). The flag's
+ * password is taken out of argv, and its name becomes that of o where o has a password file.
+ * Memory for keys is there (cli__lock_memory). Returns CLI_OK or the exit status, after having said
+ * why; out is to be freed in any case. */
+MUST_CHECK int cli__user_take(const char *flag, struct settings *o, struct cli__user *out);
 void cli__user_free(struct cli__user *u);
 
 /* --- cluster.c -------------------------------------------------------------------------------- */
@@ -126,6 +129,8 @@ int cli__cluster_failed(const struct tools_cluster *c);
     "  --etcd-user NAME[:PASSWORD]\n"                                                              \
     "      where etcd asks for users. ETCDCTL_USER and ETCDCTL_PASSWORD are honoured, and keep\n"  \
     "      the password off the command line; without one it is asked for\n"                       \
+    "  --etcd-password-file FILE\n"                                                                \
+    "      the password, one line, in place of all that\n"                                         \
     "  --etcd-prefix PREFIX\n"                                                                     \
     "      the prefix of kube-apiserver's keys (default /registry)\n"                              \
     "  --resource-prefix RESOURCE=PREFIX, --protect-prefix PREFIX=RESOURCE\n"                      \

@@ -96,10 +96,8 @@ static int run_cluster(struct frame *f)
 
 static int run(struct frame *f)
 {
-    int status = cli__lock_memory(f->settings);
+    int status;
 
-    if (status != CLI_OK)
-        return status;
     if (log_start(f->settings->log_level, f->settings->log_format) != ERR_OK)
         return cli__refuse(CLI_ERROR, "cannot start the log");
     cli__warn();
@@ -148,7 +146,9 @@ int cli__cluster_main(const struct cli__cluster_tool *t, int argc, char *const a
                ERR_OK) {
         status = cli__refuse(CLI_USAGE, "%s", f.why);
     } else {
-        status = cli__user_take(user, &f.user);
+        status = cli__lock_memory(f.settings);
+        if (status == CLI_OK)
+            status = cli__user_take(user, f.settings, &f.user);
         if (status == CLI_OK)
             status = run(&f);
     }

@@ -20,9 +20,15 @@ static void warn_environment(void)
     struct settings_unknown u;
     size_t at = 0;
 
-    while (settings_unknown_env(&at, &u))
-        LOG(WARN, "an environment variable is not used: no flag has this name",
-            "variable=%.*s did_you_mean=--%s", (int)u.name.n, (const char *)u.name.p, u.meant);
+    while (settings_unknown_env(&at, &u)) {
+        static const char what[] = "an environment variable is not used: no flag has this name";
+
+        if (u.meant == NULL)
+            LOG(WARN, what, "variable=%.*s", (int)u.name.n, (const char *)u.name.p);
+        else
+            LOG(WARN, what, "variable=%.*s did_you_mean=--%s", (int)u.name.n,
+                (const char *)u.name.p, u.meant);
+    }
 }
 
 void cli__warn(void)

@@ -34,7 +34,8 @@ static enum err start_opener(const struct settings *o)
                                  o->client_crl_file,
                                  o->etcd_cafile,
                                  o->etcd_certfile,
-                                 o->etcd_keyfile};
+                                 o->etcd_keyfile,
+                                 o->etcd_password_file};
 
     if (!o->drop_privileges && !o->landlock && o->user == NULL)
         return ERR_OK;

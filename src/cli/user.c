@@ -6,9 +6,11 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/secret.h"
 #include "cli/cli.h"
 #include "cli/cli_int.h"
+#include "config/password.h"
 
 #define PASSWORD_MAX 512u
 
@@ -61,8 +63,21 @@ static bool ask(const char *name, char out[static PASSWORD_MAX])
     return is_read;
 }
 
-/* text is "NAME:PASSWORD", or a name where password is given apart. */
-static int split(const char *text, const char *password, struct cli__user *out)
+/* The only line of the file that serve reads, too. */
+static int read_file(const char *path, struct cli__user *out)
+{
+    char *password, why[CLI__WHY_MAX];
+
+    if (password_read(path, FILE_WAIT_MS, &password, why, sizeof why) != ERR_OK)
+        return cli__refuse(CLI_ERROR, "--etcd-password-file: %s", why);
+    out->password = base_xstrdup(password);
+    password_free(password);
+    return CLI_OK;
+}
+
+/* text is "NAME:PASSWORD", or a name where password is given apart, or in a file; both may be NULL.
+ */
+static int split(const char *text, const char *password, const char *file, struct cli__user *out)
 {
     size_t n = password != NULL ? strlen(text) : strcspn(text, ":");
     char asked[PASSWORD_MAX];
@@ -75,6 +90,8 @@ static int split(const char *text, const char *password, struct cli__user *out)
         out->password = base_xstrdup(password != NULL ? password : text + n + 1);
         return CLI_OK;
     }
+    if (file != NULL)
+        return read_file(file, out);
     if (!ask(out->name, asked))
         return cli__refuse(CLI_USAGE, "--etcd-user, ETCDCTL_USER: there is no password (write "
                                       "NAME:PASSWORD, or set ETCDCTL_PASSWORD), and no terminal to "
@@ -93,15 +110,34 @@ static void hide(const char *text)
         memset(colon + 1, 'x', strlen(colon + 1));
 }
 
-int cli__user_take(const char *flag, struct cli__user *out)
+/* The flags of serve are a user's name and a file. This is what serve would be given with them;
+ * behind a colon a password is left out, and serve refuses it in any case. */
+static void tell_serve(const char *flag, struct settings *o)
 {
-    const char *text = flag != NULL ? flag : given("ETCDCTL_USER");
+    size_t n = strcspn(flag, ":");
+
+    free(o->etcd_user);
+    o->etcd_user = strndup(flag, flag[n] == ':' ? n + 1 : n);
+    CHECK(o->etcd_user != NULL);
+}
+
+int cli__user_take(const char *flag, struct settings *o, struct cli__user *out)
+{
+    const char *text = flag, *password = given("ETCDCTL_PASSWORD");
     int status;
 
     *out = (struct cli__user){0};
+    if (text == NULL && given("ETCD_ENVELOPE_ETCD_USER") == NULL)
+        text = given("ETCDCTL_USER");
+    if (text == NULL && o->etcd_user != NULL) {
+        text = o->etcd_user;
+        password = o->etcd_password_file != NULL ? NULL : password;
+    }
     if (text == NULL)
         return CLI_OK;
-    status = split(text, given("ETCDCTL_PASSWORD"), out);
+    status = split(text, password, o->etcd_password_file, out);
+    if (flag != NULL && o->etcd_password_file != NULL)
+        tell_serve(flag, o);
     if (flag != NULL)
         hide(flag);
     return status;

@@ -54,6 +54,10 @@ const struct flag config__flags[] = {
     TEXT("etcd-cafile", etcd_cafile, "FILE", "certificate authorities of etcd, PEM"),
     TEXT("etcd-certfile", etcd_certfile, "FILE", "client certificate for etcd, PEM"),
     TEXT("etcd-keyfile", etcd_keyfile, "FILE", "its private key, PEM"),
+    TEXT("etcd-user", etcd_user, "NAME",
+         "who the proxy itself is to an etcd with users; clients are who their own tokens say"),
+    TEXT("etcd-password-file", etcd_password_file, "FILE",
+         "that user's password, one line; read again when it changes"),
     {"etcd-prefix", FLAG_PATH, AT(etcd_prefix), 0, "/registry", 0, "PREFIX",
      "the prefix of kube-apiserver's keys", NULL},
 
@@ -240,9 +244,8 @@ const char *settings_help(void)
 
 /* --- --print-config --- */
 
-static void print_quoted(FILE *out, const char *text)
+static void print_escaped(FILE *out, const char *text)
 {
-    fputc('"', out);
     for (; *text != '\0'; text++) {
         unsigned char c = (unsigned char)*text;
 
@@ -253,6 +256,12 @@ static void print_quoted(FILE *out, const char *text)
         else
             fputc(c, out);
     }
+}
+
+static void print_quoted(FILE *out, const char *text)
+{
+    fputc('"', out);
+    print_escaped(out, text);
     fputc('"', out);
 }
 
@@ -277,15 +286,12 @@ static void print_pairs(FILE *out, const struct flag *f, struct settings *s)
     fprintf(out, count == 0 ? " []\n" : "\n");
     for (size_t i = 0; i < count; i++) {
         bool is_resource_first = f->type == FLAG_RESOURCE_PREFIX;
-        char *line = NULL;
 
-        if (asprintf(&line, "%s=%s", is_resource_first ? pairs[i].resource : pairs[i].prefix,
-                     is_resource_first ? pairs[i].prefix : pairs[i].resource) < 0)
-            abort();
-        fprintf(out, "- ");
-        print_quoted(out, line);
-        fputc('\n', out);
-        free(line);
+        fputs("- \"", out);
+        print_escaped(out, is_resource_first ? pairs[i].resource : pairs[i].prefix);
+        fputc('=', out);
+        print_escaped(out, is_resource_first ? pairs[i].prefix : pairs[i].resource);
+        fputs("\"\n", out);
     }
 }
 

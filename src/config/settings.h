@@ -26,6 +26,7 @@ struct settings {
     char **etcd_servers;
     size_t etcd_server_count;
     char *etcd_cafile, *etcd_certfile, *etcd_keyfile;
+    char *etcd_user, *etcd_password_file; /* NULL when not given */
     char *etcd_prefix;
     /* encryption */
     char *encryption_provider_config;
@@ -67,7 +68,7 @@ void settings_free(struct settings *s);
 /* A variable of the environment whose name begins like those of our flags, and that no flag has. */
 struct settings_unknown {
     struct bytes name; /* borrowed from the environment */
-    const char *meant; /* the name of the flag that is probably meant */
+    const char *meant; /* the name of the flag that is probably meant; NULL: none is near */
 };
 /* The next one from *at, which begins with 0; false: no more. Those that container runtimes set for
  * a Service of our name are passed over. */
@@ -78,7 +79,8 @@ MUST_CHECK bool settings_parse_size(const char *text, uint64_t *out);
 const char *settings_help(void);
 /* Writes the settings as YAML (--print-config) to standard output. */
 void settings_print(const struct settings *s);
-/* The same to out. They hold names of files, no secrets. */
+/* The same to out, also while serving: allocates nothing itself. They hold names of files, no
+ * secrets. */
 void settings_write(const struct settings *s, FILE *out);
 
 #endif

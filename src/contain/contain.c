@@ -68,7 +68,7 @@ static enum err judge(const struct contain_opts *o, const bool wanted[static CON
 }
 
 /* The plugin's socket is often its own user's alone. What is not there yet may still come. */
-static enum err check_sockets(const struct contain_opts *o, char *why, size_t why_len)
+enum err contain__check_sockets(const struct contain_opts *o, char *why, size_t why_len)
 {
     for (size_t i = 0; o->user != NULL && o->connect_sockets[i] != NULL; i++)
         if (access(o->connect_sockets[i], W_OK) != 0 && errno == EACCES) {
@@ -91,7 +91,7 @@ static enum err do_parts(const struct contain_opts *o, char *why, size_t why_len
         TRY(contain__become(o->user, &states[CONTAIN_USER], why, why_len));
     if (o->drop_privileges)
         contain__drop_capabilities(is_bound, o->connect_sockets, &states[CONTAIN_PRIVILEGES]);
-    TRY(check_sockets(o, why, why_len));
+    TRY(contain__check_sockets(o, why, why_len));
     if (o->seccomp)
         contain__seccomp(o->seccomp_log, &states[CONTAIN_SECCOMP]);
     return ERR_OK;

@@ -67,6 +67,11 @@ void contain_prepare(void);
 /* Errors: ERR_SYSTEM with why, which names --user: there is none such, or we are not root. */
 MUST_CHECK enum err contain_find_user(const char *name, struct contain_user *out, char *why,
                                       size_t why_len);
+/* What contain_process would find of o->user, in its words, without becoming it. closed: one of
+ * o->socket_folders in which the user could not remove a socket; NULL: none. Errors: ERR_SYSTEM
+ * with why. */
+MUST_CHECK enum err contain_try_user(const struct contain_opts *o, const char **closed, char *why,
+                                     size_t why_len);
 /* Once. Errors: ERR_SYSTEM with why, which ends the start: what is done by then can't be undone. */
 MUST_CHECK enum err contain_process(const struct contain_opts *o, char *why, size_t why_len);
 /* As contain_process left it; before, or in a process without it: not in force. */

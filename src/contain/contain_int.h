@@ -17,6 +17,8 @@ void contain__drop_capabilities(bool is_bound, const char *const *sockets,
 /* Errors: ERR_SYSTEM with why. */
 MUST_CHECK enum err contain__become(const struct contain_user *u, struct contain_state *st,
                                     char *why, size_t why_len);
+/* Does o->connect_sockets let the user in, who we are by now? Errors: ERR_SYSTEM with why. */
+MUST_CHECK enum err contain__check_sockets(const struct contain_opts *o, char *why, size_t why_len);
 void contain__landlock(const struct contain_opts *o, struct contain_state *st);
 /* Of the opener: nothing is written, made or executed any more. */
 void contain__landlock_read_only(void);

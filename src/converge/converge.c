@@ -44,15 +44,18 @@ struct converge {
     /* The work. */
     struct converge_pass *pass; /* NULL: WORK_RESTING */
     bool wants_look;            /* something is new since the last pass began */
+    bool is_asked, is_answer;   /* by converge_look; the pass under way is the answer to that */
+    bool is_told;               /* what it has passed may have been rewritten behind it */
     uint64_t began_ms;          /* the pass, or the last one */
     uint64_t next_ms, blocked_ms, pause_ms;
     struct converge_pace pace;
-    uint64_t news;       /* of the member, as of the last tick */
+    uint64_t news, told; /* of the member, as of the last tick */
     uint64_t due;        /* values that the last full look left */
     uint64_t unreadable; /* that it found */
     bool has_looked;
     int64_t looked_s; /* when the last full look was over, since 1970 */
     bool has_left, is_closed;
+    bool is_denied;     /* etcd refuses to be read: the last pass */
     char problem[1024]; /* of the last pass; "": none */
 };
 
@@ -156,17 +159,29 @@ static uint64_t pause_after(struct converge *c, const struct converge_result *r)
     return converge_pace_looked(&c->pace, now_ms(c) - c->began_ms, counts, r->due);
 }
 
+/* Unless a pass has failed: then not sooner for anything new. */
+static void look_within(struct converge *c, uint64_t ms)
+{
+    if (c->pause_ms == 0 && ms != UINT64_MAX && now_ms(c) + ms < c->next_ms)
+        c->next_ms = now_ms(c) + ms;
+}
+
 static void pass_is_good(struct converge *c, const struct converge_result *r)
 {
     publish(c, r->counts);
     say_unreadable(c, r);
-    if (r->rewritten > 0 || (r->due > 0 && r->due != c->due))
-        LOG(INFO, "converge: looked at everything", "rewritten=%" PRIu64 " due=%" PRIu64,
-            r->rewritten, r->due);
+    if (c->is_answer || r->rewritten > 0 || (r->due > 0 && r->due != c->due))
+        LOG(INFO, "converge: looked at everything",
+            "rewritten=%" PRIu64 " due=%" PRIu64 " unreadable=%" PRIu64, r->rewritten, r->due,
+            c->unreadable);
+    c->is_answer = false;
     c->has_looked = true;
+    c->is_denied = false;
     c->due = r->due;
     c->pause_ms = 0;
     c->next_ms = now_ms(c) + pause_after(c, r);
+    if (c->is_told)
+        look_within(c, converge_pace_told(&c->pace));
     if (c->blocked_ms <= now_ms(c))
         c->problem[0] = '\0';
 }
@@ -176,6 +191,7 @@ static void pass_failed(struct converge *c, enum work_state was, const struct co
     if (strcmp(c->problem, r->why) != 0)
         LOG(WARN, "converge: a pass has failed", "reason=\"%s\"", r->why);
     snprintf(c->problem, sizeof c->problem, "%s", r->why);
+    c->is_denied = was == WORK_LOOKING && r->err == ERR_SYSTEM; /* a look writes nothing */
     if (was == WORK_REWRITING && r->err == ERR_SYSTEM) {
         c->blocked_ms = now_ms(c) + BLOCKED_MS;
         c->next_ms = now_ms(c); /* how much there is can still be counted */
@@ -203,6 +219,8 @@ static void on_pass_end(void *user, const struct converge_result *r)
     struct converge *c = user;
     enum work_state was = work_state(c);
 
+    if (r->rewritten > 0)
+        converge_member_touch(c->member);
     if (r->err == ERR_OK)
         pass_is_good(c, r);
     else if (r->err == ERR_AGAIN)
@@ -243,21 +261,28 @@ static void start_pass(struct converge *c, bool is_rewriting)
                                          .user = c};
 
     c->began_ms = now_ms(c);
+    c->is_told = false;
     c->wants_look = converge_pass_new(&o, &c->pass) != ERR_OK;
+    if (c->wants_look)
+        return;
+    c->is_answer |= c->is_asked;
+    c->is_asked = false;
 }
 
 /* Somebody has the lock anew, or all agree now: what was left by the last look may be rewritten by
- * another proxy from here on. */
+ * another proxy from here on. Or another one, or a tool, says that it has rewritten some. */
 static void hear_news(struct converge *c)
 {
-    uint64_t news = converge_member_news(c->member), ms;
+    uint64_t news = converge_member_news(c->member), told = converge_member_told(c->member);
 
-    if (news == c->news)
-        return;
+    if (news != c->news)
+        look_within(c, converge_pace_news(&c->pace));
+    if (told != c->told) {
+        look_within(c, converge_pace_told(&c->pace));
+        c->is_told = true;
+    }
     c->news = news;
-    ms = converge_pace_news(&c->pace);
-    if (c->pause_ms == 0 && ms != UINT64_MAX && now_ms(c) + ms < c->next_ms)
-        c->next_ms = now_ms(c) + ms;
+    c->told = told;
 }
 
 static void work(struct converge *c)
@@ -298,6 +323,7 @@ static enum err make_etcd(struct converge *c, struct sweep_etcd **out)
                                       .urls = c->o.etcd_urls,
                                       .url_count = c->o.etcd_url_count,
                                       .tls = c->tls,
+                                      .login = c->o.login,
                                       .first_ms = FIRST_MS,
                                       .away_ms = AWAY_MS};
 
@@ -399,12 +425,32 @@ enum err converge_new(const struct converge_opts *o, struct converge **out)
     if (c == NULL)
         return ERR_NOMEM;
     c->o = *o;
+    if (o->login != NULL)
+        sweep_login_ref(o->login);
     snprintf(c->name, sizeof c->name, "%s", o->name);
     slab_pool_init(&c->pool, 64);
     loop_timer_init(&c->tick, on_tick);
     *out = c; /* on error it is the end of the process */
     TRY(mailbox_init(&c->box, o->loop));
     return make_parts(c);
+}
+
+void converge_try_again(struct converge *c)
+{
+    if (c->has_left || c->is_closed)
+        return;
+    converge_member_try_again(c->member);
+    c->pause_ms = 0;
+    c->wants_look = true;
+}
+
+void converge_look(struct converge *c)
+{
+    if (c->has_left || c->is_closed)
+        return;
+    c->wants_look = c->is_asked = true;
+    c->pause_ms = 0; /* whoever asks may have mended what a pass has failed for */
+    CHECK(loop_timer_start(c->o.loop, &c->tick, 10) == ERR_OK);
 }
 
 void converge_leave(struct converge *c, uint64_t within_ms, void (*on_left)(void *user), void *user)
@@ -438,6 +484,7 @@ void converge_free(struct converge *c)
     envelope_ctx_free(c->ctx);
     swap_tls(&c->tls, NULL);
     swap_tls(&c->tls_http1, NULL);
+    sweep_login_drop(c->o.login);
     free(c->record);
     free(c);
 }
@@ -464,6 +511,7 @@ void converge_status(const struct converge *c, struct converge_status *out)
     if (!c->is_closed)
         s = converge_member_standing(c->member, standing, sizeof standing);
     say_looked(c, looked, sizeof looked);
+    out->is_denied = !c->is_closed && (c->is_denied || converge_member_is_denied(c->member));
     out->is_well = s != CONVERGE_APART && c->problem[0] == '\0';
     if (c->problem[0] != '\0')
         snprintf(out->text, sizeof out->text, "%s", c->problem);

@@ -5,7 +5,8 @@
  *
  * `serve --converge RATE`. The states of the work itself (those of the membership are in member.h):
  *
- *   RESTING -- start, reload, new key id, time (pace.h), work to be done --> LOOKING, REWRITING
+ *   RESTING -- start, reload, new key id, somebody asks, others have rewritten, time (pace.h),
+ *      |       work to be done --> LOOKING, REWRITING
  *
  *     LOOKING     a pass that counts, while this proxy may not rewrite
  *     REWRITING   the same, and what is due is rewritten on the way, within the rate
@@ -24,6 +25,7 @@
 #include "net/addr.h"
 #include "net/tls.h"
 #include "policy/ruleset.h"
+#include "sweep/login.h"
 
 struct converge;
 
@@ -31,11 +33,12 @@ struct converge_opts {
     struct loop *loop;
     const struct net_url *etcd_urls; /* borrowed, as all of this */
     size_t etcd_url_count;
-    const char *place;    /* in etcd; see member.h */
-    const char *name;     /* of this proxy, for people; copied */
-    uint64_t rate;        /* values a second that are rewritten */
-    uint64_t after_ms;    /* not before all proxies have agreed for so long */
-    uint64_t max_db_size; /* 0: 80 % of etcd's quota */
+    struct sweep_login *login; /* NULL: of nobody; a reference is taken */
+    const char *place;         /* in etcd; see member.h */
+    const char *name;          /* of this proxy, for people; copied */
+    uint64_t rate;             /* values a second that are rewritten */
+    uint64_t after_ms;         /* not before all proxies have agreed for so long */
+    uint64_t max_db_size;      /* 0: 80 % of etcd's quota */
 };
 
 /* Nothing happens before converge_use. Errors: ERR_NOMEM. */
@@ -48,6 +51,11 @@ MUST_CHECK enum err converge_use_tls(struct converge *c, struct net_tls *tls,
  * is used, or converge_close. Errors: ERR_NOMEM: nothing is done until the next one. */
 MUST_CHECK enum err converge_use(struct converge *c, struct ruleset *rules,
                                  struct kms_manager *manager);
+/* What kept the work from being done may be over: it is tried again at once. */
+void converge_try_again(struct converge *c);
+/* Somebody asks how it is: a look begins at once, or when the one under way is over, and the log
+ * says what it has found. */
+void converge_look(struct converge *c);
 /* The process is about to end: no more rewrites, and what is registered in etcd is taken back.
  * Once. on_left comes once, from the loop and not from inside, when that is done or has failed,
  * at the latest after within_ms; not after converge_close, which it may call. */
@@ -63,6 +71,7 @@ void converge_free(struct converge *c);
 struct converge_status {
     bool is_well; /* false: something keeps values from being rewritten that somebody has to look at
                    */
+    bool is_denied; /* what does so is that etcd refuses what is asked of it */
     char text[CONVERGE_STATUS_TEXT];
 };
 void converge_status(const struct converge *c, struct converge_status *out);

@@ -482,6 +482,7 @@ static enum err begin(struct converge_drop *d)
                                          .urls = d->o.etcd_urls,
                                          .url_count = d->o.etcd_url_count,
                                          .tls = d->o.tls,
+                                         .login = d->o.login,
                                          .first_ms = CONVERGE_DROP_MS,
                                          .away_ms = CONVERGE_DROP_MS};
 

@@ -25,6 +25,7 @@
 #include "net/addr.h"
 #include "net/tls.h"
 #include "policy/ruleset.h"
+#include "sweep/login.h"
 
 #define CONVERGE_DROP_MS 60000u
 
@@ -35,7 +36,8 @@ struct converge_drop_opts {
     const struct net_url *etcd_urls; /* borrowed, as all of this until it is decided */
     size_t etcd_url_count;
     struct net_tls *tls;
-    const char *place;   /* where proxies are registered: see member.h */
+    struct sweep_login *login; /* NULL: of nobody */
+    const char *place;         /* where proxies are registered: see member.h */
     bool has_to_read_it; /* false: an etcd that forbids us to read there has nobody registered */
     struct ruleset *now, *next;
     /* Is all that this proxy sealed under rule sets before `now` in etcd, or over? NULL: yes. */

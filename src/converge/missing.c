@@ -161,6 +161,7 @@ static enum err begin(struct converge_missing *m)
                                          .urls = m->o.etcd_urls,
                                          .url_count = m->o.etcd_url_count,
                                          .tls = m->o.tls,
+                                         .login = m->o.login,
                                          .first_ms = FIRST_MS,
                                          .away_ms = AWAY_MS};
     struct sweep_opts sweep = {.rules = m->o.rules,

@@ -13,6 +13,7 @@
 #include "net/addr.h"
 #include "net/tls.h"
 #include "policy/ruleset.h"
+#include "sweep/login.h"
 
 struct converge_missing;
 
@@ -20,8 +21,9 @@ struct converge_missing_opts {
     struct loop *loop;
     const struct net_url *etcd_urls; /* borrowed */
     size_t etcd_url_count;
-    struct net_tls *tls;   /* for https URLs; a reference is taken */
-    struct ruleset *rules; /* a reference is taken */
+    struct net_tls *tls;       /* for https URLs; a reference is taken */
+    struct sweep_login *login; /* NULL: of nobody; a reference is taken */
+    struct ruleset *rules;     /* a reference is taken */
     /* The look is over, once, from the loop; m is to be freed. ERR_OK: log and metrics say what was
      * found, which count values do not open. Else nothing is known. */
     void (*on_end)(void *user, enum err e, uint64_t count, const char *why);

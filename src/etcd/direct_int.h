@@ -4,6 +4,7 @@
 #define ETCD_DIRECT_INT_H
 
 #include "etcd/direct.h"
+#include "etcd/output_int.h"
 #include "etcd/walk_int.h"
 
 /* What comes before the value of a KeyValue, and the begin of the value: looked at in one piece. */

@@ -7,7 +7,7 @@
  * are an empty field 15 and one with a single zero: etcd's answers have none of that number where
  * filler may stand. No field has one byte: whoever calls makes sure that it does not come to that.
  */
-#include "etcd/plan_int.h"
+#include "etcd/output_int.h"
 
 #define FILLER 19999u
 #define FILLER_SHORT 15u

@@ -6,6 +6,7 @@
 
 #include "etcd/walk_int.h"
 #include "etcd/large.h"
+#include "etcd/output_int.h"
 
 enum etcd__large_mode { ETCD__LARGE_FILL, ETCD__LARGE_SPLIT_KV, ETCD__LARGE_SPLIT_REV };
 

@@ -8,6 +8,7 @@
 
 #include <stdlib.h>
 
+#include "etcd/output_int.h"
 #include "etcd/plan_int.h"
 
 enum { MEMBER_ID = 1, MEMBER_NAME = 2, MEMBER_CLIENT_URLS = 4 };

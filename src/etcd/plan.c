@@ -352,20 +352,3 @@ enum err etcd_passthrough(enum etcd_verdict verdict, struct chain *msg, struct s
     chain_fini(msg);
     return e;
 }
-
-/* By position, not by offset: looking at each of many values in a chain of many slices stays
- * linear. */
-enum err etcd__share_at(struct chain *to, struct chain_pos *pos, size_t n)
-{
-    while (n > 0) {
-        struct slice all = *chain_at(pos->chain, pos->index);
-        uint32_t left = all.len - pos->off;
-        uint32_t len = left < n ? left : (uint32_t)n;
-        struct slice part = slice_sub(all, pos->off, len);
-
-        TRY(chain_push(to, &part));
-        chain_skip(pos, len);
-        n -= len;
-    }
-    return ERR_OK;
-}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Shared by the files of etcd/: the operations of a plan (plan.c), and what carries them out
- * (apply.c, filler.c). */
+ * (apply.c). What they write with: output_int.h. */
 #ifndef ETCD_PLAN_INT_H
 #define ETCD_PLAN_INT_H
 
@@ -68,8 +68,6 @@ MUST_CHECK enum err etcd__plan_need_write(struct etcd_plan *p, const struct prov
                                           uint32_t *out);
 /* Counts n values; c->n is ignored. */
 void etcd__plan_count(struct etcd_plan *p, const struct etcd_count *c, size_t n);
-/* Adds references to n bytes at pos and moves pos behind them. */
-MUST_CHECK enum err etcd__share_at(struct chain *to, struct chain_pos *pos, size_t n);
 /* Notes e and the key that it concerns; returns e. */
 enum err etcd__plan_fail(struct etcd_plan *p, enum err e, struct bytes key);
 
@@ -106,27 +104,8 @@ void etcd__apply_begin(struct etcd__apply *a);
 /* Runs the plan's operations. On an error out may hold a part. Takes msg, unless it says ERR_AGAIN:
  * then a has gone to p->going. */
 MUST_CHECK enum err etcd__apply_run(struct etcd__apply *a);
-/* Cuts the chain to its first len bytes. */
-void etcd__chain_cut(struct chain *c, size_t len);
-/* n bytes (not 0) at the end of out, contiguous. NULL: no memory. */
-MUST_CHECK uint8_t *etcd__room(struct chain *out, struct slab_pool *pool, bool is_request,
-                               size_t n);
-/* Tag and length of a PB_LEN field: how many bytes, and writes them. */
-size_t etcd__head_len(uint32_t number, size_t len);
-size_t etcd__put_head(uint8_t *to, uint32_t number, size_t len);
-/* Tag and length of a PB_LEN field, copied to the end of out. */
-MUST_CHECK enum err etcd__push_head(struct chain *out, struct slab_pool *pool, uint32_t number,
-                                    size_t len);
 /* After a failed Watch apply: does out hold whole revisions before the failing one? Cuts it to
  * them. */
 bool etcd__apply_keep_earlier(struct etcd__apply *a);
-
-/* --- filler.c -------------------------------------------------------------------------------- */
-
-/* n zeros from constant memory. */
-MUST_CHECK enum err etcd__push_zeros(struct chain *out, size_t n);
-/* The first of the unknown fields that make n bytes in all: its tag and length (returned: how many
- * bytes) and the length of its payload of zeros. n > 1: no field has one byte. */
-size_t etcd__filler_field(size_t n, uint8_t head[static 2 * PB_VARINT_MAX], size_t *payload);
 
 #endif

@@ -2,7 +2,7 @@
 #include "etcd/watch_cancel.h"
 
 #include "etcd/message.h"
-#include "etcd/plan_int.h"
+#include "etcd/output_int.h"
 
 #define REASON_MAX 1024u /* a key in it is cut by the caller; this only bounds the buffer */
 

@@ -168,6 +168,12 @@ const struct kek *kek_set_find(const struct kek_set *s, struct bytes id)
 
 /* --- file ------------------------------------------------------------------------------------- */
 
+static enum err too_large(const char *path, char *why, size_t why_len)
+{
+    snprintf(why, why_len, "%s: more than %u bytes", path, KEYFILE_BYTES_MAX);
+    return ERR_CONFIG;
+}
+
 static enum err check_file(int fd, const char *path, bool is_start, char *why, size_t why_len)
 {
     struct stat st;
@@ -193,11 +199,7 @@ static enum err check_file(int fd, const char *path, bool is_start, char *why, s
                  (unsigned)st.st_uid);
         return ERR_CONFIG;
     }
-    if (st.st_size > KEYFILE_BYTES_MAX) {
-        snprintf(why, why_len, "%s: more than %u bytes", path, KEYFILE_BYTES_MAX);
-        return ERR_CONFIG;
-    }
-    return ERR_OK;
+    return st.st_size > KEYFILE_BYTES_MAX ? too_large(path, why, why_len) : ERR_OK;
 }
 
 static enum err load_fd(int fd, const char *path, bool is_start, struct kek_set **out, char *why,
@@ -209,20 +211,22 @@ static enum err load_fd(int fd, const char *path, bool is_start, struct kek_set 
     enum err e;
 
     TRY(check_file(fd, path, is_start, why, why_len));
-    buf = secret_alloc(KEYFILE_BYTES_MAX);
+    buf = secret_alloc(KEYFILE_BYTES_MAX + 1); /* a pipe does not say how much it has */
     if (buf == NULL) {
         snprintf(why, why_len, "%s: out of secret memory", path);
         return ERR_NOMEM;
     }
-    e = file_read_all(fd, buf, KEYFILE_BYTES_MAX, is_start ? FILE_WAIT_MS : 0, &n);
+    e = file_read_all(fd, buf, KEYFILE_BYTES_MAX + 1, is_start ? FILE_WAIT_MS : 0, &n);
     if (e != ERR_OK) {
         snprintf(why, why_len, "%s: %s", path, file_read_problem(errno));
+    } else if (n > KEYFILE_BYTES_MAX) {
+        e = too_large(path, why, why_len);
     } else {
         e = kek_set_parse(bytes_of(buf, n), out, line, sizeof line);
         if (e != ERR_OK)
             snprintf(why, why_len, "%s: %s", path, line);
     }
-    secret_free(buf, KEYFILE_BYTES_MAX);
+    secret_free(buf, KEYFILE_BYTES_MAX + 1);
     return e;
 }
 

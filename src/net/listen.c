@@ -151,6 +151,37 @@ static enum err remove_stale(const char *path, char *why, size_t why_len)
     return ERR_OK;
 }
 
+/* Into folder; its text is cut like the path itself. */
+static void folder_of(const char *path, char folder[static NET_URL_MAX])
+{
+    char *slash;
+
+    (void)snprintf(folder, NET_URL_MAX, "%s", path);
+    slash = strrchr(folder, '/');
+    if (slash == NULL)
+        (void)snprintf(folder, NET_URL_MAX, ".");
+    else
+        slash[slash == folder ? 1 : 0] = '\0';
+}
+
+enum err net_listen_try(const struct net_url *url, char *why, size_t why_len)
+{
+    const char *path = url->host;
+    char folder[NET_URL_MAX];
+    struct stat st;
+
+    if (!url->is_unix || path[0] == '@')
+        return ERR_OK;
+    folder_of(path, folder);
+    if (lstat(path, &st) != 0) {
+        if (errno != ENOENT)
+            return listen_fail(why, why_len, path, errno);
+    } else if (!S_ISSOCK(st.st_mode)) {
+        return listen_fail(why, why_len, path, EEXIST);
+    }
+    return access(folder, W_OK | X_OK) == 0 ? ERR_OK : listen_fail(why, why_len, path, errno);
+}
+
 static enum err bind_unix(struct net_listener *l, char *why, size_t why_len)
 {
     const char *path = l->url.host;

@@ -33,23 +33,24 @@ static void write_field(FILE *f, const char *indent, const char *name, const cha
 
 static enum err write_settings(const struct settings *settings, FILE *f)
 {
-    char *text = NULL;
+    char *text = NULL, *line, *end;
     size_t len;
     FILE *lines = open_memstream(&text, &len);
+    bool is_whole;
 
     if (lines == NULL)
         return ERR_NOMEM;
     settings_write(settings, lines);
     fclose(lines);
-    if (text == NULL)
-        return ERR_NOMEM;
     fputs("settings:\n", f);
-    for (char *line = text, *end; *line != '\0'; line = end + 1) {
-        end = strchr(line, '\n');
+    line = text;
+    while (line != NULL && (end = strchr(line, '\n')) != NULL) {
         fprintf(f, "  %.*s\n", (int)(end - line), line);
+        line = end + 1;
     }
+    is_whole = line != NULL && *line == '\0'; /* else memory ran out in the middle of a line */
     free(text);
-    return ERR_OK;
+    return is_whole ? ERR_OK : ERR_NOMEM;
 }
 
 static void write_kms(const struct enc_provider *p, FILE *f)

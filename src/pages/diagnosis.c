@@ -13,7 +13,8 @@
 #include "pages/words.h"
 
 #define AGE_MAX (PAGES_WORDS + 40) /* a sentence */
-#define OTHERS_MAX 13u             /* problems that are neither of an endpoint nor of a plugin */
+#define NAMES_MAX 240u             /* of resources, in a title */
+#define OTHERS_MAX 15u             /* problems that are neither of an endpoint nor of a plugin */
 
 const char *pages__severity_word(enum pages_severity s)
 {
@@ -77,6 +78,43 @@ static void look_at_endpoints(const struct pages_state *st, struct pages_diagnos
         SAY(p->reason, "%s", e->why);
         SAY(p->advice, "See to that member. Nothing has to be done here.");
     }
+}
+
+/* Clients have tokens of their own, and are served. */
+static void look_at_own_calls(const struct pages_state *st, struct pages_diagnosis *d)
+{
+    bool has_user = st->settings->etcd_user != NULL;
+    struct pages_problem *p;
+
+    if (st->refusal[0] == '\0')
+        return;
+    p = add(d, PAGES_WARNING, "etcd");
+    SAY(p->title, "etcd refuses what the proxy asks on its own account");
+    SAY(p->effect, "Clients are served. What does not open cannot be found by the proxy, nothing "
+                   "is rewritten, and a reload that drops a key is refused.");
+    SAY(p->reason, "%s", st->refusal);
+    if (has_user)
+        SAY(p->advice,
+            "See that user %.100s exists in etcd and has the password in --etcd-password-file, and "
+            "that its roles give it read on the protected prefixes, with --converge readwrite, and "
+            "readwrite under %.100s/.",
+            st->settings->etcd_user, st->settings->converge_key);
+    else
+        SAY(p->advice, "Where etcd has users, make one for the proxy, and give its name with "
+                       "--etcd-user and its password with --etcd-password-file.");
+}
+
+static void look_at_password_file(const struct pages_state *st, struct pages_diagnosis *d)
+{
+    struct pages_problem *p;
+
+    if (st->password_why[0] == '\0')
+        return;
+    p = add(d, PAGES_WARNING, "configuration");
+    SAY(p->title, "The password file for etcd cannot be used");
+    SAY(p->effect, "The password that was read before is in use as long as the proxy runs.");
+    SAY(p->reason, "%s", st->password_why);
+    SAY(p->advice, "Correct the file: it is read again by itself.");
 }
 
 /* --- KMS ------------------------------------------------------------------------------------- */
@@ -169,25 +207,56 @@ static void look_at_tls_files(const struct pages_state *st, struct pages_diagnos
     SAY(p->advice, "Correct the files: they are read again by themselves.");
 }
 
+static bool writes_plaintext(const struct provider_list *list)
+{
+    return list->count > 0 && provider_traits(list->v[0])->is_identity;
+}
+
+/* Names resources whose new values are plaintext, each once, and counts those for which there is no
+ * room: "secrets, configmaps and 3 more". Returns how many there are. */
+static size_t name_plaintext(const struct ruleset *r, char out[static NAMES_MAX])
+{
+    size_t count = 0, at = 0, left_out = 0;
+
+    out[0] = '\0';
+    for (size_t i = 0; i < r->key_rules->count; i++) {
+        const char *name = r->lists[i].resource;
+        bool is_named = !writes_plaintext(&r->lists[i]);
+
+        for (size_t k = 0; k < i && !is_named; k++)
+            is_named = writes_plaintext(&r->lists[k]) && strcmp(r->lists[k].resource, name) == 0;
+        if (is_named)
+            continue;
+        count++;
+        if (count == 1 || (left_out == 0 && at + strlen(name) + 24 < NAMES_MAX)) {
+            say(out + at, NAMES_MAX - at, "%s%s", count > 1 ? ", " : "", name);
+            at = strlen(out);
+        } else {
+            left_out++;
+        }
+    }
+    if (left_out > 0)
+        say(out + at, NAMES_MAX - at, " and %zu more", left_out);
+    return count;
+}
+
 static void look_at_plaintext_writes(const struct pages_state *st, struct pages_diagnosis *d)
 {
-    const struct ruleset *r = st->rules;
-    const char *resource = NULL;
     struct pages_problem *p;
+    char names[NAMES_MAX];
+    size_t count = name_plaintext(st->rules, names);
 
-    for (size_t i = 0; i < r->key_rules->count && resource == NULL; i++)
-        if (r->lists[i].count > 0 && provider_traits(r->lists[i].v[0])->is_identity)
-            resource = r->lists[i].resource;
-    if (resource == NULL && r->protected_count > 0)
+    if (count == 0 && st->rules->protected_count > 0)
         return;
     p = add(d, PAGES_WARNING, "configuration");
-    if (resource != NULL)
-        SAY(p->title, "New values of %s are stored as plaintext", resource);
+    if (count > 0)
+        SAY(p->title, "New values of %s are stored as plaintext", names);
     else
         SAY(p->title, "Nothing is protected");
     SAY(p->effect, "identity comes first in the configuration, and --allow-identity-writes was "
                    "given.");
-    SAY(p->advice, "Right on the way off encryption. Else put a provider that seals first.");
+    SAY(p->advice, "Right on the way off encryption. Else put a provider that seals first in the "
+                   "lists of these.");
 }
 
 /* --- the rest -------------------------------------------------------------------------------- */
@@ -388,6 +457,8 @@ enum err pages__diagnose(const struct pages_state *st, const struct pages_covera
     for (size_t i = 0; i < st->plugin_count; i++)
         look_at_plugin(st, i, d);
     look_at_endpoints(st, d);
+    look_at_own_calls(st, d);
+    look_at_password_file(st, d);
     look_at_certificate(st, &st->listen_certificate, "clients", o->cert_file, d);
     look_at_certificate(st, &st->etcd_certificate, "etcd", o->etcd_certfile, d);
     look_at_tls_files(st, d);

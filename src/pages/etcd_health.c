@@ -99,29 +99,28 @@ static void on_answer(void *arg, const struct client_answer *a)
         end_if_over(one->owner);
 }
 
-enum err pages__etcd_client_new(struct server *server, size_t i, struct net_tls *tls,
-                                struct client **out)
+static enum err make_client(struct one *one)
 {
-    const struct net_url *url = &server_env(server)->etcd_urls[i];
+    const struct net_url *url = one->url;
     char authority[sizeof url->host + sizeof url->port + 4];
 
     if (url->is_unix)
         snprintf(authority, sizeof authority, "localhost");
     else
         snprintf(authority, sizeof authority, "%s:%s", url->host, url->port);
-    return client_new(server_loop(server), url, url->is_tls ? tls : NULL, authority, out);
+    return client_new(server_loop(one->owner->server), url, url->is_tls ? one->owner->tls : NULL,
+                      authority, &one->client);
 }
 
 static enum err ask(struct one *one)
 {
     static const struct etcd_range_request health = {.key = BYTES_LIT("health")};
-    struct etcd_health *h = one->owner;
     struct etcd_message m;
     struct bytes request;
     uint8_t buf[32];
 
     if (one->client == NULL)
-        TRY(pages__etcd_client_new(h->server, (size_t)(one - h->ones), h->tls, &one->client));
+        TRY(make_client(one));
     etcd_message_init(&m, buf, sizeof buf);
     etcd_message_put_range(&m, &health);
     TRY(etcd_message_body(&m, &request));

@@ -13,12 +13,7 @@
 
 #define ETCD_HEALTH_WHY 1024
 
-struct client;
 struct etcd_health;
-
-/* A client of the i-th of --etcd-servers; tls is for a URL that is https. Errors: ERR_NOMEM. */
-MUST_CHECK enum err pages__etcd_client_new(struct server *server, size_t i, struct net_tls *tls,
-                                           struct client **out);
 
 MUST_CHECK enum err pages__etcd_health_new(struct server *server, struct etcd_health **out);
 void pages__etcd_health_close(struct etcd_health *h);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The happy path: ask for one key under the prefix. There is one, or etcd holds none at all as of
- * the same revision, or only what proxies have registered: all is well. Else: warn. Then the
- * connection goes.
- * Failure modes: a server that does not answer: the next one, for ever, with pauses; an answer that
- * is an error, as from an etcd with users and passwords: the look is given up. */
+/* The happy path: ask for one key under the prefix, as the proxy's own user where there is one.
+ * There is one, or etcd holds none at all as of the same revision, or only what proxies have
+ * registered: all is well. Else: warn. Then the connection goes.
+ * Failure modes: no server answers: again, for ever, with pauses; an answer that is an error, as
+ * from an etcd with users that does not know us, or from another proxy: the look is given up. */
 #include "pages/etcd_prefix.h"
 
 #include <stdio.h>
@@ -11,11 +11,11 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "pages/etcd_health.h"
-#include "client/client.h"
 #include "etcd/message.h"
+#include "sweep/etcd.h"
 
-#define CALL_MS 10000u
+#define AWAY_MS 10000u
+#define ANSWER_MAX CLIENT_ANSWER_MAX
 #define PAUSE_MS 5000u
 #define REQUEST_MAX 1024u
 #define ALL_MAX 64 /* keys that are looked at: those of proxies are some of them */
@@ -28,13 +28,13 @@ enum step {
 
 struct etcd_prefix {
     struct server *server;
-    struct client *client;
-    struct client_call *call;
-    struct loop_timer timer; /* the next step: never taken from inside of the client's callback */
+    struct sweep_etcd *etcd;
+    struct sweep_call call;
+    uint8_t request[REQUEST_MAX];
+    struct loop_timer timer; /* the next step: never taken from inside of a call's callback */
     enum step step;
     const char *place; /* --converge-key */
-    size_t server_at;
-    int64_t revision; /* of the first answer: a key that is written meanwhile changes nothing */
+    int64_t revision;  /* of the first answer: a key that is written meanwhile changes nothing */
 };
 
 /* --- the two questions ------------------------------------------------------------------------ */
@@ -109,42 +109,54 @@ static void on_answer(void *arg, const struct client_answer *a)
 {
     struct etcd_prefix *p = arg;
 
-    p->call = NULL;
-    if (a->err == ERR_OK && a->status != GRPC_UNAVAILABLE) {
+    if (a->err == ERR_OK)
         take_answer(p, a);
-        return;
-    }
-    p->server_at = (p->server_at + 1) % server_env(p->server)->etcd_url_count;
-    step_later(p, STEP_PREFIX, PAUSE_MS);
+    else if (a->err == ERR_CONFIG) /* it is another proxy, which looks for itself */
+        step_later(p, STEP_OVER, 0);
+    else
+        step_later(p, STEP_PREFIX, PAUSE_MS);
 }
 
-static void drop_client(struct etcd_prefix *p)
+static void drop_etcd(struct etcd_prefix *p)
 {
-    if (p->client != NULL)
-        client_close(p->client);
-    p->client = NULL;
-    p->call = NULL;
+    sweep_call_cancel(&p->call);
+    if (p->etcd != NULL)
+        sweep_etcd_close(p->etcd);
+    p->etcd = NULL;
+}
+
+static enum err make_etcd(struct etcd_prefix *p)
+{
+    const struct proxy_env *env = server_env(p->server);
+    const struct sweep_etcd_opts o = {.loop = server_loop(p->server),
+                                      .urls = env->etcd_urls,
+                                      .url_count = env->etcd_url_count,
+                                      .tls = server_etcd_tls(p->server),
+                                      .login = server_etcd_login(p->server),
+                                      .first_ms = AWAY_MS,
+                                      .away_ms = AWAY_MS};
+
+    return sweep_etcd_new(&o, &p->etcd);
 }
 
 static void on_timer(struct loop_timer *t)
 {
     struct etcd_prefix *p = CONTAINER_OF(t, struct etcd_prefix, timer);
     const struct ruleset *rules = server_rules(p->server);
-    uint8_t buf[REQUEST_MAX];
     struct bytes request;
     enum err e = ERR_OK;
 
-    if (p->step != STEP_ALL) /* another server, or nothing more to ask */
-        drop_client(p);
+    if (p->step != STEP_ALL) /* TLS files may be others by now, or there is nothing more to ask */
+        drop_etcd(p);
     if (p->step == STEP_OVER || rules == NULL || strlen(rules->key_rules->root) > REQUEST_MAX / 4)
         return;
-    if (p->client == NULL)
-        e = pages__etcd_client_new(p->server, p->server_at, server_etcd_tls(p->server), &p->client);
+    if (p->etcd == NULL)
+        e = make_etcd(p);
     if (e == ERR_OK)
-        e = make_request(p, rules->key_rules->root, buf, &request);
+        e = make_request(p, rules->key_rules->root, p->request, &request);
     if (e == ERR_OK)
-        e = client_call(p->client, ETCD_RANGE_PATH, request, CALL_MS, on_answer, p, &p->call);
-    if (e != ERR_OK)
+        sweep_call_start(&p->call, p->etcd, ETCD_RANGE_PATH, request, ANSWER_MAX, on_answer, p);
+    else
         step_later(p, STEP_PREFIX, PAUSE_MS);
 }
 
@@ -166,7 +178,7 @@ void pages__prefix_close(struct etcd_prefix *p)
 {
     if (p == NULL)
         return;
-    drop_client(p);
+    drop_etcd(p);
     loop_timer_fini(&p->timer);
     free(p);
 }

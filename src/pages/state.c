@@ -113,6 +113,8 @@ enum err pages__state_take(const struct pages_source *s, struct pages_state *out
         .reload = server_last_reload(s->server),
         .is_reload_failed = server_is_reload_failed(s->server),
         .tls_why = server_tls_why(s->server),
+        .refusal = server_etcd_refusal(s->server),
+        .password_why = server_password_why(s->server),
         .is_shedding = metric_shed_ago_ms() < SHEDDING_MS,
         .rules = server_rules(s->server),
         .etcd_why = pages__etcd_health_why(s->etcd),
@@ -124,6 +126,8 @@ enum err pages__state_take(const struct pages_source *s, struct pages_state *out
     out->has_converge = server_converge(s->server) != NULL;
     if (out->has_converge)
         converge_status(server_converge(s->server), &out->converge);
+    if (out->has_converge && out->converge.is_denied && out->refusal[0] == '\0')
+        out->refusal = out->converge.text;
     TRY(take_endpoints(s, out));
     if (out->rules == NULL)
         return ERR_OK;

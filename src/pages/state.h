@@ -62,6 +62,8 @@ struct pages_state {
     int64_t unopened_s; /* when, since 1970; 0: there was none */
     bool has_converge;  /* --converge is on; else the status says nothing */
     struct converge_status converge;
+    /* What the proxy asks of etcd on its own account. "": etcd takes it; all is well. */
+    const char *refusal, *password_why;
     /* TLS: the certificate shown to clients, and the one shown to etcd. */
     struct pages_certificate listen_certificate, etcd_certificate;
 };

@@ -351,6 +351,7 @@ static void check_keys(struct server_set *set)
                                          .etcd_urls = s->etcd_urls,
                                          .etcd_url_count = s->env.etcd_url_count,
                                          .tls = s->etcd_tls,
+                                         .login = s->login,
                                          .place = s->settings->converge_key,
                                          .has_to_read_it = s->converge != NULL,
                                          .now = s->set->rules,
@@ -508,8 +509,9 @@ static void reload_rules(struct server *s, bool is_forced)
     if (content == CONTENT_IN_USE) {
         set_reload_failed(s, false);
         if (is_forced) { /* somebody asked, and waits for an answer */
-            LOG(INFO, "the configuration has not changed", "hash=%s", hash);
-            server__look_now(s);
+            LOG(INFO, "the configuration has not changed: all stored values are looked at",
+                "hash=%s", hash);
+            server__look_asked(s);
         }
         return;
     }
@@ -535,6 +537,7 @@ void server__reload(struct server *s, bool is_forced)
         return;
     if (is_forced)
         server__announce_reloading(s);
+    server__reload_login(s, is_forced);
     server__reload_tls(s, is_forced);
     if (is_forced || s->settings->encryption_provider_config_automatic_reload)
         reload_rules(s, is_forced);
@@ -557,7 +560,8 @@ enum err server__watch(struct server *s)
                                o->client_crl_file,
                                o->etcd_cafile,
                                o->etcd_certfile,
-                               o->etcd_keyfile};
+                               o->etcd_keyfile,
+                               o->etcd_password_file};
     const char *given[ARRAY_LEN(all)];
     size_t count = 0;
 

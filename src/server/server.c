@@ -322,6 +322,7 @@ static int start(struct server *s, struct ruleset *rules, char *why, size_t why_
         snprintf(why, why_len, "cannot make the key manager");
         return SERVER_ERROR;
     }
+    server__login_start(s);
     status = s->hooks.started(s->hooks.arg, s, why, why_len);
     if (status == 0)
         status = check_inherited(why, why_len);
@@ -364,6 +365,7 @@ int server_run(const struct settings *settings, const struct server_source *sour
     drop_tls(s.etcd_tls);
     drop_tls(s.etcd_tls_http1);
     converge_free(s.converge);
+    sweep_login_drop(s.login);
     free(s.listeners);
     free(s.workers);
     seats_fini(&s.seats);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Shared by server.c (the life of the process), setup*.c (what is made before),
- * reload.c (rule sets that change), reload_tls.c (TLS contexts that change) and announce.c (what
+ * reload.c (rule sets that change), reload_tls.c (TLS contexts that change), login.c (who the proxy
+ * itself is to etcd) and announce.c (what
  * the service manager hears of it). */
 #ifndef SERVER_SERVER_INT_H
 #define SERVER_SERVER_INT_H
@@ -14,6 +15,7 @@
 #include "server/server.h"
 #include "server/status.h"
 #include "proxy/worker.h"
+#include "sweep/login.h"
 
 #define SERVER_EARLY_MAX 64
 #define SERVER_FEW_LINKS 8 /* fewer, of all workers together, are served by one */
@@ -87,6 +89,11 @@ struct server {
     struct converge_missing *missing; /* NULL: no look is under way */
     struct loop_timer missing_timer;  /* until the next one */
     bool has_said_missing;            /* that it is not known what does not open */
+    char missing_why[512];            /* why not, while etcd refuses to be read; "" */
+    struct sweep_login *login;        /* of our own calls to etcd; NULL: they are nobody's */
+    char login_said[600];             /* what the log was told of it last */
+    char password_why[512];           /* why the password file cannot be used; "" when it can */
+    bool has_asked_look;              /* somebody waits for what the look finds */
     bool is_waiting_for_keys;         /* the plugins have not answered for the first time */
     struct loop_timer keys_timer;     /* bounds that wait */
     struct loop_watch *watch;
@@ -111,6 +118,9 @@ void server__judge_key_files(const struct settings *o);
 /* From here on nothing is opened that was not known before, and there may be threads: the log's is
  * made. 0, or an exit status with why. */
 int server__contain(struct server *s, const struct ruleset *rules, char *why, size_t why_len);
+/* What that would find of --user; see server_check for closed. 0, or an exit status with why. */
+int server__try_user(const struct server *s, const struct ruleset *rules, const char **closed,
+                     char *why, size_t why_len);
 
 /* --- setup_limits.c --- */
 /* Raises the number of descriptors that the process may have, and makes the seats: as many as are
@@ -142,10 +152,23 @@ void server__close_sets(struct server *s);
 void server__look_init(struct server *s);
 /* Another set is in use: stored values are looked at later on. */
 void server__look_later(struct server *s);
+/* The same, if the last one was refused: it may not be any more. */
+void server__look_again(struct server *s);
 /* The same at once, unless a look is under way. */
 void server__look_now(struct server *s);
+/* The same for somebody who waits for it: the log says what was found. Also with --converge. */
+void server__look_asked(struct server *s);
 /* No more. */
 void server__look_stop(struct server *s);
+
+/* --- login.c --- */
+/* The login of --etcd-user; *out NULL: there is none. 0, or an exit status with why. */
+int server__make_login(const struct server *s, struct sweep_login **out, char *why, size_t why_len);
+/* From now on the log hears of it. */
+void server__login_start(struct server *s);
+/* Reads the password again; the old one stays on any error. is_forced: an error is logged again,
+ * and etcd is asked again if it has refused. */
+void server__reload_login(struct server *s, bool is_forced);
 
 /* --- announce.c: to the service manager, if there is one --- */
 /* Everything listens, and the plugins were asked. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is made from the settings before anything is served, in this order: URLs and TLS context
- * towards etcd, URLs to advertise, listeners with their TLS context; then the process is contained,
- * before there is a thread; converge, workers.
+ * towards etcd, the login there, URLs to advertise, listeners with their TLS context; then the
+ * process is contained, before there is a thread; converge, workers.
  * Failure modes: what cannot be made ends the start with a reason and an exit status. */
 #include <stdarg.h>
 #include <stdio.h>
@@ -291,6 +291,7 @@ static int setup_converge(const struct setup *u)
     const struct converge_opts c = {.loop = &s->loop,
                                     .etcd_urls = s->etcd_urls,
                                     .etcd_url_count = s->env.etcd_url_count,
+                                    .login = s->login,
                                     .place = o->converge_key,
                                     .name = name,
                                     .rate = o->converge,
@@ -315,6 +316,8 @@ int server__setup(struct server *s, const struct ruleset *rules, char *why, size
     server__judge_key_files(s->settings);
     status = setup_upstream(&u);
     if (status == 0)
+        status = server__make_login(s, &s->login, why, why_len);
+    if (status == 0)
         status = setup_advertise(&u);
     if (status == 0)
         status = setup_listeners(&u);
@@ -331,11 +334,12 @@ int server__setup(struct server *s, const struct ruleset *rules, char *why, size
     return status;
 }
 
-int server_check(const struct settings *settings, struct server_files *out, char *why,
-                 size_t why_len)
+int server_check(const struct settings *settings, const struct ruleset *rules,
+                 struct server_files *out, char *why, size_t why_len)
 {
     struct server *s = base_xcalloc(1, sizeof *s);
     const struct setup u = {s, why, why_len};
+    struct sweep_login *login = NULL;
     struct net_url url;
     int status;
 
@@ -343,11 +347,17 @@ int server_check(const struct settings *settings, struct server_files *out, char
     s->settings = settings;
     status = setup_upstream(&u);
     if (status == 0)
+        status = server__make_login(s, &login, why, why_len);
+    sweep_login_drop(login);
+    if (status == 0)
         status = setup_advertise(&u);
     for (size_t i = 0; status == 0 && i < settings->listen_client_url_count; i++)
         status = judge_listen_url(&u, i, &url);
+    if (status == 0)
+        status = server__try_user(s, rules, &out->closed, why, why_len);
     if (status == 0) {
-        *out = (struct server_files){.tls = s->tls, .etcd_tls = s->etcd_tls};
+        out->tls = s->tls;
+        out->etcd_tls = s->etcd_tls;
     } else {
         net_tls_drop(s->tls);
         net_tls_drop(s->etcd_tls);

@@ -136,26 +136,50 @@ static void name_peers(const struct server *s, const struct ruleset *rules, stru
             add(l->opts.connect_sockets, s->etcd_urls[i].host);
 }
 
-int server__contain(struct server *s, const struct ruleset *rules, char *why, size_t why_len)
+/* 0, or SERVER_USAGE with why. */
+static int make_lists(const struct server *s, const struct ruleset *rules, struct lists *l,
+                      char *why, size_t why_len)
 {
     const struct settings *o = s->settings;
-    static struct lists l; /* large */
 
-    l = (struct lists){.opts = {.drop_privileges = o->drop_privileges,
-                                .landlock = o->landlock,
-                                .seccomp = o->seccomp,
-                                .seccomp_log = o->seccomp_log,
-                                .is_required = o->require_containment}};
-    allow_reading(s, &l);
-    allow_removing(&l, o->listen_client_urls, o->listen_client_url_count);
-    allow_removing(&l, o->listen_metrics_urls, o->listen_metrics_url_count);
-    name_peers(s, rules, &l);
-    if (o->user != NULL) {
-        if (contain_find_user(o->user, &l.user, why, why_len) != ERR_OK)
-            return SERVER_USAGE;
-        l.opts.user = &l.user;
-    }
-    if (contain_process(&l.opts, why, why_len) != ERR_OK)
+    *l = (struct lists){.opts = {.drop_privileges = o->drop_privileges,
+                                 .landlock = o->landlock,
+                                 .seccomp = o->seccomp,
+                                 .seccomp_log = o->seccomp_log,
+                                 .is_required = o->require_containment}};
+    allow_reading(s, l);
+    allow_removing(l, o->listen_client_urls, o->listen_client_url_count);
+    allow_removing(l, o->listen_metrics_urls, o->listen_metrics_url_count);
+    name_peers(s, rules, l);
+    if (o->user == NULL)
+        return 0;
+    if (contain_find_user(o->user, &l->user, why, why_len) != ERR_OK)
+        return SERVER_USAGE;
+    l->opts.user = &l->user;
+    return 0;
+}
+
+static struct lists lists; /* large */
+
+int server__try_user(const struct server *s, const struct ruleset *rules, const char **closed,
+                     char *why, size_t why_len)
+{
+    int status = make_lists(s, rules, &lists, why, why_len);
+
+    *closed = NULL;
+    if (status == 0 && lists.opts.user != NULL &&
+        contain_try_user(&lists.opts, closed, why, why_len) != ERR_OK)
+        status = SERVER_ERROR;
+    return status;
+}
+
+int server__contain(struct server *s, const struct ruleset *rules, char *why, size_t why_len)
+{
+    int status = make_lists(s, rules, &lists, why, why_len);
+
+    if (status != 0)
+        return status;
+    if (contain_process(&lists.opts, why, why_len) != ERR_OK)
         return SERVER_ERROR;
     contain_log();
     if (log_run() == ERR_OK)

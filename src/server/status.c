@@ -58,6 +58,22 @@ const char *server_tls_why(const struct server *s)
     return s->tls_refused_hash[0] == '\0' ? "" : s->tls_refused_why;
 }
 
+const char *server_etcd_refusal(const struct server *s)
+{
+    return sweep_login_state(s->login) == SWEEP_LOGIN_REFUSED ? sweep_login_why(s->login)
+                                                              : s->missing_why;
+}
+
+struct sweep_login *server_etcd_login(const struct server *s)
+{
+    return s->login;
+}
+
+const char *server_password_why(const struct server *s)
+{
+    return s->password_why;
+}
+
 const struct server_reload *server_last_reload(const struct server *s)
 {
     return &s->last_reload;

@@ -33,6 +33,13 @@ const struct converge *server_converge(const struct server *s);
 const char *server_tls_hash(const struct server *s);
 /* Why the TLS files as they are now cannot be used, so that older ones are; "" when they can. */
 const char *server_tls_why(const struct server *s);
+/* Why etcd refuses what the proxy asks on its own account; "" when it does not, as far as known. */
+const char *server_etcd_refusal(const struct server *s);
+/* Who that is done as; NULL: nobody. */
+struct sweep_login *server_etcd_login(const struct server *s);
+/* Why the password file as it is now cannot be used, so that an older password is; "" when it can.
+ */
+const char *server_password_why(const struct server *s);
 const struct server_reload *server_last_reload(const struct server *s);
 /* What is in force is not what the configuration file says. */
 bool server_is_reload_failed(const struct server *s);

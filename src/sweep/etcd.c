@@ -11,7 +11,8 @@
  *    that none has answered for away_ms ends with ERR_UPSTREAM_AWAY. Each by its own time: a member
  *    without a leader still says who it is, and answers Status;
  *  - it does not take the token any more: another one is asked for, and the call sent again;
- *  - it does not know the user: all calls that wait end with its answer;
+ *  - it does not know the user: all calls that wait end with its answer, and so do those of the
+ *    next minute (login.h);
  *  - it has too much to do: the call is sent again after a pause, for as long as it may be away. */
 #include "sweep/etcd.h"
 
@@ -20,9 +21,8 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "etcd/message.h"
 
-/* In this service there is no method, in etcd as little as in the proxy. */
-#define WHO_PATH "/etcd_envelope.Proxy/Identify"
 #define PROXY_TEXT "etcd-envelope: "
 #define WHO_MS 3000u
 #define CALL_MS 15000u
@@ -47,7 +47,7 @@ struct sweep_etcd {
     struct client *client;
     uint64_t known_connection; /* the one that said who it is */
     struct client_call *who;   /* who it is, or for a token */
-    struct sweep_login login;
+    unsigned token_number;     /* of the token that the client has */
     struct list waiting, sent;
     struct loop_timer pause;
     struct loop_task task; /* goes on from outside of a callback of the client's */
@@ -124,6 +124,7 @@ static void drop_client(struct sweep_etcd *e)
     if (e->client != NULL)
         client_close(e->client);
     e->client = NULL;
+    e->token_number = 0;
     e->who = NULL;
 }
 
@@ -244,7 +245,7 @@ static void login_again(struct sweep_call *c)
     struct sweep_etcd *e = c->etcd;
 
     c->login_count++;
-    sweep_login_forget(&e->login, c->token_number);
+    sweep_login_forget(e->o.login, c->token_number);
     list_remove(&c->node);
     list_push(&e->waiting, &c->node);
     loop_task_want(e->o.loop, &e->task);
@@ -260,7 +261,7 @@ static void on_answer(void *arg, const struct client_answer *a)
         call_again(c, a);
         return;
     }
-    if (c->login_count < LOGINS_MAX && sweep_login_is_asked(&e->login, a)) {
+    if (c->login_count < LOGINS_MAX && sweep_login_is_asked(e->o.login, a)) {
         login_again(c);
         return;
     }
@@ -278,17 +279,33 @@ static void fail_call(struct sweep_call *c, enum err err)
     c->fn(c->arg, &a);
 }
 
+/* Another connection that shares the login may have got another token. */
+static enum err use_token(struct sweep_etcd *e)
+{
+    unsigned number = sweep_login_number(e->o.login);
+
+    if (e->token_number == number)
+        return ERR_OK;
+    TRY(sweep_login_use(e->o.login, e->client));
+    e->token_number = number;
+    return ERR_OK;
+}
+
 static void send_all(struct sweep_etcd *e)
 {
     struct list now;
 
+    if (use_token(e) != ERR_OK) {
+        server_failed(e, "out of memory");
+        return;
+    }
     list_init(&now);
     list_splice(&now, &e->waiting);
     while (e->state == ETCD_READY && !list_is_empty(&now)) {
         struct sweep_call *c = LIST_FIRST(&now, struct sweep_call, node);
         enum err err;
 
-        c->token_number = e->login.number;
+        c->token_number = e->token_number;
         err = client_call(e->client, c->path, c->body, CALL_MS, on_answer, c, &c->call);
 
         if (err != ERR_OK) {
@@ -315,29 +332,23 @@ static void on_who(void *arg, const struct client_answer *a)
         e->state = ETCD_READY;
         e->known_connection = client_connection(e->client);
         loop_task_want(e->o.loop, &e->task);
-        if (sweep_login_use(&e->login, e->client) != ERR_OK)
-            server_failed(e, "out of memory");
     }
 }
 
-/* etcd's answer is that of all calls that wait. */
-static void login_refused(struct sweep_etcd *e, const struct client_answer *a)
+/* The answer is that of all calls that wait. */
+static void login_refused(struct sweep_etcd *e, struct client_answer a)
 {
-    struct client_answer all = *a;
     struct list now;
 
-    snprintf(e->why, sizeof e->why, "user %.100s: %.300s", e->login.name, a->message);
-    all.message = e->why;
-    all.body = bytes_of(NULL, 0);
-    if (all.status == GRPC_OK)
-        all.status = GRPC_INTERNAL;
+    (void)snprintf(e->why, sizeof e->why, "%s", a.message); /* fn may have the login forget it */
+    a.message = e->why;
     list_init(&now);
     list_splice(&now, &e->waiting);
     while (!list_is_empty(&now)) {
         struct sweep_call *c = LIST_FIRST(&now, struct sweep_call, node);
 
         call_detach(c);
-        c->fn(c->arg, &all);
+        c->fn(c->arg, &a);
     }
 }
 
@@ -350,18 +361,22 @@ static void on_token(void *arg, const struct client_answer *a)
         server_is_proxy(e);
     } else if (is_away(a)) {
         server_failed(e, a->message);
+    } else if (is_busy(a)) {
+        e->state = ETCD_READY;
+        wait_for_room(e, a->message);
+    } else if (a->err != ERR_OK ||
+               sweep_login_take(e->o.login, loop_now_ms(e->o.loop), a) != ERR_OK) {
+        server_failed(e, "out of memory");
     } else {
         e->state = ETCD_READY;
         loop_task_want(e->o.loop, &e->task);
-        if (a->err != ERR_OK || sweep_login_take(&e->login, e->client, a) != ERR_OK)
-            login_refused(e, a);
     }
 }
 
 static void ask_token(struct sweep_etcd *e)
 {
     e->state = ETCD_LOGIN;
-    if (sweep_login_call(&e->login, e->client, CALL_MS, on_token, e, &e->who) != ERR_OK)
+    if (sweep_login_call(e->o.login, e->client, CALL_MS, on_token, e, &e->who) != ERR_OK)
         server_failed(e, "out of memory");
 }
 
@@ -375,7 +390,8 @@ static enum err ask_who(struct sweep_etcd *e)
     else
         snprintf(authority, sizeof authority, "%s:%s", url->host, url->port);
     TRY(client_new(e->o.loop, url, url->is_tls ? e->o.tls : NULL, authority, &e->client));
-    return client_call(e->client, WHO_PATH, bytes_of(NULL, 0), WHO_MS, on_who, e, &e->who);
+    return client_call(e->client, ETCD_IDENTIFY_PATH, bytes_of(NULL, 0), WHO_MS, on_who, e,
+                       &e->who);
 }
 
 /* What waits would go over the connection that was asked who it is. Else all is asked anew there,
@@ -389,6 +405,18 @@ static bool is_known(struct sweep_etcd *e)
     return false;
 }
 
+static void send_or_login(struct sweep_etcd *e)
+{
+    struct client_answer refusal;
+
+    if (sweep_login_is_refused(e->o.login, loop_now_ms(e->o.loop), &refusal))
+        login_refused(e, refusal);
+    else if (sweep_login_is_due(e->o.login))
+        ask_token(e);
+    else
+        send_all(e);
+}
+
 static void on_task(struct loop_task *t)
 {
     struct sweep_etcd *e = CONTAINER_OF(t, struct sweep_etcd, task);
@@ -399,10 +427,7 @@ static void on_task(struct loop_task *t)
         drop_client(e);
         end_all(e, ERR_CONFIG);
     } else if (e->state == ETCD_READY && !list_is_empty(&e->waiting) && is_known(e)) {
-        if (sweep_login_is_due(&e->login))
-            ask_token(e);
-        else
-            send_all(e);
+        send_or_login(e);
     }
     if (e->state == ETCD_UNKNOWN && !list_is_empty(&e->waiting)) {
         e->state = ETCD_ASKING;
@@ -449,23 +474,19 @@ enum err sweep_etcd_new(const struct sweep_etcd_opts *o, struct sweep_etcd **out
     if (e == NULL)
         return ERR_NOMEM;
     e->o = *o;
-    e->o.user = (struct sweep_user){0}; /* it is copied */
-    if (sweep_login_init(&e->login, &o->user) != ERR_OK) {
-        free(e);
-        return ERR_NOMEM;
-    }
     list_init(&e->waiting);
     list_init(&e->sent);
     loop_timer_init(&e->pause, on_pause);
     loop_task_init(&e->task, on_task);
     if (loop_timer_start(o->loop, &e->pause, PAUSE_MS) != ERR_OK) {
-        sweep_login_fini(&e->login);
         free(e);
         return ERR_NOMEM;
     }
     loop_timer_stop(&e->pause);
     if (o->tls != NULL)
         net_tls_ref(o->tls);
+    if (o->login != NULL)
+        sweep_login_ref(o->login);
     *out = e;
     return ERR_OK;
 }
@@ -479,7 +500,7 @@ void sweep_etcd_close(struct sweep_etcd *e)
     drop_client(e);
     loop_timer_fini(&e->pause);
     loop_task_cancel(&e->task);
-    sweep_login_fini(&e->login);
+    sweep_login_drop(e->o.login);
     if (e->o.tls != NULL)
         net_tls_drop(e->o.tls);
     free(e);

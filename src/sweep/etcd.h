@@ -16,10 +16,10 @@ struct sweep_etcd_opts {
     struct loop *loop;
     const struct net_url *urls; /* at least one; borrowed */
     size_t url_count;
-    struct net_tls *tls;    /* for https URLs; a reference is taken */
-    struct sweep_user user; /* of etcd's; copied */
-    uint64_t first_ms;      /* how long a call may take while none was ever answered */
-    uint64_t away_ms;       /* how long later on */
+    struct net_tls *tls;       /* for https URLs; a reference is taken */
+    struct sweep_login *login; /* NULL: of nobody; a reference is taken */
+    uint64_t first_ms;         /* how long a call may take while none was ever answered */
+    uint64_t away_ms;          /* how long later on */
 };
 
 /* Errors: ERR_NOMEM. */

@@ -6,6 +6,7 @@
 #include "base/fips.h"
 #include "base/randpool.h"
 #include "sweep/source_etcd.h"
+#include "tools/access.h"
 #include "tools/counts.h"
 #include "tools/fetch.h"
 #include "tools/words.h"
@@ -166,13 +167,17 @@ bool tools_check_plugins(struct tools_findings *r, const struct ruleset *rules)
     return is_good;
 }
 
+#define ACCESS_MS 10000u
+
 /* --- values ----------------------------------------------------------------------------------- */
 
 struct look {
     struct tools_findings *r;
     struct tools_cluster *c;
+    const struct settings *o;
     struct sweep_source *source;
     struct sweep *sweep;
+    struct tools_access access;
     struct tools_counts counts;
     struct loop_task closing;
     enum err err;
@@ -188,7 +193,34 @@ static void on_closing(struct loop_task *t)
         sweep_stop(l->sweep);
     if (l->source != NULL)
         l->source->ops->close(l->source);
+    tools_access_fini(&l->access);
     tools_cluster_end(l->c, l->err, l->why);
+}
+
+static void on_access(void *user)
+{
+    struct look *l = user;
+
+    loop_task_want(&l->c->loop, &l->closing);
+}
+
+static enum err look_at_access(struct look *l)
+{
+    const struct tools_cluster *c = l->c;
+    const struct tools_access_opts o = {.bare = {.loop = &l->c->loop,
+                                                 .urls = c->urls,
+                                                 .url_count = c->url_count,
+                                                 .tls = c->tls,
+                                                 .first_ms = ACCESS_MS,
+                                                 .away_ms = ACCESS_MS},
+                                        .etcd = c->etcd,
+                                        .rules = c->rules,
+                                        .place = c->place,
+                                        .writes = l->o->converge > 0,
+                                        .on_end = on_access,
+                                        .user = l};
+
+    return tools_access_start(&l->access, &o);
 }
 
 static void on_end(void *user, enum err e, const char *why)
@@ -197,7 +229,8 @@ static void on_end(void *user, enum err e, const char *why)
 
     l->err = e;
     snprintf(l->why, sizeof l->why, "%s", why);
-    loop_task_want(&l->c->loop, &l->closing);
+    if (e != ERR_OK || look_at_access(l) != ERR_OK)
+        loop_task_want(&l->c->loop, &l->closing);
 }
 
 static enum sweep_go on_value(void *user, const struct sweep_value *v)
@@ -272,23 +305,71 @@ static void say_values(struct tools_findings *r, const struct tools_resource_cou
                       count == 1 ? "it" : "they");
 }
 
-enum tools_check_result tools_check_values(struct tools_findings *r, struct tools_cluster *c)
+/* What serve's own calls would be refused. */
+static void say_access(const struct look *l)
+{
+    const struct tools_access *a = &l->access;
+    const char *user = l->o->etcd_user;
+
+    if (!a->is_over) /* the look did not get so far */
+        return;
+    if (!a->has_users && user != NULL)
+        tools_finding(l->r, TOOLS_NOTE, "access",
+                      "etcd has no users now: --etcd-user is not needed");
+    if (!a->has_users)
+        return;
+    if (a->is_by_certificate)
+        tools_finding(
+            l->r, TOOLS_WARN, "access",
+            "etcd takes the name in the proxy's certificate (--etcd-certfile) for a user: "
+            "every client that brings no token acts as this user");
+    if (user == NULL && !a->is_by_certificate)
+        tools_finding(
+            l->r, TOOLS_WARN, "access",
+            "etcd has users, and serve has no --etcd-user: its own looks at stored values "
+            "and --converge are refused. Clients are who their tokens say");
+    if (a->denied_count > 0)
+        tools_finding(l->r, TOOLS_FAIL, "access",
+                      "--converge needs readwrite where etcd forbids it (%zu keys): %s",
+                      a->denied_count, a->denied);
+    else if (user != NULL)
+        tools_finding(l->r, TOOLS_OK, "access", "etcd lets user %s %s", user,
+                      l->o->converge > 0 ? "rewrite what is protected, and register proxies"
+                                         : "read what is protected");
+}
+
+/* etcd does not let us look. */
+static void say_needs(struct tools_findings *r, const struct settings *o)
+{
+    tools_finding(
+        r, TOOLS_NOTE, "access",
+        "the proxy's own calls need read on the protected prefixes, with --converge "
+        "readwrite, and readwrite under %s/: --etcd-user says whose they are. Clients are "
+        "served without",
+        o->converge_key);
+}
+
+enum tools_check_result tools_check_values(struct tools_findings *r, struct tools_cluster *c,
+                                           const struct settings *o)
 {
     static const struct sweep_filter all = {0};
-    struct look l = {.r = r, .c = c};
+    struct look l = {.r = r, .c = c, .o = o};
     const struct tools_resource_count *sum = &l.counts.all;
     enum tools_check_result result = TOOLS_CHECK_GOOD;
 
     loop_task_init(&l.closing, on_closing);
     tools_cluster_run(c, &all, on_ready, &l);
+    say_access(&l);
     for (size_t i = 0; i < l.counts.count; i++)
         say_values(r, &l.counts.v[i]);
     if (sum->unread_plain + sum->states[SWEEP_UNREADABLE] > 0)
         result = TOOLS_CHECK_UNREADABLE;
-    else if (c->status.has_no_space)
+    else if (c->status.has_no_space || l.access.denied_count > 0)
         result = TOOLS_CHECK_ODD;
     if (c->err != ERR_OK) {
         tools_finding(r, TOOLS_FAIL, l.is_ready ? "values" : "etcd", "%s", c->why);
+        if (c->err == ERR_SYSTEM)
+            say_needs(r, o);
         result = TOOLS_CHECK_FAILED;
     } else if (sum->count == 0 && c->outside.found != TOOLS_OUTSIDE_NONE) {
         tools_finding(r, TOOLS_WARN, "values",

@@ -15,13 +15,13 @@ MUST_CHECK bool tools_check_plugins(struct tools_findings *r, const struct rules
 enum tools_check_result {
     TOOLS_CHECK_FAILED = 0, /* etcd could not be looked at: err and why of the cluster say why */
     TOOLS_CHECK_UNREADABLE, /* values are there that don't open */
-    TOOLS_CHECK_ODD,        /* etcd itself is not well */
+    TOOLS_CHECK_ODD,        /* etcd itself is not well, or would refuse something */
     TOOLS_CHECK_GOOD,
 };
 
 /* Runs c, which is initialised with keys, to its end: etcd, and the first values of each protected
- * prefix. */
-MUST_CHECK enum tools_check_result tools_check_values(struct tools_findings *r,
-                                                      struct tools_cluster *c);
+ * prefix; where etcd has users, what it would refuse a proxy with the settings o. */
+MUST_CHECK enum tools_check_result
+tools_check_values(struct tools_findings *r, struct tools_cluster *c, const struct settings *o);
 
 #endif

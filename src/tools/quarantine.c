@@ -131,6 +131,7 @@ static void on_moved(void *arg, const struct client_answer *a)
         k->fate = TOOLS__MOVED;
     else if (e == ERR_OK)
         e = not_moved(q, k, &answer);
+    q->c->has_written |= k->fate == TOOLS__MOVED;
     if (e != ERR_OK) {
         malformed(q, e);
         return;

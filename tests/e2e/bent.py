@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A proxy whose kernel is not itself (tests/fake/kernel_faults.c): another wall clock, no randomness."""
+"""A proxy whose kernel is not itself (tests/fake/kernel_faults.c): another wall clock, no randomness, time
+that passes at once."""
 import datetime
 import struct
 import unittest
@@ -20,10 +21,11 @@ class Proxy(harness.Proxy):
         if wait:
             self.wait_ready()
 
-    def bend(self, ahead=0, no_randomness=False):
-        """ahead: of the true time, in seconds. From now on; what is not given is as it should be."""
+    def bend(self, ahead=0, no_randomness=False, passed=0):
+        """ahead: of the true time, in seconds; passed: what steady clocks, which only ever go on, show more than is true.
+        From now on; what is not given is as it should be."""
         with open(self.faults, "r+b" if self.faults.exists() else "wb") as f:
-            f.write(struct.pack("=qq", ahead, no_randomness))
+            f.write(struct.pack("=qqq", ahead, no_randomness, passed))
 
     def clock(self):
         """How far ahead of the true time the last line of the log is, in seconds."""

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clients (and an etcd) that want the proxy to hold as much as it can be made to: does the process stay within
 --memory-limit, and is an honest client beside them served? And do large honest loads pass with default flags?"""
+import contextlib
 import resource
+import signal
 import struct
 import threading
 import time
@@ -13,7 +15,7 @@ import envelope
 import fake_etcd
 import h2raw
 from client import prefix_end
-from harness import LONG, SANITIZED
+from harness import LONG, SANITIZED, Code
 from protos import rpc
 
 PUT, TXN, RANGE = "/etcdserverpb.KV/Put", "/etcdserverpb.KV/Txn", bulk.RANGE
@@ -320,6 +322,40 @@ class Abuse(Base):
         print(f"{self.name}: {sent[0]} frames")
         self.assertEqual(fake.problems, [])
         self.end()
+
+
+class StandingStill(Base):
+    def test_etcd_that_does_not_read(self):
+        """More than the limit is sent to an etcd that is stopped: it is not kept, and who is answered well is stored once."""
+        self.begin()
+        self.addCleanup(self.etcd.process.signal, signal.SIGCONT)
+        self.etcd.process.signal(signal.SIGSTOP)
+        calls = []
+        for _ in range(5):
+            client = self.connect()
+            for _ in range(20):
+                key = self.secret(f"{len(calls):03}")
+                put = rpc.PutRequest(key=key, value=bulk.value_of(key, MIB)).SerializeToString()
+                calls.append((key, client, client.start(PUT, h2raw.grpc_message(put))))
+        clients = list({id(client): client for _, client, _ in calls}.values())
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            for client in clients:
+                client.read(0.002)
+        self.etcd.process.signal(signal.SIGCONT)
+        for key, client, sid in calls:
+            with contextlib.suppress(ConnectionError):
+                client.wait(sid, 60)
+        self.check_memory()
+        ends = [client.stream(sid).status for _, client, sid in calls]
+        print(f"{self.name}: { {end: ends.count(end) for end in set(ends)} }", flush=True)
+        self.assertGreater(ends.count(0), 0)
+        self.assertLessEqual(set(ends), {0, Code.RESOURCE_EXHAUSTED.value[0], Code.UNAVAILABLE.value[0], None}, "None: reset")
+        stored = {kv.key: kv for kv in self.proxy.client.list(self.secret(""), timeout=60).kvs}
+        self.assertEqual({kv.version for kv in stored.values()}, {1})
+        for (key, _, _), end in zip(calls, ends):
+            if end == 0:
+                self.assertTrue(stored[key].value == bulk.value_of(key, MIB), key)
 
 
 class OwnBound(Base):

@@ -13,7 +13,7 @@ import unittest
 import harness  # first: it sets the path to tests/fake
 import history
 import tap
-from chaos import Run
+from chaos import BACK, BACK_ETCD, Run
 from harness import Code, LONG, wait_until
 from history import DELETE, PUT, Event, Item
 from test_local_keys import Key
@@ -23,6 +23,9 @@ from test_reload import HEAD, kms_of, local, rule
 class Chaos(Run, harness.E2E):
     kinds = 3
     number = 1  # of the plugin's key
+    # A plugin that is away at the start may be asked again only after a check of 3 s that fails, and 10 s.
+    back = {"etcd_killed": BACK_ETCD, "etcd_held": BACK_ETCD, "connections_cut": BACK_ETCD, "etcd_unreachable": BACK_ETCD,
+            "kms_away_at_the_start": 13}
 
     @classmethod
     def start(cls):
@@ -145,6 +148,23 @@ class Chaos(Run, harness.E2E):
 
     def test_chaos(self):
         self.run_chaos()
+
+
+class Service(unittest.TestCase):
+    """Is it noticed when service comes back late?"""
+
+    def judged(self, seconds, pace=0.01):
+        run = Run()
+        run.done, run.paces = {"fault": [(0.3, s) for s in seconds]}, [pace] * 3
+        return run.is_slow("fault")
+
+    def test_bounds(self):
+        limit = BACK * (5 if harness.SANITIZED else 1)
+        for seconds, is_slow in (([limit - 0.1], False), ([limit + 0.1], True), ([limit + 1, limit + 1, 0.1], True),
+                                 ([limit + 1, 0.1, 0.1], False), ([0.1, limit + 1, limit + 1], True)):
+            self.assertEqual(self.judged(seconds), is_slow, seconds)
+        self.assertFalse(self.judged([limit + 0.9], pace=0.2))
+        self.assertTrue(self.judged([limit + 1.1], pace=0.2))
 
 
 class Checker(unittest.TestCase):

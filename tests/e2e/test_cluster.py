@@ -7,7 +7,7 @@ import time
 
 import harness  # first: it sets the path to tests/fake
 import network
-from chaos import SECRETS, Run
+from chaos import BACK_ETCD, SECRETS, Run
 from harness import Code, LONG, wait_until
 from protos import more, rpc
 
@@ -129,6 +129,7 @@ class Cluster(Run, harness.E2E):
         client.close()
 
     FAULTS = leader_moved, leader_killed, follower_killed, leader_cut_off, member_cut_off_from_the_proxy, all_but_one_killed
+    back = {fault.__name__: BACK_ETCD for fault in FAULTS}
 
     def test_cluster(self):
         self.run_chaos()

@@ -289,6 +289,45 @@ class User(Base):
                 proxy = self.start_proxy("--user", user, config=config, wait=False)
                 self.assertEqual(proxy.process.popen.wait(20), status)
                 self.assertIn(text, proxy.process.log())
+                done = self.check("--user", user, config=config)
+                self.assertEqual((done.returncode, done.stdout), (status, ""))
+                self.assertEqual(done.stderr.splitlines()[-1], proxy.process.log().splitlines()[-1])
+
+    def check(self, *flags, config=None):
+        return subprocess.run([harness.program("etcd-envelope"), "check", "--offline", "--encryption-provider-config",
+                               str(config or self.config), *map(str, flags)], capture_output=True, text=True, timeout=60,
+                              check=False)
+
+    def test_check(self):
+        """What check says of that user holds: serve starts, and leaves the socket behind where check says so."""
+        folders = {"mine": True, "roots": False}
+        for name, is_nobodys in folders.items():
+            folder = self.env.path(name)
+            folder.mkdir()
+            if is_nobodys:
+                os.chown(folder, pwd.getpwnam("nobody").pw_uid, -1)
+            url = f"unix://{folder}/proxy.sock"
+            done = self.check("--user", "nobody", "--listen-client-urls", url)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("nobody, once everything is open", done.stdout)
+            self.assertEqual(f"nobody may not write to {folder}: the socket there is left behind" in done.stdout, not is_nobodys)
+            proxy = self.start_proxy("--user", "nobody", listen=[url])
+            self.assertEqual(proxy.process.term(), 0)
+            self.assertEqual((folder / "proxy.sock").exists(), not is_nobodys)
+
+    def test_check_of_folders(self):
+        """Where a socket cannot be made check warns in serve's own words."""
+        file = self.env.path("file")
+        file.write_text("")
+        for path, text in ((self.env.path("nowhere") / "x.sock", "No such file or directory"), (file, "File exists"),
+                           (file / "x.sock", "Not a directory")):
+            with self.subTest(path):
+                proxy = self.start_proxy(listen=[f"unix://{path}"], wait=False)
+                self.assertEqual(proxy.process.popen.wait(20), 1)
+                self.assertIn(f"{path}: {text}", proxy.process.log().splitlines()[-1])
+                done = self.check("--listen-client-urls", f"unix://{path}")
+                self.assertIn(f"{path}: {text}: as it is now serve could not listen there", done.stdout)
+        self.assertNotIn("could not listen", self.check("--listen-client-urls", f"unix://{self.kms.path}").stdout)
 
     def test_not_root(self):
         config = self.own_config()

@@ -265,13 +265,13 @@ class Range(harness.E2E):
         return text
 
     def test_every_bit_flip_is_refused(self):
-        """Of one envelope: all bits of all bytes but those of the provider prefix are covered in units."""
+        """Of one envelope: a bit of each byte, a long run all of them (as unit/envelope/test_open.c does)."""
         if DIRECT or harness.SANITIZED:
             self.skipTest("needs the proxy, unsanitized")
         key = self.secret()
         stored = envelope.seal(key, VALUE)
-        step = 1 if harness.LONG else 17
-        for bit in range(0, len(stored) * 8, step):
+        bits = range(len(stored) * 8) if harness.LONG else [8 * i + i % 8 for i in range(len(stored))]
+        for bit in bits:
             damaged = bytearray(stored)
             damaged[bit // 8] ^= 1 << bit % 8
             self.raw.put(key, bytes(damaged))

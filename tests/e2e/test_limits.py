@@ -417,6 +417,25 @@ class StaysAsItWas(Limits):
         self.assertEqual(client.wait(client.start(RANGE, get)).status, 0)
         self.assertIsNone(client.goaway)
 
+    def test_what_is_given_up_ends_at_etcd(self):
+        """1,000 calls that etcd does not answer: each of which it has heard, it hears the end of."""
+        key = b"/registry/pods/limits/silent"
+        get = message(rpc.RangeRequest(key=key))
+
+        def asked():
+            return sum(rpc.RangeRequest.FromString(payload).key == key for payload in self.fake.requests(RANGE))
+        self.fake.script = lambda call: call.path == RANGE and rpc.RangeRequest.FromString(call.payload).key == key
+        self.addCleanup(setattr, self.fake, "script", None)
+        before = self.fake.resets.count(RANGE)
+        client = h2raw.Client(self.proxy.address)
+        self.addCleanup(client.close)
+        ids = [client.start(RANGE, get) for _ in range(1000)]
+        wait_until(lambda: asked() == 1000, 30, "all of them at etcd")
+        for sid in ids:
+            client.send_rst(sid, h2raw.CANCEL)
+        wait_until(lambda: self.fake.resets.count(RANGE) - before == 1000, 30, "their ends")
+        self.client.get(KEY)
+
 
 if __name__ == "__main__":
     harness.main()

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """What is left in the memory of a process that has nothing to do: no value that went through it, no key that was
-dropped; and a key that it has lies in locked memory alone. The whole memory is read, as root can."""
+dropped; and a key that it has lies in memory alone that is locked and in no core file. The whole memory is read, as root can."""
 import base64
 import os
 import re
@@ -17,7 +17,7 @@ from client import prefix_end
 
 
 def regions(pid):
-    """(start, end, is_locked) of what the process may write to."""
+    """(start, end, is_guarded) of what the process may write to. Guarded: locked, in no core file, and a fork has none."""
     found, place = [], None
     with open(f"/proc/{pid}/smaps", encoding="ascii", errors="replace") as f:
         for line in f:
@@ -25,21 +25,21 @@ def regions(pid):
             if m:
                 place = (int(m[1], 16), int(m[2], 16)) if m[3].startswith("rw") else None
             elif line.startswith("VmFlags:") and place:
-                found.append((*place, " lo" in line))
+                found.append((*place, {"lo", "dd", "wf"} <= set(line.split())))
     return found
 
 
 def find(pid, needles):
-    """[(needle's name, is_locked)] of each place in the memory that holds one."""
+    """[(needle's name, is_guarded)] of each place in the memory that holds one."""
     hits = []
     with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
-        for start, end, is_locked in regions(pid):
+        for start, end, is_guarded in regions(pid):
             try:
                 memory.seek(start)
                 data = memory.read(end - start)
             except OSError:
                 continue  # such as [vvar]
-            hits += [(name, is_locked) for name, needle in needles.items() for _ in re.finditer(re.escape(needle), data)]
+            hits += [(name, is_guarded) for name, needle in needles.items() for _ in re.finditer(re.escape(needle), data)]
     return hits
 
 
@@ -107,16 +107,16 @@ class Idle(harness.E2E):
         self.put_through(proxy, marker)
         self.assertEqual(len(self.seeds), 1)
         seed = self.seeds[0]
-        # A key that is in use is found, so the search sees what there is; and it is in locked memory only.
+        # A key that is in use is found, so the search sees what there is; and it is in guarded memory only.
         held = find(pid, {"seed": seed})
         self.assertNotEqual(held, [])
-        self.assertEqual({is_locked for _, is_locked in held}, {True})
+        self.assertEqual({is_guarded for _, is_guarded in held}, {True})
         self.assert_gone(pid, {"value": marker}, "values")
         keys = {"seed": seed, "derived": self.derived(self.secret("0"), seed)}
         self.reload(proxy, self.env.config(self.second.path, name="second.yaml"))
         proxy.client.put(self.secret("after"), b"by the second plugin")
         self.assert_gone(pid, keys, "dropped keys")
-        self.assertEqual({locked for _, locked in find(pid, {"seed": self.second_seeds[0]})}, {True})
+        self.assertEqual({guarded for _, guarded in find(pid, {"seed": self.second_seeds[0]})}, {True})
 
     def test_local_kms(self):
         """The key that wraps all others, and one that was taken off the file."""
@@ -133,7 +133,7 @@ class Idle(harness.E2E):
         proxy.client.put(self.secret(), b"by the local plugin")
         text = path.read_text().splitlines()[-1]
         first = {"key": base64.b64decode(text), "text": text.encode()}
-        self.assertEqual({locked for _, locked in find(kms.pid, {"key": first["key"]})}, {True})
+        self.assertEqual({guarded for _, guarded in find(kms.pid, {"key": first["key"]})}, {True})
         self.assert_gone(kms.pid, {"text": first["text"]}, "the key's text")
         os.replace(other, path)
         kms.signal(signal.SIGHUP)

@@ -123,6 +123,27 @@ class Restart(Base):
         self.assertEqual({k.version for k in stored.values()}, {1})
         self.assertSealed(acknowledged[0], acknowledged[0])
 
+    @harness.timing
+    def test_back_within_a_second_of_etcd(self):
+        """However long it was away, a call gets through a second after it listens, and those that wait on are served."""
+        proxy = self.start_proxy()
+        for away in (0.2, 3):
+            self.etcd.process.kill()
+            time.sleep(away)
+            self.etcd.start()
+            started = time.monotonic()
+            wait_until(lambda: self.works_anew(proxy), 20, "service")
+            took = time.monotonic() - started
+            self.assertLess(took, 10 if harness.SANITIZED else 1)
+        self.__class__.raw = self.etcd.client
+
+    def works_anew(self, proxy):
+        client = harness.Client(proxy.target)
+        try:
+            return self.works(client)
+        finally:
+            client.close()
+
     def test_fail_over_between_members(self):
         """Several --etcd-servers: the one that is away costs nothing but the redial."""
         dead = f"http://127.0.0.1:{harness.free_port()}"

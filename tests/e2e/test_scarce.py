@@ -244,6 +244,7 @@ class Memory(Base):
               file=sys.stderr)
         self.assertEqual(group.kills(), 0)
         self.assertGreater(peak, base + 20 * MIB, "the attack has to be one")
+        self.assertTrue({Code.RESOURCE_EXHAUSTED.value[0], h2raw.ENHANCE_YOUR_CALM} & set(statuses), "nobody was refused")
         for client in clients:
             client.close()
         wait_until(lambda: proxy.metric("etcd_envelope_links") <= 2, 20, "end of the connections")

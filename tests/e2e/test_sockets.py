@@ -77,6 +77,10 @@ class Sockets(harness.E2E):
         old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
         self.assertFalse(self.gets_in(proxy, old))
         self.assertTrue(self.gets_in(proxy, self.context()))
+        # An authority alone asks for certificates, too.
+        silent = self.start_proxy(tls=self.tls, flags=self.server[:-1])
+        self.assertFalse(self.gets_in(silent, self.context(None)))
+        self.assertTrue(self.gets_in(silent, self.context()))
         # HTTP/1.1 there, by ALPN and without it.
         for protocols in (["http/1.1"], None):
             context = self.context()

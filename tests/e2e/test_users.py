@@ -12,18 +12,7 @@ import time
 from cluster_tool import ERROR, NOT_AS_WANTED, OK, PREFIX, USAGE, ClusterTool
 import harness
 from harness import wait_until
-
-PASSWORD = "correct horse:battery"  # what stands behind the first colon is all of it
-LOGIN = {"ETCDCTL_USER": "admin:" + PASSWORD}
-
-
-class SecuredEtcd(harness.Etcd):
-    """With etcdctl as its administrator."""
-
-    def etcdctl(self, *argv, user=True, check=True):
-        env = {k: v for k, v in os.environ.items() if not k.startswith("ETCDCTL_")}
-        return subprocess.run([harness.etcd_program("etcdctl"), "--endpoints", self.url, *argv], capture_output=True,
-                              timeout=30, check=check, env={**env, **(LOGIN if user else {}), "ETCDCTL_API": "3"})
+from secured import LOGIN, PASSWORD, SecuredEtcd
 
 
 class Users(ClusterTool):
@@ -33,16 +22,14 @@ class Users(ClusterTool):
         cls.etcd = SecuredEtcd(cls.env)
         cls.raw = cls.etcd.client
         cls.kms = cls.env.kms()
-        for argv in (["user", "add", "root:" + PASSWORD], ["user", "grant-role", "root", "root"],
-                     ["user", "add", "admin:" + PASSWORD], ["user", "grant-role", "admin", "root"]):
-            cls.etcd.etcdctl(*argv, user=False)
+        cls.etcd.add_administrators()
 
     def setUp(self):
         super().setUp()
         self.count = 300
         self.fill(self.count)
         self.raw.put(PREFIX + b"ns/one", b"plain")
-        self.etcd.etcdctl("auth", "enable", user=False)
+        self.etcd.enable()
 
     def tearDown(self):
         self.etcd.etcdctl("auth", "disable")
@@ -59,6 +46,17 @@ class Users(ClusterTool):
         self.tool("verify", config, env=apart, status=NOT_AS_WANTED)
         self.tool("reencrypt", config, "--rate", "0", "--etcd-user", "admin:" + PASSWORD)
         self.tool("verify", config, "--etcd-user=admin", env={"ETCDCTL_PASSWORD": PASSWORD, "ETCDCTL_USER": "nobody:x"})
+        own = self.env.path("own.password")  # as serve has it
+        own.write_text(PASSWORD + "\n")
+        flags = "--etcd-user", "admin", "--etcd-password-file", own
+        for name in "check", "verify", "reencrypt":
+            self.tool(name, config, *flags)
+        file = self.env.path("flags.yaml")
+        file.write_text(f"etcd-user: admin\netcd-password-file: {own}\n")
+        self.tool("verify", config, "--config-file", file)
+        self.tool("verify", config, "--config-file", file, env={"ETCDCTL_USER": "nobody:x"}, status=ERROR)
+        own_names = {"ETCD_ENVELOPE_ETCD_USER": "admin", "ETCD_ENVELOPE_ETCD_PASSWORD_FILE": str(own)}
+        self.tool("verify", config, env={**own_names, "ETCDCTL_USER": "nobody:x"})
         out, _ = self.tool("quarantine", config, "--key", (PREFIX + b"ns/one").decode(), env=LOGIN, status=None)
         self.assertIn("opens", out)
 
@@ -89,18 +87,22 @@ class Users(ClusterTool):
         self.tool("verify", self.mixed(), env=LOGIN, status=NOT_AS_WANTED)
         self.etcd.etcdctl("auth", "enable", user=False)
 
+    def revision(self):
+        """0: etcd is away, or too slow to say."""
+        done = self.etcd.etcdctl("get", "x", "-w", "json", check=False)
+        return int(done.stdout.split(b'"revision":')[1].split(b",")[0]) if done.returncode == 0 else 0
+
     def test_token_ends_meanwhile(self):
         """etcd is restarted, which forgets every token, and users change: the run goes on and does all of it."""
         process = self.env.start("reencrypt", self.argv("reencrypt", self.mixed(), "--rate", "100"), env={**os.environ, **LOGIN})
-        revision = lambda: int(self.etcd.etcdctl("get", "x", "-w", "json").stdout.split(b'"revision":')[1].split(b",")[0])  # noqa: E731
-        before = revision()
-        wait_until(lambda: revision() > before + 20, 20, "rewrites")
+        before = wait_until(self.revision, 20, "revision")
+        wait_until(lambda: self.revision() > before + 20 or not process.alive(), 20, "rewrites")
         self.etcd.process.kill()
         time.sleep(0.3)
         self.etcd.process = self.env.start("etcd-again", self.etcd.process.argv)
         wait_until(lambda: self.etcd.etcdctl("get", "x", check=False).returncode == 0, 20, "etcd is back")
-        before = revision()
-        wait_until(lambda: revision() > before + 20, 20, "more rewrites")
+        before = wait_until(self.revision, 20, "revision")
+        wait_until(lambda: self.revision() > before + 20 or not process.alive(), 20, "more rewrites, or the end of them")
         self.etcd.etcdctl("user", "add", "another:x")
         self.assertEqual(self.finish(process), OK, process.log())
         self.tool("verify", self.mixed(), env=LOGIN)

@@ -112,9 +112,19 @@ class Conn:
     def send_raw(self, data):
         with self.lock:
             try:
-                self.sock.sendall(data)
+                self.send_all(data)
             except (OSError, ssl.SSLError):
                 self.closed = True
+
+    def send_all(self, data, patience=60):
+        """The socket's own would give up when the time that a read may take is over, and nobody knew how much had gone."""
+        view, deadline = memoryview(data), time.monotonic() + patience
+        while view:
+            try:
+                view = view[self.sock.send(view):]
+            except socket.timeout:
+                if time.monotonic() > deadline:
+                    raise
 
     def send_frame(self, kind, flags, stream, payload=b""):
         self.send_raw(pack_frame(kind, flags, stream, payload))

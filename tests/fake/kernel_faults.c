@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* For LD_PRELOAD: what the file that KERNEL_FAULTS names says is done to the program, and may
- * change at any time: its wall clock runs so many seconds ahead, and there is no randomness to be
- * had. All other clocks stay. The file is mapped before main, so a program that may open nothing
- * later is affected, too. */
+ * change at any time: its wall clock runs so many seconds ahead, there is no randomness to be had,
+ * and its steady clocks have gone ahead, as if so much time had passed. The file is mapped before
+ * main, so a program that may open nothing later is affected, too. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +17,7 @@
 struct faults {
     int64_t ahead_s;
     int64_t no_randomness;
+    int64_t passed_s;
 };
 
 static const volatile struct faults *faults;
@@ -43,8 +44,12 @@ int clock_gettime(clockid_t id, struct timespec *ts)
 {
     int ret = real_clock_gettime(id, ts);
 
-    if (ret == 0 && faults != NULL && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE))
+    if (ret != 0 || faults == NULL)
+        return ret;
+    if (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE)
         ts->tv_sec += faults->ahead_s;
+    else if (id == CLOCK_MONOTONIC || id == CLOCK_MONOTONIC_COARSE || id == CLOCK_BOOTTIME)
+        ts->tv_sec += faults->passed_s;
     return ret;
 }
 

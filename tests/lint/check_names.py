@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """What documents, help texts and comments name exists: subcommands, flags, presets, metrics, environment
-variables, files and identifiers. A comment that says in which C file something is must be right, too. Exit status 1 with one line per name
+variables, files, tests and identifiers. A comment that says in which C file something is must be right, too. Exit status 1 with one line per name
 that does not exist.
 
 Where names come from: flags from the tables that parse them (C, argparse, case in shell), subcommands from src/main.c,
@@ -49,6 +49,7 @@ FILE = re.compile(r"(?<![\w/.<*$}~@-])(?:[\w-]+/)*[\w-]+\.(?:c|h|py|sh|md|proto|
 NAME = re.compile(r"(?<![\w/.-])[a-z][a-z0-9]*(?:__?[a-z0-9]+)+\b(?!\.\w|/)")
 CALL = re.compile(r"(?<![\w/.-])([A-Za-z]\w*)\(\)")  # a name without an underscore is a word unless it is called
 CONSTANT = re.compile(r"(?<![\w/.<-])[A-Z][A-Z0-9]*(?:__?[A-Z0-9]+)+\b(?![_*\w<])")
+TEST = re.compile(r"`(test_\w+\.py) (\w+)(?:\.(\w+))?`|`\.(test_\w+)`")  # file, class, test, or a test alone
 PLACE = re.compile(r"\b(\w*_\w+|\w+(?=\(\)))(?:\(\))?(?: \(| in | of |, see )((?:[\w-]+/)*[\w-]+\.[ch])\b")  # "main (x.c)"
 
 
@@ -205,6 +206,10 @@ class Tree:
         near = [p for p in known if p.parent == path.parent] or known
         return not near or any(re.search(rf"\b{name}\b", self.parts[p][2]) for p in near)
 
+    def has_test(self, file, cls, test):
+        code = [text for path, (_, _, text) in self.parts.items() if path.name == file]
+        return any(re.search(rf"\bclass {cls}\b", text) and re.search(rf"\b{test or cls}\b", text) for text in code)
+
     # --- looking ---
 
     def check_text(self, path, text):
@@ -214,6 +219,9 @@ class Tree:
         yield from (("metric", n) for n in METRIC.findall(text) if not self.has_metric(n))
         yield from (("environment variable", n) for n in VARIABLE.findall(text) if not self.has_variable(n))
         yield from (("file", n) for n in FILE.findall(text) if not self.has_file(n, path))
+        for file, cls, test, other in TEST.findall(text):
+            if not (other in self.code if other else self.has_test(file, cls, test)):
+                yield "test", other or f"{file} {cls}.{test}".rstrip(".")
 
     def check_file(self, path):
         comments, strings, code = self.parts[path]

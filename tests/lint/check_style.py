@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What clang-format does not see: a licence line in every source file, no tabs in C, no unfinished marks,
 no line over 100 columns in C, no .c file included, a stateful file in src/ that does not begin with its happy path and
-its failure modes, and no kind of provider named where its traits are to be asked (src/envelope/provider.h). Exit status 1
-with one line per violation."""
+its failure modes, no kind of provider named where its traits are to be asked (src/envelope/provider.h), and no wall clock
+where it may decide anything. Exit status 1 with one line per violation."""
 import pathlib
 import re
 import sys
@@ -20,6 +20,11 @@ STATEFUL = re.compile(r"^\s+enum \w*state \w+;|^\w[\w *]*\b\w*set_state\(", re.M
 FAILURE_MODES = re.compile(r"/\* SPDX[^\n]*\n/\*(?:(?!\*/).)*[Ff]ailure modes?:", re.S)
 # Who makes kinds, or has one thing for each: the others ask what a provider is like.
 KINDS_IN = ("src/envelope/", "src/policy/ruleset.c", "src/kms/plugin.c")
+# All that waits or ends does so by a steady clock; these show a time of day, or compare a certificate with it.
+WALL_CLOCK = re.compile(r"\b(?:CLOCK_REALTIME|CLOCK_TAI|uv_clock_gettime|(?:uv_)?gettimeofday\(|time\(NULL|time\(&|timespec_get\()")
+WALL_CLOCK_IN = ("src/base/log.c", "src/base/metric_series.c", "src/cli/check.c", "src/converge/converge.c",
+                 "src/converge/missing.c", "src/kms/plugin.c", "src/kms/plugin_v2.c", "src/pages/", "src/proxy/tally.c",
+                 "src/server/reload.c", "src/tools/verify.c")
 
 
 def is_source(path):
@@ -66,6 +71,16 @@ def check_file(root, path):
         yield 1, "has states, but no comment on top with the happy path and the failure modes"
 
 
+def check_clock(root, path):
+    """Yields (line number, problem)."""
+    name = str(path.relative_to(root))
+    if path.suffix not in (".c", ".h") or not name.startswith("src/") or name.startswith(WALL_CLOCK_IN):
+        return
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+        if WALL_CLOCK.search(line):
+            yield number, "the wall clock jumps: ask loop_now_ms, or CLOCK_MONOTONIC"
+
+
 def provider_kinds(root):
     header = root / "src/envelope/provider.h"
     enum = re.search(r"enum provider_kind \{(.*?)\}", header.read_text(), re.S) if header.exists() else None
@@ -88,7 +103,7 @@ def main(argv):
     kinds = provider_kinds(root)
     for path in sources(root):
         count += 1
-        for number, problem in (*check_file(root, path), *check_kinds(root, path, kinds)):
+        for number, problem in (*check_file(root, path), *check_kinds(root, path, kinds), *check_clock(root, path)):
             bad += 1
             print(f"{path.relative_to(root)}:{number}: {problem}")
     print(f"style: {count} files, {bad} violations")

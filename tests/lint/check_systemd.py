@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """What systemd's own tools say of conf/systemd/: `verify` finds nothing, `security` no more than the unit's comment names,
-systemd-sysusers makes the users and systemd-tmpfiles the folders. Then all that is named there belongs together. Exit status
-77, which CTest takes for skipped, without systemd-analyze."""
+systemd-sysusers makes the users and systemd-tmpfiles the folders. Then all that is named there belongs together, and each service
+is as closed as is promised. Exit status 77, which CTest takes for skipped, without systemd-analyze."""
 import os
 import pathlib
 import re
@@ -14,6 +14,11 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 UNITS = ROOT / "conf" / "systemd"
 MARGIN = 1.0  # another version of systemd judges differently
+# What both services promise beside that score, which some of it does not count in.
+PROMISED = ("LimitCORE=0", "MemoryMax=", "MemorySwapMax=0", "UMask=0077", "NoNewPrivileges=yes", "CapabilityBoundingSet=\n",
+            "AmbientCapabilities=\n", "ProtectSystem=strict", "PrivateDevices=yes", "MemoryDenyWriteExecute=yes",
+            "RestrictAddressFamilies=AF_", "RestrictNamespaces=yes", "SystemCallFilter=@system-service",
+            "SystemCallFilter=~@privileged", "SystemCallArchitectures=native")
 
 
 def run(*argv, **env):
@@ -48,6 +53,24 @@ def security():
             yield f"{path.name}: no score named, or none found: {said[-300:]}"
         elif float(found[1]) > float(named[1]) + (0 if version == named[2] else MARGIN):
             yield f"{path.name}: security says {found[1]}, the comment {named[1]}"
+
+
+def promises(name, text):
+    for line in PROMISED:
+        if "\n" + line not in text:
+            yield f"{name}: no {line.strip()}"
+    for family in re.findall(r"AF_\w+", "".join(re.findall(r"^RestrictAddressFamilies=.*", text, re.M))):
+        if family not in ("AF_UNIX", "AF_INET", "AF_INET6"):
+            yield f"{name}: {family} is allowed"
+
+
+def promised():
+    for path in sorted(UNITS.glob("*.service")):
+        text = path.read_text()
+        yield from promises(path.name, text)
+        for line in PROMISED:
+            if not list(promises(path.name, text.replace("\n" + line, "\n#"))):
+                yield f"{path.name}: that {line.strip()} is missing would not be found"
 
 
 def users_and_folders(folder):
@@ -89,7 +112,7 @@ def together():
 
 
 def main(argv):
-    problems = list(together())
+    problems = [*together(), *promised()]
     if not shutil.which("systemd-analyze"):
         print("\n".join(problems) or "NOTICE: no systemd-analyze, units are not verified")
         return 1 if problems else 77

@@ -198,6 +198,9 @@ class Checks(unittest.TestCase):
             "i.md": ("see `conf/gone.yaml`\n", 1, "file conf/gone.yaml"),
             "j.md": ("see gone.c\n", 1, "file gone.c"),
             "k.md": ("    cmake --preset fast && cmake --build --preset dev\n", 1, "preset fast"),
+            "l.md": ("`test_r.py There.test_gone`, `.test_it`\n", 1, "test test_r.py There.test_gone"),
+            "m.md": ("`test_r.py Gone`, `test_r.py There.test_it`\n", 1, "test test_r.py Gone"),
+            "n.md": ("`test_r.py There`, `.test_gone`\n", 1, "test test_gone"),
             "src/README.md": ("what base_gone does\n", 1, "name base_gone"),
             "src/k.c": (SPDX + "/* as\n * base/gone.c */\n", 3, "file base/gone.c"),
             "src/l.c": (SPDX + "// see base_gone_one()\n", 2, "name base_gone_one"),
@@ -214,6 +217,7 @@ class Checks(unittest.TestCase):
             "tests/s.py": ("x = '# no comment --x1'\ny = 1  # but --x2\n", 2, "flag --x2"),
         }
         self.names()
+        self.tree.write("tests/test_r.py", "class There(Base):\n    def test_it(self):\n        pass\n")
         for name, (text, _, _) in plants.items():
             self.tree.write(name, text)
         code, output = self.tree.run("check_names.py")
@@ -237,6 +241,19 @@ class Checks(unittest.TestCase):
         with tempfile.TemporaryDirectory() as empty:
             done = subprocess.run([sys.executable, HERE / "check_names.py", empty], capture_output=True)
             self.assertEqual(done.returncode, 1)
+
+    def test_style_knows_where_the_wall_clock_is_asked(self):
+        plants = ("clock_gettime(CLOCK_REALTIME, &t);", "clock_gettime(CLOCK_REALTIME_COARSE, &t);", "x = time(NULL);",
+                  "gettimeofday(&t, NULL);", "uv_gettimeofday(&t);")
+        text = "\n".join(plants) + "\n"
+        self.tree.write("src/base/log.c", SPDX + text)
+        self.tree.write("src/kms/a.c", SPDX + "clock_gettime(CLOCK_MONOTONIC, &t); run_time(NULL);\n")
+        self.assertEqual(self.tree.run("check_style.py")[0], 0)
+        self.tree.write("src/kms/a.c", SPDX + text)
+        code, output = self.tree.run("check_style.py")
+        self.assertEqual(code, 1)
+        for number in range(len(plants)):
+            self.assertIn(f"src/kms/a.c:{number + 2}: the wall clock jumps", output)
 
     def test_style_knows_where_kinds_of_provider_are_named(self):
         kind = SPDX + "int k = PROVIDER_ROT13;\n"

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -169,9 +170,16 @@ void alloc_on_assertion(bool (*is_sealed)(void))
     is_sealed_fn = is_sealed;
 }
 
+/* The check opens files of /proc, also where the test has left no descriptor. */
 static int find_leaks(void)
 {
 #if defined(__SANITIZE_ADDRESS__)
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
     return __lsan_do_recoverable_leak_check();
 #else
     return 0;

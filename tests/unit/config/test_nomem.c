@@ -6,9 +6,14 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
 #include "base/secret.h"
 #include "config/encryption.h"
 #include "config/resources.h"
+#include "config/settings.h"
 #include "failing_alloc.h"
 
 static const char yaml[] =
@@ -78,11 +83,35 @@ static void test_rules(void **state)
     enc_config_free(config);
 }
 
+/* A page shows the settings while serving, when nothing may abort any more. */
+static void settings_are_written_without_memory(void **state)
+{
+    char *argv[] = {"--resource-prefix=a=b", "--protect-prefix=/c=d", "--cert-file=f\"g",
+                    "--key-file=h"};
+    struct settings *s;
+    char why[512], *written = NULL;
+    size_t len;
+    FILE *out = open_memstream(&written, &len);
+
+    (void)state;
+    assert_int_equal(settings_parse((int)ARRAY_LEN(argv), argv, &s, why, sizeof why), ERR_OK);
+    alloc_fail_from(1);
+    settings_write(s, out);
+    assert_false(alloc_recover());
+    fclose(out);
+    assert_non_null(strstr(written, "resource-prefix:\n- \"a=b\"\n"));
+    assert_non_null(strstr(written, "protect-prefix:\n- \"/c=d\"\n"));
+    assert_non_null(strstr(written, "cert-file: \"f\\\"g\"\n"));
+    free(written);
+    settings_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parse),
         cmocka_unit_test(test_rules),
+        cmocka_unit_test(settings_are_written_without_memory),
     };
 
     if (secret_init() != ERR_OK)

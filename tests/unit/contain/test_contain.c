@@ -123,6 +123,17 @@ static int try_raw_socket(void)
     return ERRNO_OF(socket(AF_INET, SOCK_RAW, IPPROTO_ICMP));
 }
 
+/* Those of unix take no capability. */
+static int try_raw_unix_socket(void)
+{
+    return ERRNO_OF(socket(AF_UNIX, SOCK_RAW, 0));
+}
+
+static int try_seqpacket_socket(void)
+{
+    return ERRNO_OF(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+}
+
 static int try_listen(void)
 {
     int fd = socket(AF_INET, SOCK_STREAM, 0);
@@ -233,6 +244,8 @@ static void test_forbidden(void **state)
         {"AF_PACKET", try_packet_socket, EPERM},
         {"AF_NETLINK", try_netlink_socket, EPERM},
         {"SOCK_RAW", try_raw_socket, EPERM},
+        {"SOCK_RAW of unix", try_raw_unix_socket, EPERM},
+        {"SOCK_SEQPACKET", try_seqpacket_socket, EPERM},
         {"listen", try_listen, EPERM},
         {"open to write", try_write_file, EPERM},
         {"open to create", try_create_file, EPERM},

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fixture.h"
 
-#include "etcd/plan_int.h"
+#include "etcd/output_int.h"
 
 static struct slab_pool pool;
 

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/secret.h"
+#include "failing_alloc.h"
 #include "localkms/keyfile.h"
 
 /* 32 bytes 0x00, 0x01, ... and 32 bytes 0xff */
@@ -220,6 +223,27 @@ static void a_large_file_is_refused(void **state)
     assert_int_equal(load(), ERR_CONFIG);
 }
 
+/* Of a pipe nothing is left out in silence: a key that stands behind would be missed much later. */
+static void a_large_pipe_is_refused(void **state)
+{
+    char name[32], line[64] = KEY_COUNT "\n";
+    size_t left = KEYFILE_BYTES_MAX + 1;
+    struct kek_set *s;
+    int ends[2];
+
+    (void)state;
+    assert_int_equal(pipe(ends), 0); /* holds 64 KiB */
+    snprintf(name, sizeof name, "/dev/fd/%d", ends[0]);
+    for (size_t n = strlen(line); left > 0; left -= n, n = left < 32 ? left : 32) {
+        assert_int_equal(write(ends[1], line, n), n);
+        memset(line, '\n', sizeof line);
+    }
+    close(ends[1]);
+    assert_int_equal(kek_set_load(name, true, &s, why, sizeof why), ERR_CONFIG);
+    assert_non_null(strstr(why, "more than 32768 bytes"));
+    close(ends[0]);
+}
+
 static void generated_files_load_and_are_never_overwritten(void **state)
 {
     struct kek_set *a, *b;
@@ -250,6 +274,53 @@ static void generating_fails_where_nothing_can_be_written(void **state)
     (void)state;
     assert_int_equal(keyfile_generate("/nonexistent/key", why, sizeof why), ERR_SYSTEM);
     assert_non_null(strstr(why, "/nonexistent/key"));
+}
+
+static enum err generate(rlim_t limit)
+{
+    struct rlimit before, small;
+    enum err e;
+
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    small = (struct rlimit){limit, before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    e = keyfile_generate(path, why, sizeof why);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    return e;
+}
+
+/* Wherever the room ends. */
+static void a_file_that_is_not_whole_is_removed(void **state)
+{
+    struct stat st;
+
+    (void)state;
+    assert_int_equal(keyfile_generate(path, why, sizeof why), ERR_OK);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(unlink(path), 0);
+    assert_true(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+    for (off_t n = 0; n < st.st_size; n++) {
+        assert_int_equal(generate((rlim_t)n), ERR_SYSTEM);
+        assert_non_null(strstr(why, "File too large"));
+        assert_int_not_equal(access(path, F_OK), 0);
+    }
+    assert_int_equal(generate((rlim_t)st.st_size), ERR_OK);
+}
+
+static enum err generate_once(void)
+{
+    enum err e = keyfile_generate(path, why, sizeof why);
+
+    assert_int_equal(unlink(path) == 0, e == ERR_OK);
+    return e;
+}
+
+static void memory_runs_out(void **state)
+{
+    (void)state;
+    assert_true(alloc_fail_each(generate_once, NULL) >= 1);
+    put_file(KEY_COUNT "\n" KEY_ONES "\n", 0600);
+    assert_true(alloc_fail_each(load, NULL) >= 4);
 }
 
 static int setup(void **state)
@@ -290,8 +361,11 @@ int main(void)
         FILE_TEST(what_is_no_file_is_refused),
         cmocka_unit_test(a_pipe_is_read_once),
         FILE_TEST(a_large_file_is_refused),
+        cmocka_unit_test(a_large_pipe_is_refused),
         FILE_TEST(generated_files_load_and_are_never_overwritten),
         cmocka_unit_test(generating_fails_where_nothing_can_be_written),
+        FILE_TEST(a_file_that_is_not_whole_is_removed),
+        FILE_TEST(memory_runs_out),
     };
 
     return cmocka_run_group_tests(tests, group_setup, NULL);

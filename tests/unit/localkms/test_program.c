@@ -48,18 +48,22 @@ static void put_keys(const char *text, mode_t mode)
 /* Output goes to f.log. */
 static pid_t start(const char *const *args)
 {
-    const char *argv[8] = {PROGRAM};
+    const char *argv[16] = {NULL};
+    size_t n = 0;
     pid_t pid;
 
+    if (EMULATOR[0] != '\0') /* of another architecture: the kernel can't run it */
+        argv[n++] = EMULATOR;
+    argv[n++] = PROGRAM;
     for (size_t i = 0; args[i] != NULL; i++)
-        argv[i + 1] = args[i];
+        argv[n++] = args[i];
     pid = fork();
     if (pid == 0) {
         int fd = open(f.log, O_WRONLY | O_CREAT | O_APPEND, 0600);
 
         dup2(fd, 1);
         dup2(fd, 2);
-        execv(PROGRAM, (char *const *)(uintptr_t)argv);
+        execvp(argv[0], (char *const *)(uintptr_t)argv);
         _exit(127);
     }
     assert_true(pid > 0);

@@ -65,6 +65,34 @@ static void assert_one(enum pages_severity severity, const char *about, const ch
     assert_true(d.problems[0].advice[0] != '\0');
 }
 
+/* A rule set of these resources, each with two prefixes, that writes all of them in clear. */
+static void diagnose_plaintext(const char *const *names, size_t count)
+{
+    static const struct provider identity = {.kind = PROVIDER_IDENTITY};
+    const struct provider *first = &identity;
+    struct provider_list lists[64];
+    struct key_rules rules = {.count = 2 * count};
+    const struct ruleset set = {.key_rules = &rules, .lists = lists, .protected_count = 2 * count};
+
+    assert_true(2 * count <= ARRAY_LEN(lists));
+    for (size_t i = 0; i < 2 * count; i++)
+        lists[i] = (struct provider_list){.v = &first, .count = 1, .resource = names[i % count]};
+    st.rules = &set;
+    st.plugin_count = 0;
+    diagnose();
+    st.rules = NULL;
+}
+
+static bool is_word(const char *text, const char *word)
+{
+    size_t n = strlen(word);
+
+    for (const char *at = strstr(text, word); at != NULL; at = strstr(at + 1, word))
+        if (at[-1] == ' ' && (at[n] == ',' || at[n] == ' '))
+            return true;
+    return false;
+}
+
 static void test_well(void **state)
 {
     (void)state;
@@ -148,6 +176,27 @@ static void test_configuration(void **state)
     assert_one(PAGES_WARNING, "certificate", "TLS files have changed and cannot be used", "");
 }
 
+/* What etcd refuses the proxy itself disturbs no client; what to do depends on who it is. */
+static void test_own_calls(void **state)
+{
+    static const char title[] = "etcd refuses what the proxy asks on its own account";
+
+    (void)state;
+    st.refusal = "denied";
+    rig.settings.converge_key = (char *)(uintptr_t) "/place";
+    assert_one(PAGES_WARNING, "etcd", title, "Clients are served.");
+    assert_string_equal(d.problems[0].reason, "denied");
+    assert_non_null(strstr(d.problems[0].advice, "make one for the proxy"));
+    rig.settings.etcd_user = (char *)(uintptr_t) "somebody";
+    assert_one(PAGES_WARNING, "etcd", title, "Clients are served.");
+    assert_non_null(strstr(d.problems[0].advice, "user somebody exists"));
+    assert_non_null(strstr(d.problems[0].advice, "under /place/"));
+    st.refusal = "";
+    st.password_why = "torn";
+    assert_one(PAGES_WARNING, "configuration", "The password file for etcd cannot be used",
+               "read before is in use");
+}
+
 static void test_memory(void **state)
 {
     (void)state;
@@ -182,6 +231,49 @@ static void test_values(void **state)
     metric_refused(ERR_AUTH_FAILED);
     metric_refused(ERR_KMS_AWAY); /* is no value's fault */
     assert_one(PAGES_WARNING, "values", "Stored values do not open", "of the last 5 minutes");
+}
+
+/* All resources that are written in clear are named, each once, or counted. */
+static void test_plaintext_writes(void **state)
+{
+    static const char *const names[] = {"secrets",
+                                        "configmaps",
+                                        "pods",
+                                        "services",
+                                        "nodes",
+                                        "endpoints",
+                                        "events",
+                                        "namespaces",
+                                        "limitranges",
+                                        "jobs.batch",
+                                        "deployments.apps",
+                                        "daemonsets.apps",
+                                        "replicasets.apps",
+                                        "statefulsets.apps",
+                                        "cronjobs.batch",
+                                        "podtemplates",
+                                        "replicationcontrollers",
+                                        "resourcequotas",
+                                        "serviceaccounts",
+                                        "persistentvolumes",
+                                        "persistentvolumeclaims"};
+
+    (void)state;
+    for (size_t n = 1; n <= ARRAY_LEN(names); n++) {
+        size_t named = 0, more = 0;
+        const char *title;
+
+        diagnose_plaintext(names, n);
+        assert_int_equal(d.count, 1);
+        title = d.problems[0].title;
+        for (size_t i = 0; i < n; i++)
+            named += is_word(title, names[i]);
+        if (strstr(title, " more are ") != NULL)
+            more = strtoul(strstr(title, " and ") + 5, NULL, 10);
+        assert_int_equal(named + more, n);
+        assert_true(n > 4 || more == 0);
+        assert_non_null(strstr(title, " stored as plaintext"));
+    }
 }
 
 static void test_coverage(void **state)
@@ -257,9 +349,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_etcd, setup, teardown),
         cmocka_unit_test_setup_teardown(test_certificates, setup, teardown),
         cmocka_unit_test_setup_teardown(test_configuration, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_own_calls, setup, teardown),
         cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_connections, setup, teardown),
         cmocka_unit_test_setup_teardown(test_values, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_plaintext_writes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_coverage, setup, teardown),
         cmocka_unit_test_setup_teardown(test_ending, setup, teardown),
         cmocka_unit_test_setup_teardown(test_everything, setup, teardown),

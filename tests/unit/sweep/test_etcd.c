@@ -27,6 +27,7 @@ struct fixture {
     struct fake_site site;
     struct net_url url;
     struct sweep_etcd *etcd;
+    struct sweep_login *login;
     struct asked range, status;
 };
 
@@ -64,7 +65,10 @@ static void init(struct fixture *f)
     o.loop = &f->site.loop;
     o.first_ms = FIRST_MS;
     o.away_ms = AWAY_MS;
-    o.user = user;
+    f->login = NULL;
+    if (user.name != NULL)
+        assert_int_equal(sweep_login_new(&user, &f->login), ERR_OK);
+    o.login = f->login;
     f->range = (struct asked){.f = f, .path = ETCD_RANGE_PATH};
     f->status = (struct asked){.f = f, .path = ETCD_STATUS_PATH};
     assert_int_equal(net_url_parse("http://127.0.0.1:1", &f->url, &reason), ERR_OK);
@@ -76,6 +80,7 @@ static void fini(struct fixture *f)
     sweep_call_cancel(&f->range.call);
     sweep_call_cancel(&f->status.call);
     sweep_etcd_close(f->etcd);
+    sweep_login_drop(f->login);
     fake_site_fini(&f->site);
 }
 
