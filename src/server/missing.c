@@ -35,23 +35,37 @@ static const char *advice(const struct server *s)
                             : "--etcd-user needs read on the protected prefixes";
 }
 
+/* e: not ERR_OK. Once, until a look has come to its end. */
+static void say_unknown(const struct server *s, enum err e, const char *why)
+{
+    if (s->has_said_missing)
+        return;
+    if (e == ERR_SYSTEM)
+        LOG(WARN, "whether all stored values open is not known", "reason=\"%s\" advice=\"%s\"", why,
+            advice(s));
+    else
+        LOG(WARN, "whether all stored values open is not known", "reason=\"%s\"", why);
+}
+
+/* why is the look's: it lives until drop_look. */
+static void take_result(struct server *s, enum err e, const char *why)
+{
+    if (e != ERR_OK)
+        say_unknown(s, e, why);
+    snprintf(s->missing_why, sizeof s->missing_why, "%s", e == ERR_SYSTEM ? why : "");
+    s->has_said_missing = e != ERR_OK;
+}
+
 static void on_end(void *user, enum err e, uint64_t count, const char *why)
 {
     struct server *s = user;
 
+    if (e != ERR_UPSTREAM_AWAY) /* of which the checks of etcd say so */
+        take_result(s, e, why);
     drop_look(s);
-    if (e == ERR_UPSTREAM_AWAY) { /* its own checks say so */
+    if (e == ERR_UPSTREAM_AWAY)
         look_in(s, AWAY_MS);
-        return;
-    }
-    if (e == ERR_SYSTEM && !s->has_said_missing)
-        LOG(WARN, "whether all stored values open is not known", "reason=\"%s\" advice=\"%s\"", why,
-            advice(s));
-    else if (e != ERR_OK && !s->has_said_missing)
-        LOG(WARN, "whether all stored values open is not known", "reason=\"%s\"", why);
-    snprintf(s->missing_why, sizeof s->missing_why, "%s", e == ERR_SYSTEM ? why : "");
-    s->has_said_missing = e != ERR_OK;
-    if (e != ERR_OK || count > 0)
+    else if (e != ERR_OK || count > 0)
         look_in(s, AGAIN_MS);
 }
 
