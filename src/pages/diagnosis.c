@@ -366,10 +366,27 @@ static const char *age_of_look(const struct pages_state *st, const struct pages_
     return out;
 }
 
+/* Where new values are written in clear, too, that is said, and plaintext is what is wanted. */
+static double plaintext_of(const struct pages_state *st, const struct pages_coverage *c)
+{
+    double plain = c->totals[COVERAGE_PLAINTEXT];
+
+    for (size_t i = 0; st->rules != NULL && i < c->count; i++)
+        for (size_t k = 0; k < st->rules->key_rules->count; k++) {
+            const struct provider_list *list = &st->rules->lists[k];
+
+            if (!writes_plaintext(list) || strcmp(list->resource, c->rows[i].resource) != 0)
+                continue;
+            plain -= c->rows[i].counts[COVERAGE_PLAINTEXT];
+            break; /* several rules may be of one resource */
+        }
+    return plain;
+}
+
 static void look_at_coverage(const struct pages_state *st, const struct pages_coverage *c,
                              struct pages_diagnosis *d)
 {
-    double plain = c->totals[COVERAGE_PLAINTEXT], bad = c->totals[COVERAGE_UNREADABLE];
+    double plain = plaintext_of(st, c), bad = c->totals[COVERAGE_UNREADABLE];
     struct pages_problem *p;
     char n[PAGES_WORDS], age[AGE_MAX];
 

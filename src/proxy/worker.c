@@ -323,6 +323,7 @@ static void *worker_main(void *arg)
 static void worker_init(struct worker *w)
 {
     list_init(&w->links);
+    list_init(&w->holders);
     list_init(&w->probes);
     list_init(&w->probe_conns);
     list_init(&w->calls);

@@ -47,7 +47,8 @@ static void warn_of_clear_text(const struct net_url *url)
     if (!url->is_tls && !net_url_is_local(url))
         LOG(WARN,
             "etcd is reached in clear over the network: others on the way can read keys, "
-            "unprotected values and auth tokens, and can change or replay anything; use https",
+            "unprotected values, auth tokens and passwords, and can change or replay anything; use "
+            "https",
             "url=%s", net_url_text(url, text));
 }
 

@@ -74,13 +74,20 @@ static void diagnose_plaintext(const char *const *names, size_t count)
     struct key_rules rules = {.count = 2 * count};
     const struct ruleset set = {.key_rules = &rules, .lists = lists, .protected_count = 2 * count};
 
+    struct pages_coverage_row row = {.counts = {[COVERAGE_PLAINTEXT] = 59}};
+
     assert_true(2 * count <= ARRAY_LEN(lists));
+    /* All that is stored of one is plaintext, as it is meant to be; of another one it is not. */
+    snprintf(row.resource, sizeof row.resource, "%s", names[count - 1]);
+    coverage =
+        (struct pages_coverage){.rows = &row, .count = 1, .totals = {[COVERAGE_PLAINTEXT] = 60}};
     for (size_t i = 0; i < 2 * count; i++)
         lists[i] = (struct provider_list){.v = &first, .count = 1, .resource = names[i % count]};
     st.rules = &set;
     st.plugin_count = 0;
     diagnose();
     st.rules = NULL;
+    coverage = (struct pages_coverage){0};
 }
 
 static bool is_word(const char *text, const char *word)
@@ -273,7 +280,8 @@ static void test_plaintext_writes(void **state)
         const char *title;
 
         diagnose_plaintext(names, n);
-        assert_int_equal(d.count, 1);
+        assert_int_equal(d.count, 2);
+        assert_string_equal(d.problems[1].title, "1 stored value is plaintext");
         title = d.problems[0].title;
         for (size_t i = 0; i < n; i++)
             named += is_word(title, names[i]);
