@@ -606,6 +606,8 @@ rule("opener-list", "the opener hands out what is on its list", "contain/opener_
      "if (n != (ssize_t)sizeof request)", "unit/contain/opener_process")
 rule("opener-files", "and of that regular files", "contain/opener_process.c",
      "if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {", "if (fstat(fd, &st) == 0) {", "unit/contain/opener")
+rule("opener-late", "what the opener says too late is not taken for the file that was asked for next",
+     "contain/opener.c", "    if (!is_ready())\n        return -1;", "    opener.state = WELL;", "unit/contain/opener")
 rule("not-dumpable", "no core is written, nobody of the same user looks in", "base/secret.c",
      "if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || setrlimit(RLIMIT_CORE, &none) != 0)",
      "if (setrlimit(RLIMIT_CORE, &none) != 0)", "unit/base/secret")
