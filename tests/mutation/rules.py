@@ -521,10 +521,17 @@ rule("window-overflow", "no peer raises a window above 2^31-1", "h2/window.c",
 rule("credit-given-once", "credit is given back once for what has come", "h2/window.c",
      "s->recv_back += n < (size_t)held ? (uint32_t)n : (uint32_t)held;", "s->recv_back += (uint32_t)n;", "unit/h2/window")
 rule("credit-for-room", "credit is given as far as there is room", "proxy/lane_credit.c",
-     "return n <= most && link_claims(l->call->link) + n <= most;", "return n <= most || l->call != NULL;",
+     "return n <= most && link_claims(l->call->link) + n <= most &&", "return n <= most || l->call != NULL ||",
      "unit/proxy/lane_credit", "unit/proxy/relief")
+rule("credit-by-client", "who has more waits for who has less", "proxy/lane_credit.c",
+     "link_claims(l->call->link) + n <= most && !is_behind(l);", "link_claims(l->call->link) + n <= most;",
+     "unit/proxy/holder")
+rule("credit-one-client", "many connections of one client are no more than one", "proxy/holder.c",
+     "if (strcmp(h->who, who) == 0)", "if (strcmp(h->who, who) == 0 && who == NULL)", "unit/proxy/holder")
+rule("memory-few", "who holds little is not refused for a call that stays", "proxy/worker_relief.c",
+     "#define FEW (4u * LIMIT_SLAB_SIZE)", "#define FEW 0u", "unit/proxy/holder")
 rule("credit-for-others", "one client's credit leaves room to others", "proxy/lane_credit.c",
-     "return n <= most && link_claims(l->call->link) + n <= most;", "return n <= most;", "unit/proxy/lane_credit",
+     "return n <= most && link_claims(l->call->link) + n <= most &&", "return n <= most &&", "unit/proxy/lane_credit",
      "unit/proxy/relief")
 rule("credit-reader", "who does not read gets no more answers from etcd", "proxy/lane_credit.c",
      "h2_stream_queued(to) >= LIMIT_STREAM_OUT)\n        return true;", "h2_stream_queued(to) >= 1u << 30)\n        return true;",
