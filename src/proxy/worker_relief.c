@@ -24,7 +24,7 @@
 /* So much beyond the limit calls of others than the heaviest may begin, and clients are spared that
  * hold no more than FEW: one call that may stay must not have them all refused. */
 #define BEYOND_PART 32
-#define BEYOND_LEAST (256u * 1024) /* a slab or two of each direction */
+#define BEYOND_LEAST (8u * LIMIT_SLAB_SIZE) /* what some small calls read into */
 #define FEW (4u * LIMIT_SLAB_SIZE)
 #define MUCH_PART 4 /* of the limit: who holds more makes room for those that have little */
 #define WATCH_MS 100u

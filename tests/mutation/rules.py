@@ -522,6 +522,13 @@ rule("credit-given-once", "credit is given back once for what has come", "h2/win
 rule("credit-for-room", "credit is given as far as there is room", "proxy/lane_credit.c",
      "uint64_t most = left(l->call->worker, ROOM_PARTS);", "uint64_t most = UINT64_MAX;", "unit/proxy/lane_credit",
      "unit/proxy/relief")
+rule("credit-by-client", "who has more waits for who has less", "proxy/lane_credit.c",
+     "link_claims(l->call->link) + n <= most && !is_behind(l);", "link_claims(l->call->link) + n <= most;",
+     "unit/proxy/holder")
+rule("credit-one-client", "many connections of one client are no more than one", "proxy/holder.c",
+     "if (strcmp(h->who, who) == 0)", "if (strcmp(h->who, who) == 0 && who == NULL)", "unit/proxy/holder")
+rule("memory-few", "who holds little is not refused for a call that stays", "proxy/worker_relief.c",
+     "#define FEW (4u * LIMIT_SLAB_SIZE)", "#define FEW 0u", "unit/proxy/holder")
 rule("credit-for-others", "one client's credit leaves room to others", "proxy/lane_credit.c",
      "link_claims(l->call->link) + n <= most", "link_claims(l->call->link) + n < UINT64_MAX", "unit/proxy/lane_credit",
      "unit/proxy/relief")
