@@ -14,7 +14,7 @@
 
 #define AGE_MAX (PAGES_WORDS + 40) /* a sentence */
 #define NAMES_MAX 240u             /* of resources, in a title */
-#define OTHERS_MAX 15u             /* problems that are neither of an endpoint nor of a plugin */
+#define OTHERS_MAX 16u             /* problems that are neither of an endpoint nor of a plugin */
 
 const char *pages__severity_word(enum pages_severity s)
 {
@@ -205,6 +205,23 @@ static void look_at_tls_files(const struct pages_state *st, struct pages_diagnos
     SAY(p->effect, "The old ones are in use as long as the proxy runs.");
     SAY(p->reason, "%s", st->tls_why);
     SAY(p->advice, "Correct the files: they are read again by themselves.");
+}
+
+/* An opener that is gone, or does not answer: see contain/opener.h. */
+static void look_at_files(const struct pages_state *st, struct pages_diagnosis *d)
+{
+    struct pages_problem *p;
+
+    if (st->files_why == NULL)
+        return;
+    p = add(d, PAGES_WARNING, "process");
+    SAY(p->title, "Files cannot be read");
+    SAY(p->effect, "Everything is served, with the configuration, keys and certificates that were "
+                   "read last: another configuration or certificate is not taken over.");
+    SAY(p->reason, "%s", st->files_why);
+    SAY(p->advice, "Where the process that opens files (opener) has ended, restart the proxy, at "
+                   "the latest before its certificates end. Where it does not answer see to the "
+                   "file system of its files: it goes on by itself.");
 }
 
 static bool writes_plaintext(const struct provider_list *list)
@@ -480,6 +497,7 @@ enum err pages__diagnose(const struct pages_state *st, const struct pages_covera
     look_at_certificate(st, &st->etcd_certificate, "etcd", o->etcd_certfile, d);
     look_at_tls_files(st, d);
     look_at_reload(st, d);
+    look_at_files(st, d);
     if (st->rules != NULL)
         look_at_plaintext_writes(st, d);
     look_at_memory(st, d);

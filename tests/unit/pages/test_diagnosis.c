@@ -183,6 +183,15 @@ static void test_configuration(void **state)
     assert_one(PAGES_WARNING, "certificate", "TLS files have changed and cannot be used", "");
 }
 
+static void test_files(void **state)
+{
+    (void)state;
+    st.files_why = "has ended";
+    assert_one(PAGES_WARNING, "process", "Files cannot be read", "is not taken over");
+    assert_string_equal(d.problems[0].reason, "has ended");
+    assert_non_null(strstr(d.problems[0].advice, "restart the proxy"));
+}
+
 /* What etcd refuses the proxy itself disturbs no client; what to do depends on who it is. */
 static void test_own_calls(void **state)
 {
@@ -357,6 +366,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_etcd, setup, teardown),
         cmocka_unit_test_setup_teardown(test_certificates, setup, teardown),
         cmocka_unit_test_setup_teardown(test_configuration, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_files, setup, teardown),
         cmocka_unit_test_setup_teardown(test_own_calls, setup, teardown),
         cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_connections, setup, teardown),
