@@ -110,7 +110,7 @@ class Copy:
         env.setdefault("ENVELOPE_ETCD_DIR", str(ROOT / "build/etcd"))
         try:
             done = subprocess.run(argv, cwd=self.source, env=env, capture_output=True, text=True, errors="replace",
-                                  timeout=TEST_TIMEOUT + 10 * self.lasts.get(test, 0), check=False)
+                                  timeout=TEST_TIMEOUT + 4 * self.lasts.get(test, 0), check=False)
         except subprocess.TimeoutExpired:
             return ENDLESS
         return None if done.returncode == 0 else first_failure(done.stdout + done.stderr, done.returncode)
