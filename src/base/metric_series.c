@@ -395,7 +395,8 @@ static void write_plain(FILE *f)
 static void write_refused(FILE *f)
 {
     write_head(f, "etcd_envelope_refused_total", "counter",
-               "Calls, watches, values and connections that were refused or cut, by reason");
+               "Calls, watches, values and connections that were refused or cut, by reason. Which "
+               "have an alert, and why the others have none: alerts.yaml");
     for (int e = ERR_OK + 1; e < ERR_COUNT; e++)
         fprintf(f, "etcd_envelope_refused_total{reason=\"%s\"} %llu\n", err_reason((enum err)e),
                 (unsigned long long)metric_refused_get((enum err)e));

@@ -10,9 +10,9 @@
 #include "base/log.h"
 #include "cli/cli.h"
 #include "cli/cli_int.h"
-#include "contain/contain.h"
 #include "kms/text.h"
 #include "net/addr.h"
+#include "net/listen.h"
 #include "pages/pages.h"
 #include "policy/load.h"
 #include "server/server.h"
@@ -27,7 +27,8 @@ static const char check_help[] =
     "of\n"
     "etcd are protected, by which provider; whether every KMS plugin is healthy, wraps a key and\n"
     "unwraps it; whether etcd answers; whether the first values of each protected prefix open;\n"
-    "whether TLS files fit, and how long they last. Nothing is changed.\n"
+    "whether TLS files fit, and how long they last; whether sockets let --user in. Nothing is "
+    "changed.\n"
     "\n"
     "  --offline\n"
     "      judge flags and files alone, without asking plugins or etcd. Refused is what serve\n"
@@ -45,7 +46,9 @@ static const char check_help[] =
     "Exit status: 0 all well; 3 a certificate is over or does not name its host, etcd is full; 4 "
     "values are\n"
     "there that do not open; 1 serve would refuse the files; 2 it would refuse the flags, or the\n"
-    "server is a proxy; 75 etcd or a KMS plugin is not reachable or not well.\n";
+    "server is a proxy; 75 etcd or a KMS plugin is not reachable or not well. Values that open, "
+    "but\n"
+    "are to be rewritten, as in a migration or a rotation, are a note and leave it at 0.\n";
 
 struct check {
     const struct settings *o;
@@ -74,7 +77,6 @@ static int worse(int a, int b)
 
 static int load_files(struct check *c)
 {
-    struct contain_user user;
     int status;
 
     if (c->o->encryption_provider_config == NULL)
@@ -83,10 +85,7 @@ static int load_files(struct check *c)
         return cli__refuse(CLI_USAGE, "%s", c->why);
     if (policy_load(c->o, &c->rules, c->why, sizeof c->why) != ERR_OK)
         return cli__refuse(CLI_ERROR, "%s: %s", c->o->encryption_provider_config, c->why);
-    status = server_check(c->o, &c->files, c->why, sizeof c->why);
-    if (status == 0 && c->o->user != NULL &&
-        contain_find_user(c->o->user, &user, c->why, sizeof c->why) != ERR_OK)
-        status = SERVER_USAGE;
+    status = server_check(c->o, c->rules, &c->files, c->why, sizeof c->why);
     return status == 0 ? CLI_OK : cli__refuse(status, "%s", c->why);
 }
 
@@ -142,6 +141,36 @@ static void check_names(struct check *c, char *const *urls, size_t count)
     }
 }
 
+static void say_user(struct check *c)
+{
+    const char *user = c->o->user;
+
+    if (user == NULL)
+        return;
+    tools_finding(&c->findings, TOOLS_OK, "user",
+                  "%s, once everything is open: sockets of KMS plugins and etcd that are there let "
+                  "it in; configuration, keys and certificates may stay root's",
+                  user);
+    if (c->files.closed != NULL)
+        tools_finding(&c->findings, TOOLS_NOTE, "user",
+                      "%s may not write to %s: the socket there is left behind at the end, and the "
+                      "next start takes its place",
+                      user, c->files.closed);
+}
+
+/* Whoever starts serve may make the folder first, and take the file away. */
+static void check_sockets(struct check *c, char *const *urls, size_t count)
+{
+    const char *reason;
+    struct net_url url;
+
+    for (size_t i = 0; i < count; i++)
+        if (net_url_parse(urls[i], &url, &reason) == ERR_OK &&
+            net_listen_try(&url, c->why, sizeof c->why) != ERR_OK)
+            tools_finding(&c->findings, TOOLS_WARN, "listen",
+                          "%s: as it is now serve could not listen there", c->why);
+}
+
 static void say_environment(struct check *c)
 {
     struct settings_unknown u;
@@ -149,15 +178,19 @@ static void say_environment(struct check *c)
 
     while (settings_unknown_env(&at, &u))
         tools_finding(&c->findings, TOOLS_WARN, "configuration",
-                      "environment variable %.*s is not used: no flag has this name, did you mean "
-                      "--%s?",
-                      (int)u.name.n, (const char *)u.name.p, u.meant);
+                      "environment variable %.*s is not used: no flag has this name%s%s%s",
+                      (int)u.name.n, (const char *)u.name.p,
+                      u.meant == NULL ? "" : ", did you mean --", u.meant == NULL ? "" : u.meant,
+                      u.meant == NULL ? "" : "?");
 }
 
 static void say_files(struct check *c)
 {
     say_environment(c);
     tools_check_rules(&c->findings, c->rules, c->o->encryption_provider_config);
+    say_user(c);
+    check_sockets(c, c->o->listen_client_urls, c->o->listen_client_url_count);
+    check_sockets(c, c->o->listen_metrics_urls, c->o->listen_metrics_url_count);
     check_expiry(c, c->files.tls, "TLS", c->o->cert_file);
     if (c->files.tls != NULL) {
         check_names(c, c->o->listen_client_urls, c->o->listen_client_url_count);
@@ -193,12 +226,11 @@ static void look_at_etcd(struct check *c)
 
 static int run(struct check *c)
 {
-    int status;
-
     /* What goes wrong stands among the findings. */
-    if (log_start(c->o->log_level == LOG_INFO ? LOG_ERROR : c->o->log_level, c->o->log_format) !=
-        ERR_OK)
-        return cli__refuse(CLI_ERROR, "cannot start the log");
+    int status = cli__begin(c->o, c->o->log_level == LOG_INFO ? LOG_ERROR : c->o->log_level);
+
+    if (status != CLI_OK)
+        return status;
     signal(SIGPIPE, SIG_IGN);
     status = load_files(c);
     if (status == CLI_OK) {

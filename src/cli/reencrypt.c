@@ -47,6 +47,8 @@ static const char reencrypt_help[] =
     "128\n"
     "and their number (130, 143).\n";
 
+#define ODD_MAX 1024 /* names of resources, in an error; what is longer is cut */
+
 struct reencrypt_tool {
     bool is_dry_run, has_leased, is_to_identity, is_yes;
     const char *rate, *byte_rate, *parallel, *max_db_size, *output;
@@ -98,13 +100,41 @@ static int check_numbers(struct reencrypt_tool *t)
     return status;
 }
 
+/* Is the list one that is to be rewritten, but not as it would be written now? */
+static bool is_odd(const struct reencrypt_tool *t, const struct provider_list *list)
+{
+    const struct sweep_filter wanted = {.resources = t->resources.v,
+                                        .resource_count = t->resources.count};
+
+    return list->count > 0 && sweep_wants_resource(&wanted, list->resource) &&
+           provider_traits(list->v[0])->is_identity != t->is_to_identity;
+}
+
+/* The resources of all such lists, each once: "secrets, configmaps"; "": there is none. */
+static void name_odd(const struct reencrypt_tool *t, const struct ruleset *rules,
+                     char out[static ODD_MAX])
+{
+    const struct provider_list *lists = rules->lists;
+    size_t at = 0;
+
+    out[0] = '\0';
+    for (size_t i = 0; i < rules->key_rules->count && at < ODD_MAX; i++) {
+        bool is_named = !is_odd(t, &lists[i]);
+
+        for (size_t k = 0; k < i && !is_named; k++)
+            is_named = is_odd(t, &lists[k]) && strcmp(lists[k].resource, lists[i].resource) == 0;
+        if (!is_named)
+            at += (size_t)snprintf(out + at, ODD_MAX - at, "%s%s", at > 0 ? ", " : "",
+                                   lists[i].resource);
+    }
+}
+
 /* Plaintext is written only by who says so, and only where the proxies write it, too: else they
  * would go on sealing what is unsealed here. */
 static int check_identity(const struct reencrypt_tool *t, const struct settings *o,
                           const struct ruleset *rules)
 {
-    const struct sweep_filter wanted = {.resources = t->resources.v,
-                                        .resource_count = t->resources.count};
+    char odd[ODD_MAX];
 
     if (t->is_to_identity && !t->is_yes && !t->is_dry_run)
         return cli__refuse(CLI_USAGE, "--to-identity writes everything back to plaintext: give "
@@ -115,26 +145,20 @@ static int check_identity(const struct reencrypt_tool *t, const struct settings 
                            "nothing to rewrite; to write sealed values back to plaintext put "
                            "behind identity what sealed them, and give --to-identity",
                            o->encryption_provider_config);
-    for (size_t i = 0; i < rules->key_rules->count; i++) {
-        const struct provider_list *list = &rules->lists[i];
-        bool is_identity = list->count > 0 && provider_traits(list->v[0])->is_identity;
-
-        if (list->count == 0 || !sweep_wants_resource(&wanted, list->resource) ||
-            is_identity == t->is_to_identity)
-            continue;
-        if (is_identity)
-            return cli__refuse(CLI_USAGE,
-                               "resource %s: identity is first in %s, so plaintext would be "
-                               "written; if that is meant give --to-identity",
-                               list->resource, o->encryption_provider_config);
+    name_odd(t, rules, odd);
+    if (odd[0] == '\0')
+        return CLI_OK;
+    if (!t->is_to_identity)
         return cli__refuse(CLI_USAGE,
-                           "resource %s: identity is not first in %s, so proxies go on sealing; "
-                           "put it first, what sealed the values behind it, have all proxies take "
-                           "that over (those that run without --allow-identity-writes have to be "
-                           "restarted with it), and run this again",
-                           list->resource, o->encryption_provider_config);
-    }
-    return CLI_OK;
+                           "%s: identity is first in %s, so plaintext would be written; if that is "
+                           "meant give --to-identity",
+                           odd, o->encryption_provider_config);
+    return cli__refuse(CLI_USAGE,
+                       "%s: identity is not first in %s, so proxies go on sealing; put it first in "
+                       "the lists of these, what sealed the values behind it, have all proxies "
+                       "take that over (those that run without --allow-identity-writes have to be "
+                       "restarted with it), and run this again",
+                       odd, o->encryption_provider_config);
 }
 
 static int check(void *arg, const struct settings *o, const struct ruleset *rules,

@@ -13,8 +13,8 @@ static const char status_help[] =
     "usage: etcd-envelope status --metrics-urls URLS [flags]\n"
     "\n"
     "Asks several proxies by their metrics listeners and shows them side by side: configuration,\n"
-    "write key, health of KMS plugins and etcd, last reload, version, values sealed and opened.\n"
-    "The last line says whether all agree.\n"
+    "write key, health of KMS plugins and etcd, last reload, version, values sealed and opened,\n"
+    "and what each one's status page says is wrong. The last line says whether all agree.\n"
     "\n"
     "  --metrics-urls URLS\n"
     "      their --listen-metrics-urls, separated by commas; may be repeated\n"
@@ -24,7 +24,10 @@ static const char status_help[] =
     "      lines to read, or one JSON object (default text)\n"
     "\n"
     "Exit status: 0 all agree and are well; 3 they differ, or one is not well, or its last reload\n"
-    "failed; 75 one does not answer; 1 error; 2 used wrongly.\n";
+    "failed; 75 one does not answer; 1 error; 2 used wrongly. 3 is as it should be while a file "
+    "or\n"
+    "a plugin's new key id reaches one proxy after the other, on the way back to plaintext, and\n"
+    "with --converge while plaintext is being brought in.\n";
 
 struct status_tool {
     struct cli__texts urls;
@@ -95,6 +98,9 @@ static int run(struct status_tool *t)
     status = parse_urls(t);
     if (status == CLI_OK)
         status = make_tls(t);
+    if (status != CLI_OK)
+        return status;
+    status = cli__try_limits();
     if (status != CLI_OK)
         return status;
     signal(SIGPIPE, SIG_IGN);

@@ -44,7 +44,8 @@ static const char verify_help[] =
     "open; 1 error; 2 used wrongly, or the server is a proxy; 75 etcd or a KMS plugin that is "
     "needed\n"
     "is not reachable. SIGINT and SIGTERM end it with what was counted so far, and 128 and their\n"
-    "number (130, 143).\n";
+    "number (130, 143). 3 is as it should be from the first sealed value on until reencrypt, or\n"
+    "serve --converge, has rewritten all, and in the same way after each new key.\n";
 
 struct verify_tool {
     bool is_no_open, skip_hash;

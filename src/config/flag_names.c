@@ -35,11 +35,37 @@ static size_t edit_distance(const char *a, size_t a_len, const char *b)
     return row[b_len];
 }
 
+/* Are the words of the name, but for some that were left out, those of the flag? */
+static bool has_words_of(const char *name, size_t len, const char *flag)
+{
+    for (size_t at = 0; at <= len; at++) {
+        const char *end = memchr(name + at, '-', len - at);
+        size_t n = end == NULL ? len - at : (size_t)(end - name) - at, have;
+
+        for (;; flag += have + 1) {
+            have = strcspn(flag, "-");
+            if (n > 0 && n == have && memcmp(name + at, flag, n) == 0)
+                break;
+            if (flag[have] == '\0')
+                return false;
+        }
+        flag += have + (flag[have] == '-');
+        at += n;
+    }
+    return true;
+}
+
+/* A letter or two that are wrong, more in a long name; or words were left out. */
+static bool is_near(const char *name, size_t len, const char *flag)
+{
+    return edit_distance(name, len, flag) <= 1 + len / 5 || has_words_of(name, len, flag);
+}
+
 /* By edit distance, less half an edit for each letter of a common beginning: so a name with a word
  * left out is nearer to the whole name than to another short one. */
 const char *config__nearest_flag(const char *name, size_t len)
 {
-    const char *best = config__flags[0].name;
+    const char *best = NULL;
     long best_score = LONG_MAX;
 
     len = len < CONFIG_ENV_MAX ? len : CONFIG_ENV_MAX;
@@ -49,12 +75,23 @@ const char *config__nearest_flag(const char *name, size_t len)
 
         for (size_t k = 0; k < len && candidate[k] != '\0' && candidate[k] == name[k]; k++)
             score--;
-        if (score < best_score) {
+        if (score < best_score && is_near(name, len, candidate)) {
             best = candidate;
             best_score = score;
         }
     }
     return best;
+}
+
+const char *config__meant_text(const char *name, size_t len, const char *dashes,
+                               char out[static CONFIG_MEANT_MAX])
+{
+    const char *near = config__nearest_flag(name, len);
+
+    out[0] = '\0';
+    if (near != NULL)
+        (void)snprintf(out, CONFIG_MEANT_MAX, ", did you mean %s%s?", dashes, near);
+    return out;
 }
 
 const struct flag *config__find_flag(const char *name, size_t len)

@@ -108,7 +108,8 @@ const struct flag config__flags[] = {
     {"max-concurrent-streams", FLAG_COUNT, AT(max_concurrent_streams), 0, "4294967295", 0, "N",
      "calls and watch streams that a client has open at a time on one connection", NULL},
     NUMBER("stream-threshold", FLAG_SIZE, stream_threshold, LIMIT_STREAM_THRESHOLD, "SIZE",
-           "answers above this are passed on piece by piece"),
+           "answers above this are passed on piece by piece; what is below is opened in one go, "
+           "for which a worker's other clients wait"),
     NUMBER("stall-timeout", FLAG_DURATION, stall_timeout_ms, LIMIT_STALL_MS, "DURATION",
            "a client that takes nothing of its answer for so long loses the call (30 s while "
            "memory is short); one that says nothing for so long has to answer a PING"),

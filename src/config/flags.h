@@ -43,8 +43,12 @@ extern const size_t config__flag_count;
 #define CONFIG_ENV_MAX 64 /* of the name of a flag, and of its environment variable */
 /* NULL: there is none of this name. */
 const struct flag *config__find_flag(const char *name, size_t len);
-/* The name of the flag that is probably meant. */
+/* The name of the flag that is probably meant; NULL: none is near. */
 const char *config__nearest_flag(const char *name, size_t len);
+/* ", did you mean --NAME?" of that, with these dashes, or "". Returns out. */
+#define CONFIG_MEANT_MAX (CONFIG_ENV_MAX + 32)
+const char *config__meant_text(const char *name, size_t len, const char *dashes,
+                               char out[static CONFIG_MEANT_MAX]);
 /* The flag's environment variable. Returns out. */
 const char *config__env_name(const struct flag *f, char out[static CONFIG_ENV_MAX]);
 

@@ -73,10 +73,11 @@ static enum err read_flag(struct parser *p, int argc, char *const argv[], int *i
     size_t len = strcspn(name, "=");
     const char *value = name[len] == '=' ? name + len + 1 : NULL;
     const struct flag *f = config__find_flag(name, len);
+    char meant[CONFIG_MEANT_MAX];
 
     if (f == NULL)
-        return fail(p, "unknown flag --%.*s, did you mean --%s?", (int)(len < 100 ? len : 100),
-                    name, config__nearest_flag(name, len));
+        return fail(p, "unknown flag --%.*s%s", (int)(len < 100 ? len : 100), name,
+                    config__meant_text(name, len, "--", meant));
     if (value == NULL && f->type == FLAG_BOOL)
         value = "true";
     if (value == NULL && *i + 1 < argc)
@@ -128,12 +129,12 @@ static enum err read_file_field(struct parser *p, const struct node *name, const
                                 bool *seen)
 {
     const struct flag *f = config__find_flag(name->text, name->text_len);
-    char quoted[CONFIG_QUOTE_MAX];
+    char quoted[CONFIG_QUOTE_MAX], meant[CONFIG_MEANT_MAX];
 
     if (f == NULL || name->kind != NODE_STRING)
-        return fail(p, "%s: unknown field %s, did you mean %s?", p->file,
+        return fail(p, "%s: unknown field %s%s", p->file,
                     config__quote(name->text, name->text_len, quoted),
-                    config__nearest_flag(name->text, name->text_len));
+                    config__meant_text(name->text, name->text_len, "", meant));
     if (f->type == FLAG_CONFIG_FILE || strcmp(f->name, "help") == 0)
         return fail(p, "%s: %s can't stand in a file", p->file, f->name);
     if (seen[f - config__flags])

@@ -68,7 +68,7 @@ void settings_free(struct settings *s);
 /* A variable of the environment whose name begins like those of our flags, and that no flag has. */
 struct settings_unknown {
     struct bytes name; /* borrowed from the environment */
-    const char *meant; /* the name of the flag that is probably meant */
+    const char *meant; /* the name of the flag that is probably meant; NULL: none is near */
 };
 /* The next one from *at, which begins with 0; false: no more. Those that container runtimes set for
  * a Service of our name are passed over. */

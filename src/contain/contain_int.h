@@ -8,6 +8,8 @@
 void contain__in_force(struct contain_state *st, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void contain__not_in_force(struct contain_state *st, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
+struct contain_state *contain__state(enum contain_part part);
+
 /* The bounding set, as far as that is allowed. Before contain__become. */
 bool contain__empty_bounding_set(void);
 /* All other sets. is_bound: what contain__empty_bounding_set said. Of sockets (a list up to NULL)
@@ -17,6 +19,8 @@ void contain__drop_capabilities(bool is_bound, const char *const *sockets,
 /* Errors: ERR_SYSTEM with why. */
 MUST_CHECK enum err contain__become(const struct contain_user *u, struct contain_state *st,
                                     char *why, size_t why_len);
+/* Does o->connect_sockets let the user in, who we are by now? Errors: ERR_SYSTEM with why. */
+MUST_CHECK enum err contain__check_sockets(const struct contain_opts *o, char *why, size_t why_len);
 void contain__landlock(const struct contain_opts *o, struct contain_state *st);
 /* Of the opener: nothing is written, made or executed any more. */
 void contain__landlock_read_only(void);

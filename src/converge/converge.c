@@ -44,10 +44,12 @@ struct converge {
     /* The work. */
     struct converge_pass *pass; /* NULL: WORK_RESTING */
     bool wants_look;            /* something is new since the last pass began */
+    bool is_asked, is_answer;   /* by converge_look; the pass under way is the answer to that */
+    bool is_told;               /* what it has passed may have been rewritten behind it */
     uint64_t began_ms;          /* the pass, or the last one */
     uint64_t next_ms, blocked_ms, pause_ms;
     struct converge_pace pace;
-    uint64_t news;       /* of the member, as of the last tick */
+    uint64_t news, told; /* of the member, as of the last tick */
     uint64_t due;        /* values that the last full look left */
     uint64_t unreadable; /* that it found */
     bool has_looked;
@@ -157,18 +159,29 @@ static uint64_t pause_after(struct converge *c, const struct converge_result *r)
     return converge_pace_looked(&c->pace, now_ms(c) - c->began_ms, counts, r->due);
 }
 
+/* Unless a pass has failed: then not sooner for anything new. */
+static void look_within(struct converge *c, uint64_t ms)
+{
+    if (c->pause_ms == 0 && ms != UINT64_MAX && now_ms(c) + ms < c->next_ms)
+        c->next_ms = now_ms(c) + ms;
+}
+
 static void pass_is_good(struct converge *c, const struct converge_result *r)
 {
     publish(c, r->counts);
     say_unreadable(c, r);
-    if (r->rewritten > 0 || (r->due > 0 && r->due != c->due))
-        LOG(INFO, "converge: looked at everything", "rewritten=%" PRIu64 " due=%" PRIu64,
-            r->rewritten, r->due);
+    if (c->is_answer || r->rewritten > 0 || r->due != c->due)
+        LOG(INFO, "converge: looked at everything",
+            "rewritten=%" PRIu64 " due=%" PRIu64 " unreadable=%" PRIu64, r->rewritten, r->due,
+            c->unreadable);
+    c->is_answer = false;
     c->has_looked = true;
     c->is_denied = false;
     c->due = r->due;
     c->pause_ms = 0;
     c->next_ms = now_ms(c) + pause_after(c, r);
+    if (c->is_told)
+        look_within(c, converge_pace_told(&c->pace));
     if (c->blocked_ms <= now_ms(c))
         c->problem[0] = '\0';
 }
@@ -206,6 +219,8 @@ static void on_pass_end(void *user, const struct converge_result *r)
     struct converge *c = user;
     enum work_state was = work_state(c);
 
+    if (r->rewritten > 0)
+        converge_member_touch(c->member);
     if (r->err == ERR_OK)
         pass_is_good(c, r);
     else if (r->err == ERR_AGAIN)
@@ -246,21 +261,28 @@ static void start_pass(struct converge *c, bool is_rewriting)
                                          .user = c};
 
     c->began_ms = now_ms(c);
+    c->is_told = false;
     c->wants_look = converge_pass_new(&o, &c->pass) != ERR_OK;
+    if (c->wants_look)
+        return;
+    c->is_answer |= c->is_asked;
+    c->is_asked = false;
 }
 
 /* Somebody has the lock anew, or all agree now: what was left by the last look may be rewritten by
- * another proxy from here on. */
+ * another proxy from here on. Or another one, or a tool, says that it has rewritten some. */
 static void hear_news(struct converge *c)
 {
-    uint64_t news = converge_member_news(c->member), ms;
+    uint64_t news = converge_member_news(c->member), told = converge_member_told(c->member);
 
-    if (news == c->news)
-        return;
+    if (news != c->news)
+        look_within(c, converge_pace_news(&c->pace));
+    if (told != c->told) {
+        look_within(c, converge_pace_told(&c->pace));
+        c->is_told = true;
+    }
     c->news = news;
-    ms = converge_pace_news(&c->pace);
-    if (c->pause_ms == 0 && ms != UINT64_MAX && now_ms(c) + ms < c->next_ms)
-        c->next_ms = now_ms(c) + ms;
+    c->told = told;
 }
 
 static void work(struct converge *c)
@@ -420,6 +442,15 @@ void converge_try_again(struct converge *c)
     converge_member_try_again(c->member);
     c->pause_ms = 0;
     c->wants_look = true;
+}
+
+void converge_look(struct converge *c)
+{
+    if (c->has_left || c->is_closed)
+        return;
+    converge_try_again(c); /* whoever asks may have mended what a pass has failed for */
+    c->is_asked = true;
+    CHECK(loop_timer_start(c->o.loop, &c->tick, 10) == ERR_OK);
 }
 
 void converge_leave(struct converge *c, uint64_t within_ms, void (*on_left)(void *user), void *user)

@@ -5,7 +5,8 @@
  *
  * `serve --converge RATE`. The states of the work itself (those of the membership are in member.h):
  *
- *   RESTING -- start, reload, new key id, time (pace.h), work to be done --> LOOKING, REWRITING
+ *   RESTING -- start, reload, new key id, somebody asks, others have rewritten, time (pace.h),
+ *      |       work to be done --> LOOKING, REWRITING
  *
  *     LOOKING     a pass that counts, while this proxy may not rewrite
  *     REWRITING   the same, and what is due is rewritten on the way, within the rate
@@ -52,6 +53,9 @@ MUST_CHECK enum err converge_use(struct converge *c, struct ruleset *rules,
                                  struct kms_manager *manager);
 /* What kept the work from being done may be over: it is tried again at once. */
 void converge_try_again(struct converge *c);
+/* Somebody asks how it is: a look begins at once, or when the one under way is over, and the log
+ * says what it has found. */
+void converge_look(struct converge *c);
 /* The process is about to end: no more rewrites, and what is registered in etcd is taken back.
  * Once. on_left comes once, from the loop and not from inside, when that is done or has failed,
  * at the latest after within_ms; not after converge_close, which it may call. */

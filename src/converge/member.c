@@ -113,6 +113,17 @@ static void send_lock(struct converge_member *m)
     send_request(m, MEMBER_LOCKING, ETCD_TXN_PATH, &r);
 }
 
+static void send_touch(struct converge_member *m)
+{
+    struct etcd_message r;
+
+    if (room_for(m, etcd_lease_touch_max(strlen(m->lock)), &r) == NULL)
+        return;
+    m->wants_touch = false; /* it is but a hint: an answer that gets lost is not waited for */
+    etcd_lease_put_touch(&r, bytes_str(m->lock));
+    send_request(m, MEMBER_TOUCHING, ETCD_TXN_PATH, &r);
+}
+
 /* --- what is due ------------------------------------------------------------------------------ */
 
 static uint64_t earlier(uint64_t a, uint64_t b)
@@ -139,6 +150,8 @@ static void choose(struct converge_member *m)
         send_keep(m);
     } else if (m->record != NULL && m->announced == NULL) {
         send_record(m);
+    } else if (m->wants_touch && m->has_looked && m->lock_revision > 0) {
+        send_touch(m);
     } else if (now >= m->look_ms) {
         send_look(m);
     } else if (wants_lock(m) && now >= m->lock_ms) {
@@ -193,7 +206,8 @@ static const char *what_was_asked(enum member_state s)
                                         [MEMBER_ANNOUNCING] = "registering",
                                         [MEMBER_LOOKING] = "reading what proxies have registered",
                                         [MEMBER_LOCKING] = "the lock",
-                                        [MEMBER_KEEPING] = "keeping the lease"};
+                                        [MEMBER_KEEPING] = "keeping the lease",
+                                        [MEMBER_TOUCHING] = "telling the others"};
 
     return s < ARRAY_LEN(texts) && texts[s] != NULL ? texts[s] : "this";
 }
@@ -266,6 +280,15 @@ static void is_announced(struct converge_member *m)
     m->look_ms = converge__now_ms(m);
 }
 
+/* The lock has this revision by ourselves. */
+static void is_touched(struct converge_member *m, struct bytes body)
+{
+    struct etcd_replace_answer answer;
+
+    if (etcd_message_read_replace(body, &answer) == ERR_OK && answer.is_done)
+        m->own_touch = answer.header.revision;
+}
+
 static void on_answer(void *arg, const struct client_answer *a)
 {
     struct converge_member *m = arg;
@@ -294,6 +317,9 @@ static void on_answer(void *arg, const struct client_answer *a)
         m->lock_why[0] = '\0';
         m->look_ms = converge__now_ms(m);
         m->lock_ms = converge__now_ms(m) + CONVERGE__LOOK_MS;
+        break;
+    case MEMBER_TOUCHING:
+        is_touched(m, a->body);
         break;
     default:
         m->is_denied = false;
@@ -391,6 +417,18 @@ void converge_member_try_again(struct converge_member *m)
     m->lock_ms = 0;
     if (m->is_denied && m->call.etcd == NULL && m->state != MEMBER_LEFT)
         wait_ms(m, m->lease == 0 ? MEMBER_OUT : MEMBER_IDLE, 0);
+}
+
+void converge_member_touch(struct converge_member *m)
+{
+    m->wants_touch = m->lock_revision > 0;
+    if (m->wants_touch && m->state == MEMBER_IDLE)
+        wait_ms(m, MEMBER_IDLE, 0);
+}
+
+uint64_t converge_member_told(const struct converge_member *m)
+{
+    return m->told;
 }
 
 void converge_member_use_etcd(struct converge_member *m, struct sweep_etcd *etcd)

@@ -7,11 +7,15 @@
  *   PLACE/proxies/LEASE   the record (record.h) of each proxy, under a lease of its own
  *   PLACE/lock            the name of the one that rewrites, under its lease
  *
+ * Whoever has rewritten values, that proxy or a tool, touches the lock: only its mod_revision
+ * changes, which the others see at their next look, and count stored values anew.
+ *
  * so what belongs to a proxy that is gone goes when its lease ends.
  *
  *   OUT -- granted --> ANNOUNCING --> LOOKING --> IDLE -+-- every LOOK_MS --> LOOKING
  *    ^                                                  +-- there is no lock --> LOCKING, LOOKING
  *    |                                                  +-- every KEEP_MS --> KEEPING --> IDLE
+ *    |                                                  +-- has rewritten --> TOUCHING --> IDLE
  *    |                                                  `-- another record --> ANNOUNCING
  *    `-- the lease has ended, in whatever state
  *
@@ -73,6 +77,10 @@ bool converge_member_is_denied(const struct converge_member *m);
 uint64_t converge_member_news(const struct converge_member *m);
 /* What etcd refused, it may not refuse any more: it is asked again at once. */
 void converge_member_try_again(struct converge_member *m);
+/* This proxy has rewritten values: the others are to know, as long as it has the lock. */
+void converge_member_touch(struct converge_member *m);
+/* Counts how often others have said that of themselves, as far as was seen. */
+uint64_t converge_member_told(const struct converge_member *m);
 /* Another client of etcd: after TLS files changed. Borrowed. */
 void converge_member_use_etcd(struct converge_member *m, struct sweep_etcd *etcd);
 /* Says goodbye, so that nobody has to wait for the lease's end: the keys go at once if etcd gets

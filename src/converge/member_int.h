@@ -15,6 +15,7 @@ enum member_state {
     MEMBER_LOOKING,
     MEMBER_LOCKING,
     MEMBER_KEEPING,
+    MEMBER_TOUCHING,
     MEMBER_IDLE, /* nothing is under way: the timer runs */
     MEMBER_LEFT, /* the lease is being given back, or was */
 };
@@ -40,6 +41,10 @@ struct converge_member {
     int64_t seen_revision, lock_revision; /* lock_revision 0: the lock is not ours */
     int64_t any_lock_revision;            /* of the last lock that was seen, whoever's */
     uint64_t news;                        /* see converge_member_news */
+    bool wants_touch;                     /* the lock, when it is ours */
+    int64_t lock_mod;                     /* mod_revision of that lock */
+    int64_t own_touch;                    /* the one that we gave it last; 0: none */
+    uint64_t told;                        /* see converge_member_told */
     bool has_lock;                        /* there is a lock, ours or not */
     char holder[CONVERGE_NAME_MAX];
     enum converge_difference difference;

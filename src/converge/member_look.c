@@ -103,10 +103,14 @@ static enum err take_record(struct look *l, const struct etcd_kv *kv)
 
 static void take_lock(struct converge_member *m, const struct etcd_kv *kv)
 {
+    bool is_new = kv->create_revision != m->any_lock_revision;
+
     m->has_lock = true;
     m->lock_revision = kv->lease == m->lease ? kv->create_revision : 0;
-    m->news += kv->create_revision == m->any_lock_revision ? 0 : 1;
+    m->news += is_new;
     m->any_lock_revision = kv->create_revision;
+    m->told += !is_new && kv->mod_revision != m->lock_mod && kv->mod_revision != m->own_touch;
+    m->lock_mod = kv->mod_revision;
     kms_clean_text(kv->value, m->holder, sizeof m->holder);
 }
 

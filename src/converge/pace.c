@@ -44,8 +44,11 @@ uint64_t converge_pace_looked(struct converge_pace *p, uint64_t took_ms,
 
 uint64_t converge_pace_news(struct converge_pace *p)
 {
-    if (p->pause_ms == 0)
-        return UINT64_MAX;
+    return p->pause_ms == 0 ? UINT64_MAX : converge_pace_told(p);
+}
+
+uint64_t converge_pace_told(struct converge_pace *p)
+{
     p->pause_ms = CONVERGE_PACE_SOON_MS;
     return bounded(p);
 }

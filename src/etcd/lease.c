@@ -43,6 +43,29 @@ void etcd_lease_put_lock(struct etcd_message *m, struct bytes key, struct bytes 
     etcd_lease_put_key(m, key, value, lease);
 }
 
+size_t etcd_lease_touch_max(size_t key_len)
+{
+    return 2 * key_len + 64; /* some twelve tags and lengths */
+}
+
+/* Compare: result GREATER (1), target CREATE (1), key 3, create_revision 5. PutRequest: key 1,
+ * ignore_value 5, ignore_lease 6. */
+void etcd_lease_put_touch(struct etcd_message *m, struct bytes key)
+{
+    size_t put = field_len(key.n) + 4;
+
+    etcd_message_put_head(m, 1, 4 + field_len(key.n) + 2);
+    etcd_message_put_varint(m, 1, 1);
+    etcd_message_put_varint(m, 2, 1);
+    etcd_message_put_bytes(m, 3, key);
+    etcd_message_put_varint(m, 5, 0);
+    etcd_message_put_head(m, 2, field_len(put));
+    etcd_message_put_head(m, 2, put);
+    etcd_message_put_bytes(m, 1, key);
+    etcd_message_put_varint(m, 5, 1);
+    etcd_message_put_varint(m, 6, 1);
+}
+
 /* Both: header 1, ID 2, TTL 3. */
 enum err etcd_lease_read(struct bytes body, struct etcd_lease *out)
 {

@@ -25,6 +25,10 @@ void etcd_lease_put_key(struct etcd_message *m, struct bytes key, struct bytes v
 /* TxnRequest: the same, but only while there is no such key. */
 void etcd_lease_put_lock(struct etcd_message *m, struct bytes key, struct bytes value,
                          int64_t lease);
+/* TxnRequest: while there is the key, it gets another mod_revision, and keeps everything else. At
+ * most etcd_lease_touch_max bytes. */
+size_t etcd_lease_touch_max(size_t key_len);
+void etcd_lease_put_touch(struct etcd_message *m, struct bytes key);
 
 struct etcd_lease {
     int64_t id;

@@ -38,17 +38,19 @@ static void note_status_key_id(const struct plugin *p, struct bytes key_id)
 
 /* --- the check -------------------------------------------------------------------------------- */
 
+/* The first one of this plugin, as of a start or a reload, is no news of the KMS's. */
 static void set_dek(struct plugin *p, struct dek *dek)
 {
+    enum log_level level = p->is_of_tool ? LOG_DEBUG : LOG_INFO;
+    bool is_first = p->dek == NULL;
     char hash[KMS_HASH_TEXT];
 
     dek_drop(p->dek);
     p->dek = dek;
     kms_hash_text(dek->id.key_id, hash);
-    if (p->is_of_tool)
-        LOG(DEBUG, "new write key", "provider=\"%s\" key_id_hash=%s", p->provider->name, hash);
-    else
-        LOG(INFO, "new write key", "provider=\"%s\" key_id_hash=%s", p->provider->name, hash);
+    if (log_is_on(level))
+        log_write(level, is_first ? "write key" : "new write key", "provider=\"%s\" key_id_hash=%s",
+                  p->provider->name, hash);
 }
 
 static void wrap_failed(struct plugin *p, const char *text)

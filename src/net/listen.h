@@ -21,6 +21,9 @@ typedef void (*net_accept_fn)(void *arg, int fd);
 MUST_CHECK enum err net_listen(struct loop *loop, const struct net_url *url,
                                net_accept_fn on_accept, void *arg, struct net_listener **out,
                                char *why, size_t why_len);
+/* What net_listen would say of a unix socket's folder, and of what lies in its place; whether one
+ * is in use is not looked at. Errors: ERR_SYSTEM with why. */
+MUST_CHECK enum err net_listen_try(const struct net_url *url, char *why, size_t why_len);
 /* The port that was bound (for port 0); 0 for unix. */
 uint16_t net_listener_port(const struct net_listener *l);
 /* Stops accepting, removes a unix socket's file and frees l (from the loop). */

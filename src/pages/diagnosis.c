@@ -13,7 +13,8 @@
 #include "pages/words.h"
 
 #define AGE_MAX (PAGES_WORDS + 40) /* a sentence */
-#define OTHERS_MAX 15u             /* problems that are neither of an endpoint nor of a plugin */
+#define NAMES_MAX 240u             /* of resources, in a title */
+#define OTHERS_MAX 16u             /* problems that are neither of an endpoint nor of a plugin */
 
 const char *pages__severity_word(enum pages_severity s)
 {
@@ -206,25 +207,73 @@ static void look_at_tls_files(const struct pages_state *st, struct pages_diagnos
     SAY(p->advice, "Correct the files: they are read again by themselves.");
 }
 
-static void look_at_plaintext_writes(const struct pages_state *st, struct pages_diagnosis *d)
+/* An opener that is gone, or does not answer: see contain/opener.h. */
+static void look_at_files(const struct pages_state *st, struct pages_diagnosis *d)
 {
-    const struct ruleset *r = st->rules;
-    const char *resource = NULL;
     struct pages_problem *p;
 
-    for (size_t i = 0; i < r->key_rules->count && resource == NULL; i++)
-        if (r->lists[i].count > 0 && provider_traits(r->lists[i].v[0])->is_identity)
-            resource = r->lists[i].resource;
-    if (resource == NULL && r->protected_count > 0)
+    if (st->files_why == NULL)
+        return;
+    p = add(d, PAGES_WARNING, "process");
+    SAY(p->title, "Files cannot be read");
+    SAY(p->effect, "Everything is served, with the configuration, keys and certificates that were "
+                   "read last: another configuration or certificate is not taken over.");
+    SAY(p->reason, "%s", st->files_why);
+    SAY(p->advice, "Where the process that opens files (opener) has ended, restart the proxy, at "
+                   "the latest before its certificates end. Where it does not answer see to the "
+                   "file system of its files: it goes on by itself.");
+}
+
+static bool writes_plaintext(const struct provider_list *list)
+{
+    return list->count > 0 && provider_traits(list->v[0])->is_identity;
+}
+
+/* Names resources whose new values are plaintext, each once, and counts those for which there is no
+ * room: "secrets, configmaps and 3 more". Returns how many there are. */
+static size_t name_plaintext(const struct ruleset *r, char out[static NAMES_MAX])
+{
+    size_t count = 0, at = 0, left_out = 0;
+
+    out[0] = '\0';
+    for (size_t i = 0; i < r->key_rules->count; i++) {
+        const char *name = r->lists[i].resource;
+        bool is_named = !writes_plaintext(&r->lists[i]);
+
+        for (size_t k = 0; k < i && !is_named; k++)
+            is_named = writes_plaintext(&r->lists[k]) && strcmp(r->lists[k].resource, name) == 0;
+        if (is_named)
+            continue;
+        count++;
+        if (count == 1 || (left_out == 0 && at + strlen(name) + 24 < NAMES_MAX)) {
+            say(out + at, NAMES_MAX - at, "%s%s", count > 1 ? ", " : "", name);
+            at = strlen(out);
+        } else {
+            left_out++;
+        }
+    }
+    if (left_out > 0)
+        say(out + at, NAMES_MAX - at, " and %zu more", left_out);
+    return count;
+}
+
+static void look_at_plaintext_writes(const struct pages_state *st, struct pages_diagnosis *d)
+{
+    struct pages_problem *p;
+    char names[NAMES_MAX];
+    size_t count = name_plaintext(st->rules, names);
+
+    if (count == 0 && st->rules->protected_count > 0)
         return;
     p = add(d, PAGES_WARNING, "configuration");
-    if (resource != NULL)
-        SAY(p->title, "New values of %s are stored as plaintext", resource);
+    if (count > 0)
+        SAY(p->title, "New values of %s are stored as plaintext", names);
     else
         SAY(p->title, "Nothing is protected");
     SAY(p->effect, "identity comes first in the configuration, and --allow-identity-writes was "
                    "given.");
-    SAY(p->advice, "Right on the way off encryption. Else put a provider that seals first.");
+    SAY(p->advice, "Right on the way off encryption. Else put a provider that seals first in the "
+                   "lists of these.");
 }
 
 /* --- the rest -------------------------------------------------------------------------------- */
@@ -317,10 +366,27 @@ static const char *age_of_look(const struct pages_state *st, const struct pages_
     return out;
 }
 
+/* Where new values are written in clear, too, that is said, and plaintext is what is wanted. */
+static double plaintext_of(const struct pages_state *st, const struct pages_coverage *c)
+{
+    double plain = c->totals[COVERAGE_PLAINTEXT];
+
+    for (size_t i = 0; st->rules != NULL && i < c->count; i++)
+        for (size_t k = 0; k < st->rules->key_rules->count; k++) {
+            const struct provider_list *list = &st->rules->lists[k];
+
+            if (!writes_plaintext(list) || strcmp(list->resource, c->rows[i].resource) != 0)
+                continue;
+            plain -= c->rows[i].counts[COVERAGE_PLAINTEXT];
+            break; /* several rules may be of one resource */
+        }
+    return plain;
+}
+
 static void look_at_coverage(const struct pages_state *st, const struct pages_coverage *c,
                              struct pages_diagnosis *d)
 {
-    double plain = c->totals[COVERAGE_PLAINTEXT], bad = c->totals[COVERAGE_UNREADABLE];
+    double plain = plaintext_of(st, c), bad = c->totals[COVERAGE_UNREADABLE];
     struct pages_problem *p;
     char n[PAGES_WORDS], age[AGE_MAX];
 
@@ -431,6 +497,7 @@ enum err pages__diagnose(const struct pages_state *st, const struct pages_covera
     look_at_certificate(st, &st->etcd_certificate, "etcd", o->etcd_certfile, d);
     look_at_tls_files(st, d);
     look_at_reload(st, d);
+    look_at_files(st, d);
     if (st->rules != NULL)
         look_at_plaintext_writes(st, d);
     look_at_memory(st, d);

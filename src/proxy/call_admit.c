@@ -142,9 +142,7 @@ bool call__admit(struct call *c, struct h2_fields h, struct request_head *head)
     }
     if (head->has_timeout)
         set_deadline(c, head->timeout_ns);
-    if (worker_is_over_limit(c->worker))
-        worker_relieve(c->worker);
-    if (worker_is_over_limit(c->worker)) {
+    if (!worker_admits(c->worker, c->link)) {
         call_fail_err(c, ERR_MEMORY_LIMIT);
         return false;
     }

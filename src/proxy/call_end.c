@@ -16,6 +16,7 @@
 #include <stdlib.h>
 
 #include "base/metrics.h"
+#include "etcd/message.h"
 #include "grpc/grpc.h"
 #include "proxy/call_int.h"
 
@@ -217,6 +218,12 @@ void call_failure_init(const struct call *c, enum err e, struct failure *f)
     };
 }
 
+/* A tool that took us for an etcd: it hears so, and nothing is wrong here. */
+static bool is_who_are_you(const struct failure *f)
+{
+    return f->err == ERR_UNKNOWN_METHOD && bytes_eq(f->path, BYTES_LIT(ETCD_IDENTIFY_PATH));
+}
+
 static void log_failure(const struct call *c, const struct failure *f, enum grpc_status status)
 {
     static struct log_rate rates[ERR_COUNT]; /* many of one cause must not hide another */
@@ -271,7 +278,8 @@ void call_fail(struct call *c, const struct failure *f)
     if (c->state != CALL_REFUSED && !call_is_live(c))
         return;
     status = status_of(f, text);
-    log_failure(c, f, status);
+    if (!is_who_are_you(f))
+        log_failure(c, f, status);
     how = lane_break_off(&c->answer);
     if (how == LANE_FILL_MORE && c->up != NULL && fill_on(c, status, text))
         return;

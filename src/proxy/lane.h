@@ -31,6 +31,7 @@ enum lane_state {
     LANE_ENDED,    /* all was handed on, the end included */
 };
 
+struct holder;
 struct lane_work; /* a plan and the waits for its keys; a few per worker, reused */
 
 struct lane {
@@ -106,6 +107,8 @@ size_t lane_rest(const struct lane *l);
 void lane_turns_init(struct worker *w);
 /* How long the one of the worker's lanes that has been hungry for longest has been; 0: none is. */
 uint64_t lane_hunger_ms(const struct worker *w);
+/* The same of those of holders that claim little, and are not `other`. */
+uint64_t lane_hunger_beside_ms(const struct worker *w, const struct holder *other);
 /* Calls whose lanes have been hungry for so long are shed. */
 void lane_refuse_hungry(struct worker *w, uint64_t ms);
 /* Frees the worker's idle ones. */

@@ -3,17 +3,20 @@
  * far as there is room: a stream begins with a small window, gets a larger one when a message needs
  * it, and gets back what it has used. What was promised counts like what is held.
  *
- *   room     below three quarters of --memory-limit; of what is left there a client may have as
- *            much as it leaves to others, so that one who comes later finds some
- *   reserve  nearly all of it, for clients that have little: what they have and the rest of the
- *            message together. So who gets on with his calls finds room beside those who do not
+ *   room     below three quarters of --memory-limit; of what is left there a connection may have
+ *            as much as it leaves to others, so that one who comes later finds some; and nobody
+ *            gets any while a holder (holder.h) that has less is hungry
+ *   reserve  nearly all of it, for holders that have little: what they have and the rest
+ *            of the message together. So who gets on with his calls finds room beside those who do
+ *            not, however many connections they have. The most of it is also for connections that
+ *            have little; all of it where there is but one holder
  *   hungry   lanes that would get credit if there were room. Whenever there may be, they are fed:
- *            first those of the client that has the least, then of the next one. Somebody gets it
- *            all the same while his call is small, or nobody would ever be done: one call at a
- *            time, of the client that has the least; the next one if it has not ended in FIRST_MS
- *            and half of the limit is free
- *   later    one has waited for 5 s: somebody has to make room, and for 10 s: it is refused
- *            (worker_relief.c)
+ *            first those of the holder that has the least, of its connections of that which has
+ *            the least, then of the next one. Somebody gets it all the same while his call is
+ *            small, or nobody would ever be done: one call at a time, in that order; the next one
+ *            if it has not ended in FIRST_MS and half of the limit is free
+ *   later    one has waited for 5 s, or for half a second while its holder has little and another
+ *            has much: somebody has to make room, and for 10 s: it is refused (worker_relief.c)
  *
  * Failure modes: a lane that still gets nothing when all has been done for it fails its call with
  * ERR_MEMORY_LIMIT. */
@@ -26,9 +29,10 @@
 #define ROOM_PARTS 24u    /* all */
 #define BEYOND_PARTS 26u  /* the call that goes beyond that; */
 #define NEXT_PARTS 16u    /* one more to do so */
-#define RESERVE_PARTS 31u /* clients that have little */
+#define LINK_PARTS 28u    /* connections that have little, beside other holders; */
+#define RESERVE_PARTS 31u /* holders that have little */
 #define FIRST_MS 500u     /* for the one that does; then the next one may */
-/* A client that has so much, or this part of the limit, has little. */
+/* A connection that has so much, or a part of the limit, has little; a holder with twice that. */
 #define LITTLE (2u * 1024 * 1024)
 /* Who gets nothing while so many get nothing, neither would the others, nearly always: they have
  * more. To look for them among very many takes time. */
@@ -44,6 +48,7 @@ static bool is_hungry(const struct lane *l)
 NEVER_INLINE void lane__leave_hungry(struct lane *l)
 {
     list_remove(&l->hungry);
+    link_holder(l->call->link)->hungry--;
 }
 
 static void starve(struct lane *l)
@@ -55,8 +60,17 @@ static void starve(struct lane *l)
     l->hungry_ms = loop_now_ms(&w->loop);
     l->fed = w->feedings;
     list_push(&w->hungry, &l->hungry);
+    link_holder(l->call->link)->hungry++;
     loop_task_want(&w->loop, &w->feed);
     worker_watch_memory(w);
+}
+
+static bool has_less(const struct lane *a, const struct lane *b)
+{
+    const struct link *la = a->call->link, *lb = b->call->link;
+    uint64_t ha = link_holder(la)->claims, hb = link_holder(lb)->claims;
+
+    return ha < hb || (ha == hb && link_claims(la) < link_claims(lb));
 }
 
 /* Of the client that has the least, the one that has been hungry for longest; who was fed in this
@@ -68,8 +82,7 @@ static struct lane *neediest(const struct worker *w)
     LIST_FOREACH(it, &w->hungry) {
         struct lane *l = LIST_ENTRY(it, struct lane, hungry);
 
-        if (l->fed != w->feedings &&
-            (found == NULL || link_claims(l->call->link) < link_claims(found->call->link)))
+        if (l->fed != w->feedings && (found == NULL || has_less(l, found)))
             found = l;
     }
     return found;
@@ -103,36 +116,6 @@ void lane_feed_hungry(struct worker *w)
     w->may_go_beyond = false;
 }
 
-static struct lane *hungriest(const struct worker *w)
-{
-    struct lane *found = NULL;
-
-    LIST_FOREACH(it, &w->hungry) {
-        struct lane *l = LIST_ENTRY(it, struct lane, hungry);
-
-        if (found == NULL || l->hungry_ms < found->hungry_ms)
-            found = l;
-    }
-    return found;
-}
-
-uint64_t lane_hunger_ms(const struct worker *w)
-{
-    const struct lane *l = hungriest(w);
-
-    return l == NULL ? 0 : loop_now_ms(&w->loop) - l->hungry_ms;
-}
-
-void lane_refuse_hungry(struct worker *w, uint64_t ms)
-{
-    while (lane_hunger_ms(w) >= ms) {
-        struct lane *l = hungriest(w);
-
-        call_shed(l->call, ERR_MEMORY_LIMIT);
-        lane__sated(l); /* also one that had nothing more to shed */
-    }
-}
-
 /* --- room ------------------------------------------------------------------------------------ */
 
 size_t lane_promised(const struct lane *l)
@@ -155,11 +138,17 @@ static uint64_t left(const struct worker *w, unsigned parts)
     return own > held && own - held > n ? own - held : n;
 }
 
+/* A client that has less comes first. */
+static bool is_behind(const struct lane *l)
+{
+    return !list_is_empty(&l->call->worker->hungry) && holder_is_behind(link_holder(l->call->link));
+}
+
 static bool has_room(const struct lane *l, size_t n)
 {
     uint64_t most = left(l->call->worker, ROOM_PARTS);
 
-    return n <= most && link_claims(l->call->link) + n <= most;
+    return n <= most && link_claims(l->call->link) + n <= most && !is_behind(l);
 }
 
 /* What the message in front takes of the window in all; 0: as much as there is. */
@@ -200,14 +189,31 @@ static size_t rest_of(const struct lane *l, size_t n)
     return l->state == LANE_COLLECT && len > has && len - has > n ? len - has : n;
 }
 
+static uint64_t little(const struct worker *w)
+{
+    uint64_t part = w->budget.of->limit / PARTS;
+
+    return part > LITTLE ? part : LITTLE;
+}
+
+/* All its connections claim little, with all that comes for it. */
+static bool holder_has_little(const struct lane *l, uint64_t rest)
+{
+    return link_holder(l->call->link)->claims + rest <= 2 * little(l->call->worker);
+}
+
 /* Its client claims little, with all that comes for it, and there is that much of the reserve. */
 static bool has_little(const struct lane *l, size_t n)
 {
-    struct worker *w = l->call->worker;
-    uint64_t part = w->budget.of->limit / PARTS, rest = rest_of(l, n);
+    const struct link *link = l->call->link;
+    const struct worker *w = l->call->worker;
+    uint64_t rest = rest_of(l, n);
+    bool is_alone = holder_is_alone(link_holder(link));
 
-    return link_claims(l->call->link) + rest <= (part > LITTLE ? part : LITTLE) &&
-           rest <= left(w, RESERVE_PARTS);
+    if (holder_has_little(l, rest) && rest <= left(w, RESERVE_PARTS))
+        return true;
+    return link_claims(link) + rest <= little(w) &&
+           rest <= left(w, is_alone ? RESERVE_PARTS : LINK_PARTS) && !is_behind(l);
 }
 
 /* While the others hold little, one may have more than there is. */
@@ -300,6 +306,54 @@ void lane__credit(struct lane *l)
         return;
     }
     starve(l);
-    if (may_go_on(l, n))
-        give(l, from, window);
+    if (!may_go_on(l, n))
+        return;
+    give(l, from, window);
+    l->hungry_ms = loop_now_ms(&c->worker->loop); /* it gets on, so it has not waited */
+}
+
+/* --- those that are hungry for long ---------------------------------------------------------- */
+
+static struct lane *hungriest(const struct worker *w)
+{
+    struct lane *found = NULL;
+
+    LIST_FOREACH(it, &w->hungry) {
+        struct lane *l = LIST_ENTRY(it, struct lane, hungry);
+
+        if (found == NULL || l->hungry_ms < found->hungry_ms)
+            found = l;
+    }
+    return found;
+}
+
+uint64_t lane_hunger_ms(const struct worker *w)
+{
+    const struct lane *l = hungriest(w);
+
+    return l == NULL ? 0 : loop_now_ms(&w->loop) - l->hungry_ms;
+}
+
+uint64_t lane_hunger_beside_ms(const struct worker *w, const struct holder *other)
+{
+    uint64_t now = loop_now_ms(&w->loop), since = now;
+
+    LIST_FOREACH(it, &w->hungry) {
+        const struct lane *l = LIST_ENTRY(it, struct lane, hungry);
+
+        if (link_holder(l->call->link) != other && l->hungry_ms < since &&
+            holder_has_little(l, rest_of(l, l->uncredited)))
+            since = l->hungry_ms;
+    }
+    return now - since;
+}
+
+void lane_refuse_hungry(struct worker *w, uint64_t ms)
+{
+    while (lane_hunger_ms(w) >= ms) {
+        struct lane *l = hungriest(w);
+
+        call_shed(l->call, ERR_MEMORY_LIMIT);
+        lane__sated(l); /* also one that had nothing more to shed */
+    }
 }

@@ -44,14 +44,15 @@ struct link {
     struct h2_conn *down; /* OPEN */
     struct upstream_user up;
     struct key_asker keys;
-    char *who;          /* as reported; NULL before */
-    uint64_t opened_ms; /* when it was accepted */
-    bool was_shed;      /* the control thread waits for its end */
+    struct holder *holder; /* as reported; NULL before */
+    uint64_t opened_ms;    /* when it was accepted */
+    bool was_shed;         /* the control thread waits for its end */
     bool is_draining;
     bool client_leaves; /* it said GOAWAY: the link ends with its last call */
     struct list calls;
     size_t call_count, probe_count;
     uint64_t claims;         /* link_claims */
+    uint32_t relieved;       /* in which relief of the worker nothing more was to be had of it */
     struct loop_timer timer; /* first bytes; winding down */
 };
 
@@ -89,8 +90,9 @@ static void link_free_if_over(struct link *l)
     list_remove(&l->node);
     slab_pool_keep(&l->worker->pool, &l->counted, 0);
     metric_sub(METRIC_links, 1);
-    worker_link_closed(l->worker, l->who, l->was_shed);
-    free(l->who);
+    worker_link_closed(l->worker, l->holder == NULL ? NULL : l->holder->who, l->was_shed);
+    if (l->holder != NULL)
+        holder_leave(l->holder);
     free(l);
 }
 
@@ -344,8 +346,8 @@ static void is_http2(struct link *l)
     net_conn_read_stop(l->net);
     link_set_state(l, LINK_DIALLING);
     net_conn_who(l->net, who);
-    l->who = strdup(who);
-    if (l->who == NULL) {
+    l->holder = holder_join(&l->worker->holders, who);
+    if (l->holder == NULL) {
         link_close(l);
         return;
     }
@@ -531,6 +533,16 @@ void link_shed(struct link *l, const struct call *but, uint64_t low)
     shed_above(l, but, low, 0); /* it has very many that only wait */
 }
 
+void link_set_relieved(struct link *l, uint32_t relief)
+{
+    l->relieved = relief;
+}
+
+bool link_was_relieved(const struct link *l, uint32_t relief)
+{
+    return l->relieved == relief;
+}
+
 uint64_t link_claims(const struct link *l)
 {
     return l->claims;
@@ -540,6 +552,13 @@ void link_claimed(struct link *l, size_t was, size_t now)
 {
     l->claims += now;
     l->claims -= was;
+    l->holder->claims += now;
+    l->holder->claims -= was;
+}
+
+struct holder *link_holder(const struct link *l)
+{
+    return l->holder;
 }
 
 static uint64_t own_limit(const struct link *l)
@@ -574,7 +593,7 @@ bool link_is_opening(const struct link *l)
 bool link_is_of(const struct link *l, const char *who)
 {
     return (l->state == LINK_DIALLING || l->state == LINK_OPEN) && !l->was_shed &&
-           strcmp(l->who, who) == 0;
+           strcmp(l->holder->who, who) == 0;
 }
 
 bool link_has_calls(const struct link *l)

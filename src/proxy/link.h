@@ -14,6 +14,7 @@
 #define PROXY_LINK_H
 
 #include "h2/h2.h"
+#include "proxy/holder.h"
 #include "proxy/worker.h"
 
 struct call;
@@ -57,11 +58,16 @@ void link_probe_removed(struct link *l);
 size_t link_held(const struct link *l, const struct call *but);
 /* What its calls hold, small ones aside, and what was promised to their peers. */
 uint64_t link_claims(const struct link *l);
+/* Whose it is. NULL: its client does not speak HTTP/2 yet, so it has no calls. */
+struct holder *link_holder(const struct link *l);
 /* That of one of them was `was` and is `now`. */
 void link_claimed(struct link *l, size_t was, size_t now);
 /* It claims more than --connection-memory-limit. link_shed_own: ends calls then, newest first. */
 bool link_is_over(const struct link *l);
 void link_shed_own(struct link *l);
+/* In this relief nothing more is to be had of it. */
+void link_set_relieved(struct link *l, uint32_t relief);
+bool link_was_relieved(const struct link *l, uint32_t relief);
 /* Ends calls that hold any, newest first and never that one, until the worker holds no more than
  * low or none is left. */
 void link_shed(struct link *l, const struct call *but, uint64_t low);

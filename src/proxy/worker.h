@@ -31,6 +31,7 @@ struct keyset {
 };
 
 struct worker;
+struct link;
 
 enum worker_event {
     WORKER_LINK_READY, /* its client speaks HTTP/2; link.who tells who it is */
@@ -91,6 +92,7 @@ struct worker {
     struct upstream_pool upstream;
     struct net_tls *etcd_tls_http1; /* for dialling; NULL: no https URL */
     struct list links;
+    struct list holders;             /* whose they are (holder.h) */
     struct list probes, probe_conns; /* no links, but they keep the loop running */
     size_t link_count, probe_conn_count;
     struct list calls; /* by age, oldest first: the oldest holder of memory always gets credit */
@@ -98,6 +100,7 @@ struct worker {
     uint64_t promised;  /* to peers: bytes that may come for credit that they have */
     struct list hungry; /* lanes that there is no room for (lane_credit.c), as they came */
     uint32_t feedings;
+    uint32_t relief;           /* how often room was made */
     bool may_go_beyond;        /* in a feeding: nobody has been asked whether he may be beyond */
     const struct call *beyond; /* the one that gets credit where there is no room; NULL: none */
     uint64_t beyond_ms;        /* since when */
@@ -197,10 +200,13 @@ static inline bool worker_is_over_limit(struct worker *w)
 }
 /* More than half of the limit is used: whoever does not take what it asked for gets less time. */
 bool worker_is_half_full(const struct worker *w);
-/* When it is over: ends calls of the link that holds the most, newest first, until it is well
- * below. A client that reads nothing must not keep the others from being served. The oldest call
- * that holds a message stays. */
+/* When it is over: ends calls of the holder that holds the most, newest first, on the link that
+ * holds the most of it, until it is well below. A client that reads nothing must not keep the
+ * others from being served. The oldest call that holds a message stays. */
 void worker_relieve(struct worker *w);
+/* May a call begin on l? Makes room first. Where there is still too much it is the heaviest client
+ * that may not, and all others when it is much too much. */
+bool worker_admits(struct worker *w, const struct link *l);
 /* The cipher contexts have been used: they are wiped when the burst is over. */
 void worker_contexts_used(struct worker *w);
 /* who: NULL when it was not reported ready. */

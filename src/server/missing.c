@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* When stored values are looked at for what does not open (converge/missing.h): LATER_MS after a
- * set has come into use, when the rush of a start is over; at once on SIGHUP; and, while something
- * did not open or etcd could not be read, now and then. Not with --converge, which looks by itself,
- * with the plugins' keys.
+ * set has come into use, when the rush of a start is over; at once on SIGHUP, and then the log says
+ * what came of it; and, while something did not open or etcd could not be read, now and then. With
+ * --converge only SIGHUP counts: that looks by itself, with the plugins' keys.
  * Failure modes: etcd does not answer: again later. It does not let this proxy read: nothing is
  * known, which the log says once; it is tried again as soon as etcd takes --etcd-user. */
+#include <inttypes.h>
 #include <stdio.h>
 
 #include "base/log.h"
@@ -35,38 +36,36 @@ static const char *advice(const struct server *s)
                             : "--etcd-user needs read on the protected prefixes";
 }
 
-/* e: not ERR_OK. Once, until a look has come to its end. */
-static void say_unknown(const struct server *s, enum err e, const char *why)
+/* A failure is said once, and to whom has sent SIGHUP and waits for it. */
+static void say(struct server *s, enum err e, uint64_t count, const char *why)
 {
-    if (s->has_said_missing)
-        return;
-    if (e == ERR_SYSTEM)
+    bool is_asked = s->has_asked_look, is_news = is_asked || !s->has_said_missing;
+
+    s->has_asked_look = false;
+    s->has_said_missing = e != ERR_OK;
+    if (e == ERR_OK && is_asked)
+        LOG(INFO, "looked at all stored values", "unopened=%" PRIu64, count);
+    else if (e == ERR_SYSTEM && is_news)
         LOG(WARN, "whether all stored values open is not known", "reason=\"%s\" advice=\"%s\"", why,
             advice(s));
-    else
+    else if (e != ERR_OK && is_news)
         LOG(WARN, "whether all stored values open is not known", "reason=\"%s\"", why);
-}
-
-/* why is the look's: it lives until drop_look. */
-static void take_result(struct server *s, enum err e, const char *why)
-{
-    if (e != ERR_OK)
-        say_unknown(s, e, why);
-    snprintf(s->missing_why, sizeof s->missing_why, "%s", e == ERR_SYSTEM ? why : "");
-    s->has_said_missing = e != ERR_OK;
 }
 
 static void on_end(void *user, enum err e, uint64_t count, const char *why)
 {
     struct server *s = user;
+    bool is_away = e == ERR_UPSTREAM_AWAY; /* its own checks say so */
 
-    if (e != ERR_UPSTREAM_AWAY) /* of which the checks of etcd say so */
-        take_result(s, e, why);
-    drop_look(s);
-    if (e == ERR_UPSTREAM_AWAY)
+    if (!is_away || s->has_asked_look)
+        say(s, e, count, why);
+    if (is_away)
         look_in(s, AWAY_MS);
     else if (e != ERR_OK || count > 0)
         look_in(s, AGAIN_MS);
+    if (!is_away)
+        snprintf(s->missing_why, sizeof s->missing_why, "%s", e == ERR_SYSTEM ? why : "");
+    drop_look(s); /* last: why is its text */
 }
 
 static void on_timer(struct loop_timer *t)
@@ -106,6 +105,15 @@ void server__look_now(struct server *s)
         return;
     if (converge_missing_start(&o, &s->missing) != ERR_OK)
         look_in(s, AGAIN_MS);
+}
+
+void server__look_asked(struct server *s)
+{
+    s->has_asked_look = s->converge == NULL;
+    if (s->converge != NULL)
+        converge_look(s->converge);
+    else
+        server__look_now(s);
 }
 
 void server__look_stop(struct server *s)

@@ -509,8 +509,9 @@ static void reload_rules(struct server *s, bool is_forced)
     if (content == CONTENT_IN_USE) {
         set_reload_failed(s, false);
         if (is_forced) { /* somebody asked, and waits for an answer */
-            LOG(INFO, "the configuration has not changed", "hash=%s", hash);
-            server__look_now(s);
+            LOG(INFO, "the configuration has not changed: all stored values are looked at",
+                "hash=%s", hash);
+            server__look_asked(s);
         }
         return;
     }

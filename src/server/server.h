@@ -36,12 +36,15 @@ struct server_hooks {
 struct server_files {
     struct net_tls *tls;      /* of the listeners */
     struct net_tls *etcd_tls; /* towards etcd */
+    const char *closed; /* a folder of a listening socket that --user could not remove; NULL: none.
+                           Static memory */
 };
 
-/* What server_run asks of the settings and their TLS files before it opens a socket, in the same
- * words. 0, or the exit status that server_run would have, with why; then out is empty. */
-int server_check(const struct settings *settings, struct server_files *out, char *why,
-                 size_t why_len);
+/* What server_run asks of the settings and their TLS files before it opens a socket, and of the
+ * user that it becomes, in the same words. 0, or the exit status that server_run would have, with
+ * why; then out is empty. */
+int server_check(const struct settings *settings, const struct ruleset *rules,
+                 struct server_files *out, char *why, size_t why_len);
 
 /* Serves until SIGTERM or SIGINT has been answered by a drain; SIGHUP reloads. settings outlives
  * the call; rules is taken. Returns the exit status: 0, or 1 or 2 with the reason in why when it

@@ -93,10 +93,11 @@ struct server {
     struct sweep_login *login;        /* of our own calls to etcd; NULL: they are nobody's */
     char login_said[600];             /* what the log was told of it last */
     char password_why[512];           /* why the password file cannot be used; "" when it can */
+    bool has_asked_look;              /* somebody waits for what the look finds */
     bool is_waiting_for_keys;         /* the plugins have not answered for the first time */
     struct loop_timer keys_timer;     /* bounds that wait */
     struct loop_watch *watch;
-    uv_signal_t sigterm, sigint, sighup;
+    uv_signal_t sigterm, sigint, sighup, sigchld;
     bool is_draining;
     bool has_left_converge; /* while it drains: nothing is registered in etcd any more */
     size_t drained_count;
@@ -117,9 +118,15 @@ void server__judge_key_files(const struct settings *o);
 /* From here on nothing is opened that was not known before, and there may be threads: the log's is
  * made. 0, or an exit status with why. */
 int server__contain(struct server *s, const struct ruleset *rules, char *why, size_t why_len);
+/* What that would find of --user; see server_check for closed. 0, or an exit status with why. */
+int server__try_user(const struct server *s, const struct ruleset *rules, const char **closed,
+                     char *why, size_t why_len);
 
 /* --- setup_limits.c --- */
-/* Raises the number of descriptors that the process may have, and makes the seats: as many as are
+/* Raises the number of descriptors that the process may have, and sees that a start has enough.
+ * Before there is a loop. Errors: ERR_SYSTEM with why. */
+MUST_CHECK enum err server__try_descriptors(const struct settings *o, char *why, size_t why_len);
+/* Makes the seats: as many as are
  * asked for, or as the memory limit and the descriptors allow. Errors: ERR_NOMEM. */
 MUST_CHECK enum err server__setup_limits(struct server *s);
 
@@ -152,6 +159,8 @@ void server__look_later(struct server *s);
 void server__look_again(struct server *s);
 /* The same at once, unless a look is under way. */
 void server__look_now(struct server *s);
+/* The same for somebody who waits for it: the log says what was found. Also with --converge. */
+void server__look_asked(struct server *s);
 /* No more. */
 void server__look_stop(struct server *s);
 

@@ -21,9 +21,8 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "etcd/message.h"
 
-/* In this service there is no method, in etcd as little as in the proxy. */
-#define WHO_PATH "/etcd_envelope.Proxy/Identify"
 #define PROXY_TEXT "etcd-envelope: "
 #define WHO_MS 3000u
 #define CALL_MS 15000u
@@ -391,7 +390,8 @@ static enum err ask_who(struct sweep_etcd *e)
     else
         snprintf(authority, sizeof authority, "%s:%s", url->host, url->port);
     TRY(client_new(e->o.loop, url, url->is_tls ? e->o.tls : NULL, authority, &e->client));
-    return client_call(e->client, WHO_PATH, bytes_of(NULL, 0), WHO_MS, on_who, e, &e->who);
+    return client_call(e->client, ETCD_IDENTIFY_PATH, bytes_of(NULL, 0), WHO_MS, on_who, e,
+                       &e->who);
 }
 
 /* What waits would go over the connection that was asked who it is. Else all is asked anew there,

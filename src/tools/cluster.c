@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Happy path: tools_cluster_run has the plugins checked; when they were, and the ring knows what
  * came of it, etcd is asked for its status and then for the number of keys; if there are none,
- * whether they lie elsewhere; on_ready; the loop ends after tools_cluster_end.
+ * whether they lie elsewhere; on_ready; tools_cluster_end; proxies that have counted what is stored
+ * are told that it has changed (converge/member.h); the loop ends.
  * Failure modes: a plugin that is not well is no failure here, for maybe no value needs it; an etcd
- * that does not answer, or is a proxy, ends the run. */
+ * that does not answer, or is a proxy, ends the run; proxies that are not told find out later. */
 #include "tools/cluster.h"
 
 #include <stdio.h>
@@ -11,10 +12,12 @@
 
 #include "base/log.h"
 #include "base/randpool.h"
+#include "etcd/lease.h"
 
 #define FIRST_MS 10000u /* for etcd's first answer */
 #define AWAY_MS 60000u  /* a restart of etcd is waited for */
 #define STATUS_MAX 65536u
+#define TELL_MS 3000u
 
 /* --- setting up ------------------------------------------------------------------------------- */
 
@@ -94,6 +97,7 @@ static enum err make_rest(struct tools_cluster *c, unsigned wants, struct sweep_
 }
 
 static void on_closing(struct loop_task *t);
+static void on_told_late(struct loop_timer *t);
 
 enum err tools_cluster_init(struct tools_cluster *c, const struct settings *o,
                             struct ruleset *rules, unsigned wants, const struct sweep_user *user)
@@ -104,6 +108,7 @@ enum err tools_cluster_init(struct tools_cluster *c, const struct settings *o,
     *c = (struct tools_cluster){.rules = rules, .place = o->converge_key};
     slab_pool_init(&c->pool, 64);
     loop_task_init(&c->closing, on_closing);
+    loop_timer_init(&c->tell_limit, on_told_late);
     CHECK(loop_init(&c->loop) == ERR_OK && mailbox_init(&c->box, &c->loop) == ERR_OK);
     if ((wants & TOOLS_WANTS_ETCD) != 0)
         e = make_urls(c, o);
@@ -139,6 +144,8 @@ static void on_closing(struct loop_task *t)
 
     tools_interrupt_stop(&c->interrupt);
     sweep_call_cancel(&c->status_call);
+    sweep_call_cancel(&c->tell_call);
+    loop_timer_fini(&c->tell_limit);
     sweep_count_fini(&c->count);
     tools_outside_fini(&c->outside);
     if (c->etcd != NULL)
@@ -153,6 +160,40 @@ static void on_closing(struct loop_task *t)
         on_keys_closed(c);
 }
 
+static void on_told(void *arg, const struct client_answer *a)
+{
+    struct tools_cluster *c = arg;
+
+    if (a->err != ERR_OK || a->status != GRPC_OK) /* a user who may not write there */
+        LOG(DEBUG, "proxies with --converge were not told that values were rewritten",
+            "reason=\"%.300s\"", a->message);
+    loop_task_want(&c->loop, &c->closing);
+}
+
+static void on_told_late(struct loop_timer *t)
+{
+    struct tools_cluster *c = CONTAINER_OF(t, struct tools_cluster, tell_limit);
+
+    loop_task_want(&c->loop, &c->closing);
+}
+
+/* Their lock is touched, where there is one. False: nothing is under way. */
+static bool tell_proxies(struct tools_cluster *c)
+{
+    char lock[300];
+    struct etcd_message m;
+    struct bytes body;
+
+    snprintf(lock, sizeof lock, "%s/lock", c->place);
+    etcd_message_init(&m, c->tell_request, sizeof c->tell_request);
+    etcd_lease_put_touch(&m, bytes_str(lock));
+    if (etcd_message_body(&m, &body) != ERR_OK ||
+        loop_timer_start(&c->loop, &c->tell_limit, TELL_MS) != ERR_OK)
+        return false;
+    sweep_call_start(&c->tell_call, c->etcd, ETCD_TXN_PATH, body, STATUS_MAX, on_told, c);
+    return true;
+}
+
 void tools_cluster_end(struct tools_cluster *c, enum err e, const char *why)
 {
     if (c->is_over)
@@ -160,6 +201,8 @@ void tools_cluster_end(struct tools_cluster *c, enum err e, const char *why)
     c->is_over = true;
     c->err = e;
     snprintf(c->why, sizeof c->why, "%s", why);
+    if (c->has_written && e != ERR_UPSTREAM_AWAY && tell_proxies(c))
+        return;
     loop_task_want(&c->loop, &c->closing);
 }
 

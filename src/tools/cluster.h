@@ -14,6 +14,7 @@
 #include "tools/outside.h"
 
 #define TOOLS_CLUSTER_WHY 1024
+#define TOOLS_CLUSTER_TELL 1024
 
 struct tools_cluster {
     struct loop loop;
@@ -39,7 +40,8 @@ struct tools_cluster {
      * end the process. To be set before tools_cluster_run. */
     void (*on_interrupt)(void *arg);
     void *arg;
-    enum err err; /* of the run; why says what it is */
+    bool has_written; /* by the tool: stored values are not as proxies have counted them */
+    enum err err;     /* of the run; why says what it is */
     char why[TOOLS_CLUSTER_WHY];
     /* private */
     struct sweep_call status_call;
@@ -48,6 +50,9 @@ struct tools_cluster {
     struct mail behind_news;
     struct loop_task closing;
     bool is_over;
+    struct sweep_call tell_call;
+    struct loop_timer tell_limit;
+    uint8_t tell_request[TOOLS_CLUSTER_TELL];
 };
 
 /* What a tool needs. */
@@ -67,7 +72,7 @@ MUST_CHECK enum err tools_cluster_init(struct tools_cluster *c, const struct set
  * Returns when tools_cluster_end was called; what it was told is in err and why. Keys that lie
  * elsewhere than under --etcd-prefix are warned of. Without on_ready being called:
  * ERR_UPSTREAM_AWAY, ERR_CONFIG (the server is a proxy of ours), ERR_SYSTEM (etcd refuses us),
- * ERR_NOMEM. */
+ * ERR_NOMEM. Where has_written was set by then, proxies with --converge are told at the end. */
 void tools_cluster_run(struct tools_cluster *c, const struct sweep_filter *filter,
                        void (*on_ready)(void *arg), void *arg);
 /* The run is over; from the loop. Runs and rewriters of the caller have to be stopped by now. Only

@@ -47,7 +47,7 @@ static void json_case(const struct quarantine *q, struct json *j, const struct t
     json_text(j, "fate", fate_text(q, k));
     if (k->why != NULL)
         json_text(j, "why", k->why);
-    if (was_looked_at(k))
+    if (was_looked_at(k) && k->err != ERR_OK)
         json_text(j, "reason", err_reason(k->err));
     if (k->is_found)
         json_number(j, "mod_revision", k->mod_revision);
@@ -82,7 +82,8 @@ static void put_case(const struct quarantine *q, const struct tools__case *k)
     FILE *f = q->o->out;
 
     fprintf(f, "%-10s  %s", fate_text(q, k), log_key(k->key, strlen(k->key), key));
-    if (was_looked_at(k) && k->state != SWEEP_PLAINTEXT) /* of plaintext the rule says all */
+    if (was_looked_at(k) && k->err != ERR_OK &&
+        k->state != SWEEP_PLAINTEXT) /* of plaintext the rule says all */
         fprintf(f, "  (%s)", tools_words(k->err));
     if (k->why != NULL)
         fprintf(f, ": %s", k->why);

@@ -89,6 +89,7 @@ static void on_rewritten(void *user, const struct sweep_rewritten *done)
     r->conflicts += done->conflict_count;
     switch (done->outcome) {
     case SWEEP_REWRITTEN:
+        r->c->has_written = true;
         r->rewritten++;
         r->bytes += done->value_len;
         break;
@@ -299,6 +300,16 @@ static void put_left(const struct reencrypt *r, FILE *f)
                 r->too_large);
 }
 
+/* A name that is mistyped must not pass for work that is done. */
+static void put_nothing(const struct reencrypt *r, FILE *f)
+{
+    const struct sweep_filter *s = &r->o->filter;
+
+    fprintf(f, "Nothing matched: etcd holds no value of %s resources%s\n",
+            s->resource_count > 0 ? "these" : "the protected",
+            s->namespace_count > 0 ? " in these namespaces" : "");
+}
+
 static void report_text(const struct reencrypt *r, bool is_good)
 {
     uint64_t ms = r->ended_ms > r->began_ms ? r->ended_ms - r->began_ms : 1;
@@ -318,6 +329,8 @@ static void report_text(const struct reencrypt *r, bool is_good)
                 is_good ? "" : "Not finished: ", r->looked_at, r->rewritten, r->bytes >> 10,
                 tools_duration_text(ms, time), r->rewritten * 1000 / ms, r->current, r->by_others);
     put_left(r, f);
+    if (is_good && r->looked_at == 0)
+        put_nothing(r, f);
     if (is_good && !r->o->is_dry_run && r->rewritten > 0)
         fputs("Old revisions hold the old values until etcd compacts them. The proof is "
               "etcd-envelope verify\n",

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Happy path: every proxy is asked for /readyz, which has it look at etcd and the plugins, then for
- * /metrics; when all have answered the loop ends, and the report compares them. Failure modes: one
- * does not answer within ASK_MS: it is shown as that. */
+ * /metrics, and where these tell of problems for /statusz, which names them; when all have answered
+ * the loop ends, and the report compares them. Failure modes: one does not answer within ASK_MS: it
+ * is shown as that. One has no /statusz, or no place for one more request: its problems are
+ * counted, and not named. */
 #include "tools/status.h"
 
 #include <inttypes.h>
@@ -11,6 +13,7 @@
 #include "kms/text.h"
 #include "client/http_get.h"
 #include "base/json.h"
+#include "tools/problems.h"
 #include "tools/samples.h"
 
 #define ASK_MS 5000u
@@ -32,6 +35,7 @@ struct proxy {
     struct write_key keys[KEYS_MAX];
     size_t key_count;
     double problems; /* that its page tells of */
+    struct tools_problems named;
     bool is_kms_ailing;
     double etcd_healthy; /* below 0: not said */
     double start_s, reload_s, reload_failures, reload_failed, sealed, opened, plain;
@@ -123,11 +127,14 @@ static void read_metrics(struct proxy *p, struct bytes text)
     if (p->key_count > 0)
         qsort(p->keys, p->key_count, sizeof p->keys[0], key_cmp);
     for (size_t i = 0; i < p->key_count; i++)
-        at += (size_t)snprintf(p->key_text + at, sizeof p->key_text - at, "%s%s %s",
-                               i > 0 ? ", " : "", p->keys[i].provider, p->keys[i].key);
+        at += (size_t)snprintf(p->key_text + at, sizeof p->key_text - at, "%s%s%s%s",
+                               i > 0 ? ", " : "", p->keys[i].provider,
+                               p->keys[i].key[0] != '\0' ? " " : "", p->keys[i].key);
 }
 
 /* --- asking ----------------------------------------------------------------------------------- */
+
+static enum err ask(struct proxy *p, const char *path, client_http_fn fn);
 
 static void done(struct proxy *p)
 {
@@ -142,6 +149,16 @@ static void failed(struct proxy *p, const char *why)
     done(p);
 }
 
+static void on_statusz(void *arg, const struct http1_response *r, const char *why)
+{
+    struct proxy *p = arg;
+
+    (void)why;
+    if (r == NULL || r->status != 200 || tools_problems_read(r->body, &p->named) != ERR_OK)
+        p->named.count = 0;
+    done(p);
+}
+
 static void on_metrics(void *arg, const struct http1_response *r, const char *why)
 {
     struct proxy *p = arg;
@@ -152,10 +169,10 @@ static void on_metrics(void *arg, const struct http1_response *r, const char *wh
     }
     read_metrics(p, r->body);
     p->has_answered = p->version[0] != '\0';
-    if (p->has_answered)
-        done(p);
-    else
+    if (!p->has_answered)
         failed(p, "it answers, but is no etcd-envelope");
+    else if (p->problems == 0 || ask(p, "/statusz", on_statusz) != ERR_OK)
+        done(p);
 }
 
 static enum err ask(struct proxy *p, const char *path, client_http_fn fn)
@@ -196,6 +213,20 @@ static const char *time_text(double s, char out[static KMS_TIME_TEXT])
     return out;
 }
 
+static void put_problems(const struct proxy *p, struct json *j)
+{
+    json_number(j, "problems", (int64_t)p->problems);
+    json_open(j, "problem_list", '[');
+    for (size_t i = 0; i < p->named.count; i++) {
+        json_open(j, NULL, '{');
+        json_text(j, "severity", p->named.v[i].severity);
+        json_text(j, "about", p->named.v[i].about);
+        json_text(j, "title", p->named.v[i].title);
+        json_close(j, '}');
+    }
+    json_close(j, ']');
+}
+
 static void put_json(const struct proxy *p, struct json *j)
 {
     char url[NET_URL_MAX], text[KMS_TIME_TEXT];
@@ -208,7 +239,7 @@ static void put_json(const struct proxy *p, struct json *j)
         json_text(j, "version", p->version);
         json_text(j, "configuration", p->config);
         json_text(j, "write_keys", p->key_text);
-        json_number(j, "problems", (int64_t)p->problems);
+        put_problems(p, j);
         json_bool(j, "kms_healthy", !p->is_kms_ailing);
         json_bool(j, "etcd_healthy", p->etcd_healthy != 0);
         json_text(j, "started", time_text(p->start_s, text));
@@ -239,8 +270,10 @@ static void put_text(const struct proxy *p, FILE *f)
             p->config[0] != '\0' ? p->config : "-", time_text(p->reload_s, reload),
             p->reload_failures, p->reload_failed != 0 ? ", THE LAST ONE, too: see its log" : "");
     if (p->problems > 0)
-        fprintf(f, "  problems       %.0f: its page tells (%s)\n", p->problems,
+        fprintf(f, "  problems       %.0f: its page says more (%s)\n", p->problems,
                 net_url_text(p->url, url));
+    for (size_t i = 0; i < p->named.count; i++)
+        fprintf(f, "                 %s: %s\n", p->named.v[i].severity, p->named.v[i].title);
     fprintf(f, "  written with   %s\n", p->key_text[0] != '\0' ? p->key_text : "-");
     fprintf(f, "  KMS            %s\n  etcd           %s\n",
             p->is_kms_ailing ? "NOT WELL" : "healthy",

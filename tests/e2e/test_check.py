@@ -173,6 +173,10 @@ class Check(ClusterTool):
         _, err = self.tool("verify", self.mixed(), env=env)
         self.assertIn("variable=ETCD_ENVELOPE_ETCD_PREFFIX did_you_mean=--etcd-prefix", err)
         self.assertNotIn("SERVICE_HOST", err)
+        _, err = self.tool("verify", self.mixed(), env={"ETCD_ENVELOPE_ZOO_KEEPER": "1"})
+        self.assertIn("variable=ETCD_ENVELOPE_ZOO_KEEPER\n", err)
+        text = self.check(self.mixed(), "--offline", env={"ETCD_ENVELOPE_ZOO_KEEPER": "1"})["warn", "configuration"][0]
+        self.assertTrue(text.endswith("no flag has this name"), text)
 
     def test_offline_asks_nobody(self):
         config = self.configure(self.kms_provider(path="/nowhere.sock"))

@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """serve --converge: does everything become current by itself, once, within the rate, and only while all proxies agree?"""
+import re
+import signal
 import subprocess
 import time
 
@@ -108,6 +110,20 @@ class Alone(Converge):
         wait_until(lambda: {harness.envelope.parse(kv.value, "test").key_id for kv in self.stored()} == {"key-2"}, 90,
                    "all sealed with the new key id", 0.2)
         self.assertEqual(set(self.versions().values()), {3})
+
+    def test_sighup_looks(self):
+        """The next look would come in an hour. Whoever sends SIGHUP, with a file that has not changed, has it at once, and
+        hears what was found."""
+        self.plain(5)
+        proxy = self.begin_proxy("one", self.a, IDENTITY, after="0s")
+        self.counted(proxy, 6, 0, 0, 0)
+        for i in range(1, 3):
+            self.raw.put(b"/registry/secrets/ns/lost%d" % i, b"k8s:enc:aesgcm:v1:gone:" + bytes(60))
+            proxy.process.signal(signal.SIGHUP)
+            wait_until(lambda: "the configuration has not changed: all stored values are looked at" in proxy.process.log(), 20,
+                       "what is done")
+            self.counted(proxy, 6, 0, 0, i)
+            self.assertEqual(len(re.findall(r"converge: looked at everything.* unreadable=%d" % i, proxy.process.log())), 1)
 
     def test_rate(self):
         self.plain(60)

@@ -230,6 +230,7 @@ class Drop(Converge):
         self.change(proxy, b, a)
         self.asked(proxy, "the configuration has not changed", 2)
         wait_until(lambda: self.unopened(proxy) == ({"no_matching_key": None, "auth_failed": None}, []), 30, "all open")
+        wait_until(lambda: "looked at all stored values unopened=0" in proxy.process.log(), 10, "what was found is said")
 
     def test_start_while_etcd_is_away(self):
         """No start waits for etcd, or says anything of values that it could not look at."""
@@ -237,8 +238,8 @@ class Drop(Converge):
                                name=self.name, wait=False)
         self.addCleanup(self.end, proxy)
         wait_until(lambda: "listening" in proxy.process.log(), 20, "start")
-        self.asked(proxy, "the configuration has not changed", 1)
-        self.assertNotIn("stored values", proxy.process.log())
+        self.asked(proxy, "the configuration has not changed: all stored values are looked at", 1)
+        self.assertNotIn("do not open", proxy.process.log())
 
     @harness.unittest.skipUnless(harness.LONG, "takes two minutes")
     def test_not_known_in_time(self):

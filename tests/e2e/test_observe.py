@@ -58,6 +58,10 @@ class Alerts(unittest.TestCase):
         for picked in re.findall(r'reason=~"([^"]*)"', RULES):
             for word in picked.split("|"):
                 self.assertTrue(any(re.fullmatch(word, r) for r in reasons), word)
+        # Each reason has an alert, or a line that says why it has none.
+        alerted = [r for p in re.findall(r'refused_total\{reason=~"([^"]*)"', RULES) for r in p.split("|")]
+        silent = " ".join(re.findall(r"#   not-alerted,[^:]*: ((?:[\w ]|\n#     )+)", RULES)).replace("#", " ").split()
+        self.assertEqual(sorted(alerted + silent), sorted(reasons - {"ok"}))
         unreadable = re.search(r'reason=~"([^"]*)"', RULES[RULES.index("EtcdEnvelopeUnreadableValue"):])[1]
         self.assertEqual(set(unreadable.split("|")), {r for r, scope in table if scope == "SCOPE_VALUE"})
 

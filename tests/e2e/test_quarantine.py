@@ -326,6 +326,9 @@ class Quarantine(ClusterTool):
         # A second run finds its work done, and says where.
         self.assertRefused("it is in quarantine already", keys=keys[:1])
         self.assertRefused("the copy is all that is left of it", "--discard", keys=keys)
+        out, _ = self.quarantine_text("--discard", keys=keys, status=NOT_AS_WANTED)
+        self.assertNotIn("(ok)", out)  # of what is not there nothing is said
+        self.assertFalse([k for k in self.quarantine("--discard", keys=keys, status=NOT_AS_WANTED)["keys"] if "reason" in k])
         self.raw.put(keys[0], envelope.seal(keys[0], b"made anew"))
         self.raw.put(keys[1], envelope.seal(keys[1] + b"-of-another", b"value"))
         self.assertEqual(self.list(), {keys[0]: True, keys[1]: True, keys[2]: False})

@@ -179,6 +179,26 @@ class Reencrypt(ClusterTool):
         self.assertEqual({k: kv.value for k, kv in self.everything().items()}, before)
         self.assertEqual(self.verify(back)["total"]["due_for_rewrite"], 0)
 
+    def test_to_identity_names_all(self):
+        """Refused with the names of all resources whose lists are not ready for it, not of the first one."""
+        names = ["configmaps", "secrets", "serviceaccounts"]
+        config = self.env.path(self.name + ".yaml")
+        config.write_text("apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n" + "".join(
+            f"  - resources: [{n}]\n    providers:\n    - {self.kms_provider(name=n)}\n    - identity: {{}}\n" for n in names))
+        config.chmod(0o600)
+        _, err = self.tool("reencrypt", config, "--to-identity", "--yes", status=USAGE)
+        self.assertIn(", ".join(names) + ": identity is not first", err)
+        _, err = self.tool("reencrypt", config, "--to-identity", "--yes", "--resource", "configmaps", status=USAGE)
+        self.assertIn("etcd-envelope: configmaps: identity is not first", err)
+
+    def test_nothing_matches(self):
+        self.plain(3)
+        for flags, text in ((["--namespace", "nope"], "Nothing matched: etcd holds no value of the protected resources in these "
+                             "namespaces"), (["--namespace", "ns"], None)):
+            out, _ = self.tool("reencrypt", self.mixed(), *flags)
+            self.assertEqual("Nothing matched" in out, text is not None, out)
+            self.assertIn(text or "3 rewritten", out)
+
     # --- others write, too ---
 
     def test_beside_writers(self):

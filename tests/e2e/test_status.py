@@ -37,6 +37,7 @@ class Status(ClusterTool):
         for proxy in a, b:
             proxy.stop()
         report = self.status(self.url(a), status=UNREACHABLE)
+        self.assertEqual((first["problems"], first["problem_list"]), (0, []))
         self.assertFalse(report["proxies"][0]["answers"])
 
     def test_other_configuration(self):
@@ -87,6 +88,20 @@ class Status(ClusterTool):
         harness.wait_until(lambda: not self.status_is_well(proxy), 20, "problem")
         report = self.status(self.url(proxy), status=NOT_AS_WANTED)
         self.assertEqual((report["all_agree"], report["proxies"][0]["problems"]), (True, 1))
+        self.assertEqual(report["proxies"][0]["problem_list"],
+                         [{"severity": "warning", "about": "values", "title": "Stored values do not open"}])
+        done = subprocess.run([self.binary, "status", "--metrics-urls", self.url(proxy)], capture_output=True, text=True,
+                              timeout=60, check=False)
+        self.assertRegex(done.stdout, r"problems +1: its page says more.*\n +warning: Stored values do not open\n")
+        proxy.stop()
+
+    def test_plaintext_writes(self):
+        """On the way back to plaintext: each resource is named, and nothing hangs behind identity."""
+        config = self.configure("identity: {}", self.local("aesgcm", ("a", new_key())), resources="secrets, configmaps")
+        proxy = self.env.proxy(self.etcd, config, name="a", flags=["--allow-identity-writes"])
+        found = self.status(self.url(proxy), status=NOT_AS_WANTED)["proxies"][0]
+        self.assertEqual(found["write_keys"], "identity")
+        self.assertEqual([p["title"] for p in found["problem_list"]], ["New values of configmaps, secrets are stored as plaintext"])
         proxy.stop()
 
     def test_not_well(self):

@@ -331,14 +331,15 @@ class Conn:
         self.sock.close()
 
 
-def connect(address, timeout=5, context=None):
-    """address: (host, port) or a unix socket's path. With an ssl context: TLS, ALPN h2."""
+def connect(address, timeout=5, context=None, source=None):
+    """address: (host, port) or a unix socket's path. With an ssl context: TLS, ALPN h2. source: the address to come from.
+    """
     if isinstance(address, str):
         sock = socket.socket(socket.AF_UNIX)
         sock.settimeout(timeout)
         sock.connect(address)
     else:
-        sock = socket.create_connection(address, timeout)
+        sock = socket.create_connection(address, timeout, source and (source, 0))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if context is not None:
         sock = context.wrap_socket(sock, server_hostname=address[0])
@@ -348,8 +349,8 @@ def connect(address, timeout=5, context=None):
 class Client(Conn):
     """A client that makes gRPC calls, well formed or not."""
 
-    def __init__(self, address, settings=None, context=None, record=False):
-        super().__init__(connect(address, context=context), True, settings, record)
+    def __init__(self, address, settings=None, context=None, record=False, source=None):
+        super().__init__(connect(address, context=context, source=source), True, settings, record)
         self.authority = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
 
     def headers(self, path, extra=()):

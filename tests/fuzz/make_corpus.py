@@ -507,6 +507,8 @@ def sample_seeds():
     for name, text in {"labels": b'a{hash="x",status="\\"}"} 1\nb 2', "cut": b'a{hash="x', "none": b"a{} 1\n#x\n{} 2",
                        "order": b'a{status="success",hash=""} NaN\n'}.items():
         yield "samples", name, text
+    yield "samples", "statusz", (b'{"summary": "x", "problems": [{"severity": "warning", "about": "values", "title": "a \\"b\\"", '
+                                 b'"more": [{}]}, {"title": "c"}], "etcd": {"problems": []}}')
 
 
 def message_seeds():

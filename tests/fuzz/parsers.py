@@ -65,6 +65,7 @@ PARSERS = {
     "snapshot/cursor.c": ("snapshot",),
     "snapshot/store.c": ("snapshot",),
     # what the tools and the local KMS are given
+    "tools/problems.c": ("samples",),
     "tools/samples.c": ("samples",),
     "tools/object.c": ("tools_value",),
     "tools/value.c": ("tools_value",),

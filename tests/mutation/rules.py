@@ -21,18 +21,26 @@ class Rule:
     says: str
     edits: tuple
     tests: tuple
+    section: str
 
 
 RULES = []
+current_section = ""
+
+
+def section(title):
+    """What the rules from here on are about."""
+    global current_section
+    current_section = title
 
 
 def rule(name, says, path, old, new, *tests, more=()):
     """One more rule; more: further edits as (path, old, new), for a rule that is kept in several places."""
     edits = (Edit(path, old, new),) + tuple(Edit(*e) for e in more)
-    RULES.append(Rule(name, says, edits, tests))
+    RULES.append(Rule(name, says, edits, tests, current_section))
 
 
-# --- methods and headers ---------------------------------------------------------------------------------------------
+section("methods and headers")
 
 rule("method-lock", "Lock and Election, whose requests etcd turns into Puts, are refused", "etcd/method.c",
      'METHOD(KV "Compact", ETCD_UNARY, ETCD_OPAQUE),',
@@ -53,11 +61,23 @@ rule("method-txn", "the values of a Txn are looked at", "etcd/method.c",
      'METHOD(KV "Txn", ETCD_UNARY, ETCD_TXN)', 'METHOD(KV "Txn", ETCD_UNARY, ETCD_OPAQUE)', "unit/etcd/method")
 rule("method-range-stream", "the values of a RangeStream are looked at", "etcd/method.c",
      "ETCD_SERVER_STREAM, ETCD_RANGE_STREAM)", "ETCD_SERVER_STREAM, ETCD_OPAQUE)", "unit/etcd/method")
+rule("method-unknown", "a method that is not on the list is refused", "etcd/method.c",
+     "    return NULL;\n", "    return &methods[ARRAY_LEN(methods) - 1];\n", "unit/etcd/method", "unit/proxy/request")
+rule("method-range", "the values of a Range are looked at", "etcd/method.c",
+     'METHOD(KV "Range", ETCD_UNARY, ETCD_RANGE)', 'METHOD(KV "Range", ETCD_UNARY, ETCD_OPAQUE)', "unit/etcd/method")
+rule("method-delete-range", "the values of a DeleteRange's answer are looked at", "etcd/method.c",
+     'METHOD(KV "DeleteRange", ETCD_UNARY, ETCD_DELETE_RANGE)', 'METHOD(KV "DeleteRange", ETCD_UNARY, ETCD_OPAQUE)',
+     "unit/etcd/method")
+rule("method-watch", "the values of a Watch are looked at", "etcd/method.c",
+     'METHOD(WATCH "Watch", ETCD_BIDI, ETCD_WATCH)', 'METHOD(WATCH "Watch", ETCD_BIDI, ETCD_OPAQUE)', "unit/etcd/method")
 rule("path-query", "a path with a query is an unknown method", "proxy/request.c",
      "    uint8_t whole[PATH_MAX_LEN] = {'/'};\n",
      "    uint8_t whole[PATH_MAX_LEN] = {'/'};\n"
      "    const uint8_t *query = path.n == 0 ? NULL : memchr(path.p, '?', path.n);\n"
      "    if (query != NULL)\n        path.n = (size_t)(query - path.p);\n", "unit/proxy/request")
+rule("no-gateway", "of HTTP without gRPC only probes get to etcd, not its JSON gateway", "proxy/probe.c",
+     "if (strcmp(path, allowed[i]) == 0)", 'if (strcmp(path, allowed[i]) == 0 || strncmp(path, "/v3/", 4) == 0)',
+     "unit/proxy/probe")
 rule("http-method", "a call is a POST", "proxy/request.c",
      'if (!bytes_eq(f.method, BYTES_LIT("POST")))', "if (f.method.n == 0)", "unit/proxy/request")
 rule("content-type", "a call has gRPC's content type", "proxy/request.c",
@@ -75,7 +95,7 @@ rule("encoding-not-passed", "the client's grpc-encoding does not reach etcd", "p
      "return n == NAME_OTHER || n == NAME_GRPC_STATUS || n == NAME_ENCODING;", "unit/proxy/request",
      "unit/proxy/call")
 
-# --- protobuf: what parsers disagree on ------------------------------------------------------------------------------
+section("protobuf: what parsers disagree on")
 
 rule("doubled-scalar", "a key or value that comes twice in a protected Put is refused", "etcd/walk.c",
      "if (is_again && !s->is_answer)\n            note_soft(s, ERR_REQ_DOUBLED, fd->number);", "", "unit/etcd/scan")
@@ -121,7 +141,7 @@ rule("any-key-counts", "each key that a Put names counts, also one that a later 
      "if (etcd_rules_find(s->rules, key) != NULL)\n        note_protected(s, key);",
      "(void)s;\n    (void)key;\n    (void)note_protected;", "unit/etcd/scan")
 
-# --- gRPC ------------------------------------------------------------------------------------------------------------
+section("gRPC")
 
 rule("request-flag", "a message with the compressed flag is refused", "proxy/lane_collect.c",
      "if (prefix->flag != 0)\n        return lane__fails(l, ERR_MESSAGE_COMPRESSED);", "", "unit/proxy/call")
@@ -160,7 +180,15 @@ rule("answer-no-trailers", "an answer without trailers is no answer", "proxy/cal
 rule("answer-two-statuses", "trailers with two statuses are refused", "proxy/call_end.c",
      "if (head.grpc_status_count > 1)", "if (head.grpc_status_count > 2)", "unit/proxy/call_answer", "unit/proxy/call")
 
-# --- requests: what is sealed ----------------------------------------------------------------------------------------
+rule("answer-http", "an answer is HTTP 200 and gRPC's", "proxy/call.c",
+     'if (!bytes_eq(head.status, BYTES_LIT("200")) || !grpc_content_type_ok(head.content_type)) {',
+     "if (head.status.n == 0) {", "unit/proxy/call_answer", "unit/proxy/call")
+rule("upstream-lost", "a call whose connection to etcd is lost fails, and is not handed on as to be repeated",
+     "proxy/call.c", "if (code == H2_REFUSED_STREAM && !c->down_has_headers && c->down != NULL) {",
+     "if ((code == H2_REFUSED_STREAM || how == H2_END_LOST) && !c->down_has_headers && c->down != NULL) {",
+     "unit/proxy/call_answer", "unit/proxy/call", "unit/proxy/upstream_group", "e2e/faults:Connections.test_upstream_lost_under_a_call")
+
+section("requests: what is sealed")
 
 rule("failure-branch", "the Puts of a Txn's failure branch are sealed", "etcd/schema.c",
      "SUB(2, MSGS, &request_op),\n    SUB(3, MSGS, &request_op),",
@@ -193,6 +221,12 @@ rule("no-write-key", "a protected key without a provider that seals is refused",
      "unit/etcd/providers", "unit/etcd/apply", more=[
          ("etcd/scan_request.c", "if (list->count == 0)\n        return etcd__plan_fail(s->p, ERR_NO_WRITE_KEY, got->key);",
           "if (list->count == 0)\n        return ERR_OK;")])
+rule("no-randomness", "without random bytes nothing is sealed", "envelope/kmsv2_gcm.c",
+     "TRY(ctx->random(ctx->random_arg, out, HEAD_MAX));", "(void)!ctx->random(ctx->random_arg, out, HEAD_MAX);",
+     "unit/envelope/seal")
+rule("no-randomness-local", "nor by the other providers", "envelope/gcm.c",
+     "TRY(ctx->random(ctx->random_arg, out, ENVELOPE__NONCE_LEN));", "(void)!ctx->random(ctx->random_arg, out, ENVELOPE__NONCE_LEN);",
+     "unit/envelope/local", "unit/envelope/seal")
 rule("all-or-nothing", "a Txn of which one value can't be sealed fails as a whole", "etcd/apply.c",
      "count_sealed(a, v, e);\n    if (e != ERR_OK)\n        return etcd__plan_fail(a->p, e, v->key);",
      "count_sealed(a, v, e);", "unit/etcd/apply", "unit/etcd/providers", "unit/etcd/nomem")
@@ -210,11 +244,14 @@ rule("rule-memory", "the rule of the last key is taken only for keys within it",
 rule("longest-rule", "the longest prefix decides", "etcd/rules.c",
      "r->is_last[i] = !has_longer(r, &r->v[i]);", "r->is_last[i] = true;\n    (void)has_longer;", "unit/etcd/rules")
 
-# --- answers: what is let out ----------------------------------------------------------------------------------------
+section("answers: what is let out")
 
 rule("planted-plaintext", "plaintext under a protected key is no value", "etcd/scan_answer.c",
      "count_bad(s, f, list, e);\n        return e;",
      "count_bad(s, f, list, e);\n        return e == ERR_NO_MATCHING_PREFIX ? ERR_OK : e;", "unit/etcd/scan_kv")
+rule("one-text", "a client is not told why a value does not open", "proxy/status.c",
+     "return err_scope(e) == SCOPE_VALUE || err_scope(e) == SCOPE_ANSWER;", "return err_scope(e) == SCOPE_ANSWER;",
+     "unit/proxy/status")
 rule("planted-empty", "an empty value under a protected key is no value", "etcd/scan_answer.c",
      "if (list != NULL && !(kv->value.value_len == 0 && (may_be_empty || keys_only)))",
      "(void)may_be_empty;\n    if (list != NULL && kv->value.value_len > 0)", "unit/etcd/scan_kv")
@@ -283,11 +320,31 @@ rule("response-kind", "a response answers an operation of its kind", "etcd/txn.c
 rule("response-without-operation", "a response without an operation is refused", "etcd/txn.c",
      "if (l->next == 0) /* a response without an operation */\n        return ERR_ANS_OUTSIDE;",
      "if (l->next == 0)\n        return ERR_OK;", "unit/etcd/txn")
+rule("operation-without-response", "an operation without a response is refused", "etcd/txn.c",
+     "if (top(t)->next != 0) /* an operation without a response */\n        return ERR_ANS_OUTSIDE;", "",
+     "unit/etcd/txn", "unit/etcd/mutate")
+rule("response-empty", "a response without a member is refused", "etcd/txn.c",
+     "return t->has_member ? ERR_OK : ERR_ANS_OUTSIDE;", "return ERR_OK;", "unit/etcd/txn", "unit/etcd/mutate")
+rule("response-nested", "a Txn's response answers a Txn", "etcd/txn.c",
+     "if (asked(t) != ETCD_ASKED_TXN)\n        return ERR_ANS_OUTSIDE;", "if (asked(t) != ETCD_ASKED_TXN)\n        return ERR_OK;",
+     "unit/etcd/txn", "unit/etcd/mutate")
+rule("succeeded-late", "`succeeded` counts only before the responses that it judges", "etcd/txn.c",
+     "if (l->has_branch) /* the responses before it were held to what it was then */\n        return ERR_ANS_MALFORMED;", "",
+     "unit/etcd/txn", "unit/etcd/mutate")
+rule("answer-no-key", "a value without a key is refused", "etcd/scan_answer.c",
+     "if (kv->key.n == 0 && kv->value.value_len > 0)\n        return ERR_ANS_NO_KEY;",
+     "if (kv->key.n == 0 && kv->value.value_len > 0)\n        return ERR_OK;", "unit/etcd/scan_kv", "unit/etcd/scan")
+rule("created-unasked", "a watch that nobody asked for is not created", "etcd/ask.c",
+     "if (create == NULL)\n        return ERR_ANS_UNKNOWN_WATCH;", "if (create == NULL)\n        return ERR_OK;",
+     "unit/etcd/ask", "unit/etcd/scan_kv")
+rule("created-events", "what says that a watch is created holds no events, also where it is taken in pieces",
+     "etcd/large_watch.c", "return st->info.created && st->info.has_events ? ERR_ANS_MALFORMED : ERR_OK;",
+     "return ERR_OK;", "unit/etcd/large")
 rule("unknown-watch", "events of a watch that nobody asked for are refused", "etcd/scan_watch.c",
      "return info->has_events ? ERR_ANS_UNKNOWN_WATCH : ERR_OK;", "return ERR_OK;", "unit/etcd/scan_kv",
      "unit/etcd/ask", "unit/etcd/scan")
 
-# --- identity --------------------------------------------------------------------------------------------------------
+section("identity")
 
 rule("identity-write", "plaintext is written only with the flag that says so", "policy/ruleset.c",
      "if (provider_traits(v[0])->is_identity && !o->allow_identity_writes) {",
@@ -300,7 +357,7 @@ rule("identity-mark", "identity does not give out what another provider sealed",
 rule("identity-counted", "reads of plaintext are counted", "etcd/scan_answer.c",
      "s->p->plain++;", "", "unit/etcd/scan_kv", "unit/etcd/providers", "unit/etcd/scan")
 
-# --- the KMS plugin --------------------------------------------------------------------------------------------------
+section("the KMS plugin")
 
 rule("status-healthz", "a plugin that is not ok is not healthy", "kms/lifecycle.c",
      'if (!bytes_eq(s->healthz, BYTES_LIT("ok")))', "if (s->healthz.n == 0)", "unit/kms/lifecycle")
@@ -364,7 +421,21 @@ rule("turns", "opening many values is done in turns", "etcd/apply.c",
      "a->left = p->apply_max == 0 ? SIZE_MAX : p->apply_max;", "a->left = SIZE_MAX;", "unit/etcd/apply",
      "unit/proxy/lane_turns")
 
-# --- attacks through etcd --------------------------------------------------------------------------------------------
+rule("call-deadline", "a call of the plugin has its time limit", "kms/plugin.c",
+     "uint64_t timeout_ms = max_ms < p->timeout_ms ? max_ms : p->timeout_ms;",
+     "uint64_t timeout_ms = max_ms + 1000 * p->timeout_ms;", "unit/kms/plugin", "unit/kms/manager")
+rule("key-wait", "a call waits for a key for so long at most", "kms/waits.c",
+     "w->deadline_ms = loop_now_ms(r->loop) + LIMIT_KEY_WAIT_MS;",
+     "w->deadline_ms = loop_now_ms(r->loop) + 100 * LIMIT_KEY_WAIT_MS;", "unit/kms/keyring")
+rule("keys-a-connection", "one client's connection has so many DEKs asked for at a time", "kms/waits.c",
+     "return a != NULL && (a->in_flight >= LIMIT_KEYS_A_CONNECTION || !list_is_empty(&a->held)) &&",
+     "return a != NULL && (a->in_flight >= 64 * LIMIT_KEYS_A_CONNECTION) &&", "unit/kms/keyring", "unit/kms/manager",
+     "unit/proxy/lane_keys")
+rule("plugin-answer", "an answer of the plugin is bounded", "kms/plugin.c",
+     "client_distrust(p->client, LIMIT_PLUGIN_ANSWER);", "client_distrust(p->client, 64 * LIMIT_PLUGIN_ANSWER);",
+     "unit/kms/plugin")
+
+section("attacks through etcd")
 
 rule("prefix-colon", "a provider's prefix ends with the colon behind its name", "policy/ruleset.c",
      't->is_kms ? ":" : "");', 't->is_kms ? "" : "");', "unit/policy/ruleset")
@@ -394,7 +465,7 @@ rule("alike-bytes", "also where it is opened without a plan", "etcd/direct_kv.c"
 rule("limits-before-kms", "what breaks a limit is refused before the plugin is asked", "envelope/kmsv2.c",
      "TRY(object_validate(&o, out->data_len));", "(void)object_validate;", "unit/envelope/open", "unit/envelope/object")
 
-# --- reload ----------------------------------------------------------------------------------------------------------
+section("reload")
 
 rule("unprotect", "a reload leaves no key unprotected without the flag that says so", "server/reload.c",
      "if (s->settings->allow_unprotect)\n        return ERR_OK;", "if (s->settings != NULL)\n        return ERR_OK;",
@@ -407,7 +478,173 @@ rule("probation", "a new configuration is taken over only when its plugin was re
 rule("drop-keys", "a reload that drops a key looks whether a stored value needs it", "server/reload.c",
      "if (!s->settings->allow_drop_keys)", "if (s->is_draining)", "unit/server/server", "e2e/drop_keys:Drop.test_each_kind")
 
-# --- the proxy's own user --------------------------------------------------------------------------------------------
+rule("bad-reload", "what is refused leaves the set in use as it is", "server/reload.c",
+     "    else if (e == ERR_CONFIG)\n        refuse_content(s, set->rules->config->hash, why);",
+     "    else if (e == ERR_CONFIG)\n        reload_succeeded(s, set), e = ERR_OK;", "unit/server/server",
+     "e2e/drop_keys:Drop.test_each_kind")
+rule("write-key-first", "workers use a new set only when its write keys are there", "server/reload.c",
+     "if (kms_manager_join(set->manager, &r->worker->mailbox, r->keys->ring) == ERR_OK &&\n"
+     "        worker_use_keyset(r->worker, r->keys) == ERR_OK)",
+     "if (worker_use_keyset(r->worker, r->keys) == ERR_OK &&\n"
+     "        kms_manager_join(set->manager, &r->worker->mailbox, r->keys->ring) == ERR_OK)", "unit/server/server",
+     "e2e/reload:Load.test_under_load")
+
+section("bounds: what one peer can make us hold or do")
+
+rule("frames", "frames that do nothing end a connection", "h2/guard.c",
+     "return h2__bucket_take(&g->frames, cost, now_ms);", "(void)h2__bucket_take(&g->frames, cost, now_ms);\n    return true;",
+     "unit/h2/guard", "unit/h2/conformance")
+rule("resets", "so do resets beyond what a client with timeouts sends", "h2/guard.c",
+     "if (type == H2__RST_STREAM && !h2__bucket_take(&g->resets, 1, now_ms))\n        return false;", "", "unit/h2/guard")
+rule("violations", "so do streams that we have to reset", "h2/streams.c",
+     "if (c->opts.is_server && !h2__bucket_take(&c->guard.violations, 1, loop_now_ms(c->loop)))",
+     "if (c->opts.is_server && c->guard.violations.cap == 0)", "unit/h2/guard", "unit/h2/streams", "unit/h2/conformance")
+rule("header-block", "a header block is bounded, also in pieces", "h2/frame_in.c",
+     "if (++b->frames > BLOCK_FRAMES_MAX || n > BLOCK_MAX(c) - b->len) {", "if (++b->frames > 100 * BLOCK_FRAMES_MAX) {",
+     "unit/h2/frame_in", "unit/h2/conformance")
+rule("continuations", "so is the number of its frames", "h2/frame_in.c",
+     "if (++b->frames > BLOCK_FRAMES_MAX || n", "if (++b->frames > 100 * BLOCK_FRAMES_MAX || n", "unit/h2/frame_in",
+     "unit/h2/conformance")
+rule("field-list", "a field list is bounded as it is decoded", "h2/message_in.c",
+     "limits = (struct h2__hpack_limits){LIMIT_HEADER_BYTES, LIMIT_HEADER_FIELDS};",
+     "limits = (struct h2__hpack_limits){16 * LIMIT_HEADER_BYTES, LIMIT_HEADER_FIELDS};", "unit/h2/session")
+rule("window-conn", "nobody sends more than the connection's window", "h2/window.c",
+     "if (len > (uint32_t)c->recv_left) {", "if (len > (uint32_t)c->recv_left + (1u << 24)) {", "unit/h2/window",
+     "unit/h2/conformance")
+rule("window-stream", "nor more than the stream's", "h2/window.c",
+     "if ((int64_t)len > (int64_t)s->recv_left + slack(s->c))", "if ((int64_t)len > (int64_t)s->recv_left + (1 << 24) + slack(s->c))",
+     "unit/h2/window", "unit/h2/conformance")
+rule("window-overflow", "no peer raises a window above 2^31-1", "h2/window.c",
+     "if ((int64_t)s->send_left + n > H2__WINDOW_MAX) {\n        h2__stream_error(s, H2_FLOW_CONTROL_ERROR);\n        return;\n    }\n",
+     "if ((int64_t)s->send_left + n > H2__WINDOW_MAX)\n        return;\n", "unit/h2/window", "unit/h2/conformance")
+rule("credit-given-once", "credit is given back once for what has come", "h2/window.c",
+     "s->recv_back += n < (size_t)held ? (uint32_t)n : (uint32_t)held;", "s->recv_back += (uint32_t)n;", "unit/h2/window")
+rule("credit-for-room", "credit is given as far as there is room", "proxy/lane_credit.c",
+     "uint64_t most = left(l->call->worker, ROOM_PARTS);", "uint64_t most = UINT64_MAX;", "unit/proxy/lane_credit",
+     "unit/proxy/relief")
+rule("credit-for-others", "one client's credit leaves room to others", "proxy/lane_credit.c",
+     "link_claims(l->call->link) + n <= most", "link_claims(l->call->link) + n < UINT64_MAX", "unit/proxy/lane_credit",
+     "unit/proxy/relief")
+rule("credit-reader", "who does not read gets no more answers from etcd", "proxy/lane_credit.c",
+     "h2_stream_queued(to) >= LIMIT_STREAM_OUT)\n        return true;", "h2_stream_queued(to) >= 1u << 30)\n        return true;",
+     "unit/proxy/lane_credit", "unit/proxy/lane", "unit/proxy/call")
+rule("memory-limit", "a worker that holds more than the limit lets it go", "base/budget.c",
+     "if (held > p->of->fair)\n        return false;", "", "unit/base/budget", "unit/proxy/relief")
+rule("memory-of-others", "what workers draw is counted together", "base/budget.c",
+     "if (before + n > b->limit)\n            return false;", "if (p->drawn + n > b->limit)\n            return false;",
+     "unit/base/budget")
+rule("memory-hungry", "nobody waits for room for ever", "proxy/worker_relief.c",
+     "    end_hunger(w);\n", "    (void)end_hunger;\n", "unit/proxy/relief")
+rule("answer-unit", "one KeyValue of an answer is bounded", "etcd/large.c",
+     "if (f->value_len > LIMIT_ANSWER_UNIT)\n        return ERR_MEMORY_LIMIT;", "", "unit/etcd/large",
+     "unit/proxy/lane_large")
+rule("answer-small", "so is what an answer has beside its KeyValues", "etcd/large.c",
+     "if (f->value_len > LIMIT_ANSWER_SMALL || held > LIMIT_ANSWER_SMALL)", "if (f->value_len > 16 * LIMIT_ANSWER_SMALL)",
+     "unit/etcd/large", "unit/proxy/lane_large")
+rule("filler", "what completes an answer that failed is bounded", "etcd/large_apply.c",
+     "size_t allowed = sent > LIMIT_FILLER ? sent : LIMIT_FILLER;", "size_t allowed = SIZE_MAX;\n\n    (void)sent;",
+     "unit/etcd/large", "unit/proxy/lane_large")
+rule("watched", "the watches of one stream are bounded", "etcd/ask.c",
+     "if (a->watched + range_cost(r) > LIMIT_WATCHED)", "if (a->watched + range_cost(r) > 64 * LIMIT_WATCHED)",
+     "unit/etcd/ask", "unit/etcd/scan")
+
+section("the process: what it can't do any more")
+
+rule("contain-default", "a system call that is not on the list fails", "contain/seccomp.c",
+     "is_log ? SCMP_ACT_LOG : SCMP_ACT_ERRNO(EPERM)", "is_log ? SCMP_ACT_LOG : SCMP_ACT_LOG", "unit/contain/contain")
+rule("contain-program", "a new program ends the process", "contain/seccomp.c",
+     "    add_all(f, SCMP_ACT_KILL_PROCESS, deadly, ARRAY_LEN(deadly));\n", "", "unit/contain/contain")
+rule("contain-fork", "no process is made", "contain/seccomp.c",
+     "allow_masked(f, SCMP_SYS(clone), 0, CLONE_VM | CLONE_THREAD, CLONE_VM | CLONE_THREAD);",
+     "allow_masked(f, SCMP_SYS(clone), 0, 0, 0);", "unit/contain/contain")
+rule("contain-clone3", "nor by the call whose flags can't be judged", "contain/seccomp.c",
+     "seccomp_rule_add(f->ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0)",
+     "seccomp_rule_add(f->ctx, SCMP_ACT_ALLOW, SCMP_SYS(clone3), 0)", "unit/contain/contain")
+rule("contain-families", "sockets are unix and IP", "contain/seccomp.c",
+     "families[] = {AF_UNIX, AF_INET, AF_INET6};", "families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET};\n",
+     "unit/contain/contain", more=[("contain/seccomp.c", "types[] = {SOCK_STREAM, SOCK_DGRAM};",
+                                    "types[] = {SOCK_STREAM, SOCK_DGRAM, SOCK_RAW};")])
+rule("contain-raw", "none is raw", "contain/seccomp.c", "types[] = {SOCK_STREAM, SOCK_DGRAM};",
+     "types[] = {SOCK_STREAM, SOCK_DGRAM, SOCK_RAW};", "unit/contain/contain")
+rule("contain-files", "files are opened to read", "contain/seccomp.c",
+     "const uint64_t writes = O_ACCMODE | O_CREAT | O_TRUNC | (O_TMPFILE & ~O_DIRECTORY);", "const uint64_t writes = 0;",
+     "unit/contain/contain")
+rule("contain-create", "none is made", "contain/seccomp.c",
+     "O_ACCMODE | O_CREAT | O_TRUNC | (O_TMPFILE & ~O_DIRECTORY);", "O_ACCMODE;", "unit/contain/contain")
+rule("contain-code", "no memory is made executable", "contain/seccomp.c",
+     "allow_masked(f, SCMP_SYS(mprotect), 2, PROT_EXEC, 0);", "allow_masked(f, SCMP_SYS(mprotect), 2, 0, 0);",
+     "unit/contain/contain")
+rule("contain-anonymous-code", "what is mapped executable is a file", "contain/seccomp.c",
+     "SCMP_A3_64(SCMP_CMP_MASKED_EQ, MAP_ANONYMOUS, 0)};", "SCMP_A3_64(SCMP_CMP_MASKED_EQ, 0, 0)};", "unit/contain/contain")
+rule("contain-writable-code", "and not writable", "contain/seccomp.c",
+     "SCMP_A2_64(SCMP_CMP_MASKED_EQ, both, PROT_EXEC)", "SCMP_A2_64(SCMP_CMP_MASKED_EQ, PROT_EXEC, PROT_EXEC & both)",
+     "unit/contain/contain")
+rule("contain-others", "no other process is sent a signal", "contain/seccomp.c",
+     "allow_masked(f, SCMP_SYS(tgkill), 0, UINT32_MAX, (uint64_t)getpid());",
+     "allow_masked(f, SCMP_SYS(tgkill), 0, 0, 0);", "unit/contain/contain")
+rule("contain-prctl", "what protects the process is not taken back", "contain/seccomp.c",
+     "allow_masked(f, SCMP_SYS(prctl), 0, UINT32_MAX, PR_SET_NAME);", "allow_masked(f, SCMP_SYS(prctl), 0, 0, 0);",
+     "unit/contain/contain")
+rule("contain-limits", "nor its limits", "contain/seccomp.c",
+     "{SCMP_A0_64(SCMP_CMP_EQ, 0), SCMP_A2_64(SCMP_CMP_EQ, 0)};",
+     "{SCMP_A0_64(SCMP_CMP_EQ, 0), SCMP_A2_64(SCMP_CMP_GE, 0)};", "unit/contain/contain",
+     more=[("contain/seccomp.c", "SCMP_SYS(prlimit64), 2, look", "SCMP_SYS(prlimit64), 0, look")])
+rule("contain-ioctl", "of a terminal nothing is asked but what it is", "contain/seccomp.c",
+     "allow_masked(f, SCMP_SYS(ioctl), 1, UINT32_MAX, requests[i]);", "allow_masked(f, SCMP_SYS(ioctl), 1, 0, 0 * requests[i]);",
+     "unit/contain/contain")
+rule("contain-privileges", "no capability is left", "contain/privileges.c",
+     "else if (have_none() || (keep_only(0) && have_none()))", "else if (have_none() || keep_only(1u << CAP_CHOWN))",
+     "unit/contain/contain", "e2e/contain:InForce.test_every_thread")
+rule("contain-new-privs", "no new program gets any", "contain/contain.c",
+     "prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {", "prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) < 0) {",
+     "unit/contain/contain")
+rule("contain-required", "--require-containment refuses a start without it", "contain/contain.c",
+     "if (o->is_required && wanted[i] && !states[i].is_in_force) {",
+     "if (o->is_required && o->user != NULL && wanted[i] && !states[i].is_in_force) {", "unit/contain/contain")
+rule("opener-list", "the opener hands out what is on its list", "contain/opener_process.c",
+     "if (n != (ssize_t)sizeof request || request.index >= count)",
+     "if (n != (ssize_t)sizeof request)", "unit/contain/opener_process")
+rule("opener-files", "and of that regular files", "contain/opener_process.c",
+     "if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {", "if (fstat(fd, &st) == 0) {", "unit/contain/opener")
+rule("opener-late", "what the opener says too late is not taken for the file that was asked for next",
+     "contain/opener.c", "    if (!is_ready())\n        return -1;", "    opener.state = WELL;", "unit/contain/opener")
+rule("not-dumpable", "no core is written, nobody of the same user looks in", "base/secret.c",
+     "if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || setrlimit(RLIMIT_CORE, &none) != 0)",
+     "if (setrlimit(RLIMIT_CORE, &none) != 0)", "unit/base/secret")
+rule("no-core", "nor is the limit of cores other than 0", "base/secret.c",
+     " || setrlimit(RLIMIT_CORE, &none) != 0)", " || (void *)&none == NULL)", "unit/base/secret")
+rule("wiped-on-fork", "a process that is forked has no keys", "base/secret.c",
+     "(void)madvise((void *)start, end - start, MADV_WIPEONFORK);", "(void)start;", "unit/base/secret")
+
+section("TLS")
+
+rule("tls-version", "TLS 1.2 at least", "net/tls.c", "SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) == 1 &&",
+     "SSL_CTX_set_min_proto_version(ctx, TLS1_VERSION) == 1 &&", "unit/net/tls", "e2e/tls:Scan.test_old_versions")
+rule("tls-ciphers", "with forward secrecy and AEAD", "net/tls.c", "SSL_CTX_set_cipher_list(ctx, CIPHERS_12) == 1 &&",
+     'SSL_CTX_set_cipher_list(ctx, CIPHERS_12 ":ECDHE-ECDSA-AES128-SHA256") == 1 &&', "unit/net/tls")
+rule("tls-client-cert", "a client without a certificate is refused where a CA is set", "net/tls.c",
+     "SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, on_verify);", "SSL_VERIFY_PEER, on_verify);", "unit/net/tls")
+rule("tls-client-ca", "so is one of another CA", "net/tls.c",
+     "    if (is_ok != 1)\n        return is_ok;\n", "    if (is_ok != 1)\n        is_ok = 1;\n", "unit/net/tls")
+rule("tls-client-name", "and one of a name that is not on the list", "net/tls.c",
+     "return is_refused(store, X509_V_ERR_APPLICATION_VERIFICATION);", "return 1;", "unit/net/tls")
+rule("tls-client-revoked", "and one that was revoked", "net/tls.c",
+     "return is_refused(store, X509_V_ERR_CERT_REVOKED);", "return 1;", "unit/net/tls", "e2e/reload:Files.test_revoked_clients")
+rule("tls-server-chain", "a server's chain is verified", "net/tls.c",
+     "SSL_CTX_set_verify(t->ctx, SSL_VERIFY_PEER, NULL);", "SSL_CTX_set_verify(t->ctx, SSL_VERIFY_NONE, NULL);", "unit/net/tls")
+rule("tls-server-name", "its name is in its SAN", "net/tls.c",
+     "return SSL_set1_host(ssl, host) == 1 && SSL_set_tlsext_host_name(ssl, host) == 1;",
+     "return SSL_set_tlsext_host_name(ssl, host) == 1;", "unit/net/tls")
+rule("tls-server-ip", "so is its address", "net/tls.c",
+     "return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host) == 1;", "return true;", "unit/net/tls")
+rule("tls-server-cn", "the CN is no name", "net/tls.c",
+     "X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);",
+     "X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);", "unit/net/tls")
+rule("tls-alpn", "a server that does not say h2 is not spoken to", "net/transport.c",
+     "if (!net__tls_demands_h2(c->tls) || c->alpn == NET_ALPN_H2)", "if (!net__tls_demands_h2(c->tls) || c->alpn != NET_ALPN_HTTP1)",
+     "unit/net/tls")
+
+section("the proxy's own user")
 
 rule("own-rights", "a client without a token is nobody to etcd: it never gets the proxy's own", "proxy/request.c",
      "    fields_add_passed(f, h);\n    fields_add_static(f, BYTES_LIT(\"te\"), BYTES_LIT(\"trailers\"));",
@@ -423,7 +660,7 @@ rule("own-rights", "a client without a token is nobody to etcd: it never gets th
 rule("own-password-in-sight", "serve takes no password from where others see it", "server/login.c",
      "if (o->etcd_user != NULL && strchr(o->etcd_user, ':') != NULL)", "if (o == NULL)", "e2e/login:Works.test_flags")
 
-# --- secrets in memory and in texts ----------------------------------------------------------------------------------
+section("secrets in memory and in texts")
 
 rule("slab-wiped", "memory that held plaintext is wiped with its last user", "base/slice.c",
      "secret_wipe(slab->data, slab->fill < slab->cap ? slab->fill : slab->cap);", "(void)slab;", "unit/base/slice")

@@ -204,12 +204,42 @@ static void test_sizes(void **state)
     refuse(ARGS("--max-connections=-1"), "not a number from 0");
 }
 
+/* A flag of another program, a word alone: nothing is near, and nothing is suggested. */
+static void test_nothing_is_near(void **state)
+{
+    static const char *const names[] = {"nope",
+                                        "x",
+                                        "rate",
+                                        "namespace",
+                                        "secure-port",
+                                        "urls-of-it",
+                                        "data-dir",
+                                        "audit-log-path",
+                                        "-",
+                                        "e",
+                                        "zzzzzzzzzzzzzzzzzzzzz"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        char arg[64], wanted[64];
+        struct settings *s;
+        char why[512];
+
+        snprintf(arg, sizeof arg, "--%s=1", names[i]);
+        snprintf(wanted, sizeof wanted, "unknown flag --%s", names[i]);
+        assert_int_equal(parse(ARGS(arg), &s, why), ERR_CONFIG);
+        assert_string_equal(why, wanted);
+    }
+}
+
 static void test_refused(void **state)
 {
     (void)state;
     refuse(ARGS("--etcd-server=x"), "did you mean --etcd-servers?");
     refuse(ARGS("--encryption-config=x"), "did you mean --encryption-provider-config?");
     refuse(ARGS("--Workers=1"), "did you mean --workers?");
+    refuse(ARGS("--listen-urls=1"), "did you mean --listen-client-urls?");
+    refuse(ARGS("--log=1"), "did you mean --log-");
     refuse(ARGS("--=1"), "unknown flag");
     refuse(
         ARGS(
@@ -508,6 +538,7 @@ int main(void)
         cmocka_unit_test(test_pairs),
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_nothing_is_near),
         cmocka_unit_test(test_tls_combinations),
         cmocka_unit_test(test_environment),
         cmocka_unit_test(test_unknown_environment),

@@ -232,6 +232,7 @@ static void test_paths(void **state)
         bool is_bad = false;
         char *normal = config__normalise(cases[i].path, &is_bad);
 
+        assert_non_null(normal);
         assert_string_equal(normal, cases[i].normal);
         assert_int_equal(is_bad, cases[i].is_bad);
         free(normal);

@@ -120,6 +120,31 @@ static void put(struct bytes request)
     k->mod = ++etcd.revision;
 }
 
+/* Of the PutRequest in a Txn: a touch leaves value and lease as they are. */
+static void put_if(struct bytes request)
+{
+    uint64_t is_touch = 0;
+    struct key *lock = find("/p/lock");
+
+    (void)part(request, 5, &is_touch);
+    if (is_touch != 0 && lock != NULL)
+        lock->mod = ++etcd.revision;
+    else if (is_touch == 0 && lock == NULL)
+        put(request);
+}
+
+/* The Txn was carried out, at this revision. */
+static void answer_txn(struct etcd_message *m)
+{
+    uint8_t room[32];
+    struct etcd_message header;
+
+    etcd_message_init(&header, room, sizeof room);
+    etcd_message_put_varint(&header, 3, (uint64_t)etcd.revision);
+    etcd_message_put_bytes(m, 1, bytes_of(room, header.len));
+    etcd_message_put_varint(m, 2, 1);
+}
+
 static void put_lease(struct etcd_message *m, int64_t id, int64_t ttl_s)
 {
     etcd_message_put_varint(m, 2, (uint64_t)id);
@@ -170,8 +195,8 @@ static void carry_out(const char *path, struct bytes request, struct etcd_messag
     } else if (strcmp(path, ETCD_PUT_PATH) == 0) {
         put(request);
     } else if (strcmp(path, ETCD_TXN_PATH) == 0) {
-        if (find("/p/lock") == NULL)
-            put(part(part(request, 2, NULL), 2, NULL));
+        put_if(part(part(request, 2, NULL), 2, NULL));
+        answer_txn(m);
     } else {
         answer_look(m);
     }
@@ -601,6 +626,40 @@ static void test_news(void **state)
     end_loop(&loop);
 }
 
+/* Who has the lock has rewritten values: all others are told, once, and nobody loses the lock. Who
+ * has it is told when a tool has. */
+static void test_told(void **state)
+{
+    uint64_t told[PROXIES];
+    struct loop loop;
+    size_t leader;
+
+    (void)state;
+    assert_int_equal(loop_init(&loop), ERR_OK);
+    begin(&loop, 3000);
+    leader = leader_of(&loop);
+    turn_for(&loop, 5000);
+    for (unsigned by_tool = 0; by_tool < 2; by_tool++) {
+        int64_t create = find("/p/lock")->create;
+
+        for (size_t i = 0; i < PROXIES; i++) {
+            told[i] = converge_member_told(proxies[i].member);
+            if (by_tool == 0)
+                converge_member_touch(proxies[i].member); /* of the others it is nothing */
+        }
+        if (by_tool > 0)
+            find("/p/lock")->mod = ++etcd.revision;
+        turn_for(&loop, 10000);
+        for (size_t i = 0; i < PROXIES; i++)
+            assert_int_equal(converge_member_told(proxies[i].member) - told[i],
+                             i == leader ? by_tool : 1);
+        assert_int_equal(find("/p/lock")->create, create);
+        assert_int_equal(check(), 1);
+    }
+    end();
+    end_loop(&loop);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -609,10 +668,10 @@ static int setup(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cut_off), cmocka_unit_test(test_leave),
-                                       cmocka_unit_test(test_former_record),
-                                       cmocka_unit_test(test_news),
-                                       cmocka_unit_test(test_whatever_happens)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cut_off),       cmocka_unit_test(test_leave),
+        cmocka_unit_test(test_former_record), cmocka_unit_test(test_news),
+        cmocka_unit_test(test_told),          cmocka_unit_test(test_whatever_happens)};
 
     return cmocka_run_group_tests(tests, setup, NULL);
 }

@@ -500,6 +500,33 @@ static void what_is_not_written(void **state)
     }
 }
 
+static enum err no_random(void *arg, void *out, size_t n)
+{
+    (void)arg, (void)out, (void)n;
+    return ERR_RANDOM;
+}
+
+static void no_randomness_no_value(void **state)
+{
+    static const char *const names[] = {"1key1:"};
+    struct envelope_ctx *dry;
+    struct chain c = {0};
+
+    (void)state;
+    assert_int_equal(envelope_ctx_new(no_random, NULL, &dry), ERR_OK);
+    test_push(&c, (const uint8_t *)"value", 5);
+    for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
+        struct sealed s;
+        struct ring r;
+
+        ring_init(&r, kinds[k], names, 1);
+        assert_int_equal(envelope_seal(dry, &r.p, NULL, AAD, chain_begin(&c), 5, s.p), ERR_RANDOM);
+        ring_fini(&r);
+    }
+    chain_fini(&c);
+    envelope_ctx_free(dry);
+}
+
 static int setup(void **state)
 {
     return test_setup(state) == 0 && envelope_ctx_new(test_random_endless, NULL, &ctx) == ERR_OK
@@ -528,6 +555,7 @@ int main(void)
         cmocka_unit_test(aes_key_lengths),
         cmocka_unit_test(small_values_share_slabs),
         cmocka_unit_test(what_is_not_written),
+        cmocka_unit_test(no_randomness_no_value),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

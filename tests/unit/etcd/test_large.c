@@ -390,6 +390,28 @@ static void test_limits(void **state)
     feed_fini(&f);
 }
 
+/* What waits for the last piece: each field, and all of them together. */
+static void test_limits_of_what_waits(void **state)
+{
+    static const uint8_t alone[] = {0x92, 0x06, 0x81, 0x80, 0x40};        /* 1 MiB + 1 */
+    static uint8_t one_of_16[5 + 65535] = {0x92, 0x06, 0xff, 0xff, 0x03}; /* field 98 */
+    struct feed f;
+
+    (void)state;
+    feed_init_batch(&f, ETCD_RANGE_STREAM, &(struct buf){0}, 100u << 20, LIMIT_LANE_TURN);
+    feed_bytes(&f, alone, sizeof alone);
+    assert_int_equal(f.err, ERR_MEMORY_LIMIT);
+    feed_fini(&f);
+    feed_init_batch(&f, ETCD_RANGE_STREAM, &(struct buf){0}, 100u << 20, LIMIT_LANE_TURN);
+    for (int i = 0; i < 16; i++) {
+        feed_bytes(&f, one_of_16, sizeof one_of_16);
+        assert_int_equal(f.err, ERR_OK);
+    }
+    feed_bytes(&f, one_of_16, sizeof one_of_16);
+    assert_int_equal(f.err, ERR_MEMORY_LIMIT);
+    feed_fini(&f);
+}
+
 /* --- SPLIT_KV -------------------------------------------------------------------------------- */
 
 struct pieces {
@@ -704,6 +726,7 @@ int main(void)
         cmocka_unit_test(test_mutations),
         cmocka_unit_test(test_rules),
         cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_limits_of_what_waits),
         cmocka_unit_test(test_split_kv),
         cmocka_unit_test(test_split_kv_fails),
         cmocka_unit_test(test_split_rev),

@@ -44,6 +44,39 @@ static void test_lock(void **state)
         }
 }
 
+/* Nothing but the mod_revision changes, and only of a key that is there. */
+static void test_touch(void **state)
+{
+    uint8_t room[1024], key[300] = {'/'};
+
+    (void)state;
+    for (size_t n = 1; n < sizeof key; n++) {
+        Etcdserverpb__TxnRequest *t;
+        Etcdserverpb__PutRequest *put;
+        struct etcd_message m;
+        struct bytes body;
+
+        etcd_message_init(&m, room, etcd_lease_touch_max(n));
+        etcd_lease_put_touch(&m, bytes_of(key, n));
+        assert_int_equal(etcd_message_body(&m, &body), ERR_OK);
+        t = etcdserverpb__txn_request__unpack(NULL, body.n, body.p);
+        assert_non_null(t);
+        assert_int_equal(t->n_compare, 1);
+        assert_int_equal(t->compare[0]->target, ETCDSERVERPB__COMPARE__COMPARE_TARGET__CREATE);
+        assert_int_equal(t->compare[0]->result, ETCDSERVERPB__COMPARE__COMPARE_RESULT__GREATER);
+        assert_int_equal(t->compare[0]->create_revision, 0);
+        assert_int_equal(t->compare[0]->key.len, n);
+        assert_int_equal(t->n_success, 1);
+        assert_int_equal(t->n_failure, 0);
+        put = t->success[0]->request_put;
+        assert_non_null(put);
+        assert_memory_equal(put->key.data, key, n);
+        assert_true(put->key.len == n && put->value.len == 0 && put->lease == 0);
+        assert_true(put->ignore_value && put->ignore_lease);
+        etcdserverpb__txn_request__free_unpacked(t, NULL);
+    }
+}
+
 static void test_key(void **state)
 {
     uint8_t room[256];
@@ -88,8 +121,8 @@ static void test_read(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_lock), cmocka_unit_test(test_key),
-                                       cmocka_unit_test(test_read)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_lock), cmocka_unit_test(test_touch),
+                                       cmocka_unit_test(test_key), cmocka_unit_test(test_read)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

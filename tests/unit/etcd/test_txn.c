@@ -14,10 +14,12 @@ enum lie {
     EMPTY,          /* a value that is not there although it was asked for */
     OTHER_MEMBER,   /* of another operation kind */
     NO_MEMBER,      /* an empty response */
+    EMPTY_TXN,      /* a Txn's response without any of its own, to what was none */
     DROPPED,        /* the response is missing */
     TWICE,          /* the response is there twice */
     OTHER_BRANCH,   /* succeeded says the other branch, behind which are other operations */
     LATE_SUCCEEDED, /* succeeded stands behind the responses */
+    CHANGED,        /* succeeded says the other branch behind the responses of this one */
     LIES,
 };
 
@@ -136,13 +138,19 @@ static void add_response(struct buf *b, const struct op *o, struct teller *t)
     struct buf body, op = {0};
 
     if ((lie == EMPTY && (o->keys_only || o->kind == ETCD_ASKED_TXN)) ||
-        (o->kind == ETCD_ASKED_TXN && lie == OTHER_KEY) ||
+        (o->kind == ETCD_ASKED_TXN && (lie == OTHER_KEY || lie == EMPTY_TXN)) ||
         (o->kind != ETCD_ASKED_TXN && lie >= OTHER_BRANCH))
         lie = HONEST;
     t->has_lied = t->has_lied || lie != HONEST;
     body = answer_of(o, t, lie);
     if (lie == OTHER_MEMBER)
         member = member % 4 + 1;
+    if (lie == EMPTY_TXN) {
+        member = ETCD_ASKED_TXN;
+        buf_free(&body);
+        body = (struct buf){0};
+        kit_add_header(&body);
+    }
     if (lie == NO_MEMBER)
         buf_free(&body);
     else
@@ -176,6 +184,8 @@ static struct buf answer_of(const struct op *o, struct teller *t, enum lie lie)
         add_response(&b, o->ops[o->succeeded][i], t);
     if (lie == LATE_SUCCEEDED)
         buf_varint(&b, 2, o->succeeded);
+    if (lie == CHANGED)
+        buf_varint(&b, 2, !o->succeeded);
     return b;
 }
 

@@ -65,6 +65,41 @@ static void assert_one(enum pages_severity severity, const char *about, const ch
     assert_true(d.problems[0].advice[0] != '\0');
 }
 
+/* A rule set of these resources, each with two prefixes, that writes all of them in clear. */
+static void diagnose_plaintext(const char *const *names, size_t count)
+{
+    static const struct provider identity = {.kind = PROVIDER_IDENTITY};
+    const struct provider *first = &identity;
+    struct provider_list lists[64];
+    struct key_rules rules = {.count = 2 * count};
+    const struct ruleset set = {.key_rules = &rules, .lists = lists, .protected_count = 2 * count};
+
+    struct pages_coverage_row row = {.counts = {[COVERAGE_PLAINTEXT] = 59}};
+
+    assert_true(2 * count <= ARRAY_LEN(lists));
+    /* All that is stored of one is plaintext, as it is meant to be; of another one it is not. */
+    snprintf(row.resource, sizeof row.resource, "%s", names[count - 1]);
+    coverage =
+        (struct pages_coverage){.rows = &row, .count = 1, .totals = {[COVERAGE_PLAINTEXT] = 60}};
+    for (size_t i = 0; i < 2 * count; i++)
+        lists[i] = (struct provider_list){.v = &first, .count = 1, .resource = names[i % count]};
+    st.rules = &set;
+    st.plugin_count = 0;
+    diagnose();
+    st.rules = NULL;
+    coverage = (struct pages_coverage){0};
+}
+
+static bool is_word(const char *text, const char *word)
+{
+    size_t n = strlen(word);
+
+    for (const char *at = strstr(text, word); at != NULL; at = strstr(at + 1, word))
+        if (at[-1] == ' ' && (at[n] == ',' || at[n] == ' '))
+            return true;
+    return false;
+}
+
 static void test_well(void **state)
 {
     (void)state;
@@ -148,6 +183,15 @@ static void test_configuration(void **state)
     assert_one(PAGES_WARNING, "certificate", "TLS files have changed and cannot be used", "");
 }
 
+static void test_files(void **state)
+{
+    (void)state;
+    st.files_why = "has ended";
+    assert_one(PAGES_WARNING, "process", "Files cannot be read", "is not taken over");
+    assert_string_equal(d.problems[0].reason, "has ended");
+    assert_non_null(strstr(d.problems[0].advice, "restart the proxy"));
+}
+
 /* What etcd refuses the proxy itself disturbs no client; what to do depends on who it is. */
 static void test_own_calls(void **state)
 {
@@ -203,6 +247,50 @@ static void test_values(void **state)
     metric_refused(ERR_AUTH_FAILED);
     metric_refused(ERR_KMS_AWAY); /* is no value's fault */
     assert_one(PAGES_WARNING, "values", "Stored values do not open", "of the last 5 minutes");
+}
+
+/* All resources that are written in clear are named, each once, or counted. */
+static void test_plaintext_writes(void **state)
+{
+    static const char *const names[] = {"secrets",
+                                        "configmaps",
+                                        "pods",
+                                        "services",
+                                        "nodes",
+                                        "endpoints",
+                                        "events",
+                                        "namespaces",
+                                        "limitranges",
+                                        "jobs.batch",
+                                        "deployments.apps",
+                                        "daemonsets.apps",
+                                        "replicasets.apps",
+                                        "statefulsets.apps",
+                                        "cronjobs.batch",
+                                        "podtemplates",
+                                        "replicationcontrollers",
+                                        "resourcequotas",
+                                        "serviceaccounts",
+                                        "persistentvolumes",
+                                        "persistentvolumeclaims"};
+
+    (void)state;
+    for (size_t n = 1; n <= ARRAY_LEN(names); n++) {
+        size_t named = 0, more = 0;
+        const char *title;
+
+        diagnose_plaintext(names, n);
+        assert_int_equal(d.count, 2);
+        assert_string_equal(d.problems[1].title, "1 stored value is plaintext");
+        title = d.problems[0].title;
+        for (size_t i = 0; i < n; i++)
+            named += is_word(title, names[i]);
+        if (strstr(title, " more are ") != NULL)
+            more = strtoul(strstr(title, " and ") + 5, NULL, 10);
+        assert_int_equal(named + more, n);
+        assert_true(n > 4 || more == 0);
+        assert_non_null(strstr(title, " stored as plaintext"));
+    }
 }
 
 static void test_coverage(void **state)
@@ -278,10 +366,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_etcd, setup, teardown),
         cmocka_unit_test_setup_teardown(test_certificates, setup, teardown),
         cmocka_unit_test_setup_teardown(test_configuration, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_files, setup, teardown),
         cmocka_unit_test_setup_teardown(test_own_calls, setup, teardown),
         cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_connections, setup, teardown),
         cmocka_unit_test_setup_teardown(test_values, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_plaintext_writes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_coverage, setup, teardown),
         cmocka_unit_test_setup_teardown(test_ending, setup, teardown),
         cmocka_unit_test_setup_teardown(test_everything, setup, teardown),

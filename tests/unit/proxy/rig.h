@@ -25,7 +25,7 @@
 #include "proxy/worker.h"
 
 #define RIG_ETCDS 64
-#define RIG_CLIENTS 16
+#define RIG_CLIENTS 64
 #define RIG_SERVERS 2
 
 #define PUT "/etcdserverpb.KV/Put"
@@ -144,6 +144,8 @@ uint64_t rig_now_ms(void);
 struct end *rig_connect(struct rig *r, const struct h2_opts *opts);
 /* The same, and etcd's answer to it is there. */
 struct end *rig_client(struct rig *r);
+/* The same of a client whose address is 10.0.0.host (the others' is a unix socket's). */
+struct end *rig_client_of(struct rig *r, uint8_t host);
 /* A client's socket without HTTP/2: the test reads and writes it, and closes it. */
 int rig_raw_client(struct rig *r);
 /* True when the other side has closed; what comes before is dropped. */

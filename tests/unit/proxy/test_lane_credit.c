@@ -12,11 +12,12 @@
 #define PUTS 30u
 #define SECOND_MS 1000u
 #define LEFT_MAX 200u
+#define CROWD 14u
 
 /* Clients that begin requests and leave them. */
 struct attack {
     unsigned clients, calls;
-    struct end *client[RIG_CLIENTS];
+    struct end *client[CROWD];
     struct rec *left[LEFT_MAX];
 };
 
@@ -112,7 +113,7 @@ static void beside_few_clients(void **state)
 static void beside_clients_with_a_call_each(void **state)
 {
     (void)state;
-    beside(RIG_CLIENTS - 2, 1, 0);
+    beside(CROWD, 1, 0);
 }
 
 /* So many that what every call may send without asking is more than is kept for that. Nobody is
@@ -120,14 +121,14 @@ static void beside_clients_with_a_call_each(void **state)
 static void beside_many_calls(void **state)
 {
     (void)state;
-    beside(RIG_CLIENTS - 2, 10, 6000);
+    beside(CROWD, 10, 6000);
 }
 
 /* ... or more than the limit has. */
 static void beside_more_than_the_limit(void **state)
 {
     (void)state;
-    beside(RIG_CLIENTS - 2, 14, 6000);
+    beside(CROWD, 14, 6000);
 }
 
 int main(void)
