@@ -105,13 +105,15 @@ class Works(Login):
         threads = [threading.Thread(target=ask, args=(m,)) for m in ((), (("token", "none.1"),), (("authorization", "x"),))]
         for t in threads:
             t.start()
-        self.converged(proxy, 100, b"k8s:enc:aesgcm:v1:a:")
-        self.change(proxy, self.b, self.a, "identity: {}")
-        self.converged(proxy, 100, b"k8s:enc:aesgcm:v1:b:")
-        over.set()
-        for t in threads:
-            t.join()
-        self.assertEqual(wrong, [])
+        try:
+            self.converged(proxy, 100, b"k8s:enc:aesgcm:v1:a:")
+            self.change(proxy, self.b, self.a, "identity: {}")
+            self.converged(proxy, 100, b"k8s:enc:aesgcm:v1:b:")
+        finally:
+            over.set()
+            for t in threads:
+                t.join()
+            self.assertEqual(wrong, [])
         self.watches_nothing(proxy)
         self.is_who_the_token_says(proxy)
 
