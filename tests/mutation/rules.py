@@ -478,17 +478,6 @@ rule("probation", "a new configuration is taken over only when its plugin was re
 rule("drop-keys", "a reload that drops a key looks whether a stored value needs it", "server/reload.c",
      "if (!s->settings->allow_drop_keys)", "if (s->is_draining)", "unit/server/server", "e2e/drop_keys:Drop.test_each_kind")
 
-rule("bad-reload", "what is refused leaves the set in use as it is", "server/reload.c",
-     "    else if (e == ERR_CONFIG)\n        refuse_content(s, set->rules->config->hash, why);",
-     "    else if (e == ERR_CONFIG)\n        reload_succeeded(s, set), e = ERR_OK;", "unit/server/server",
-     "e2e/drop_keys:Drop.test_each_kind")
-rule("write-key-first", "workers use a new set only when its write keys are there", "server/reload.c",
-     "if (kms_manager_join(set->manager, &r->worker->mailbox, r->keys->ring) == ERR_OK &&\n"
-     "        worker_use_keyset(r->worker, r->keys) == ERR_OK)",
-     "if (worker_use_keyset(r->worker, r->keys) == ERR_OK &&\n"
-     "        kms_manager_join(set->manager, &r->worker->mailbox, r->keys->ring) == ERR_OK)", "unit/server/server",
-     "e2e/reload:Load.test_under_load")
-
 section("bounds: what one peer can make us hold or do")
 
 rule("frames", "frames that do nothing end a connection", "h2/guard.c",

@@ -471,6 +471,7 @@ static void test_idle_costs_little(void **state)
         rec_answer(LIST_ENTRY(it, struct rec, node), 3000);
     DUO_UNTIL(&d, h2_conn_stream_count(c) == 0);
     kit_run_ms(&d.k, 20);
+    assert_int_equal(d.e.lost_count, 0); /* else it is gone */
     assert_null(c->control.p);
     assert_null(c->scratch);
     assert_null(c->in.part);
