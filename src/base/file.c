@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -16,11 +17,23 @@ void file_use_opener(const struct file_opener *o)
     opener = o;
 }
 
-/* Names of this process's own descriptors, as a shell's <(command) gives them, mean others to the
- * opener. */
+/* Names of this process's own descriptors, as a shell's <(command) or <FILE gives them, mean others
+ * to the opener, and what they lead to is nobody's to open any more once the process is contained.
+ */
 static bool is_own(const char *path)
 {
-    return strncmp(path, "/dev/fd/", 8) == 0 || strncmp(path, "/proc/self/", 11) == 0;
+    static const char *const names[] = {"/dev/stdin", "/dev/stdout", "/dev/stderr"};
+    static const char *const folders[] = {"/dev/fd/", "/proc/self/fd/", "/proc/thread-self/fd/"};
+    char by_number[40];
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (strcmp(path, names[i]) == 0)
+            return true;
+    for (size_t i = 0; i < ARRAY_LEN(folders); i++)
+        if (strncmp(path, folders[i], strlen(folders[i])) == 0)
+            return true;
+    (void)snprintf(by_number, sizeof by_number, "/proc/%ld/fd/", (long)getpid());
+    return strncmp(path, by_number, strlen(by_number)) == 0;
 }
 
 static bool look(const char *path, unsigned *mode)
@@ -39,7 +52,7 @@ bool file_is_read_once(const char *path)
 {
     unsigned mode;
 
-    return look(path, &mode) && !S_ISREG(mode) && !S_ISDIR(mode);
+    return is_own(path) || (look(path, &mode) && !S_ISREG(mode) && !S_ISDIR(mode));
 }
 
 unsigned file_open_mode(const char *path)
@@ -72,6 +85,15 @@ int file_open(const char *path)
 int file_open_here(const char *path)
 {
     return open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+}
+
+const char *file_open_problem(int error)
+{
+    if (error == FILE_OPENER_GONE)
+        return "the process that opens files has ended: nothing is read again before a restart";
+    if (error == FILE_OPENER_LATE)
+        return "the process that opens files does not answer: does a file system hang?";
+    return strerror(error);
 }
 
 static int64_t now_ms(void)

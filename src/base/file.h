@@ -4,12 +4,17 @@
 #ifndef BASE_FILE_H
 #define BASE_FILE_H
 
+#include <errno.h>
 #include <limits.h>
 
 #include "base/err.h"
 
 /* How long a start waits for a pipe's writer, such as `sops -d` in <(sops -d FILE). */
 #define FILE_WAIT_MS 10000u
+
+/* Values of errno that are not those of the file: see contain/opener.h. */
+#define FILE_OPENER_GONE EOWNERDEAD
+#define FILE_OPENER_LATE ETIME
 
 /* Who looks at files and opens them in place of this process, which may not do it itself any more.
  * Both leave -1 with errno when they can't. */
@@ -23,7 +28,9 @@ struct file_opener {
  * opens files, control. */
 void file_use_opener(const struct file_opener *o);
 
-/* True for a pipe, a terminal or the like. False for files, directories and what is missing. */
+/* True for what is there once, at the start: a pipe, a terminal or the like, and whatever is named
+ * by a descriptor of this process (/dev/stdin, /dev/fd/N, /proc/self/fd/N), be it a file. False for
+ * files, directories and what is missing. */
 bool file_is_read_once(const char *path);
 /* The mode of a file with secrets when it gives others than owner and group any right; else 0, and
  * when it cannot be looked at, too. */
@@ -36,6 +43,8 @@ bool file_path_next(char *path, char name[static NAME_MAX + 1]);
 int file_open(const char *path);
 /* The same by this process itself, whoever opens for it. */
 int file_open_here(const char *path);
+/* The text of errno after file_open: strerror's, but where the opener is to blame. */
+const char *file_open_problem(int error);
 /* Reads to the end, or until cap bytes are there, and waits at most wait_ms in all for a pipe's
  * writers. Errors: ERR_SYSTEM with errno, which is ETIMEDOUT when they did not close it by then. */
 MUST_CHECK enum err file_read_all(int fd, uint8_t *buf, size_t cap, unsigned wait_ms, size_t *len);

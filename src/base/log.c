@@ -159,8 +159,12 @@ enum err log_open(enum log_level level, enum log_format format)
 
 enum err log_run(void)
 {
-    if (pthread_create(&logger.thread, NULL, writer_main, &logger.pipe[0]) != 0)
+    int error = pthread_create(&logger.thread, NULL, writer_main, &logger.pipe[0]);
+
+    if (error != 0) {
+        errno = error;
         return ERR_SYSTEM;
+    }
     logger.is_running = true;
     return ERR_OK;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/secret.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <openssl/crypto.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
 #define SECRET_MIN_BLOCK 64
 
 static bool is_locked;
+static int lock_error; /* errno, where it is not locked */
 
 /* The mapping that an address lies in, from what the kernel tells; OpenSSL does not. */
 static bool find_mapping(const void *p, uintptr_t *start, uintptr_t *end)
@@ -53,12 +55,21 @@ enum err secret_init(void)
         return ERR_SYSTEM;
     if (CRYPTO_secure_malloc_initialized())
         return ERR_OK;
-    /* 1 = in place and locked, 2 = in place but not locked, 0 = failed. */
+    /* 1 = in place and locked, 2 = in place but not locked, 0 = failed. errno is that of the call
+     * which failed, since those behind it leave it alone. */
+    errno = 0;
     done = CRYPTO_secure_malloc_init(SECRET_HEAP, SECRET_MIN_BLOCK);
     is_locked = done == 1;
+    lock_error = errno != 0 ? errno : ENOMEM;
     if (done != 0)
         wipe_on_fork();
+    errno = lock_error;
     return done == 0 ? ERR_SYSTEM : ERR_OK;
+}
+
+int secret_lock_error(void)
+{
+    return lock_error;
 }
 
 bool secret_is_locked(void)

@@ -8,10 +8,13 @@
 #include "base/err.h"
 
 /* Once, before threads start. Makes the process non-dumpable, sets RLIMIT_CORE to 0 and reserves
- * memory, locked if it can be (RLIMIT_MEMLOCK): see secret_is_locked. Errors: ERR_SYSTEM. */
+ * memory, locked if it can be (RLIMIT_MEMLOCK): see secret_is_locked. Errors: ERR_SYSTEM with
+ * errno. */
 MUST_CHECK enum err secret_init(void);
 /* Can the memory for keys not be written to swap? False before init. */
 bool secret_is_locked(void);
+/* Why not, as errno has it. */
+int secret_lock_error(void);
 /* Zeroed memory. NULL when the arena is full or secret_init was not called. */
 MUST_CHECK void *secret_alloc(size_t n);
 /* Wipes and frees; p may be NULL. n as allocated. */

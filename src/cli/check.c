@@ -226,12 +226,11 @@ static void look_at_etcd(struct check *c)
 
 static int run(struct check *c)
 {
-    int status;
-
     /* What goes wrong stands among the findings. */
-    if (log_start(c->o->log_level == LOG_INFO ? LOG_ERROR : c->o->log_level, c->o->log_format) !=
-        ERR_OK)
-        return cli__refuse(CLI_ERROR, "cannot start the log");
+    int status = cli__begin(c->o, c->o->log_level == LOG_INFO ? LOG_ERROR : c->o->log_level);
+
+    if (status != CLI_OK)
+        return status;
     signal(SIGPIPE, SIG_IGN);
     status = load_files(c);
     if (status == CLI_OK) {

@@ -5,7 +5,8 @@
  *   user.c        the user of etcd's
  *   etcdctl.c     etcdctl's environment, for the tools that talk to etcd
  *   cluster.c     what the tools that work on a whole cluster have in common
- *   memory.c      memory for keys, locked or allowed not to be */
+ *   memory.c      memory for keys, locked or allowed not to be
+ *   begin.c       what the tools begin with */
 #ifndef CLI_CLI_INT_H
 #define CLI_CLI_INT_H
 
@@ -138,6 +139,14 @@ int cli__cluster_failed(const struct tools_cluster *c);
     "  --allow-unlocked-memory\n"                                                                  \
     "      go on where memory for keys can't be locked\n"                                          \
     "  --log-level LEVEL, --log-format FORMAT, --config-file FILE, --help\n"
+
+/* --- begin.c ---------------------------------------------------------------------------------- */
+
+/* Can libuv have the descriptors and threads that a tool needs? CLI_OK, or an exit status: why was
+ * said. */
+MUST_CHECK int cli__try_limits(void);
+/* The same, and the log. CLI_OK, or an exit status: why was said. */
+MUST_CHECK int cli__begin(const struct settings *o, enum log_level level);
 
 /* --- memory.c --------------------------------------------------------------------------------- */
 

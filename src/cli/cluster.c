@@ -96,10 +96,10 @@ static int run_cluster(struct frame *f)
 
 static int run(struct frame *f)
 {
-    int status;
+    int status = cli__begin(f->settings, f->settings->log_level);
 
-    if (log_start(f->settings->log_level, f->settings->log_format) != ERR_OK)
-        return cli__refuse(CLI_ERROR, "cannot start the log");
+    if (status != CLI_OK)
+        return status;
     cli__warn();
     signal(SIGPIPE, SIG_IGN);
     status = load(f);

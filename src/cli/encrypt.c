@@ -156,11 +156,11 @@ static int run(struct tool *t)
     if (t->key == NULL || t->key[0] == '\0')
         return cli__refuse(CLI_USAGE, "--key is needed: the key in etcd that the value belongs to");
     status = cli__lock_memory(t->settings);
+    /* Without INFO: that the plugin is healthy is no news for a tool. */
+    if (status == CLI_OK)
+        status = cli__begin(t->settings, level == LOG_INFO ? LOG_WARN : level);
     if (status != CLI_OK)
         return status;
-    /* Without INFO: that the plugin is healthy is no news for a tool. */
-    if (log_start(level == LOG_INFO ? LOG_WARN : level, t->settings->log_format) != ERR_OK)
-        return cli__refuse(CLI_ERROR, "cannot start the log");
     cli__warn();
     signal(SIGPIPE, SIG_IGN);
     status = load(t);

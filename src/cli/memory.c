@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <string.h>
+
 #include "base/log.h"
 #include "base/secret.h"
 #include "cli/cli.h"
@@ -7,12 +10,14 @@
 int cli__lock_memory(const struct settings *o)
 {
     if (secret_init() != ERR_OK)
-        return cli__refuse(CLI_ERROR, "cannot set aside memory for keys");
+        return cli__refuse(CLI_ERROR, "cannot set aside memory for keys: %s", strerror(errno));
     if (secret_is_locked() || o->allow_unlocked_memory)
         return CLI_OK;
-    return cli__refuse(CLI_ERROR, "cannot lock memory for keys: raise RLIMIT_MEMLOCK (ulimit -l, "
-                                  "LimitMEMLOCK=) to at least 8 MiB, or, if keys may be written to "
-                                  "swap, give --allow-unlocked-memory");
+    return cli__refuse(CLI_ERROR,
+                       "cannot lock memory for keys: %s: raise RLIMIT_MEMLOCK (ulimit -l, "
+                       "LimitMEMLOCK=) to at least 8 MiB, or, if keys may be written to swap, give "
+                       "--allow-unlocked-memory",
+                       strerror(secret_lock_error()));
 }
 
 static void warn_environment(void)

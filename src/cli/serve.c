@@ -3,7 +3,9 @@
  * a signal ends it. What is missing or wrong ends the start with a reason on standard error. */
 #include "cli/cli.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/file.h"
 #include "base/fips.h"
@@ -11,6 +13,7 @@
 #include "cli/cli_int.h"
 #include "contain/contain.h"
 #include "contain/opener.h"
+#include "loop/preflight.h"
 #include "net/inherit.h"
 #include "policy/load.h"
 #include "pages/pages.h"
@@ -53,7 +56,8 @@ static int serve_with(const struct settings *o)
 
     contain_prepare();
     if (start_opener(o) != ERR_OK)
-        return refuse(CLI_ERROR, "cannot make the process that opens files");
+        return cli__refuse(CLI_ERROR, "cannot make the process that opens files: %s%s",
+                           strerror(errno), errno == EAGAIN ? ": raise " LOOP_PIDS_LIMITS : "");
     status = cli__lock_memory(o);
     if (status != CLI_OK)
         return status;
@@ -68,12 +72,15 @@ static int serve_with(const struct settings *o)
         return CLI_ERROR;
     }
     if (log_open(o->log_level, o->log_format) != ERR_OK)
-        return refuse(CLI_ERROR, "cannot start the log");
+        return cli__refuse(CLI_ERROR, "cannot start the log: %s", strerror(errno));
     cli__warn();
     fips_log();
     if (o->encryption_provider_config_automatic_reload &&
         file_is_read_once(o->encryption_provider_config))
-        LOG(WARN, "no automatic reload: the configuration is a pipe, which can be read only once",
+        LOG(WARN,
+            "no automatic reload: the configuration is a pipe or a descriptor, which can be read "
+            "only "
+            "once",
             "file=\"%s\"", o->encryption_provider_config);
     admin = pages_new(o);
     hooks = pages_hooks(admin);

@@ -100,6 +100,9 @@ static int run(struct status_tool *t)
         status = make_tls(t);
     if (status != CLI_OK)
         return status;
+    status = cli__try_limits();
+    if (status != CLI_OK)
+        return status;
     signal(SIGPIPE, SIG_IGN);
     o.urls = t->v;
     o.url_count = t->count;

@@ -55,10 +55,10 @@ enum err config__read_file(const char *path, enum config_pipes pipes, uint8_t **
     /* Asked before it is opened: opening a FIFO would release a writer that waits for a reader. */
     if (pipes == CONFIG_PIPES_REFUSED && file_is_read_once(path))
         return fail(reason, reason_len,
-                    "is a pipe: it was read at the start and can't be read again");
+                    "is a pipe or a descriptor: it was read at the start and can't be read again");
     fd = file_open(path);
     if (fd < 0) {
-        snprintf(reason, reason_len, "can't be read: %s", strerror(errno));
+        snprintf(reason, reason_len, "can't be read: %s", file_open_problem(errno));
         return ERR_CONFIG;
     }
     e = read_open_file(fd, pipes, text, len, reason, reason_len);

@@ -49,7 +49,7 @@ enum err password_read(const char *path, unsigned wait_ms, char **out, char *why
     }
     fd = file_open(path);
     if (fd < 0) {
-        wrong = strerror(errno);
+        wrong = file_open_problem(errno);
     } else {
         if (file_read_all(fd, (uint8_t *)text, ROOM, wait_ms, &n) != ERR_OK)
             wrong = file_read_problem(errno);

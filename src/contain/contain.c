@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The happy path: no_new_privs first, since all else needs it; the filter last, since it forbids
- * what makes the others; then files are the opener's.
+ * what makes the others; then files are the opener's, if it
+ * answers.
  * Failure modes: a part that cannot be had says why in its state, and the others are tried even so;
  * only with is_required the start ends. */
 #include "contain/contain.h"
@@ -21,11 +22,13 @@ static struct contain_state states[CONTAIN_PARTS];
 static const char *const names[CONTAIN_PARTS] = {[CONTAIN_USER] = "user",
                                                  [CONTAIN_PRIVILEGES] = "privileges",
                                                  [CONTAIN_LANDLOCK] = "landlock",
-                                                 [CONTAIN_SECCOMP] = "seccomp"};
+                                                 [CONTAIN_SECCOMP] = "seccomp",
+                                                 [CONTAIN_OPENER] = "opener"};
 static const char *const flags[CONTAIN_PARTS] = {[CONTAIN_USER] = "no --user",
                                                  [CONTAIN_PRIVILEGES] = "--drop-privileges=false",
                                                  [CONTAIN_LANDLOCK] = "--landlock=false",
-                                                 [CONTAIN_SECCOMP] = "--seccomp=false"};
+                                                 [CONTAIN_SECCOMP] = "--seccomp=false",
+                                                 [CONTAIN_OPENER] = "files are opened here"};
 
 static void set_state(struct contain_state *st, bool is_in_force, const char *fmt, va_list ap)
 {
@@ -115,8 +118,13 @@ enum err contain_process(const struct contain_opts *o, char *why, size_t why_len
         can.drop_privileges = can.landlock = can.seccomp = false;
     }
     TRY(do_parts(&can, why, why_len));
-    opener_use();
+    TRY(opener_use(why, why_len));
     return judge(o, wanted, why, why_len);
+}
+
+struct contain_state *contain__state(enum contain_part part)
+{
+    return &states[part];
 }
 
 const struct contain_state *contain_state(enum contain_part part)
@@ -136,7 +144,8 @@ void contain_log(void)
     for (size_t i = 0; i < CONTAIN_PARTS; i++)
         (void)snprintf(text[i], sizeof text[i], "%s%s",
                        states[i].is_in_force ? "" : "not in force: ", states[i].text);
-    LOG(INFO, "containment", "user=\"%s\" privileges=\"%s\" landlock=\"%s\" seccomp=\"%s\"",
-        text[CONTAIN_USER], text[CONTAIN_PRIVILEGES], text[CONTAIN_LANDLOCK],
-        text[CONTAIN_SECCOMP]);
+    LOG(INFO, "containment",
+        "user=\"%s\" privileges=\"%s\" landlock=\"%s\" seccomp=\"%s\" opener=\"%s\"",
+        text[CONTAIN_USER], text[CONTAIN_PRIVILEGES], text[CONTAIN_LANDLOCK], text[CONTAIN_SECCOMP],
+        text[CONTAIN_OPENER]);
 }

@@ -29,11 +29,12 @@ enum contain_part {
     CONTAIN_PRIVILEGES, /* no_new_privs, no capabilities */
     CONTAIN_LANDLOCK,
     CONTAIN_SECCOMP,
+    CONTAIN_OPENER, /* another process opens files: see opener.h. It may end before this one */
     CONTAIN_PARTS,
 };
 
 #define CONTAIN_GROUPS_MAX 64
-#define CONTAIN_FOLDERS_MAX 24
+#define CONTAIN_FOLDERS_MAX 32
 
 struct contain_user {
     const char *name;
@@ -72,11 +73,13 @@ MUST_CHECK enum err contain_find_user(const char *name, struct contain_user *out
  * with why. */
 MUST_CHECK enum err contain_try_user(const struct contain_opts *o, const char **closed, char *why,
                                      size_t why_len);
-/* Once. Errors: ERR_SYSTEM with why, which ends the start: what is done by then can't be undone. */
+/* Once; the opener is used from here on. Errors: ERR_SYSTEM with why, which ends the start: what is
+ * done by then can't be undone. */
 MUST_CHECK enum err contain_process(const struct contain_opts *o, char *why, size_t why_len);
-/* As contain_process left it; before, or in a process without it: not in force. */
+/* As contain_process left it, but that the opener may have ended since; before, or in a process
+ * without it: not in force. */
 const struct contain_state *contain_state(enum contain_part part);
-/* "user", "privileges", "landlock", "seccomp". */
+/* "user", "privileges", "landlock", "seccomp", "opener". */
 const char *contain_part_name(enum contain_part part);
 /* One line of the log. */
 void contain_log(void);

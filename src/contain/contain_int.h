@@ -8,6 +8,8 @@
 void contain__in_force(struct contain_state *st, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void contain__not_in_force(struct contain_state *st, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
+struct contain_state *contain__state(enum contain_part part);
+
 /* The bounding set, as far as that is allowed. Before contain__become. */
 bool contain__empty_bounding_set(void);
 /* All other sets. is_bound: what contain__empty_bounding_set said. Of sockets (a list up to NULL)

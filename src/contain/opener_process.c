@@ -35,13 +35,27 @@ static void keep_one_descriptor(int fd)
             close(i);
 }
 
-/* It ends by its socket alone: a signal that is for the whole group finds a worker that drains. */
+static bool is_fault(int number)
+{
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGABRT, SIGSYS};
+
+    for (size_t i = 0; i < ARRAY_LEN(faults); i++)
+        if (number == faults[i])
+            return true;
+    return false;
+}
+
+/* It ends by its socket alone: a signal that is for the whole group finds a worker that drains.
+ * Those that came while they were blocked are dropped by this. */
 static void ignore_signals(void)
 {
-    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGQUIT};
+    sigset_t none;
 
-    for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
-        (void)signal(numbers[i], SIG_IGN);
+    for (int number = 1; number <= SIGRTMAX; number++)
+        if (!is_fault(number))
+            (void)signal(number, SIG_IGN);
+    sigemptyset(&none);
+    (void)pthread_sigmask(SIG_SETMASK, &none, NULL);
 }
 
 static void look(const char *path, struct contain__answer *answer)

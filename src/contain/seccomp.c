@@ -109,6 +109,7 @@ static const int allowed[] = {
     SCMP_SYS(set_robust_list),
     SCMP_SYS(rseq),
     SCMP_SYS(set_tid_address),
+    SCMP_SYS(wait4), /* for the opener */
     SCMP_SYS(sched_yield),
     SCMP_SYS(sched_getaffinity),
     SCMP_SYS(exit),

@@ -23,11 +23,16 @@ enum err contain_find_user(const char *name, struct contain_user *out, char *why
 {
     static char buffer[NAME_BUFFER];
     struct passwd entry, *found = NULL;
-    int count = CONTAIN_GROUPS_MAX;
+    int count = CONTAIN_GROUPS_MAX, error;
 
     if (geteuid() != 0)
         return fail(why, why_len, name, "only root can become another user");
-    if (getpwnam_r(name, &entry, buffer, sizeof buffer, &found) != 0 || found == NULL)
+    error = getpwnam_r(name, &entry, buffer, sizeof buffer, &found);
+    if (error != 0) {
+        (void)snprintf(why, why_len, "--user: %s: cannot look it up: %s", name, strerror(error));
+        return ERR_SYSTEM;
+    }
+    if (found == NULL)
         return fail(why, why_len, name, "there is no such user");
     if (found->pw_uid == 0)
         return fail(why, why_len, name, "that is root again");
@@ -55,9 +60,19 @@ static bool is_for_good(const struct contain_user *u)
 enum err contain__become(const struct contain_user *u, struct contain_state *st, char *why,
                          size_t why_len)
 {
-    if (setgroups(u->group_count, u->groups) != 0 || setresgid(u->gid, u->gid, u->gid) != 0 ||
-        setresuid(u->uid, u->uid, u->uid) != 0)
-        return fail(why, why_len, u->name, strerror(errno));
+    const char *what = NULL;
+
+    if (setgroups(u->group_count, u->groups) != 0)
+        what = "its groups";
+    else if (setresgid(u->gid, u->gid, u->gid) != 0)
+        what = "its group";
+    else if (setresuid(u->uid, u->uid, u->uid) != 0)
+        what = "it";
+    if (what != NULL) {
+        (void)snprintf(why, why_len, "--user: %s: cannot take %s: %s", u->name, what,
+                       strerror(errno));
+        return ERR_SYSTEM;
+    }
     /* Another user makes the kernel decide anew. */
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || !is_for_good(u))
         return fail(why, why_len, u->name, "root's rights are not gone");

@@ -170,7 +170,7 @@ static void pass_is_good(struct converge *c, const struct converge_result *r)
 {
     publish(c, r->counts);
     say_unreadable(c, r);
-    if (c->is_answer || r->rewritten > 0 || (r->due > 0 && r->due != c->due))
+    if (c->is_answer || r->rewritten > 0 || r->due != c->due)
         LOG(INFO, "converge: looked at everything",
             "rewritten=%" PRIu64 " due=%" PRIu64 " unreadable=%" PRIu64, r->rewritten, r->due,
             c->unreadable);
@@ -448,8 +448,8 @@ void converge_look(struct converge *c)
 {
     if (c->has_left || c->is_closed)
         return;
-    c->wants_look = c->is_asked = true;
-    c->pause_ms = 0; /* whoever asks may have mended what a pass has failed for */
+    converge_try_again(c); /* whoever asks may have mended what a pass has failed for */
+    c->is_asked = true;
     CHECK(loop_timer_start(c->o.loop, &c->tick, 10) == ERR_OK);
 }
 

@@ -183,10 +183,7 @@ static enum err check_file(int fd, const char *path, bool is_start, char *why, s
         return ERR_SYSTEM;
     }
     if (!S_ISREG(st.st_mode) && !(is_start && S_ISFIFO(st.st_mode))) {
-        snprintf(why, why_len,
-                 S_ISFIFO(st.st_mode) ? "%s: a pipe can be read only at the start"
-                                      : "%s: not a regular file",
-                 path);
+        snprintf(why, why_len, "%s: not a regular file", path);
         return ERR_CONFIG;
     }
     if ((st.st_mode & 077) != 0) {
@@ -233,11 +230,16 @@ static enum err load_fd(int fd, const char *path, bool is_start, struct kek_set 
 enum err kek_set_load(const char *path, bool is_start, struct kek_set **out, char *why,
                       size_t why_len)
 {
-    int fd = file_open(path);
     enum err e;
+    int fd;
 
+    if (!is_start && file_is_read_once(path)) {
+        snprintf(why, why_len, "%s: a pipe or a descriptor can be read only at the start", path);
+        return ERR_CONFIG;
+    }
+    fd = file_open(path);
     if (fd < 0) {
-        snprintf(why, why_len, "%s: %s", path, strerror(errno));
+        snprintf(why, why_len, "%s: %s", path, file_open_problem(errno));
         return ERR_SYSTEM;
     }
     e = load_fd(fd, path, is_start, out, why, why_len);

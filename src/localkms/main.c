@@ -5,6 +5,7 @@
  *   3. SIGHUP reads the file again; SIGTERM and SIGINT end with status 0.
  * Failure modes: at the start each problem ends the program with a reason; a bad file at SIGHUP is
  * logged, and the old keys stay in use. */
+#include <errno.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -20,6 +21,7 @@
 #include "contain/opener.h"
 #include "localkms/server.h"
 #include "loop/loop.h"
+#include "loop/preflight.h"
 #include "net/inherit.h"
 
 #define EXIT_USAGE 2
@@ -77,7 +79,7 @@ struct program {
     struct loop loop;
     struct kms_server *server;
     struct kek_set *keys;
-    uv_signal_t signals[3];
+    uv_signal_t signals[4];
 };
 
 /* --- options ---------------------------------------------------------------------------------- */
@@ -262,6 +264,10 @@ static void on_signal(uv_signal_t *handle, int number)
 {
     struct program *p = handle->data;
 
+    if (number == SIGCHLD) {
+        opener_look();
+        return;
+    }
     if (number == SIGHUP) {
         tell_reloading();
         reload(p);
@@ -276,16 +282,21 @@ static void on_signal(uv_signal_t *handle, int number)
     loop_stop(&p->loop);
 }
 
+/* False: errno. */
 static bool watch_signals(struct program *p)
 {
-    static const int numbers[] = {SIGHUP, SIGTERM, SIGINT};
+    static const int numbers[] = {SIGHUP, SIGTERM, SIGINT, SIGCHLD};
 
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
-        if (uv_signal_init(&p->loop.uv, &p->signals[i]) != 0)
-            return false;
+        int status = uv_signal_init(&p->loop.uv, &p->signals[i]);
+
         p->signals[i].data = p;
-        if (uv_signal_start(&p->signals[i], on_signal, numbers[i]) != 0)
+        if (status == 0)
+            status = uv_signal_start(&p->signals[i], on_signal, numbers[i]);
+        if (status != 0) {
+            errno = -status;
             return false;
+        }
     }
     return signal(SIGPIPE, SIG_IGN) != SIG_ERR;
 }
@@ -307,8 +318,17 @@ static bool give_socket(const struct net_url *url, const struct contain_user *us
 {
     if (url->host[0] != '/' || lchown(url->host, user->uid, user->gid) == 0)
         return true;
-    (void)snprintf(why, why_len, "%s: %s", url->host, strerror(errno));
+    (void)snprintf(why, why_len, "%s cannot be given to %s: %s", url->host, user->name,
+                   strerror(errno));
     return false;
+}
+
+/* Where it could not libuv would end the process without a word. */
+static bool may_begin(const char *what, enum err e, const char *why)
+{
+    if (e != ERR_OK)
+        LOG(ERROR, what, "why=\"%s\"", why);
+    return e == ERR_OK;
 }
 
 /* From here on there may be threads. */
@@ -329,9 +349,11 @@ static bool contain(struct program *p, const struct net_url *url)
         return false;
     }
     contain_log();
+    if (!may_begin("too few threads", loop_try_threads(1, why, sizeof why), why))
+        return false;
     if (log_run() == ERR_OK)
         return true;
-    fprintf(stderr, "etcd-envelope-local-kms: cannot start the log\n");
+    LOG(ERROR, "cannot make the thread that writes the log", "why=\"%s\"", strerror(errno));
     return false;
 }
 
@@ -343,8 +365,11 @@ static int serve(struct program *p, const struct net_url *url)
         LOG(ERROR, "key file not usable", "why=\"%s\"", why);
         return EXIT_FAILURE;
     }
+    if (!may_begin("too few descriptors", loop_try_descriptors(LOOP_DESCRIPTORS, why, sizeof why),
+                   why))
+        return EXIT_FAILURE;
     if (loop_init(&p->loop) != ERR_OK || !watch_signals(p)) {
-        LOG(ERROR, "event loop not usable", "%s", "");
+        LOG(ERROR, "event loop not usable", "why=\"%s\"", strerror(errno));
         return EXIT_FAILURE;
     }
     if (kms_server_new(&p->loop, url, p->keys, &p->server, why, sizeof why) != ERR_OK) {
@@ -382,17 +407,25 @@ static bool start_opener(const struct options *o)
 
     if (o->key_file == NULL || !is_needed || opener_start(&o->key_file, 1) == ERR_OK)
         return true;
-    fprintf(stderr, "etcd-envelope-local-kms: cannot make the process that opens the key file\n");
+    fprintf(stderr, "etcd-envelope-local-kms: cannot make the process that opens %s: %s%s\n",
+            o->key_file, strerror(errno), errno == EAGAIN ? ": raise " LOOP_PIDS_LIMITS : "");
     return false;
 }
 
 static bool lock_memory(const struct options *o)
 {
-    if (secret_init() == ERR_OK && (secret_is_locked() || o->allow_unlocked_memory))
+    if (secret_init() != ERR_OK) {
+        fprintf(stderr, "etcd-envelope-local-kms: cannot set aside memory for keys: %s\n",
+                strerror(errno));
+        return false;
+    }
+    if (secret_is_locked() || o->allow_unlocked_memory)
         return true;
-    fprintf(stderr, "etcd-envelope-local-kms: cannot lock memory for keys: raise RLIMIT_MEMLOCK "
-                    "(ulimit -l, LimitMEMLOCK=) to at least 8 MiB, or, if keys may be written to "
-                    "swap, give --allow-unlocked-memory\n");
+    fprintf(stderr,
+            "etcd-envelope-local-kms: cannot lock memory for keys: %s: raise RLIMIT_MEMLOCK "
+            "(ulimit -l, LimitMEMLOCK=) to at least 8 MiB, or, if keys may be written to swap, "
+            "give --allow-unlocked-memory\n",
+            strerror(secret_lock_error()));
     return false;
 }
 
@@ -425,7 +458,7 @@ int main(int argc, char **argv)
     if (p.o.generate_key != NULL)
         return generate(p.o.generate_key);
     if (log_open(p.o.log_level, p.o.log_format) != ERR_OK) {
-        fprintf(stderr, "etcd-envelope-local-kms: cannot start the log\n");
+        fprintf(stderr, "etcd-envelope-local-kms: cannot start the log: %s\n", strerror(errno));
         return EXIT_FAILURE;
     }
     if (!secret_is_locked())

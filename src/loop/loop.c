@@ -11,6 +11,7 @@
  * (CHECK). */
 #include "loop/loop.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 static void update_idle(struct loop *l);
@@ -71,9 +72,14 @@ static void update_idle(struct loop *l)
 
 enum err loop_init(struct loop *l)
 {
+    int status;
+
     *l = (struct loop){0};
-    if (uv_loop_init(&l->uv) != 0)
+    status = uv_loop_init(&l->uv);
+    if (status != 0) {
+        errno = -status; /* on every system that has epoll */
         return ERR_SYSTEM;
+    }
     l->uv.data = l;
     list_init(&l->flushes);
     list_init(&l->flushes_later);

@@ -31,6 +31,7 @@ struct loop {
     bool is_stopping;
 };
 
+/* Errors: ERR_SYSTEM with errno. */
 MUST_CHECK enum err loop_init(struct loop *l);
 /* Runs until loop_stop and until every handle is closed. */
 void loop_run(struct loop *l);

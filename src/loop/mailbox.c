@@ -7,6 +7,8 @@
  * mailbox_close has given to uv_close. */
 #include "loop/mailbox.h"
 
+#include <errno.h>
+
 static void discard(struct list *queue)
 {
     while (!list_is_empty(queue)) {
@@ -38,13 +40,17 @@ static void on_async(uv_async_t *handle)
 
 enum err mailbox_init(struct mailbox *mb, struct loop *loop)
 {
+    int status;
+
     if (pthread_mutex_init(&mb->lock, NULL) != 0)
         return ERR_NOMEM;
     list_init(&mb->queue);
     mb->is_closed = false;
     mb->on_closed = NULL;
-    if (uv_async_init(&loop->uv, &mb->async, on_async) != 0) {
+    status = uv_async_init(&loop->uv, &mb->async, on_async);
+    if (status != 0) {
         pthread_mutex_destroy(&mb->lock);
+        errno = -status;
         return ERR_SYSTEM;
     }
     mb->async.data = mb;

@@ -104,7 +104,7 @@ static enum err take_over(int fd, struct inherited *s, char *why, size_t why_len
         return refuse(why, why_len, "%s: everybody may connect to it: use SocketMode=0600 or 0660",
                       s->url.host);
     if (fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
-        return refuse(why, why_len, "descriptor %d cannot be set up", fd);
+        return refuse(why, why_len, "descriptor %d cannot be set up: %s", fd, strerror(errno));
     return ERR_OK;
 }
 

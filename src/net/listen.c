@@ -118,11 +118,22 @@ static void on_readable(uv_poll_t *handle, int status, int events)
 
 /* --- binding --- */
 
-static enum err listen_fail(char *why, size_t why_len, const char *what, int error)
+static enum err listen_fail(char *why, size_t why_len, const char *where, int error)
 {
     char buf[64];
 
-    (void)snprintf(why, why_len, "%s: %s", what, net__errno_text(error, buf, sizeof buf));
+    (void)snprintf(why, why_len, "cannot listen on %s: %s", where,
+                   net__errno_text(error, buf, sizeof buf));
+    return ERR_SYSTEM;
+}
+
+/* What failed is not the binding itself, but something on the way. */
+static enum err step_fail(char *why, size_t why_len, const char *where, const char *step, int error)
+{
+    char buf[64];
+
+    (void)snprintf(why, why_len, "cannot listen on %s: %s: %s", where, step,
+                   net__errno_text(error, buf, sizeof buf));
     return ERR_SYSTEM;
 }
 
@@ -140,14 +151,15 @@ static enum err remove_stale(const char *path, char *why, size_t why_len)
         return listen_fail(why, why_len, path, EEXIST);
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
-        return listen_fail(why, why_len, "socket", errno);
+        return step_fail(why, why_len, path, "socket", errno);
     ret = connect(fd, (const struct sockaddr *)&addr, len);
     error = errno;
     close(fd);
     if (ret == 0 || error != ECONNREFUSED)
         return listen_fail(why, why_len, path, EADDRINUSE);
     if (unlink(path) != 0 && errno != ENOENT)
-        return listen_fail(why, why_len, path, errno);
+        return step_fail(why, why_len, path, "the socket that nobody listens on cannot be removed",
+                         errno);
     return ERR_OK;
 }
 
@@ -194,11 +206,11 @@ static enum err bind_unix(struct net_listener *l, char *why, size_t why_len)
         TRY(remove_stale(path, why, why_len));
     l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (l->fd < 0)
-        return listen_fail(why, why_len, "socket", errno);
+        return step_fail(why, why_len, path, "socket", errno);
     /* bind gives the file the socket's mode (less the umask), so it is never open to others; unlike
      * umask this concerns no other thread. */
     if (fchmod(l->fd, 0600) != 0)
-        return listen_fail(why, why_len, path, errno);
+        return step_fail(why, why_len, path, "chmod", errno);
     if (bind(l->fd, (const struct sockaddr *)&addr, len) != 0)
         return listen_fail(why, why_len, path, errno);
     if (is_file && lstat(path, &st) == 0) {
@@ -218,7 +230,7 @@ static enum err bind_addr(struct net_listener *l, const struct addrinfo *ai, cha
 
     l->fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (l->fd < 0)
-        return listen_fail(why, why_len, "socket", errno);
+        return step_fail(why, why_len, net_url_text(&l->url, text), "socket", errno);
     (void)setsockopt(l->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     /* The wildcard is for both families, as in Go. */
     if (ai->ai_family == AF_INET6)
@@ -236,6 +248,7 @@ static enum err bind_addr(struct net_listener *l, const struct addrinfo *ai, cha
 static enum err bind_tcp(struct net_listener *l, char *why, size_t why_len)
 {
     bool is_any = l->url.host[0] == '\0';
+    char text[NET_URL_MAX];
     struct addrinfo hints = {.ai_family = AF_UNSPEC,
                              .ai_socktype = SOCK_STREAM,
                              .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
@@ -244,7 +257,8 @@ static enum err bind_tcp(struct net_listener *l, char *why, size_t why_len)
     int status = getaddrinfo(is_any ? NULL : l->url.host, l->url.port, &hints, &list);
 
     if (status != 0) {
-        (void)snprintf(why, why_len, "%s: %s", l->url.host, gai_strerror(status));
+        (void)snprintf(why, why_len, "cannot listen on %s: %s", net_url_text(&l->url, text),
+                       status == EAI_SYSTEM ? strerror(errno) : gai_strerror(status));
         return ERR_SYSTEM;
     }
     for (int pass = 0; pass < 2 && e != ERR_OK; pass++) {
@@ -260,8 +274,12 @@ static enum err bind_tcp(struct net_listener *l, char *why, size_t why_len)
 
 static enum err bind_and_listen(struct net_listener *l, char *why, size_t why_len)
 {
+    char text[NET_URL_MAX];
+
     TRY(l->url.is_unix ? bind_unix(l, why, why_len) : bind_tcp(l, why, why_len));
-    return listen(l->fd, BACKLOG) == 0 ? ERR_OK : listen_fail(why, why_len, "listen", errno);
+    return listen(l->fd, BACKLOG) == 0
+               ? ERR_OK
+               : step_fail(why, why_len, net_url_text(&l->url, text), "listen", errno);
 }
 
 /* The file of an inherited socket is its maker's: we have no ino of it. */
@@ -280,9 +298,12 @@ enum err net_listen(struct loop *loop, const struct net_url *url, net_accept_fn 
                     void *arg, struct net_listener **out, char *why, size_t why_len)
 {
     struct net_listener *l = calloc(1, sizeof *l);
+    char text[NET_URL_MAX];
     enum err e;
+    int status;
 
     *out = NULL;
+    (void)snprintf(why, why_len, "cannot listen on %s: out of memory", net_url_text(url, text));
     if (l == NULL)
         return ERR_NOMEM;
     l->loop = loop;
@@ -298,8 +319,9 @@ enum err net_listen(struct loop *loop, const struct net_url *url, net_accept_fn 
             goto err_close;
     }
     l->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (l->reserve_fd < 0 || uv_poll_init(&loop->uv, &l->poll, l->fd) != 0) {
-        e = listen_fail(why, why_len, "listen", errno);
+    status = l->reserve_fd < 0 ? -errno : uv_poll_init(&loop->uv, &l->poll, l->fd);
+    if (status != 0) {
+        e = step_fail(why, why_len, text, l->reserve_fd < 0 ? "/dev/null" : "poll", -status);
         goto err_close;
     }
     l->poll.data = l;

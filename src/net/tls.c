@@ -303,18 +303,18 @@ static struct net_tls *tls_new(const SSL_METHOD *method, bool is_server)
  * tells no reason. */
 static enum err check_file(const char *what, const char *path, char *why, size_t why_len)
 {
-    char buf[64];
     int fd;
 
     if (file_is_read_once(path)) {
-        (void)snprintf(why, why_len,
-                       "%s %s: it is a pipe; it has to be a file, which is read again", what, path);
+        (void)snprintf(
+            why, why_len,
+            "%s %s: it is a pipe or a descriptor; it has to be a file, which is read again", what,
+            path);
         return ERR_TLS;
     }
     fd = file_open(path);
     if (fd < 0) {
-        (void)snprintf(why, why_len, "%s %s: %s", what, path,
-                       net__errno_text(errno, buf, sizeof buf));
+        (void)snprintf(why, why_len, "%s %s: %s", what, path, file_open_problem(errno));
         return ERR_TLS;
     }
     close(fd);

@@ -14,7 +14,7 @@
 
 #define AGE_MAX (PAGES_WORDS + 40) /* a sentence */
 #define NAMES_MAX 240u             /* of resources, in a title */
-#define OTHERS_MAX 15u             /* problems that are neither of an endpoint nor of a plugin */
+#define OTHERS_MAX 16u             /* problems that are neither of an endpoint nor of a plugin */
 
 const char *pages__severity_word(enum pages_severity s)
 {
@@ -207,6 +207,23 @@ static void look_at_tls_files(const struct pages_state *st, struct pages_diagnos
     SAY(p->advice, "Correct the files: they are read again by themselves.");
 }
 
+/* An opener that is gone, or does not answer: see contain/opener.h. */
+static void look_at_files(const struct pages_state *st, struct pages_diagnosis *d)
+{
+    struct pages_problem *p;
+
+    if (st->files_why == NULL)
+        return;
+    p = add(d, PAGES_WARNING, "process");
+    SAY(p->title, "Files cannot be read");
+    SAY(p->effect, "Everything is served, with the configuration, keys and certificates that were "
+                   "read last: another configuration or certificate is not taken over.");
+    SAY(p->reason, "%s", st->files_why);
+    SAY(p->advice, "Where the process that opens files (opener) has ended, restart the proxy, at "
+                   "the latest before its certificates end. Where it does not answer see to the "
+                   "file system of its files: it goes on by itself.");
+}
+
 static bool writes_plaintext(const struct provider_list *list)
 {
     return list->count > 0 && provider_traits(list->v[0])->is_identity;
@@ -349,10 +366,27 @@ static const char *age_of_look(const struct pages_state *st, const struct pages_
     return out;
 }
 
+/* Where new values are written in clear, too, that is said, and plaintext is what is wanted. */
+static double plaintext_of(const struct pages_state *st, const struct pages_coverage *c)
+{
+    double plain = c->totals[COVERAGE_PLAINTEXT];
+
+    for (size_t i = 0; st->rules != NULL && i < c->count; i++)
+        for (size_t k = 0; k < st->rules->key_rules->count; k++) {
+            const struct provider_list *list = &st->rules->lists[k];
+
+            if (!writes_plaintext(list) || strcmp(list->resource, c->rows[i].resource) != 0)
+                continue;
+            plain -= c->rows[i].counts[COVERAGE_PLAINTEXT];
+            break; /* several rules may be of one resource */
+        }
+    return plain;
+}
+
 static void look_at_coverage(const struct pages_state *st, const struct pages_coverage *c,
                              struct pages_diagnosis *d)
 {
-    double plain = c->totals[COVERAGE_PLAINTEXT], bad = c->totals[COVERAGE_UNREADABLE];
+    double plain = plaintext_of(st, c), bad = c->totals[COVERAGE_UNREADABLE];
     struct pages_problem *p;
     char n[PAGES_WORDS], age[AGE_MAX];
 
@@ -463,6 +497,7 @@ enum err pages__diagnose(const struct pages_state *st, const struct pages_covera
     look_at_certificate(st, &st->etcd_certificate, "etcd", o->etcd_certfile, d);
     look_at_tls_files(st, d);
     look_at_reload(st, d);
+    look_at_files(st, d);
     if (st->rules != NULL)
         look_at_plaintext_writes(st, d);
     look_at_memory(st, d);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The happy path: ask for one key under the prefix, as the proxy's own user where there is one.
  * There is one, or etcd holds none at all as of the same revision, or only what proxies have
- * registered: all is well. Else: warn. Then the connection goes.
+ * registered: all is well. Else: warn. Then, if the proxy has a certificate for etcd, whether that
+ * alone lets clients without a token read; if so: warn. Then the connection goes.
  * Failure modes: no server answers: again, for ever, with pauses; an answer that is an error, as
  * from an etcd with users that does not know us, or from another proxy: the look is given up. */
 #include "pages/etcd_prefix.h"
@@ -12,7 +13,7 @@
 
 #include "base/log.h"
 #include "etcd/message.h"
-#include "sweep/etcd.h"
+#include "sweep/nobody.h"
 
 #define AWAY_MS 10000u
 #define ANSWER_MAX CLIENT_ANSWER_MAX
@@ -23,6 +24,7 @@
 enum step {
     STEP_PREFIX, /* is there a key under the prefix? */
     STEP_ALL,    /* there is none: is there any other? */
+    STEP_NOBODY, /* who are clients without a token? */
     STEP_OVER
 };
 
@@ -30,6 +32,7 @@ struct etcd_prefix {
     struct server *server;
     struct sweep_etcd *etcd;
     struct sweep_call call;
+    struct sweep_nobody nobody;
     uint8_t request[REQUEST_MAX];
     struct loop_timer timer; /* the next step: never taken from inside of a call's callback */
     enum step step;
@@ -89,7 +92,7 @@ static void take_answer(struct etcd_prefix *p, const struct client_answer *a)
     if (a->status != GRPC_OK || etcd_message_read_range(a->body, &answer) != ERR_OK) {
         LOG(DEBUG, "no look at the etcd prefix: etcd refuses to be read", "status=%s",
             grpc_status_name(a->status));
-        step_later(p, STEP_OVER, 0);
+        step_later(p, STEP_NOBODY, 0);
         return;
     }
     if (p->step == STEP_PREFIX && answer.kv_count == 0 && answer.header.revision != 0) {
@@ -102,7 +105,7 @@ static void take_answer(struct etcd_prefix *p, const struct client_answer *a)
             "etcd holds keys, but none under --etcd-prefix: if kube-apiserver's --etcd-prefix is "
             "another one, nothing that it writes is sealed",
             "prefix=\"%s\"", rules->key_rules->root);
-    step_later(p, STEP_OVER, 0);
+    step_later(p, STEP_NOBODY, 0);
 }
 
 static void on_answer(void *arg, const struct client_answer *a)
@@ -117,26 +120,58 @@ static void on_answer(void *arg, const struct client_answer *a)
         step_later(p, STEP_PREFIX, PAUSE_MS);
 }
 
+static void on_nobody(struct sweep_nobody *n)
+{
+    struct etcd_prefix *p = CONTAINER_OF(n, struct etcd_prefix, nobody);
+
+    if (n->may_read)
+        LOG(WARN,
+            "etcd takes the name in the proxy's certificate for a user: every client that brings "
+            "no token acts as this user",
+            "file=\"%s\"", server_env(p->server)->settings->etcd_certfile);
+    step_later(p, STEP_OVER, 0);
+}
+
 static void drop_etcd(struct etcd_prefix *p)
 {
+    sweep_nobody_fini(&p->nobody);
     sweep_call_cancel(&p->call);
     if (p->etcd != NULL)
         sweep_etcd_close(p->etcd);
     p->etcd = NULL;
 }
 
-static enum err make_etcd(struct etcd_prefix *p)
+static struct sweep_etcd_opts opts_of(struct etcd_prefix *p, struct sweep_login *login)
 {
     const struct proxy_env *env = server_env(p->server);
-    const struct sweep_etcd_opts o = {.loop = server_loop(p->server),
-                                      .urls = env->etcd_urls,
-                                      .url_count = env->etcd_url_count,
-                                      .tls = server_etcd_tls(p->server),
-                                      .login = server_etcd_login(p->server),
-                                      .first_ms = AWAY_MS,
-                                      .away_ms = AWAY_MS};
+
+    return (struct sweep_etcd_opts){.loop = server_loop(p->server),
+                                    .urls = env->etcd_urls,
+                                    .url_count = env->etcd_url_count,
+                                    .tls = server_etcd_tls(p->server),
+                                    .login = login,
+                                    .first_ms = AWAY_MS,
+                                    .away_ms = AWAY_MS};
+}
+
+static enum err make_etcd(struct etcd_prefix *p)
+{
+    const struct sweep_etcd_opts o = opts_of(p, server_etcd_login(p->server));
 
     return sweep_etcd_new(&o, &p->etcd);
+}
+
+/* Only a certificate makes somebody of who has no token. */
+static void look_as_nobody(struct etcd_prefix *p, const struct ruleset *rules)
+{
+    const struct sweep_etcd_opts o = opts_of(p, NULL);
+    char key[REQUEST_MAX];
+
+    snprintf(key, sizeof key, "%s/",
+             rules->key_rules->count > 0 ? rules->key_rules->v[0].prefix : rules->key_rules->root);
+    if (server_env(p->server)->settings->etcd_certfile != NULL && o.tls != NULL &&
+        sweep_nobody_start(&p->nobody, &o, key, on_nobody) != ERR_OK)
+        LOG(DEBUG, "no look at who clients without a token are", "%s", "");
 }
 
 static void on_timer(struct loop_timer *t)
@@ -150,6 +185,10 @@ static void on_timer(struct loop_timer *t)
         drop_etcd(p);
     if (p->step == STEP_OVER || rules == NULL || strlen(rules->key_rules->root) > REQUEST_MAX / 4)
         return;
+    if (p->step == STEP_NOBODY) {
+        look_as_nobody(p, rules);
+        return;
+    }
     if (p->etcd == NULL)
         e = make_etcd(p);
     if (e == ERR_OK)

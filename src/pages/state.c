@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "base/metrics.h"
+#include "contain/opener.h"
 #include "net/tls.h"
 
 #define SHEDDING_MS 10000u /* who looks every ten seconds does not miss it */
@@ -113,6 +114,7 @@ enum err pages__state_take(const struct pages_source *s, struct pages_state *out
         .reload = server_last_reload(s->server),
         .is_reload_failed = server_is_reload_failed(s->server),
         .tls_why = server_tls_why(s->server),
+        .files_why = opener_problem(),
         .refusal = server_etcd_refusal(s->server),
         .password_why = server_password_why(s->server),
         .is_shedding = metric_shed_ago_ms() < SHEDDING_MS,

@@ -45,8 +45,9 @@ struct pages_state {
     /* What became of changed files. */
     const struct server_reload *reload; /* the last one of the configuration */
     bool is_reload_failed;              /* an older configuration than the file's is in force */
-    const char *tls_why; /* why TLS files that changed are not used; "" when all are */
-    bool is_shedding;    /* room was missing a moment ago: calls or connections were refused */
+    const char *tls_why;   /* why TLS files that changed are not used; "" when all are */
+    const char *files_why; /* why no file can be read any more; NULL: files can be read */
+    bool is_shedding;      /* room was missing a moment ago: calls or connections were refused */
     /* The rule set in use. Both are NULL when the server has let go of its last one. */
     const struct ruleset *rules;
     const struct enc_config *config; /* the file that it was made of, with its hash */

@@ -5,6 +5,7 @@
  * (the old one stays in force; worker_keyset.c). */
 #include "proxy/worker_int.h"
 
+#include <errno.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -346,6 +347,7 @@ enum err worker_new(const struct proxy_env *env, unsigned number, struct mailbox
 {
     struct worker *w = calloc(1, sizeof *w);
     enum err e;
+    int error;
 
     if (w == NULL)
         return ERR_NOMEM;
@@ -378,7 +380,9 @@ err_mailbox:
     mailbox_close(&w->mailbox);
     mailbox_fini(&w->mailbox);
 err_loop:
+    error = errno;
     loop_fini(&w->loop);
+    errno = error;
 err_envelope:
     envelope_ctx_free(w->envelope);
 err_random:
@@ -394,12 +398,15 @@ enum err worker_start(const struct proxy_env *env, unsigned number, struct mailb
                       worker_report_fn report_fn, void *arg, struct worker **out)
 {
     struct worker *w;
+    int error;
 
     TRY(worker_new(env, number, control, report_fn, arg, &w));
-    if (pthread_create(&w->thread, NULL, worker_main, w) != 0) {
+    error = pthread_create(&w->thread, NULL, worker_main, w);
+    if (error != 0) {
         worker_end(w);
         loop_run(&w->loop);
         worker_free(w);
+        errno = error;
         return ERR_SYSTEM;
     }
     *out = w;

@@ -122,12 +122,26 @@ static void refuse_password(struct server *s, const char *why)
     LOG(ERROR, "--etcd-password-file cannot be used: the old password stays", "reason=\"%s\"", why);
 }
 
+/* SIGHUP, maybe because somebody has just given us the permission that was missing. */
+static void insist(struct server *s)
+{
+    struct converge_status now;
+
+    if (s->converge == NULL)
+        return;
+    converge_status(s->converge, &now);
+    if (now.is_denied)
+        converge_try_again(s->converge);
+}
+
 void server__reload_login(struct server *s, bool is_forced)
 {
     enum sweep_login_state was = sweep_login_state(s->login);
     char *password, why[sizeof s->password_why];
     enum err e;
 
+    if (is_forced)
+        insist(s);
     if (s->login == NULL || file_is_read_once(s->settings->etcd_password_file))
         return;
     if (is_forced)

@@ -12,13 +12,16 @@
  * once. */
 #include "server/server.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/metrics.h"
+#include "contain/opener.h"
 #include "net/inherit.h"
 #include "server/server_int.h"
 
@@ -36,6 +39,7 @@ void server__finish(struct server *s)
     uv_close((uv_handle_t *)&s->sigterm, NULL);
     uv_close((uv_handle_t *)&s->sigint, NULL);
     uv_close((uv_handle_t *)&s->sighup, NULL);
+    uv_close((uv_handle_t *)&s->sigchld, NULL);
     loop_stop(&s->loop);
 }
 
@@ -98,6 +102,12 @@ static void on_hangup(uv_signal_t *handle, int signum)
 {
     (void)signum;
     server__reload(handle->data, true);
+}
+
+static void on_child(uv_signal_t *handle, int signum)
+{
+    (void)handle, (void)signum;
+    opener_look();
 }
 
 /* --- workers --------------------------------------------------------------------------------- */
@@ -274,16 +284,31 @@ static void on_keys_timer(struct loop_timer *t)
 
 /* --- run ------------------------------------------------------------------------------------- */
 
+/* 0, or -1 with errno. */
 static int watch_signals(struct server *s)
 {
-    s->sigterm.data = s->sigint.data = s->sighup.data = s;
+    const struct {
+        uv_signal_t *handle;
+        uv_signal_cb fn;
+        int number;
+    } all[] = {{&s->sigterm, on_end_signal, SIGTERM},
+               {&s->sigint, on_end_signal, SIGINT},
+               {&s->sighup, on_hangup, SIGHUP},
+               {&s->sigchld, on_child, SIGCHLD}};
+
     signal(SIGPIPE, SIG_IGN);
-    return uv_signal_init(&s->loop.uv, &s->sigterm) != 0 ||
-           uv_signal_init(&s->loop.uv, &s->sigint) != 0 ||
-           uv_signal_init(&s->loop.uv, &s->sighup) != 0 ||
-           uv_signal_start(&s->sigterm, on_end_signal, SIGTERM) != 0 ||
-           uv_signal_start(&s->sigint, on_end_signal, SIGINT) != 0 ||
-           uv_signal_start(&s->sighup, on_hangup, SIGHUP) != 0;
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        int status = uv_signal_init(&s->loop.uv, all[i].handle);
+
+        all[i].handle->data = s;
+        if (status == 0)
+            status = uv_signal_start(all[i].handle, all[i].fn, all[i].number);
+        if (status != 0) {
+            errno = -status;
+            return -1;
+        }
+    }
+    return 0;
 }
 
 /* On a socket that no URL names clients would wait for ever. */
@@ -303,11 +328,14 @@ static int check_inherited(char *why, size_t why_len)
 
 static int start(struct server *s, struct ruleset *rules, char *why, size_t why_len)
 {
+    enum err e;
     int status;
 
+    if (server__try_descriptors(s->settings, why, why_len) != ERR_OK)
+        return SERVER_ERROR;
     if (loop_init(&s->loop) != ERR_OK || mailbox_init(&s->mailbox, &s->loop) != ERR_OK ||
         watch_signals(s) != 0) {
-        snprintf(why, why_len, "cannot make the control loop");
+        snprintf(why, why_len, "cannot make the control loop: %s", strerror(errno));
         return SERVER_ERROR;
     }
     loop_timer_init(&s->keys_timer, on_keys_timer);
@@ -318,8 +346,11 @@ static int start(struct server *s, struct ruleset *rules, char *why, size_t why_
         ruleset_drop(rules);
         return status;
     }
-    if (server__first_set(s, rules) != ERR_OK || server__watch(s) != ERR_OK) {
-        snprintf(why, why_len, "cannot make the key manager");
+    e = server__first_set(s, rules);
+    if (e == ERR_OK)
+        e = server__watch(s);
+    if (e != ERR_OK) {
+        snprintf(why, why_len, "cannot make the key manager: %s", err_reason(e));
         return SERVER_ERROR;
     }
     server__login_start(s);

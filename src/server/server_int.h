@@ -97,7 +97,7 @@ struct server {
     bool is_waiting_for_keys;         /* the plugins have not answered for the first time */
     struct loop_timer keys_timer;     /* bounds that wait */
     struct loop_watch *watch;
-    uv_signal_t sigterm, sigint, sighup;
+    uv_signal_t sigterm, sigint, sighup, sigchld;
     bool is_draining;
     bool has_left_converge; /* while it drains: nothing is registered in etcd any more */
     size_t drained_count;
@@ -123,7 +123,10 @@ int server__try_user(const struct server *s, const struct ruleset *rules, const 
                      char *why, size_t why_len);
 
 /* --- setup_limits.c --- */
-/* Raises the number of descriptors that the process may have, and makes the seats: as many as are
+/* Raises the number of descriptors that the process may have, and sees that a start has enough.
+ * Before there is a loop. Errors: ERR_SYSTEM with why. */
+MUST_CHECK enum err server__try_descriptors(const struct settings *o, char *why, size_t why_len);
+/* Makes the seats: as many as are
  * asked for, or as the memory limit and the descriptors allow. Errors: ERR_NOMEM. */
 MUST_CHECK enum err server__setup_limits(struct server *s);
 

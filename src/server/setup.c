@@ -3,6 +3,7 @@
  * towards etcd, the login there, URLs to advertise, listeners with their TLS context; then the
  * process is contained, before there is a thread; converge, workers.
  * Failure modes: what cannot be made ends the start with a reason and an exit status. */
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,7 +47,8 @@ static void warn_of_clear_text(const struct net_url *url)
     if (!url->is_tls && !net_url_is_local(url))
         LOG(WARN,
             "etcd is reached in clear over the network: others on the way can read keys, "
-            "unprotected values and auth tokens, and can change or replay anything; use https",
+            "unprotected values, auth tokens and passwords, and can change or replay anything; use "
+            "https",
             "url=%s", net_url_text(url, text));
 }
 
@@ -251,6 +253,12 @@ static int setup_advertise(const struct setup *u)
     return 0;
 }
 
+/* Of an error that has errno if it is the system's. */
+static const char *reason_of(enum err e)
+{
+    return e == ERR_SYSTEM ? strerror(errno) : err_reason(e);
+}
+
 static int setup_workers(const struct setup *u)
 {
     struct server *s = u->s;
@@ -261,9 +269,10 @@ static int setup_workers(const struct setup *u)
     s->workers = base_xcalloc(count, sizeof *s->workers);
     for (unsigned i = 0; i < count; i++) {
         struct worker *w;
+        enum err e = worker_start(&s->env, i, &s->mailbox, server__on_report, s, &w);
 
-        if (worker_start(&s->env, i, &s->mailbox, server__on_report, s, &w) != ERR_OK)
-            return refuse(u, SERVER_ERROR, "cannot start worker %u", i);
+        if (e != ERR_OK)
+            return refuse(u, SERVER_ERROR, "cannot start worker %u: %s", i, reason_of(e));
         s->workers[s->worker_count++].worker = w;
         if (s->etcd_tls != NULL && worker_give_tls(w, s->etcd_tls, s->etcd_tls_http1) != ERR_OK)
             return refuse(u, SERVER_ERROR, "cannot start worker %u: out of memory", i);
@@ -288,6 +297,7 @@ static int setup_converge(const struct setup *u)
     struct server *s = u->s;
     const struct settings *o = s->settings;
     char name[160];
+    enum err e;
     const struct converge_opts c = {.loop = &s->loop,
                                     .etcd_urls = s->etcd_urls,
                                     .etcd_url_count = s->env.etcd_url_count,
@@ -301,10 +311,10 @@ static int setup_converge(const struct setup *u)
     if (o->converge == 0)
         return 0;
     name_of(s, name, sizeof name);
-    if (converge_new(&c, &s->converge) != ERR_OK ||
-        converge_use_tls(s->converge, s->etcd_tls, s->etcd_tls_http1) != ERR_OK)
-        return refuse(u, SERVER_ERROR, "cannot set up --converge");
-    return 0;
+    e = converge_new(&c, &s->converge);
+    if (e == ERR_OK)
+        e = converge_use_tls(s->converge, s->etcd_tls, s->etcd_tls_http1);
+    return e == ERR_OK ? 0 : refuse(u, SERVER_ERROR, "cannot set up --converge: %s", err_reason(e));
 }
 
 int server__setup(struct server *s, const struct ruleset *rules, char *why, size_t why_len)

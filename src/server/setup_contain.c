@@ -4,6 +4,7 @@
  * OpenSSL takes authorities from the system's folders while it verifies.
  * Failure modes: more folders than fit are left out, which refuses more, not less. */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 
 #include "base/log.h"
 #include "contain/contain.h"
+#include "loop/preflight.h"
 #include "server/server_int.h"
 
 struct lists {
@@ -66,18 +68,30 @@ static bool is_name(const struct net_url *url)
            inet_pton(AF_INET6, url->host, address) != 1;
 }
 
+static bool is_below(const char *path, const char *folder)
+{
+    size_t n = strlen(folder);
+
+    return strncmp(path, folder, n) == 0 && path[n] == '/';
+}
+
 /* Files of the resolver are replaced as they change, and folders of /run come and go with who keeps
  * them (a rule is one of the folder that was there, not of its name), so what is above them has to
- * be named; its modules are loaded when the first name is asked for. */
+ * be named; its modules are loaded when the first name is asked for. Where a file is a link to
+ * somewhere else that folder is named, too: there only the file may be replaced. */
 static void allow_resolver(struct lists *l)
 {
     static const char *const folders[] = {"/etc",   "/run",       "/usr/lib",
                                           "/lib64", "/usr/lib64", "/lib"};
+    static const char *const files[] = {"/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf",
+                                        "/etc/host.conf", "/etc/gai.conf"};
     char target[PATH_MAX];
 
     add_all(l->opts.read_folders, folders, ARRAY_LEN(folders));
-    if (realpath("/etc/resolv.conf", target) != NULL)
-        add_folder_of(l, l->opts.read_folders, target);
+    for (size_t i = 0; i < ARRAY_LEN(files); i++)
+        if (realpath(files[i], target) != NULL && !is_below(target, "/etc") &&
+            !is_below(target, "/run"))
+            add_folder_of(l, l->opts.read_folders, target);
 }
 
 static void allow_authorities(struct lists *l)
@@ -97,15 +111,22 @@ static void allow_authorities(struct lists *l)
             add(l->opts.read_folders, dir);
 }
 
+/* One of --etcd-servers is looked up. */
+static bool has_name(const struct server *s)
+{
+    for (size_t i = 0; i < s->env.etcd_url_count; i++)
+        if (is_name(&s->etcd_urls[i]))
+            return true;
+    return false;
+}
+
 static void allow_reading(const struct server *s, struct lists *l)
 {
-    bool has_name = false, has_tls = false;
+    bool has_tls = false;
 
-    for (size_t i = 0; i < s->env.etcd_url_count; i++) {
-        has_name |= is_name(&s->etcd_urls[i]);
+    for (size_t i = 0; i < s->env.etcd_url_count; i++)
         has_tls |= s->etcd_urls[i].is_tls;
-    }
-    if (has_name)
+    if (has_name(s))
         allow_resolver(l);
     if (has_tls && s->settings->etcd_cafile == NULL)
         allow_authorities(l);
@@ -134,6 +155,23 @@ static void name_peers(const struct server *s, const struct ruleset *rules, stru
     for (size_t i = 0; i < s->env.etcd_url_count; i++)
         if (s->etcd_urls[i].is_unix && s->etcd_urls[i].host[0] != '@')
             add(l->opts.connect_sockets, s->etcd_urls[i].host);
+}
+
+/* --- threads ---------------------------------------------------------------------------------- */
+
+/* One for the log, the workers, those that look up names. Only now it is known what limits there
+ * are, for some do not concern root. */
+static enum err begin_threads(struct server *s, char *why, size_t why_len)
+{
+    unsigned count = 1 + s->settings->workers + (has_name(s) ? loop_pool_threads() : 0);
+
+    TRY(loop_try_threads(count, why, why_len));
+    if (has_name(s))
+        TRY(loop_start_pool(&s->loop));
+    if (log_run() == ERR_OK)
+        return ERR_OK;
+    (void)snprintf(why, why_len, "cannot make the thread that writes the log: %s", strerror(errno));
+    return ERR_SYSTEM;
 }
 
 /* 0, or SERVER_USAGE with why. */
@@ -182,8 +220,5 @@ int server__contain(struct server *s, const struct ruleset *rules, char *why, si
     if (contain_process(&lists.opts, why, why_len) != ERR_OK)
         return SERVER_ERROR;
     contain_log();
-    if (log_run() == ERR_OK)
-        return 0;
-    (void)snprintf(why, why_len, "cannot start the log");
-    return SERVER_ERROR;
+    return begin_threads(s, why, why_len) == ERR_OK ? 0 : SERVER_ERROR;
 }

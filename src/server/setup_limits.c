@@ -7,11 +7,14 @@
  *
  * Failure modes: descriptors that are too few for what was asked for: fewer connections, and a
  * warning. */
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 
 #include "base/limits.h"
 #include "base/log.h"
+#include "loop/preflight.h"
 #include "server/server_int.h"
 
 /* Listeners, loops, log, files, admin connections (64), plugins; and for each worker its loop, its
@@ -20,28 +23,44 @@
 #define FDS_OF_PROCESS 160u
 #define FDS_A_WORKER 192u
 #define SEATS_MIN 16u
+#define FDS_A_WORKER_MIN 6u /* without these no start gets to its end: a loop, a connection */
 
-/* How many descriptors the process may have from now on. */
-static uint64_t raise_descriptors(void)
+static void raise_descriptors(void)
+{
+    struct rlimit limit, raised;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= limit.rlim_max)
+        return;
+    raised = (struct rlimit){limit.rlim_max, limit.rlim_max};
+    if (setrlimit(RLIMIT_NOFILE, &raised) != 0)
+        LOG(WARN, "RLIMIT_NOFILE cannot be raised to its hard limit",
+            "soft=%llu hard=%llu reason=\"%s\"", (unsigned long long)limit.rlim_cur,
+            (unsigned long long)limit.rlim_max, strerror(errno));
+}
+
+/* How many the process may have. */
+static uint64_t descriptors(void)
 {
     struct rlimit limit;
 
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
         return UINT64_MAX;
-    if (limit.rlim_cur < limit.rlim_max) {
-        struct rlimit raised = {limit.rlim_max, limit.rlim_max};
+    return limit.rlim_cur;
+}
 
-        if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
-            limit = raised;
-    }
-    return limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX : limit.rlim_cur;
+enum err server__try_descriptors(const struct settings *o, char *why, size_t why_len)
+{
+    raise_descriptors();
+    return loop_try_descriptors(
+        LOOP_DESCRIPTORS + o->workers * FDS_A_WORKER_MIN +
+            2 * (unsigned)(o->listen_client_url_count + o->listen_metrics_url_count),
+        why, why_len);
 }
 
 enum err server__setup_limits(struct server *s)
 {
     const struct settings *o = s->settings;
-    uint64_t fds = raise_descriptors(),
-             reserve = FDS_OF_PROCESS + (uint64_t)o->workers * FDS_A_WORKER;
+    uint64_t fds = descriptors(), reserve = FDS_OF_PROCESS + (uint64_t)o->workers * FDS_A_WORKER;
     uint64_t left = fds > reserve ? fds - reserve : 0;
     uint64_t max =
         o->max_connections > 0 ? o->max_connections : o->memory_limit / 4 / LIMIT_LINK_COST;

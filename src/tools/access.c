@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Happy path: a login as nobody says whether etcd has users; if so, it is read without a token, and
- * then writes are asked for, one key after the other.
+/* Happy path: etcd is asked whether it has users (sweep/nobody.h); if so, writes are asked for, one
+ * key after the other.
  * Failure modes: an etcd that goes away meanwhile: what was found so far stands. */
 #include "tools/access.h"
 
@@ -21,17 +21,6 @@ static void end(struct tools_access *a)
         return;
     a->is_over = true;
     a->o.on_end(a->o.user);
-}
-
-static void ask(struct tools_access *a, struct sweep_etcd *etcd, const char *path,
-                const struct etcd_message *m, client_answer_fn fn)
-{
-    struct bytes body;
-
-    if (etcd_message_body(m, &body) == ERR_OK)
-        sweep_call_start(&a->call, etcd, path, body, ANSWER_MAX, fn, a);
-    else
-        end(a);
 }
 
 /* --- writes ----------------------------------------------------------------------------------- */
@@ -78,6 +67,7 @@ static void ask_next(struct tools_access *a)
 {
     struct etcd_replace_request r = {.value = bytes_of(NULL, 0), .mod_revision = -1};
     struct etcd_message m;
+    struct bytes body;
     char key[KEY_MAX];
 
     while (a->at < a->o.rules->key_rules->count && a->o.rules->lists[a->at].count == 0)
@@ -90,43 +80,22 @@ static void ask_next(struct tools_access *a)
     r.key = bytes_str(key);
     etcd_message_init(&m, a->request, sizeof a->request);
     etcd_message_put_replace(&m, &r);
-    ask(a, a->o.etcd, ETCD_TXN_PATH, &m, on_write);
+    if (etcd_message_body(&m, &body) == ERR_OK)
+        sweep_call_start(&a->call, a->o.etcd, ETCD_TXN_PATH, body, ANSWER_MAX, on_write, a);
+    else
+        end(a);
 }
 
 /* --- who is asking ---------------------------------------------------------------------------- */
 
-static void on_bare_read(void *arg, const struct client_answer *answer)
+static void on_nobody(struct sweep_nobody *n)
 {
-    struct tools_access *a = arg;
+    struct tools_access *a = CONTAINER_OF(n, struct tools_access, nobody);
 
-    a->is_by_certificate = answer->err == ERR_OK && answer->status == GRPC_OK;
-    ask_next(a);
-}
-
-static void read_bare(struct tools_access *a)
-{
-    struct etcd_range_request r = {.limit = 1, .keys_only = true};
-    struct etcd_message m;
-    char key[KEY_MAX];
-
-    if (!key_at(a, 0, key)) {
-        end(a);
-        return;
-    }
-    r.key = bytes_str(key);
-    etcd_message_init(&m, a->request, sizeof a->request);
-    etcd_message_put_range(&m, &r);
-    ask(a, a->bare, ETCD_RANGE_PATH, &m, on_bare_read);
-}
-
-static void on_login(void *arg, const struct client_answer *answer)
-{
-    struct tools_access *a = arg;
-
-    a->has_users = answer->err == ERR_OK && answer->status != GRPC_OK &&
-                   strstr(answer->message, "authentication is not enabled") == NULL;
-    if (a->has_users)
-        read_bare(a);
+    a->has_users = n->has_users;
+    a->is_by_certificate = n->may_read;
+    if (n->has_users)
+        ask_next(a);
     else
         end(a);
 }
@@ -135,20 +104,16 @@ static void on_login(void *arg, const struct client_answer *answer)
 
 enum err tools_access_start(struct tools_access *a, const struct tools_access_opts *o)
 {
-    struct etcd_message m;
+    char key[KEY_MAX];
 
     a->o = *o;
-    TRY(sweep_etcd_new(&o->bare, &a->bare));
-    etcd_message_init(&m, a->request, sizeof a->request);
-    etcd_message_put_authenticate(&m, BYTES_LIT(""), BYTES_LIT(""));
-    ask(a, a->bare, ETCD_AUTHENTICATE_PATH, &m, on_login);
-    return ERR_OK;
+    if (!key_at(a, 0, key))
+        return ERR_NOMEM;
+    return sweep_nobody_start(&a->nobody, &o->bare, key, on_nobody);
 }
 
 void tools_access_fini(struct tools_access *a)
 {
     sweep_call_cancel(&a->call);
-    if (a->bare != NULL)
-        sweep_etcd_close(a->bare);
-    a->bare = NULL;
+    sweep_nobody_fini(&a->nobody);
 }

@@ -9,7 +9,7 @@
 #define TOOLS_ACCESS_H
 
 #include "policy/ruleset.h"
-#include "sweep/etcd.h"
+#include "sweep/nobody.h"
 
 #define TOOLS_ACCESS_TEXT 600
 
@@ -26,7 +26,7 @@ struct tools_access_opts {
 /* Embedded in its owner, who has zero-initialised it. */
 struct tools_access {
     struct tools_access_opts o;
-    struct sweep_etcd *bare;
+    struct sweep_nobody nobody;
     struct sweep_call call;
     uint8_t request[1024];
     size_t at; /* the next rule; behind them the keys at the place */

@@ -20,6 +20,7 @@
 static void finish(struct quarantine *q, enum err e, const char *why)
 {
     sweep_judge_fini(&q->judge);
+    tools__ask_cancel(&q->ask);
     sweep_call_cancel(&q->call);
     slice_drop(&q->request);
     if (q->sweep != NULL)
@@ -65,16 +66,11 @@ static struct bytes to_of(const struct quarantine *q, const struct tools__case *
 static bool is_bad(struct quarantine *q, const struct client_answer *a)
 {
     char why[TOOLS_CLUSTER_WHY];
+    enum err e = tools__answer_judge(a, why, sizeof why);
 
-    if (a->err == ERR_OK && a->status == GRPC_OK)
-        return false;
-    if (a->err == ERR_OK)
-        snprintf(why, sizeof why, "etcd refuses a request: %s: %.300s", grpc_status_name(a->status),
-                 a->message);
-    else
-        snprintf(why, sizeof why, "%s", a->message);
-    finish(q, a->err == ERR_OK ? ERR_SYSTEM : a->err, why);
-    return true;
+    if (e != ERR_OK)
+        finish(q, e, why);
+    return e != ERR_OK;
 }
 
 static void malformed(struct quarantine *q, enum err e)
@@ -226,23 +222,7 @@ static enum sweep_go on_value(void *user, const struct sweep_value *v)
 
 static void read_key(struct quarantine *q, struct bytes key, client_answer_fn fn)
 {
-    const struct etcd_range_request r = {.key = key};
-    size_t cap = key.n + 64;
-    struct slab *slab = slab_new(&q->c->pool, cap, 0);
-    struct etcd_message m;
-    struct bytes body;
-
-    slice_drop(&q->request);
-    if (slab == NULL) {
-        finish(q, ERR_NOMEM, "out of memory");
-        return;
-    }
-    etcd_message_init(&m, slab->data, cap);
-    etcd_message_put_range(&m, &r);
-    CHECK(etcd_message_body(&m, &body) == ERR_OK);
-    slab->fill = (uint32_t)body.n;
-    q->request = (struct slice){slab, 0, slab->fill};
-    sweep_call_start(&q->call, q->c->etcd, ETCD_RANGE_PATH, body, LIMIT_ANSWER_UNIT, fn, q);
+    tools__ask(&q->ask, q->c->etcd, &(struct etcd_range_request){.key = key}, fn, q);
 }
 
 static void look_for_copies(struct quarantine *q);
@@ -449,6 +429,7 @@ enum tools_quarantine_result tools_quarantine(struct tools_cluster *c,
         slice_drop(&q.v[i].value);
         free(q.v[i].copy);
     }
+    tools__ask_fini(&q.ask);
     tools_counts_fini(&q.counts);
     free(q.kinds);
     free(q.v);

@@ -4,6 +4,7 @@
 #ifndef TOOLS_QUARANTINE_INT_H
 #define TOOLS_QUARANTINE_INT_H
 
+#include "tools/ask_int.h"
 #include "tools/counts.h"
 #include "tools/quarantine.h"
 
@@ -42,8 +43,9 @@ struct quarantine {
     struct sweep_source *source;
     struct sweep *sweep;
     struct sweep_judge judge;
-    struct sweep_call call;
-    struct slice request;
+    struct tools__ask ask;
+    struct sweep_call call;   /* of a Txn, */
+    struct slice request;     /* with values in it */
     bool is_refused;          /* nothing is moved */
     const char *refused_kind; /* of which too much is unreadable */
     bool is_through;          /* all was looked at, and moved if it was to be */

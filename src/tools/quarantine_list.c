@@ -9,6 +9,7 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "tools/ask_int.h"
 
 struct list_run {
     struct tools_cluster *c;
@@ -16,8 +17,7 @@ struct list_run {
     FILE *out;
     struct json json;
     bool is_json, is_through;
-    struct sweep_call call;
-    uint8_t *request;
+    struct tools__ask ask;
     uint8_t *copy; /* the key of the copy that was read last */
     size_t copy_len;
     int64_t revision; /* its mod_revision */
@@ -28,39 +28,20 @@ static void ask_next(struct list_run *l);
 
 static void finish(struct list_run *l, enum err e, const char *why)
 {
-    sweep_call_cancel(&l->call);
+    tools__ask_cancel(&l->ask);
     l->is_through = e == ERR_OK;
     tools_cluster_end(l->c, e, why);
-}
-
-static void ask(struct list_run *l, const struct etcd_range_request *r, client_answer_fn fn)
-{
-    size_t cap = r->key.n + r->range_end.n + 64;
-    struct etcd_message m;
-    struct bytes body;
-
-    free(l->request);
-    l->request = base_xcalloc(cap, 1);
-    etcd_message_init(&m, l->request, cap);
-    etcd_message_put_range(&m, r);
-    CHECK(etcd_message_body(&m, &body) == ERR_OK);
-    sweep_call_start(&l->call, l->c->etcd, ETCD_RANGE_PATH, body, LIMIT_ANSWER_UNIT, fn, l);
 }
 
 /* True when it is bad, and the run ended. */
 static bool is_bad(struct list_run *l, const struct client_answer *a)
 {
     char why[TOOLS_CLUSTER_WHY];
+    enum err e = tools__answer_judge(a, why, sizeof why);
 
-    if (a->err == ERR_OK && a->status == GRPC_OK)
-        return false;
-    if (a->err == ERR_OK)
-        snprintf(why, sizeof why, "etcd refuses a request: %s: %.300s", grpc_status_name(a->status),
-                 a->message);
-    else
-        snprintf(why, sizeof why, "%s", a->message);
-    finish(l, a->err == ERR_OK ? ERR_SYSTEM : a->err, why);
-    return true;
+    if (e != ERR_OK)
+        finish(l, e, why);
+    return e != ERR_OK;
 }
 
 static struct bytes original_of(const struct list_run *l)
@@ -136,7 +117,9 @@ static void on_copy(void *arg, const struct client_answer *a)
     memcpy(l->copy, kv.key.p, kv.key.n);
     l->copy_len = kv.key.n;
     l->revision = kv.mod_revision;
-    ask(l, &(struct etcd_range_request){.key = original_of(l), .count_only = true}, on_original);
+    tools__ask(&l->ask, l->c->etcd,
+               &(struct etcd_range_request){.key = original_of(l), .count_only = true}, on_original,
+               l);
 }
 
 /* The first copy behind the last one. */
@@ -150,7 +133,7 @@ static void ask_next(struct list_run *l)
     snprintf(end, n + 2, "%s%c", l->prefix, '/' + 1);
     r.key = l->copy == NULL ? bytes_str(first) : bytes_of(l->copy, l->copy_len + 1); /* and NUL */
     r.range_end = bytes_str(end);
-    ask(l, &r, on_copy);
+    tools__ask(&l->ask, l->c->etcd, &r, on_copy, l);
     free(first);
     free(end);
 }
@@ -190,7 +173,7 @@ bool tools_quarantine_list(struct tools_cluster *c, const char *prefix, bool is_
     } else if (l.is_through) {
         put_sum(&l);
     }
-    free(l.request);
+    tools__ask_fini(&l.ask);
     free(l.copy);
     return l.is_through;
 }

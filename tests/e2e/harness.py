@@ -493,6 +493,23 @@ class E2E(unittest.TestCase):
         self.raw.put(key, envelope.seal(key, value, **options) if stored is None else stored)
 
 
+class OwnProxies(E2E):
+    """The class has one etcd and one plugin; each test starts its own proxies, which end with it."""
+    needs_proxy = True
+
+    @classmethod
+    def start(cls):
+        cls.etcd = cls.env.etcd()
+        cls.raw = cls.etcd.client
+        cls.kms = cls.env.kms()
+        cls.config = cls.env.config(cls.kms.path)
+
+    def start_proxy(self, servers=None, config=None, kind=Proxy, **options):
+        proxy = kind(self.env, servers or [self.etcd.url], config or self.config, name=self.name, **options)
+        self.addCleanup(proxy.stop)
+        return proxy
+
+
 def seed_of(name):
     """The random stream of a test, from E2E_SEED. Without it the short suite always takes the same seed, so that a
     failure is the change's; long runs take a fresh one. Printed, so that a failure can be run again."""

@@ -128,15 +128,20 @@ class Login(ClusterTool):
         wait_until(lambda: len(self.lines(proxy, log)) > before, timeout, f"{log}\n{proxy.process.log()[-1500:]}")
 
     def converged(self, proxy, count, writer, timeout=60):
-        """By what the proxy says, and by what lies in etcd."""
-        metric = lambda state: proxy.metric("etcd_envelope_stored_values", f'resource="secrets",state="{state}"')  # noqa: E731
+        """By what lies in etcd, and then by what the proxy says, whose last look may be of the set before."""
+        def is_written():
+            out = self.etcd.etcdctl("get", "--prefix", PREFIX.decode(), "--print-value-only", check=False).stdout
+            return out.count(writer) == count
+
+        def is_said():
+            of = lambda state: proxy.metric("etcd_envelope_stored_values", f'resource="secrets",state="{state}"')  # noqa: E731
+            return of("current") == count and of("plaintext") + of("older") == 0
         try:
-            wait_until(lambda: metric("current") == count and metric("plaintext") + metric("older") == 0, timeout, "end")
+            wait_until(is_written, timeout, "end in etcd", 0.1)
+            wait_until(is_said, timeout, "end by the gauges", 0.1)
         except AssertionError as problem:
             health = http_get(proxy.metrics_address, "/healthz/converge")
             raise AssertionError(f"{problem}: {health}\n{proxy.process.log()[-2000:]}") from None
-        out = self.etcd.etcdctl("get", "--prefix", PREFIX.decode(), "--print-value-only").stdout
-        self.assertEqual(out.count(writer), count)
 
     def problems(self, proxy):
         return json.loads(http_get(proxy.metrics_address, "/statusz", timeout=20)[1])["problems"]

@@ -74,9 +74,9 @@ class Manager:
 class Managed(harness.Proxy):
     manager = None
 
-    def __init__(self, env, manager, *arguments, metrics=(), **options):
+    def __init__(self, *arguments, manager, metrics=(), **options):
         self.manager, self.metrics = manager, list(metrics)
-        super().__init__(env, *arguments, **options)
+        super().__init__(*arguments, **options)
 
     def argv(self):
         argv = super().argv()
@@ -91,16 +91,7 @@ class Managed(harness.Proxy):
             self.manager.wait_for("READY=1")
 
 
-class Base(harness.E2E):
-    needs_proxy = True
-
-    @classmethod
-    def start(cls):
-        cls.etcd = cls.env.etcd()
-        cls.raw = cls.etcd.client
-        cls.kms = cls.env.kms()
-        cls.config = cls.env.config(cls.kms.path)
-
+class Base(harness.OwnProxies):
     def setUp(self):
         super().setUp()
         folder = self.env.path(self.name)
@@ -109,9 +100,7 @@ class Base(harness.E2E):
         self.addCleanup(self.manager.close)
 
     def start_proxy(self, listen, **options):
-        proxy = Managed(self.env, self.manager, [self.etcd.url], self.config, name=self.name, listen=[listen], **options)
-        self.addCleanup(proxy.stop)
-        return proxy
+        return super().start_proxy(kind=Managed, manager=self.manager, listen=[listen], **options)
 
     def client(self, where):
         target = f"127.0.0.1:{where[1]}" if isinstance(where, tuple) else "unix:" + where

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The contained process: what is in force for every one of its threads, that each part can be switched off and is said,
 and that serving, reloading and ending go on as before."""
+import contextlib
 import ctypes
+import json
 import os
 import pathlib
 import pwd
@@ -13,7 +15,8 @@ import signal
 import subprocess
 import unittest
 
-import harness
+import harness  # first: it sets the path to tests/fake
+import dns
 from harness import http_get, wait_until
 
 
@@ -39,20 +42,9 @@ def kernel_has_filters():
     return "Seccomp_filters" in pathlib.Path("/proc/self/status").read_text()
 
 
-class Base(harness.E2E):
-    needs_proxy = True
-
-    @classmethod
-    def start(cls):
-        cls.etcd = cls.env.etcd()
-        cls.raw = cls.etcd.client
-        cls.kms = cls.env.kms()
-        cls.config = cls.env.config(cls.kms.path)
-
-    def start_proxy(self, *flags, config=None, **options):
-        proxy = self.env.proxy(self.etcd, config or self.config, name=self.name, flags=flags, **options)
-        self.addCleanup(proxy.stop)
-        return proxy
+class Base(harness.OwnProxies):
+    def start_proxy(self, *flags, **options):
+        return super().start_proxy(flags=flags, **options)
 
     def configz(self, proxy):
         """{part: what it says}"""
@@ -166,14 +158,38 @@ class InForce(Base):
         proxy.process.kill()
         wait_until(lambda: not pathlib.Path(f"/proc/{opener}").exists(), 20, "end of the opener")
 
+    def assert_files_are_gone(self, proxy):
+        """Once the opener has ended: said in the log, in /configz, on the status page and in a metric."""
+        wait_until(lambda: "the process that opens files has ended" in proxy.process.log(), 20, "a word of the end")
+        self.assertEqual(children(proxy.process.pid), [], "a zombie")
+        self.assertEqual(self.configz(proxy)["opener"],
+                         "not in force: it has ended (signal 9): no file is read again before a restart")
+        page = json.loads(http_get(proxy.metrics_address, "/statusz")[1])
+        problem, = [p for p in page["problems"] if p["title"] == "Files cannot be read"]
+        self.assertEqual((problem["severity"], problem["about"]), ("warning", "process"))
+        self.assertIn("has ended", problem["reason"])
+        self.assertGreater(proxy.metric("etcd_envelope_problems", 'severity="warning"'), 0)
+
     def test_opener_is_gone(self):
-        """What was read stays in force, and the log says why a reload fails."""
-        proxy = self.start_proxy("--encryption-provider-config-automatic-reload")
+        """It is said at once, not at the next reload; what was read stays in force, and reloads say why they fail."""
+        tls, config = self.env.tls(self.name), self.own_config()
+        proxy = self.start_proxy(
+            "--encryption-provider-config-automatic-reload", "--cert-file", tls.path("server.crt"), "--key-file",
+            tls.path("server.key"), "--trusted-ca-file", tls.path("ca.crt"), config=config, tls=tls)
+        self.assertTrue(self.configz(proxy)["opener"].startswith("process "))
         opener, = children(proxy.process.pid)
         os.kill(opener, signal.SIGKILL)
+        self.assert_files_are_gone(proxy)
+        config.write_text(config.read_text() + "# changed\n")
         proxy.process.signal(signal.SIGHUP)
-        wait_until(lambda: "can't be read: Broken pipe" in proxy.process.log(), 20, "a reload that failed")
+        why = "the process that opens files has ended: nothing is read again before a restart"
+        wait_until(lambda: f"can't be read: {why}" in proxy.process.log(), 20, "a reload that failed")
+        wait_until(lambda: f'certificate file {tls.path("server.crt")}: {why}' in proxy.process.log(), 20, "TLS files")
+        self.assertEqual(proxy.metric("etcd_envelope_reload_failed"), 1)
         self.assert_serves(proxy)
+        with contextlib.closing(harness.Client(proxy.target, tls.credentials())) as fresh:  # a new handshake
+            self.assertEqual(fresh.value(self.secret()), b"a value of a contained one")
+        self.assertEqual(proxy.process.log().count("the process that opens files has ended: configuration"), 1)
         self.assertEqual(proxy.process.term(), 0)
 
     @unittest.skipUnless(os.geteuid() == 0, "NOTICE: only root has capabilities to keep")
@@ -208,6 +224,104 @@ class InForce(Base):
         proxy.process.signal(signal.SIGABRT)
         status = os.waitid(os.P_PID, proxy.process.pid, os.WEXITED | os.WNOWAIT)
         self.assertEqual((status.si_code, status.si_status), (os.CLD_KILLED, signal.SIGABRT))  # not dumped
+
+
+def can_mount():
+    argv = ["unshare", "--mount", "mount", "--bind", "/etc", "/etc"]
+    return os.geteuid() == 0 and subprocess.run(argv, stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+
+@unittest.skipUnless(can_mount(), "NOTICE: there are no mounts of one's own here")
+class Names(Base):
+    """The resolver's files, in an /etc and a /run of the proxy's own: whatever replaces them, names go on to be found."""
+    HOST = "etcd.envelope-test"
+
+    def setUp(self):
+        super().setUp()
+        self.folder = self.env.path(self.name)
+        for name in ("etc", "run/systemd/resolve"):
+            (self.folder / name).mkdir(parents=True)
+        for name in ("passwd", "group", "ld.so.cache"):
+            if os.path.exists("/etc/" + name):
+                shutil.copy("/etc/" + name, self.folder / "etc")
+        (self.folder / "etc/nsswitch.conf").write_text("hosts: files dns\n")
+        (self.folder / "etc/hosts").write_text("127.0.0.1 localhost\n")
+        self.servers = [self.dns(), self.dns()]
+
+    def dns(self):
+        try:
+            server = dns.Dns()
+        except OSError as error:
+            self.skipTest(f"NOTICE: no name server can be had on port 53: {error}")
+        self.addCleanup(server.stop)
+        return server
+
+    def point_to(self, server, folder="run/systemd/resolve"):
+        text = f"nameserver {server.address}\noptions timeout:1 attempts:2\n"
+        (self.folder / folder / "resolv.conf").write_text(text)
+
+    def start_inside(self):
+        script = 'mount --bind "$0/etc" /etc && mount --bind "$0/run" /run && exec "$@"'
+        proxy = self.start_proxy(servers=[f"http://{self.HOST}:{self.etcd.port}"], wait=False)
+        proxy.process.kill()
+        proxy.process = self.env.start("inside", ["unshare", "--mount", "bash", "-c", script, self.folder, *proxy.argv()])
+        proxy.wait_ready(30)
+        return proxy
+
+    def assert_found_again(self, proxy):
+        """All connections to etcd are gone, so that it is dialled by its name."""
+        self.etcd.stop()
+        self.etcd.start()
+        type(self).raw = self.etcd.client
+        proxy.wait_ready(60)
+        self.assert_serves(proxy)
+
+    def replace_hosts(self, path, text):
+        fresh = path.with_name("hosts.fresh")
+        fresh.write_text(text)
+        os.replace(fresh, path)
+
+    def test_replaced(self):
+        """By what keeps it: systemd-resolved makes its folder in /run anew, another one takes over, /etc/hosts is
+        replaced by rename."""
+        first, second = self.servers
+        link = self.folder / "etc/resolv.conf"
+        self.point_to(first)
+        link.symlink_to("../run/systemd/resolve/resolv.conf")
+        proxy = self.start_inside()
+        self.assert_serves(proxy)
+        self.assertGreater(first.count, 0)
+        first.stop()
+        shutil.move(self.folder / "run/systemd", self.folder / "run/old")
+        (self.folder / "run/systemd/resolve").mkdir(parents=True)
+        self.point_to(second)
+        self.assert_found_again(proxy)
+        self.assertGreater(second.count, 0)
+        third = self.dns()
+        second.stop()
+        (self.folder / "run/NetworkManager").mkdir()
+        self.point_to(third, "run/NetworkManager")
+        link.with_name("fresh").symlink_to("/run/NetworkManager/resolv.conf")
+        os.replace(link.with_name("fresh"), link)
+        self.assert_found_again(proxy)
+        self.assertGreater(third.count, 0)
+        third.stop()
+        self.replace_hosts(self.folder / "etc/hosts", f"127.0.0.1 localhost {self.HOST}\n")
+        self.assert_found_again(proxy)
+
+    def test_links_to_elsewhere(self):
+        """Each to a folder that is neither in /etc nor in /run; there files are replaced, too."""
+        for name, text in (("resolv.conf", ""), ("hosts", f"127.0.0.1 {self.HOST}\n"), ("nsswitch.conf", "hosts: files\n")):
+            real, link = self.folder / f"of-{name}" / "file", self.folder / "etc" / name
+            real.parent.mkdir()
+            real.write_text(text)
+            link.unlink(missing_ok=True)
+            link.symlink_to(real)
+        proxy = self.start_inside()
+        self.assert_serves(proxy)
+        self.replace_hosts(self.folder / "of-hosts/file", f"127.0.0.1 other {self.HOST}\n")
+        self.assert_found_again(proxy)
+        self.assertEqual([server.count for server in self.servers], [0, 0])
 
 
 class Refused(Base):
@@ -274,7 +388,9 @@ class User(Base):
         tls.issue("server")
         proxy.process.signal(signal.SIGHUP)
         wait_until(lambda: "TLS files reloaded" in proxy.process.log(), 20, "new certificates")
-        self.assertEqual(proxy.process.term(), 0)
+        opener, = children(proxy.process.pid)
+        proxy.process.kill()  # may send no signal to a process of root's
+        wait_until(lambda: not pathlib.Path(f"/proc/{opener}").exists(), 20, "end of the opener")
 
     def test_refused(self):
         """What cannot be, and a plugin that would not let that user in, end the start with a reason."""
@@ -329,6 +445,31 @@ class User(Base):
                 self.assertIn(f"{path}: {text}: as it is now serve could not listen there", done.stdout)
         self.assertNotIn("could not listen", self.check("--listen-client-urls", f"unix://{self.kms.path}").stdout)
 
+    def test_socket_in_a_folder_of_roots(self):
+        """Nobody is left who may remove it, so it stays behind; the next start takes it over, and so on."""
+        folder = self.env.path(self.name)
+        folder.mkdir()
+        folder.chmod(0o755)
+        path = folder / "own.sock"
+        for i in range(2):
+            proxy = self.start_proxy("--user=nobody", listen=[f"unix://{path}"])
+            proxy.client.put(self.secret(str(i)), b"x")
+            self.assertEqual(proxy.process.term(), 0)
+            proxy.stop()
+            self.assertTrue(path.is_socket())
+        proxy = self.start_proxy(listen=[f"unix://{path}"])  # root may
+        self.assertEqual(proxy.process.term(), 0)
+        self.assertFalse(path.exists())
+
+        program, key = harness.program("etcd-envelope-local-kms"), folder / "kek"
+        subprocess.run([program, "--generate-key", key], check=True)
+        for user, stays in (("nobody", True), ("nobody", True), (None, False)):
+            as_user = [f"--user={user}"] if user else []
+            kms = self.env.start("local-kms", [program, "--listen", f"unix://{path}", "--key-file", key, *as_user])
+            wait_until(lambda: " serving " in kms.log(), 20, f"a plugin; {kms.log_path}")  # noqa: B023
+            self.assertEqual(kms.term(), 0)
+            self.assertEqual(path.exists(), stays)
+
     def test_not_root(self):
         config = self.own_config()
         config.chmod(0o644)
@@ -355,7 +496,7 @@ class LocalKms(Base):
             self.assertEqual(int(thread["CapEff"], 16) | int(thread["CapPrm"], 16), 0)
             if kernel_has_filters():
                 self.assertEqual(thread["Seccomp"], "2")
-        self.assertEqual(len(children(kms.pid)), 1)
+        opener, = children(kms.pid)
         if os.geteuid() == 0:
             os.chown(key, pwd.getpwnam("nobody").pw_uid, -1)  # refused: neither ours nor root's
             kms.signal(signal.SIGHUP)
@@ -366,6 +507,12 @@ class LocalKms(Base):
         self.assertEqual(proxy.client.value(self.secret()), b"by the local plugin")
         kms.signal(signal.SIGHUP)
         wait_until(lambda: "key file reloaded" in kms.log(), 20, "a reload")
+        os.kill(opener, signal.SIGKILL)
+        wait_until(lambda: "the process that opens files has ended" in kms.log(), 20, "a word of the end")
+        self.assertEqual(children(kms.pid), [])
+        kms.signal(signal.SIGHUP)
+        wait_until(lambda: "kek: the process that opens files has ended" in kms.log(), 20, "a refusal")
+        proxy.client.put(self.secret("b"), b"by the local plugin")
         self.assertEqual(kms.term(), 0)
 
     def test_flags(self):

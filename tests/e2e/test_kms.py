@@ -20,6 +20,8 @@ from harness import Code, LONG, SANITIZED, envelope, wait_until
 from protos import rpc
 
 VALUE = b"plaintext that must stay out of etcd"
+HELD_UP = 10 if SANITIZED else 1  # seconds: who waits longer is held up by others
+MANY = 300 if SANITIZED else 1500  # DEKs; each is unwrapped within 10 s
 
 
 class Kms(harness.E2E):
@@ -105,7 +107,7 @@ class Calls(Kms):
         started = time.monotonic()
         answer = proxy.client.list(self.secret(""))
         self.assertEqual([k.value for k in answer.kvs], [VALUE] * 40)
-        self.assertLess(time.monotonic() - started, 3, "40 x 0.1 s one after the other")
+        self.assertLess(time.monotonic() - started, 3 * HELD_UP, "40 x 0.1 s one after the other")
         self.assertGreater(self.kms.max_in_flight["Decrypt"], 3)
 
 
@@ -145,12 +147,12 @@ class Fairness(Kms):
 
     @harness.timing
     def test_unknown_deks_of_a_list_leave_turns_to_others(self):
-        self.fill(1500, lambda key: envelope.seal(key, VALUE))
+        self.fill(MANY, lambda key: envelope.seal(key, VALUE))
         self.kms.delay["Decrypt"] = 0.1
         outcome, took = self.list_beside_cold_reads(self.start_proxy())
-        self.assertEqual(outcome, [1500] * 3)
-        self.assertLess(max(took), 1, took)
-        self.assertEqual(self.kms.calls["Decrypt"], 1505)
+        self.assertEqual(outcome, [MANY] * 3)
+        self.assertLess(max(took), HELD_UP, took)
+        self.assertEqual(self.kms.calls["Decrypt"], MANY + 5)
         self.assertLessEqual(self.kms.max_in_flight["Decrypt"], 64)
 
     @harness.timing
@@ -159,7 +161,7 @@ class Fairness(Kms):
         self.kms.delay["Decrypt"] = 0.1
         outcome, took = self.list_beside_cold_reads(self.start_proxy())
         self.assertEqual(outcome, [Code.DATA_LOSS] * 3)
-        self.assertLess(max(took), 1, took)
+        self.assertLess(max(took), HELD_UP, took)
         self.assertLessEqual(self.kms.calls["Decrypt"], 3 * 64 + 5)
 
     def attack_beside_cold_reads(self, attack):
@@ -197,7 +199,7 @@ class Fairness(Kms):
                 for key in (self.secret(f"many/{n:04}") for n in range(i, i + 100))])
         ran, took = self.attack_beside_cold_reads(lambda client: client.list(self.secret("many/"), timeout=30))
         self.assertEqual(set(ran), {Code.DATA_LOSS})
-        self.assertLess(max(took), 1, took)
+        self.assertLess(max(took), HELD_UP, took)
         self.assertLessEqual(self.kms.calls["Decrypt"], 64 * len(ran) + len(took))
 
     @harness.timing
@@ -207,7 +209,7 @@ class Fairness(Kms):
             for key in (self.secret(f"many/{n:04}") for n in range(4000))]
         ran, took = self.attack_beside_cold_reads(lambda client: client.txn([], ops, timeout=30))
         self.assertEqual(set(ran), {Code.INVALID_ARGUMENT})
-        self.assertLess(max(took), 1, took)
+        self.assertLess(max(took), HELD_UP, took)
         self.assertLessEqual(self.kms.calls["Decrypt"], 64 * len(ran) + len(took))
         self.assertIsNone(self.raw.value(self.secret("many/0000")))
 
@@ -264,8 +266,8 @@ class Away(Kms):
             time.sleep(0.05)
         waiting.join()
         self.assertEqual(self.outcome[0], Code.FAILED_PRECONDITION, self.outcome)
-        self.assertLess(self.outcome[1], 13)
-        self.assertLess(max(times), 1, "others were held up")
+        self.assertLess(self.outcome[1], 12 + HELD_UP)
+        self.assertLess(max(times), HELD_UP, "others were held up")
         # It is not remembered against the DEK: when the plugin is back the value opens.
         self.kms.start()
         wait_until(lambda: self.reads(proxy, key), 20, "recovery")
@@ -303,7 +305,7 @@ class Away(Kms):
         started = time.monotonic()
         wait_until(lambda: self.writes(proxy), 60, "recovery")
         took = time.monotonic() - started
-        self.assertLess(took, 10 + 5, "more than a poll and a call")
+        self.assertLess(took, 10 + 5 * HELD_UP, "more than a poll and a call")
         self.assertSealed(self.secret(), VALUE)
 
     def writes(self, proxy):
@@ -331,7 +333,7 @@ class Away(Kms):
             worst = max(worst, time.monotonic() - started)
         slow.join()
         self.assertEqual(self.outcome[0], VALUE)
-        self.assertLess(worst, 0.5)
+        self.assertLess(worst, HELD_UP / 2)
 
     def test_hanging_plugin(self):
         """Slower than its time-out: as if it were gone."""
@@ -727,7 +729,7 @@ class Watching(Kms):
             while not watch.next(20).canceled:
                 pass
         self.assertEqual(caught.exception.code(), Code.FAILED_PRECONDITION)
-        self.assertLess(time.monotonic() - started, 13)
+        self.assertLess(time.monotonic() - started, 12 + HELD_UP)
 
 
 class Recorded(Kms):

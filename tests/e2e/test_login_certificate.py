@@ -59,6 +59,7 @@ class Certificate(Login):
         self.enable()
         proxy = self.begin_as("proxy", converge=False)
         self.assertEqual(self.status(proxy.client), "OK")
+        self.says(proxy, "every client that brings no token acts as this user")
         self.assertEqual(self.status(proxy.client, (("token", "none.1"),)), "UNAUTHENTICATED")
         flags = ["--etcd-cafile", self.tls.path("ca.crt"), "--etcd-certfile"]
         for name, is_warned in ("proxy", True), ("nobody", False):
@@ -70,6 +71,7 @@ class Certificate(Login):
             proxy = self.begin_as("nobody", user=user, converge=False)
             if user is not None:
                 self.says(proxy, KNOWN)
+            self.assertNotIn("every client", proxy.process.log())
             self.assertIn(self.status(proxy.client), ("INVALID_ARGUMENT", "PERMISSION_DENIED"))
 
 

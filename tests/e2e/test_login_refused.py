@@ -52,6 +52,11 @@ class Refused(Login):
         self.assertEqual(sorted(warnings), sorted(set(warnings)))
         self.assertIn("permission denied", " ".join(warnings))
         self.assertIn("permission denied", " ".join(p["reason"] for p in self.problems(proxy)))
+        self.addCleanup(self.etcd.etcdctl, "user", "revoke-role", "nothing", "proxy", user=False)
+        self.etcd.etcdctl("user", "grant-role", "nothing", "proxy")
+        proxy.process.signal(signal.SIGHUP)
+        self.converged(proxy, 20, b"k8s:enc:aesgcm:v1:a:")
+        wait_until(lambda: self.problems(proxy) == [], 30, "it is well")
 
     def test_nobody(self):
         """Without --etcd-user: clients are served, with their tokens; what the proxy cannot see is said, with what to do."""

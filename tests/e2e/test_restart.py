@@ -14,22 +14,7 @@ from harness import Code, http_get, wait_until
 from protos import rpc
 
 
-class Base(harness.E2E):
-    """etcd and a plugin; every test starts its own proxies."""
-    needs_proxy = True
-
-    @classmethod
-    def start(cls):
-        cls.etcd = cls.env.etcd()
-        cls.raw = cls.etcd.client
-        cls.kms = cls.env.kms()
-        cls.config = cls.env.config(cls.kms.path)
-
-    def start_proxy(self, servers=None, **options):
-        proxy = self.env.proxy(servers or self.etcd, self.config, name=self.name, **options)
-        self.addCleanup(proxy.stop)
-        return proxy
-
+class Base(harness.OwnProxies):
     @staticmethod
     def works(client):
         try:

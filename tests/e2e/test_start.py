@@ -40,21 +40,7 @@ class Piped(harness.Proxy):
         super().__init__(*args, **options)
 
 
-class Base(harness.E2E):
-    needs_proxy = True
-
-    @classmethod
-    def start(cls):
-        cls.etcd = cls.env.etcd()
-        cls.raw = cls.etcd.client
-        cls.kms = cls.env.kms()
-        cls.config = cls.env.config(cls.kms.path)
-
-    def start_proxy(self, config=None, servers=None, kind=harness.Proxy, **options):
-        proxy = kind(self.env, servers or [self.etcd.url], config or self.config, name=self.name, **options)
-        self.addCleanup(proxy.stop)
-        return proxy
-
+class Base(harness.OwnProxies):
     def refused(self, *flags, config=None, status=1, timeout=30, before=(), **options):
         """serve does not start; returns what it says."""
         argv = [*before, harness.program("etcd-envelope"), "serve", "--listen-client-urls", "http://127.0.0.1:0",
@@ -75,7 +61,7 @@ class Pipes(Base):
         proxy.client.put(self.secret(), b"from a pipe")
         self.assertSealed(self.secret(), b"from a pipe")
         proxy.process.signal(signal.SIGHUP)
-        self.log(proxy, "is a pipe: it was read at the start")
+        self.log(proxy, "is a pipe or a descriptor: it was read at the start")
         self.assertIn("reload failed: the old configuration stays in force", proxy.process.log())
         proxy.client.put(self.secret("b"), b"still sealed")
         self.assertSealed(self.secret("b"), b"still sealed")
@@ -86,7 +72,7 @@ class Pipes(Base):
         os.mkfifo(fifo, 0o600)
         writer = threading.Thread(target=lambda: (time.sleep(0.5), fifo.write_text(self.config.read_text())))
         writer.start()
-        proxy = self.start_proxy(fifo, flags=["--encryption-provider-config-automatic-reload"])
+        proxy = self.start_proxy(config=fifo, flags=["--encryption-provider-config-automatic-reload"])
         writer.join()
         self.assertIn("no automatic reload: the configuration is a pipe", proxy.process.log())
         self.env.path("another-file").write_text("an event in the folder that is watched\n")
@@ -136,27 +122,82 @@ class Pipes(Base):
 
     def test_local_kms(self):
         binary = harness.program("etcd-envelope-local-kms")
-        key_file, socket = self.env.path("kek"), self.env.path("local.sock")
+        key_file, where = self.env.path("kek"), self.env.path("local.sock")
         subprocess.run([binary, "--generate-key", key_file], check=True, timeout=10)
         plugin = self.env.start("local-kms", ["bash", "-c", 'exec "$0" --listen "$1" --key-file <(sleep 0.3; cat "$2")',
-                                              binary, f"unix://{socket}", key_file])
-        wait_until(socket.exists, what="socket")
-        config = self.env.config(socket, name="local.yaml")
-        proxy = self.start_proxy(config)
+                                              binary, f"unix://{where}", key_file])
+        wait_until(where.exists, what="socket")
+        config = self.env.config(where, name="local.yaml")
+        proxy = self.start_proxy(config=config)
         plugin.signal(signal.SIGHUP)
-        wait_until(lambda: "a pipe can be read only at the start" in plugin.log(), what="refused reload")
+        wait_until(lambda: "a pipe or a descriptor can be read only at the start" in plugin.log(), what="refused reload")
         proxy.client.put(self.secret(), b"x")
         self.assertTrue(plugin.alive())
 
 
+class Descriptors(Base):
+    """What is named by a descriptor of the process means something else to any other, and nothing any more once it is
+    contained. One rule for all such names, be it a file or a pipe that is behind them: read once, and a reload says so."""
+    NAMES = (("/dev/stdin", "<"), ("/dev/fd/9", "9<"), ("/proc/self/fd/9", "9<"), ("/proc/thread-self/fd/9", "9<"))
+
+    @staticmethod
+    def kind_of(name, redirect):
+        class Kind(harness.Proxy):
+            def argv(self):
+                argv = super().argv()
+                file = str(self.config)
+                argv[argv.index(file)] = name
+                return ["bash", "-c", f'exec "$@" {redirect}"$0"', file, *argv]
+        return Kind
+
+    def test_configuration(self):
+        for number, (name, redirect) in enumerate(self.NAMES):
+            with self.subTest(name):
+                proxy = self.start_proxy(kind=self.kind_of(name, redirect),
+                                         flags=["--encryption-provider-config-automatic-reload"])
+                self.log(proxy, "no automatic reload: the configuration is a pipe or a descriptor")
+                proxy.process.signal(signal.SIGHUP)
+                self.log(proxy, "is a pipe or a descriptor: it was read at the start and can't be read again")
+                self.assertIn("reload failed: the old configuration stays in force", proxy.process.log())
+                self.assertEqual(proxy.metric("etcd_envelope_reload_failed"), 0)  # the file says nothing else
+                proxy.client.put(self.secret(str(number)), b"x")
+                self.assertSealed(self.secret(str(number)), b"x")
+                proxy.stop()
+
+    def test_tls_file(self):
+        tls = self.env.tls()
+        for name, redirect in self.NAMES:
+            script = f'exec "$@" {redirect}"$0"'
+            said = self.refused("--listen-client-urls", "https://127.0.0.1:0", "--cert-file", name, "--key-file",
+                                tls.path("server.key"), before=["bash", "-c", script, tls.path("server.crt")])
+            self.assertIn(f"certificate file {name}: it is a pipe or a descriptor; it has to be a file", said)
+
+    def test_local_kms(self):
+        binary, key_file = harness.program("etcd-envelope-local-kms"), self.env.path("kek")
+        subprocess.run([binary, "--generate-key", key_file], check=True, timeout=10)
+        for number, (name, redirect) in enumerate(self.NAMES):
+            with self.subTest(name):
+                script = f'exec "$1" --listen "$2" --key-file {name} {redirect}"$0"'
+                plugin = self.env.start("local-kms", ["bash", "-c", script, key_file, binary,
+                                                      f"unix://{self.env.path(f'own{number}.sock')}"])
+                wait_until(lambda: " serving " in plugin.log(), what="start")  # noqa: B023
+                plugin.signal(signal.SIGHUP)
+                said = f"{name}: a pipe or a descriptor can be read only at the start"
+                wait_until(lambda: said in plugin.log(), what="refused reload")  # noqa: B023
+                self.assertIn("the old keys stay in use", plugin.log())
+                self.assertEqual(plugin.term(), 0)
+
+
 class Allowed(Base):
     """Refused with a reason that names the flag; with the flag it works and says what it means."""
+    UNLOCKED = ("cannot lock memory for keys: (Cannot allocate memory|Operation not permitted|"
+                "Resource temporarily unavailable): raise RLIMIT_MEMLOCK")
 
     def test_identity_alone(self):
         config = self.env.path("identity.yaml")
         config.write_text(HEAD + "- resources: ['*.*']\n  providers: [{identity: {}}]\n")
         self.assertIn("--allow-identity-writes", self.refused(config=config))
-        proxy = self.start_proxy(config, flags=["--allow-identity-writes"])
+        proxy = self.start_proxy(config=config, flags=["--allow-identity-writes"])
         self.assertIn("nothing is protected", proxy.process.log())
         proxy.client.put(self.secret(), b"plain")
         self.assertEqual(self.raw.value(self.secret()), b"plain")
@@ -170,7 +211,7 @@ class Allowed(Base):
         for flags, wanted in ((flags[:1], "--allow-unprotect"), (flags[:2], "--allow-drop-keys"),
                               (flags, "configuration reloaded")):
             self.env.config(self.kms.path, name="last-step.yaml")
-            proxy = self.start_proxy(config, flags=flags)
+            proxy = self.start_proxy(config=config, flags=flags)
             config.write_text(HEAD + "- resources: [secrets, configmaps]\n  providers: [{identity: {}}]\n")
             proxy.process.signal(signal.SIGHUP)
             self.log(proxy, wanted)
@@ -178,7 +219,7 @@ class Allowed(Base):
 
     def test_unlocked_memory(self):
         said = self.refused(before=NO_LOCKED_MEMORY)
-        self.assertIn("RLIMIT_MEMLOCK", said)
+        self.assertRegex(said, self.UNLOCKED)
         self.assertIn("--allow-unlocked-memory", said)
         tool = [harness.program("etcd-envelope"), "encrypt", "--key", "/registry/secrets/a/b",
                 "--encryption-provider-config", str(self.config)]
@@ -188,6 +229,7 @@ class Allowed(Base):
                                                capture_output=True, timeout=20, check=False)
             done = run()
             self.assertEqual(done.returncode, 1)
+            self.assertRegex(done.stderr.decode(), self.UNLOCKED)
             self.assertIn(b"--allow-unlocked-memory", done.stderr)
             done = run("--allow-unlocked-memory")
             self.assertEqual(done.returncode, 0, done.stderr)

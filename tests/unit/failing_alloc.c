@@ -3,16 +3,17 @@
 
 #include <dlfcn.h>
 #include <execinfo.h>
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <openssl/crypto.h>
 
 #include "base/secret.h"
 
@@ -42,6 +43,7 @@ static atomic_flag sites_busy = ATOMIC_FLAG_INIT;
 
 #if defined(__SANITIZE_ADDRESS__)
 int __lsan_do_recoverable_leak_check(void);
+void __lsan_register_root_region(const void *p, size_t n);
 #endif
 void *__real_malloc(size_t n);
 void *__real_calloc(size_t items, size_t n);
@@ -170,6 +172,23 @@ void alloc_on_assertion(bool (*is_sealed)(void))
     is_sealed_fn = is_sealed;
 }
 
+#if defined(__SANITIZE_ADDRESS__)
+/* OpenSSL has states of its own in there that point to more, and the sanitizer would not look. */
+static void show_secret_heap(void)
+{
+    bool is_there = CRYPTO_secure_malloc_initialized() == 1;
+    uintptr_t p = is_there ? (uintptr_t)OPENSSL_secure_malloc(1) : 0, start, end;
+    FILE *maps = p == 0 ? NULL : fopen("/proc/self/maps", "re");
+    char line[512];
+
+    while (maps != NULL && fgets(line, sizeof line, maps) != NULL)
+        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR, &start, &end) == 2 && start <= p && p < end)
+            __lsan_register_root_region((const void *)start, end - start);
+    if (maps != NULL)
+        (void)fclose(maps);
+}
+#endif
+
 /* The check opens files of /proc, also where the test has left no descriptor. */
 static int find_leaks(void)
 {
@@ -180,6 +199,7 @@ static int find_leaks(void)
         limit.rlim_cur = limit.rlim_max;
         (void)setrlimit(RLIMIT_NOFILE, &limit);
     }
+    show_secret_heap();
     return __lsan_do_recoverable_leak_check();
 #else
     return 0;

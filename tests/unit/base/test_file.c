@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -146,6 +147,46 @@ static void what_is_no_file(void **state)
     close(fd);
 }
 
+/* One rule for all names of a descriptor, whatever lies behind it: to another process it means
+ * something else, and to this one nothing any more once it is contained. */
+static void a_descriptor_is_read_once(void **state)
+{
+    char by_number[40];
+    const char *const own[] = {"/dev/stdin",
+                               "/dev/stdout",
+                               "/dev/stderr",
+                               "/dev/fd/0",
+                               "/dev/fd/77",
+                               "/proc/self/fd/0",
+                               "/proc/thread-self/fd/0",
+                               by_number};
+    const char *const others[] = {"/dev/stdinx", "/dev/fd", "/proc/self/status", "/proc/self/cwd/x",
+                                  "/proc/1/status"};
+    int fd, before = dup(0);
+
+    (void)state;
+    snprintf(by_number, sizeof by_number, "/proc/%d/fd/0", (int)getpid());
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(fd >= 0 && before >= 0);
+    assert_int_equal(dup2(fd, 0), 0); /* a regular file */
+    for (size_t i = 0; i < ARRAY_LEN(own); i++)
+        assert_true(file_is_read_once(own[i]));
+    for (size_t i = 0; i < ARRAY_LEN(others); i++)
+        assert_false(file_is_read_once(others[i]));
+    assert_int_equal(dup2(before, 0), 0);
+    close(before);
+    close(fd);
+    unlink(path);
+}
+
+static void what_is_said(void **state)
+{
+    (void)state;
+    assert_string_equal(file_open_problem(ENOENT), strerror(ENOENT));
+    assert_non_null(strstr(file_open_problem(FILE_OPENER_GONE), "has ended"));
+    assert_non_null(strstr(file_open_problem(FILE_OPENER_LATE), "does not answer"));
+}
+
 static int teardown(void **state)
 {
     (void)state;
@@ -187,6 +228,8 @@ int main(void)
         FILE_TEST(a_writer_that_does_not_end),
         FILE_TEST(a_file_needs_no_wait),
         FILE_TEST(what_is_no_file),
+        FILE_TEST(a_descriptor_is_read_once),
+        cmocka_unit_test(what_is_said),
     };
     int failed;
 

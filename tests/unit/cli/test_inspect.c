@@ -145,6 +145,7 @@ static void test_changed_anywhere(void **state)
         for (unsigned bit = 0; bit < 8; bit++) {
             value[i] ^= (uint8_t)(1u << bit);
             inspect(value, n, true, out);
+            assert_true(strlen(out) > 2);
             assert_string_equal(out + strlen(out) - 2, "}\n");
             value[i] ^= (uint8_t)(1u << bit);
         }

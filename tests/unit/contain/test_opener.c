@@ -69,12 +69,20 @@ static const char *content(const char *path)
     return text;
 }
 
+static void use(void)
+{
+    char why[200] = "";
+
+    if (opener_use(why, sizeof why) != ERR_OK)
+        fail_msg("%s", why);
+}
+
 static void start(void)
 {
     const char *const paths[] = {NULL, listed};
 
     assert_int_equal(opener_start(paths, ARRAY_LEN(paths)), ERR_OK);
-    opener_use();
+    use();
 }
 
 /* Whatever the name is by now: each opening looks anew. */
@@ -172,7 +180,7 @@ static void test_a_pipe(void **state)
         const char *const paths[] = {path};
 
         assert_int_equal(opener_start(paths, 1), ERR_OK);
-        opener_use();
+        use();
     }
     assert_true(file_is_read_once(path));
     opener_stop();
@@ -180,17 +188,132 @@ static void test_a_pipe(void **state)
     close(fds[1]);
 }
 
+/* However slow the machine is: the state that a signal brings about is waited for. */
+static void wait_for_problem(bool is_wanted)
+{
+    for (int i = 0; i < 6000 && (opener_problem() != NULL) != is_wanted; i++) {
+        opener_look();
+        usleep(5000);
+    }
+    assert_int_equal(opener_problem() != NULL, is_wanted);
+}
+
+/* It is said, what was waited for ends in an error of its own, and nothing is left of it. */
 static void test_it_is_gone(void **state)
 {
+    (void)state;
+    write_file(listed, "x");
+    start();
+    assert_null(opener_problem());
+    assert_true(contain_state(CONTAIN_OPENER)->is_in_force);
+    assert_int_equal(kill(only_child(), SIGKILL), 0);
+    wait_for_problem(true);
+    assert_false(contain_state(CONTAIN_OPENER)->is_in_force);
+    assert_non_null(strstr(contain_state(CONTAIN_OPENER)->text, "signal 9"));
+    assert_int_equal(waitpid(-1, NULL, WNOHANG), -1); /* no zombie */
+    assert_int_equal(errno, ECHILD);
+    assert_string_equal(content(listed), "");
+    assert_int_equal(errno, FILE_OPENER_GONE);
+    assert_string_equal(opener_problem(), file_open_problem(FILE_OPENER_GONE));
+    assert_int_equal(file_open_mode(listed), 0);
+    opener_look(); /* a SIGCHLD of something else */
+    opener_stop();
+    assert_string_equal(content(listed), "x");
+}
+
+/* It ends while it is waited for: by the end of the socket, not by the time that is over. */
+static void test_it_goes_with_a_request(void **state)
+{
+    pid_t child, killer;
     int status;
 
     (void)state;
     write_file(listed, "x");
     start();
-    assert_int_equal(kill(only_child(), SIGKILL), 0);
-    assert_true(waitpid(-1, &status, 0) > 0);
+    child = only_child();
+    assert_int_equal(kill(child, SIGSTOP), 0);
+    killer = fork();
+    if (killer == 0) {
+        usleep(100000);
+        _exit(kill(child, SIGKILL) == 0 ? 0 : 1);
+    }
     assert_string_equal(content(listed), "");
-    assert_int_equal(errno, EPIPE);
+    assert_int_equal(errno, FILE_OPENER_GONE);
+    assert_int_equal(waitpid(killer, &status, 0), killer);
+    assert_int_equal(status, 0);
+    wait_for_problem(true);
+    opener_stop();
+}
+
+/* A process that began without it would find out when a certificate ends. */
+static void test_gone_before_it_is_used(void **state)
+{
+    const char *const paths[] = {listed};
+    char why[200] = "";
+
+    (void)state;
+    write_file(listed, "x");
+    assert_int_equal(opener_start(paths, 1), ERR_OK);
+    assert_int_equal(kill(only_child(), SIGKILL), 0);
+    assert_int_equal(opener_use(why, sizeof why), ERR_SYSTEM);
+    assert_string_equal(why, file_open_problem(FILE_OPENER_GONE));
+    opener_stop();
+}
+
+/* As a file system that hangs for a while: errors at once, and then it goes on; what it says late
+ * is nobody's answer. */
+static void test_it_is_late(void **state)
+{
+    size_t before;
+    pid_t child;
+
+    (void)state;
+    write_file(listed, "x");
+    start();
+    before = open_descriptors();
+    child = only_child();
+    assert_int_equal(kill(child, SIGSTOP), 0);
+    assert_string_equal(content(listed), ""); /* waits */
+    assert_int_equal(errno, FILE_OPENER_LATE);
+    for (int i = 0; i < 3; i++) { /* do not */
+        assert_string_equal(content(listed), "");
+        assert_int_equal(errno, FILE_OPENER_LATE);
+    }
+    assert_string_equal(opener_problem(), file_open_problem(FILE_OPENER_LATE));
+    opener_look();
+    assert_int_equal(kill(child, SIGCONT), 0);
+    wait_for_problem(false);
+    assert_false(file_is_read_once(listed)); /* a mode, and not the descriptor of before */
+    assert_string_equal(content(listed), "x");
+    assert_int_equal(open_descriptors(), before);
+    opener_stop();
+}
+
+/* From its first moment: each is sent right behind the fork. Those of its own faults still end it,
+ * and the two that nobody can ignore. */
+static void test_signals(void **state)
+{
+    static const int others[] = {SIGKILL, SIGSTOP, SIGSEGV, SIGBUS, SIGILL,
+                                 SIGFPE,  SIGTRAP, SIGABRT, SIGSYS};
+    const char *const paths[] = {listed};
+
+    (void)state;
+    write_file(listed, "x");
+    assert_int_equal(opener_start(paths, 1), ERR_OK);
+    for (int twice = 0; twice < 2; twice++) {
+        for (int number = 1; number <= SIGRTMAX; number++) {
+            bool is_other = false;
+
+            for (size_t i = 0; i < ARRAY_LEN(others); i++)
+                is_other |= number == others[i];
+            if (!is_other && (number < 32 || number >= SIGRTMIN))
+                assert_int_equal(kill(only_child(), number), 0);
+        }
+        use();
+        assert_string_equal(content(listed), "x");
+    }
+    assert_int_equal(kill(only_child(), SIGABRT), 0);
+    wait_for_problem(true);
     opener_stop();
 }
 
@@ -261,9 +384,16 @@ static void test_contained(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_name_that_changes), cmocka_unit_test(test_many_requests),
-        cmocka_unit_test(test_other_names),         cmocka_unit_test(test_a_pipe),
-        cmocka_unit_test(test_it_is_gone),          cmocka_unit_test(test_contained),
+        cmocka_unit_test(test_a_name_that_changes),
+        cmocka_unit_test(test_many_requests),
+        cmocka_unit_test(test_other_names),
+        cmocka_unit_test(test_a_pipe),
+        cmocka_unit_test(test_it_is_gone),
+        cmocka_unit_test(test_it_goes_with_a_request),
+        cmocka_unit_test(test_it_is_late),
+        cmocka_unit_test(test_gone_before_it_is_used),
+        cmocka_unit_test(test_signals),
+        cmocka_unit_test(test_contained),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

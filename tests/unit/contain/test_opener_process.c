@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The opener, asked by somebody who is not bound to its list: a worker that is not ours any more. */
+/* The opener, asked by somebody who is not bound to its list, as a worker would be that is not ours
+ * any more. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -317,6 +317,47 @@ static void test_default_window_before_the_ack(void **state)
     duo_stop(&d);
 }
 
+static void send_data(struct duo *d, uint32_t len)
+{
+    static const uint8_t zeros[16384];
+
+    for (uint32_t n, left = len; left > 0; left -= n) {
+        n = left < sizeof zeros ? left : (uint32_t)sizeof zeros;
+        assert_true(raw_frame(&d->raw, F_DATA, 0, 1, zeros, n));
+    }
+}
+
+/* An owner that gives back more than has come does not open the window any further. */
+static void test_credit_beyond_what_came(void **state)
+{
+    static const uint32_t came[] = {1, 40000, 65535};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(came); i++) {
+        struct h2_opts opts = kit_server_opts;
+        struct duo d;
+        char text[30];
+
+        opts.stream_window = 65535;
+        duo_server(&d, &opts);
+        duo_open(&d, 1, 0);
+        KIT_UNTIL(&d.k, d.e.recs_count == 1);
+        d.e.last->is_hungry = false;
+        send_data(&d, came[i]);
+        KIT_UNTIL(&d.k, d.e.last->body_len == came[i]);
+        h2_stream_credit(d.e.last->s, came[i]);
+        h2_stream_credit(d.e.last->s, came[i]);
+        h2_stream_credit(d.e.last->s, 1u << 20);
+        send_data(&d, came[i] < 65535 / 2 ? 65535 - came[i] : 65535); /* below that none is told */
+        duo_outcome(&d, 1, text, sizeof text);
+        assert_string_equal(text, "alive");
+        send_data(&d, 1);
+        duo_outcome(&d, 1, text, sizeof text);
+        assert_string_equal(text, "rst 3");
+        duo_stop(&d);
+    }
+}
+
 /* A window that is widened meanwhile is as good as one that was so large from the begin: to the
  * byte, whatever had come by then. */
 static void test_a_wider_window(void **state)
@@ -474,6 +515,7 @@ int main(void)
         cmocka_unit_test(test_what_we_send),
         cmocka_unit_test(test_ends_need_no_window),
         cmocka_unit_test(test_what_the_peer_sends),
+        cmocka_unit_test(test_credit_beyond_what_came),
         cmocka_unit_test(test_a_wider_window),
         cmocka_unit_test(test_one_byte_too_many),
         cmocka_unit_test(test_connection_overrun),

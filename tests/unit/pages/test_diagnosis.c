@@ -74,13 +74,20 @@ static void diagnose_plaintext(const char *const *names, size_t count)
     struct key_rules rules = {.count = 2 * count};
     const struct ruleset set = {.key_rules = &rules, .lists = lists, .protected_count = 2 * count};
 
+    struct pages_coverage_row row = {.counts = {[COVERAGE_PLAINTEXT] = 59}};
+
     assert_true(2 * count <= ARRAY_LEN(lists));
+    /* All that is stored of one is plaintext, as it is meant to be; of another one it is not. */
+    snprintf(row.resource, sizeof row.resource, "%s", names[count - 1]);
+    coverage =
+        (struct pages_coverage){.rows = &row, .count = 1, .totals = {[COVERAGE_PLAINTEXT] = 60}};
     for (size_t i = 0; i < 2 * count; i++)
         lists[i] = (struct provider_list){.v = &first, .count = 1, .resource = names[i % count]};
     st.rules = &set;
     st.plugin_count = 0;
     diagnose();
     st.rules = NULL;
+    coverage = (struct pages_coverage){0};
 }
 
 static bool is_word(const char *text, const char *word)
@@ -176,6 +183,15 @@ static void test_configuration(void **state)
     assert_one(PAGES_WARNING, "certificate", "TLS files have changed and cannot be used", "");
 }
 
+static void test_files(void **state)
+{
+    (void)state;
+    st.files_why = "has ended";
+    assert_one(PAGES_WARNING, "process", "Files cannot be read", "is not taken over");
+    assert_string_equal(d.problems[0].reason, "has ended");
+    assert_non_null(strstr(d.problems[0].advice, "restart the proxy"));
+}
+
 /* What etcd refuses the proxy itself disturbs no client; what to do depends on who it is. */
 static void test_own_calls(void **state)
 {
@@ -264,7 +280,8 @@ static void test_plaintext_writes(void **state)
         const char *title;
 
         diagnose_plaintext(names, n);
-        assert_int_equal(d.count, 1);
+        assert_int_equal(d.count, 2);
+        assert_string_equal(d.problems[1].title, "1 stored value is plaintext");
         title = d.problems[0].title;
         for (size_t i = 0; i < n; i++)
             named += is_word(title, names[i]);
@@ -349,6 +366,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_etcd, setup, teardown),
         cmocka_unit_test_setup_teardown(test_certificates, setup, teardown),
         cmocka_unit_test_setup_teardown(test_configuration, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_files, setup, teardown),
         cmocka_unit_test_setup_teardown(test_own_calls, setup, teardown),
         cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_connections, setup, teardown),

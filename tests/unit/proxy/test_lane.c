@@ -233,6 +233,31 @@ static void nothing_overtakes_a_message_that_waits(void **state)
     buf_free(&plain);
 }
 
+/* What comes behind a message that waits is of no use yet: etcd may send a window of it. */
+static void who_waits_stops_its_stream(void **state)
+{
+    struct rec *s, *c = watch_open(1, &s);
+    struct buf big = {calloc(1, 100000), 100000, 0};
+    struct buf sealed = rig_seal(&r, 12, SECRET_KEY, big.p, big.n);
+    unsigned n = 50;
+
+    (void)state;
+    r.plugin.decrypt.how = FAKE_SILENT;
+    for (unsigned i = 0; i < n; i++) {
+        struct buf m = watch_event(0, SECRET_KEY, &sealed);
+
+        rig_message(s, &m, false);
+    }
+    RIG_UNTIL(&r, r.plugin.decrypt.now == 1);
+    rig_pass(&r, 1000);
+    assert_in_range(s->drained, 1, MIB);
+    fake_speak(&r.plugin);
+    RIG_UNTIL(&r, rig_message_count(c) == n + 1);
+    close_watch(c, s);
+    buf_free(&big);
+    buf_free(&sealed);
+}
+
 static void who_waits_holds_nobody_up(void **state)
 {
     struct rec *waits = rig_range(r.client, SECRET_KEY), *s = rig_await(&r, 1);
@@ -537,6 +562,7 @@ int main(void)
         TEST(the_clients_end_is_handed_on),
         TEST(nothing_overtakes_a_message_that_waits),
         TEST(who_waits_holds_nobody_up),
+        TEST(who_waits_stops_its_stream),
         TEST(one_key_is_asked_for_once),
         TEST(a_request_waits_for_its_key),
         TEST(a_bad_value_ends_its_watch_alone),

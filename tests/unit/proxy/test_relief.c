@@ -290,8 +290,8 @@ static void nobody_is_hungry_for_ever(void **state)
     RIG_UNTIL(&r, rig_is_idle(&r));
 }
 
-/* The only message there is may be much more than the limit while it comes; what else comes meanwhile
- * is refused. */
+/* The only message there is may be much more than the limit while it comes; what else comes
+ * meanwhile is refused. */
 static void the_oldest_is_spared(void **state)
 {
     struct rec *c, *refused, *after, *watches[2];
