@@ -345,7 +345,7 @@ static void test_credit_beyond_what_came(void **state)
         d.e.last->is_hungry = false;
         send_data(&d, came[i]);
         KIT_UNTIL(&d.k, d.e.last->body_len == came[i]);
-        h2_stream_credit(d.e.last->s, came[i]);
+        h2_stream_credit(d.e.last->s, came[i] + 70000);
         h2_stream_credit(d.e.last->s, came[i]);
         h2_stream_credit(d.e.last->s, 1u << 20);
         send_data(&d, came[i] < 65535 / 2 ? 65535 - came[i] : 65535); /* below that none is told */
