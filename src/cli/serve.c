@@ -54,7 +54,7 @@ static int serve_with(const struct settings *o)
     struct ruleset *rules;
     int status;
 
-    contain_prepare();
+    contain_prepare(o->seccomp);
     if (start_opener(o) != ERR_OK)
         return cli__refuse(CLI_ERROR, "cannot make the process that opens files: %s%s",
                            strerror(errno), errno == EAGAIN ? ": raise " LOOP_PIDS_LIMITS : "");

@@ -54,9 +54,11 @@ void contain__not_in_force(struct contain_state *st, const char *fmt, ...)
     va_end(ap);
 }
 
-void contain_prepare(void)
+void contain_prepare(bool seccomp)
 {
     (void)setenv("UV_USE_IO_URING", "0", 1);
+    if (seccomp)
+        contain__seccomp_no_rings();
 }
 
 static enum err judge(const struct contain_opts *o, const bool wanted[static CONTAIN_PARTS],

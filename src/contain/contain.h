@@ -63,8 +63,11 @@ struct contain_state {
     char text[120];
 };
 
-/* Before anything else of the process: libuv is not to use io_uring, whose calls no filter sees. */
-void contain_prepare(void);
+/* Before anything else of the process: libuv is not to use io_uring, whose operations no filter
+ * sees. It has an environment variable for that, which since 1.49 does not concern the ring that
+ * each loop has for epoll_ctl; so with seccomp, which would refuse calls for that ring later on,
+ * the kernel lets nobody make one from here on. no_new_privs is set then. */
+void contain_prepare(bool seccomp);
 /* Errors: ERR_SYSTEM with why, which names --user: there is none such, or we are not root. */
 MUST_CHECK enum err contain_find_user(const char *name, struct contain_user *out, char *why,
                                       size_t why_len);

@@ -26,6 +26,9 @@ void contain__landlock(const struct contain_opts *o, struct contain_state *st);
 void contain__landlock_read_only(void);
 /* The filter of system calls. is_log: see contain_opts. */
 void contain__seccomp(bool is_log, struct contain_state *st);
+/* io_uring_setup fails as on a kernel without it; nothing else is forbidden. Without a filter in
+ * the kernel it does not, and there is no other one later on either. */
+void contain__seccomp_no_rings(void);
 /* Of the opener: the few calls that it makes. */
 void contain__seccomp_opener(void);
 /* Of the opener: all of the above, but that as root it may read everything. */

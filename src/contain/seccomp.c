@@ -290,6 +290,16 @@ void contain__seccomp(bool is_log, struct contain_state *st)
                           CONTAIN_INSTRUMENTED ? ", longer for an instrumented build" : "");
 }
 
+void contain__seccomp_no_rings(void)
+{
+    struct filter f;
+
+    if (!begin(&f, SCMP_ACT_ALLOW))
+        return;
+    note(&f, seccomp_rule_add(f.ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(io_uring_setup), 0));
+    load(&f);
+}
+
 void contain__seccomp_opener(void)
 {
     static const int calls[] = {

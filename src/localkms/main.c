@@ -447,8 +447,8 @@ int main(int argc, char **argv)
     int status;
 
     umask(077);
-    contain_prepare();
     parse_options(argc, argv, &p.o);
+    contain_prepare(p.o.contain.seccomp);
     if (p.o.listen != NULL)
         parse_listen(p.o.listen, &url);
     if (net_inherit(why, sizeof why) != ERR_OK)

@@ -95,6 +95,13 @@ static int try_clone3(void)
     return ERRNO_OF(syscall(SYS_clone3, &args, sizeof args));
 }
 
+static int try_ring(void)
+{
+    char params[256] = {0}; /* more than what the kernel reads */
+
+    return ERRNO_OF(syscall(SYS_io_uring_setup, 1, params));
+}
+
 static int try_ptrace(void)
 {
     return ERRNO_OF(ptrace(PTRACE_ATTACH, getppid(), NULL, NULL));
@@ -241,6 +248,7 @@ static void test_forbidden(void **state)
         {"fork", try_fork, EPERM},
         {"vfork", try_vfork_flags, EPERM},
         {"clone3", try_clone3, ENOSYS},
+        {"io_uring_setup", try_ring, EPERM},
         {"AF_PACKET", try_packet_socket, EPERM},
         {"AF_NETLINK", try_netlink_socket, EPERM},
         {"SOCK_RAW", try_raw_socket, EPERM},
@@ -400,6 +408,38 @@ static void test_everything_off(void **state)
     assert_int_equal(contained(&none, is_as_before), 0);
 }
 
+/* Before the process is contained: no ring of io_uring, whose operations no filter would see. */
+static int no_ring_but_all_else(void)
+{
+    char why[256] = "";
+
+    contain_prepare(true);
+    if (try_ring() != ENOSYS)
+        return 1;
+    if (try_fork() != 0)
+        return 2;
+    if (contain_process(&all, why, sizeof why) != ERR_OK)
+        return NO_FILTER;
+    return try_ring() != 0 ? 0 : 3;
+}
+
+static int a_ring_as_ever(void)
+{
+    int before = try_ring();
+
+    contain_prepare(false);
+    return try_ring() == before ? 0 : 1;
+}
+
+static void test_prepare(void **state)
+{
+    const struct contain_opts none = {0};
+
+    (void)state;
+    assert_int_equal(contained(&none, no_ring_but_all_else) % NO_FILTER, 0);
+    assert_int_equal(contained(&none, a_ring_as_ever), 0);
+}
+
 static int required_is_refused(void)
 {
     char why[256] = "";
@@ -436,6 +476,7 @@ int main(void)
         cmocka_unit_test(test_names),           cmocka_unit_test(test_forbidden),
         cmocka_unit_test(test_serving_goes_on), cmocka_unit_test(test_privileges),
         cmocka_unit_test(test_everything_off),  cmocka_unit_test(test_refused_by_surroundings),
+        cmocka_unit_test(test_prepare),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
