@@ -34,7 +34,7 @@ list(APPEND components --component "http_parser|${version}|${HTTP_PARSER_LIBRARY
 
 set(sbom ${CMAKE_BINARY_DIR}/etcd-envelope.spdx.json)
 add_custom_command(OUTPUT ${sbom}
-  COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/sbom.py --out ${sbom} --name etcd-envelope
+  COMMAND ${CMAKE_COMMAND} -E env READELF=${CMAKE_READELF} ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/sbom.py --out ${sbom} --name etcd-envelope
     --version ${PROJECT_VERSION} --compiler ${CMAKE_C_COMPILER} ${components}
     $<TARGET_FILE:etcd-envelope> $<TARGET_FILE:etcd-envelope-local-kms>
   DEPENDS ${CMAKE_CURRENT_LIST_DIR}/sbom.py etcd-envelope etcd-envelope-local-kms VERBATIM)

@@ -16,6 +16,7 @@ import re
 import subprocess
 import sys
 
+READELF = os.environ.get("READELF", "readelf")  # where we build for another machine its own
 # What gcc and libc link by themselves.
 C_LIBRARY = re.compile(r"^(lib(c|m|dl|pthread|rt|resolv)\.so|ld-linux|linux-vdso)")
 SANITIZER = re.compile(r"^lib([almtu]+san|gcov|gcc_s)\.so")
@@ -29,7 +30,7 @@ class Component:
 
 def tag(path, kind):
     """The values of a tag of the dynamic section."""
-    out = subprocess.run(["readelf", "-W", "-d", path], check=True, capture_output=True, text=True).stdout
+    out = subprocess.run([READELF, "-W", "-d", path], check=True, capture_output=True, text=True).stdout
     return re.findall(rf"\({kind}\).*\[(.*)\]", out)
 
 
