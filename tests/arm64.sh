@@ -30,7 +30,7 @@ if [ "${1:-}" = --inside ]; then
     rm -rf build/arm64 # a kept one may be of other sources, whose times say nothing
     cmake --preset dev -B build/arm64 -DCMAKE_TOOLCHAIN_FILE="$PWD/conf/cmake/arm64.cmake" -DBUILD_TESTING=ON
     cmake --build build/arm64 -j "$(nproc)"
-    file_of() { readelf -h "build/arm64/$1" | grep -q AArch64 || { say "$1 is not for arm64"; exit 1; }; }
+    file_of() { aarch64-linux-gnu-readelf -h "build/arm64/$1" | grep -q AArch64 || { say "$1 is not for arm64"; exit 1; }; }
     file_of etcd-envelope
     file_of etcd-envelope-local-kms
     [ "$(qemu-aarch64 build/arm64/etcd-envelope version)" = "$(grep -o 'etcd-envelope VERSION [0-9.]*' CMakeLists.txt | sed 's/ VERSION//')" ]
