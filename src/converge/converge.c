@@ -441,6 +441,7 @@ void converge_try_again(struct converge *c)
         return;
     converge_member_try_again(c->member);
     c->pause_ms = 0;
+    c->blocked_ms = 0;
     c->wants_look = true;
 }
 

@@ -108,6 +108,7 @@ void server__login_start(struct server *s)
     if (s->login == NULL)
         return;
     sweep_login_watch(s->login, on_state, s);
+    s->is_password_read_once = file_is_read_once(s->settings->etcd_password_file);
     mode = file_open_mode(s->settings->etcd_password_file);
     if (mode != 0)
         LOG(WARN, "the password file is open to others: chmod 600 it", "file=\"%s\" mode=%04o",
@@ -142,10 +143,14 @@ void server__reload_login(struct server *s, bool is_forced)
 
     if (is_forced)
         insist(s);
-    if (s->login == NULL || file_is_read_once(s->settings->etcd_password_file))
+    if (s->login == NULL || s->is_password_read_once)
         return;
     if (is_forced)
         s->password_why[0] = '\0';
+    if (file_is_read_once(s->settings->etcd_password_file)) {
+        refuse_password(s, "it was a file at the start, and is a pipe or a device now");
+        return;
+    }
     if (password_read(s->settings->etcd_password_file, 0, &password, why, sizeof why) != ERR_OK) {
         refuse_password(s, why);
         return;

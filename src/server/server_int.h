@@ -93,6 +93,7 @@ struct server {
     struct sweep_login *login;        /* of our own calls to etcd; NULL: they are nobody's */
     char login_said[600];             /* what the log was told of it last */
     char password_why[512];           /* why the password file cannot be used; "" when it can */
+    bool is_password_read_once;       /* it came from a pipe: there is nothing to read again */
     bool has_asked_look;              /* somebody waits for what the look finds */
     bool is_waiting_for_keys;         /* the plugins have not answered for the first time */
     struct loop_timer keys_timer;     /* bounds that wait */

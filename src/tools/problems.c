@@ -3,11 +3,12 @@
  * are the objects at depth 3, in the array that the outermost object has under that name. */
 #include "tools/problems.h"
 
+#include <string.h>
 #include <yaml.h>
 
 #include "kms/text.h"
 
-enum { DEPTH_OBJECT = 1, DEPTH_PROBLEM = 3 };
+enum { DEPTH_OBJECT = 1, DEPTH_PROBLEM = 3, DEPTH_MAX = 32 };
 
 struct reader {
     struct tools_problems *to;
@@ -93,6 +94,31 @@ static void take(struct reader *r, const yaml_event_t *e)
     }
 }
 
+/* The page is somebody else's, and libyaml's time grows with the square of the depth; so what is
+ * much deeper than ours, or no JSON by its characters, is not given to it. */
+static bool is_flat_json(struct bytes text)
+{
+    static const char between[] = "[]{}:,+-.0123456789eEtrufalsn \t\r\n";
+    unsigned depth = 0;
+    bool is_quoted = false;
+
+    for (size_t i = 0; i < text.n; i++) {
+        char c = (char)text.p[i];
+
+        if (is_quoted && c == '\\')
+            i++;
+        else if (c == '"')
+            is_quoted = !is_quoted;
+        else if (!is_quoted && (c == '\0' || strchr(between, c) == NULL))
+            return false;
+        else if (!is_quoted && (c == '[' || c == '{') && ++depth > DEPTH_MAX)
+            return false;
+        else if (!is_quoted && (c == ']' || c == '}') && depth > 0)
+            depth--;
+    }
+    return text.n > 0 && text.p[0] == '{';
+}
+
 static bool read_all(struct reader *r, yaml_parser_t *parser)
 {
     bool is_over = false;
@@ -115,6 +141,8 @@ enum err tools_problems_read(struct bytes statusz, struct tools_problems *out)
     bool is_good;
 
     *out = (struct tools_problems){0};
+    if (!is_flat_json(statusz))
+        return ERR_CONFIG;
     if (!yaml_parser_initialize(&parser))
         return ERR_NOMEM;
     yaml_parser_set_input_string(&parser, statusz.p, statusz.n);

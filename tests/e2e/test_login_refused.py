@@ -3,6 +3,7 @@
 """serve before an etcd that refuses what the proxy asks on its own account: is it said once and shown, are clients served all
 the same, and does it go on by itself when etcd does not refuse any more?"""
 import json
+import os
 import re
 import signal
 
@@ -41,6 +42,41 @@ class Refused(Login):
         self.password(OWN)
         wait_until(lambda: self.problems(proxy) == [], 30, "it is well again")
         self.assertEqual(len(self.lines(proxy, "--etcd-password-file cannot be used")), 1)
+
+    def test_password_file_becomes_a_pipe(self):
+        """It is not waited for, and said."""
+        self.enable()
+        proxy = self.begin_proxy(self.a)
+        self.says(proxy, KNOWN)
+        path = self.env.path(self.name + ".password")
+        pipe = path.with_suffix(".pipe")
+        os.mkfifo(pipe, 0o600)
+        os.replace(pipe, path)
+        proxy.process.signal(signal.SIGHUP)
+        self.says(proxy, "is a pipe or a device now")
+        self.password(OWN)
+        proxy.process.signal(signal.SIGHUP)
+        wait_until(lambda: self.problems(proxy) == [], 30, "it is well again")
+
+    def test_refused_while_rewriting(self):
+        """It goes on as soon as etcd takes the user again, not when etcd's space would be looked at again."""
+        self.fill(200)
+        self.enable()
+        proxy = self.begin_proxy(self.a, "identity: {}", flags=["--converge", 20])
+        self.says(proxy, KNOWN)
+        wait_until(lambda: self.sealed() > 0, 30, "the first are rewritten")
+        self.password("wrong")
+        proxy.process.signal(signal.SIGHUP)
+        self.says(proxy, NOT_TAKEN)
+        self.says(proxy, "a pass has failed")
+        self.password(OWN)
+        proxy.process.signal(signal.SIGHUP)
+        self.converged(proxy, 200, b"k8s:enc:aesgcm:v1:a:")
+        wait_until(lambda: http_get(proxy.metrics_address, "/healthz/converge")[0] == 200, 30, "converge is well")
+
+    def sealed(self):
+        out = self.etcd.etcdctl("get", "--prefix", PREFIX.decode(), "--print-value-only", check=False).stdout
+        return out.count(b"k8s:enc:aesgcm:v1:a:")
 
     def test_missing_permission(self):
         """Each thing that is refused is said once, although it is tried again and again."""

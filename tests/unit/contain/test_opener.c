@@ -307,8 +307,8 @@ static void test_signals(void **state)
             for (size_t i = 0; i < ARRAY_LEN(others); i++)
                 is_other |= number == others[i];
             if (!is_other && (number < 32 || number >= SIGRTMIN))
-                assert_int_equal(kill(only_child(), number), 0);
-        }
+                assert_true(kill(only_child(), number) == 0 || errno == EINVAL);
+        } /* EINVAL: an emulator keeps some for itself */
         use();
         assert_string_equal(content(listed), "x");
     }

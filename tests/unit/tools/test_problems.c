@@ -5,6 +5,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -129,11 +131,37 @@ static void test_no_such_member(void **state)
         assert_int_equal(tools_problems_read(bytes_str(texts[i]), &out), ERR_CONFIG);
 }
 
+/* Of somebody else's making: neither ends the process nor keeps it busy. */
+static void test_hostile(void **state)
+{
+    static const char *const begins[] = {
+        "{\"problems\": ", "", "{'\"': ", "{\"a\\\": ", "- ", "{#\"\n"};
+    static const char *const more[] = {"[", "{\"a\":", "- ", "[\"", "? "};
+    static struct tools_problems out;
+    const size_t room = 200000;
+    char *text = malloc(room + 1);
+
+    (void)state;
+    assert_non_null(text);
+    alarm(60); /* one of them took longer */
+    assert_int_equal(tools_problems_read(bytes_of(NULL, 0), &out), ERR_CONFIG);
+    for (size_t i = 0; i < ARRAY_LEN(begins); i++)
+        for (size_t k = 0; k < ARRAY_LEN(more); k++) {
+            size_t n = (size_t)snprintf(text, room, "%s", begins[i]), len = strlen(more[k]);
+
+            for (; n + len < room; n += len)
+                memcpy(text + n, more[k], len);
+            assert_int_equal(tools_problems_read(bytes_of(text, n), &out), ERR_CONFIG);
+        }
+    alarm(0);
+    free(text);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_each_is_found),
-                                       cmocka_unit_test(test_broken),
-                                       cmocka_unit_test(test_no_such_member)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_each_is_found), cmocka_unit_test(test_broken),
+        cmocka_unit_test(test_no_such_member), cmocka_unit_test(test_hostile)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
