@@ -4,7 +4,7 @@
 builds what its tests need and runs these until one fails. Exit status 1: a rule that nothing guards, or tests that fail
 without a patch; 2: a patch that does not fit or does not compile.
 
-    tests/mutation/run.py                   # all of them, some 30 minutes
+    tests/mutation/run.py                   # all of them, some 40 minutes
     tests/mutation/run.py NAME... --all     # some; every test of theirs is run, not only up to the first that fails
     tests/mutation/run.py --list            # the table: rule, what is broken for it, the tests that have to notice"""
 import argparse
