@@ -7,12 +7,19 @@ import pathlib
 import pty
 import signal
 import subprocess
+import sys
 import time
 
 from cluster_tool import ERROR, NOT_AS_WANTED, OK, PREFIX, USAGE, ClusterTool
 import harness
 from harness import wait_until
 from secured import LOGIN, PASSWORD, SecuredEtcd
+
+
+# Opens the terminal first, which so becomes that of its session. (pty.fork() would not do: clients of gRPC in this process
+# may stand still at a fork.)
+AT_TERMINAL = ("import os, sys; at = os.open(sys.argv[1], os.O_RDWR); [os.dup2(at, n) for n in (0, 1, 2)]; "
+               "os.execv(sys.argv[2], sys.argv[2:])")
 
 
 class Users(ClusterTool):
@@ -118,14 +125,14 @@ class Users(ClusterTool):
 
     def ask(self, answer):
         """verify with a name alone, at a terminal; (exit status, what the terminal showed)."""
-        pid, terminal = pty.fork()
-        if pid == 0:
-            argv = self.argv("verify", self.config, "--etcd-user", "admin")
-            os.execv(argv[0], argv)
+        terminal, inner = pty.openpty()
+        process = subprocess.Popen([sys.executable, "-c", AT_TERMINAL, os.ttyname(inner),
+                                    *self.argv("verify", self.config, "--etcd-user", "admin")], start_new_session=True)
         shown = b""
         try:
             while b"Password" not in shown:
                 shown += os.read(terminal, 1000)
+            os.close(inner)  # by now the process has it: its end is that of the terminal
             wait_until(lambda: not self.echoes(terminal), 10, "it reads unseen")
             os.write(terminal, answer.encode() + b"\n")
             while True:
@@ -133,7 +140,7 @@ class Users(ClusterTool):
         except OSError:
             pass  # its end
         os.close(terminal)
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
+        return process.wait(60), shown.decode()
 
     @staticmethod
     def echoes(terminal):
