@@ -145,8 +145,7 @@ static void conn_finish(struct net_conn *c)
     loop_timer_fini(&c->timer);
     net__dial_free(c);
     net__conn_detach(c);
-    SSL_free(c->ssl);
-    c->ssl = NULL;
+    net__conn_free_tls(c);
     net_tls_drop(c->tls);
     c->tls = NULL;
     if (c->in != NULL)
@@ -428,7 +427,7 @@ static void conn_free(struct net_conn *c)
     loop_task_cancel(&c->task);
     loop_timer_fini(&c->timer);
     net__conn_detach(c);
-    SSL_free(c->ssl);
+    net__conn_free_tls(c);
     net_tls_drop(c->tls);
     free(c->dial);
     free(c);

@@ -39,6 +39,29 @@ void net__conn_arm_trim(struct net_conn *c)
     c->in = NULL;
 }
 
+/* From OpenSSL 3.2 on a buffer that was freed is freed, and with SSL_OP_CLEANSE_PLAINTEXT wiped, once
+ * more with the next call or with SSL_free, by a null pointer. So it gets one again before. */
+static bool has_buffers(struct net_conn *c)
+{
+    return !c->has_freed_buffers || SSL_alloc_buffers(c->ssl) == 1;
+}
+
+static void free_buffers(struct net_conn *c)
+{
+    if (!has_buffers(c))
+        return;
+    (void)SSL_free_buffers(c->ssl); /* refuses while they hold bytes */
+    c->has_freed_buffers = true;
+}
+
+void net__conn_free_tls(struct net_conn *c)
+{
+    if (c->ssl != NULL && !has_buffers(c))
+        SSL_clear_options(c->ssl, SSL_OP_CLEANSE_PLAINTEXT);
+    SSL_free(c->ssl);
+    c->ssl = NULL;
+}
+
 void net__conn_trim(struct net_conn *c)
 {
     bool is_held = false;
@@ -50,7 +73,7 @@ void net__conn_trim(struct net_conn *c)
         }
         is_held = c->in != NULL;
         if (c->ssl != NULL)
-            (void)SSL_free_buffers(c->ssl); /* refuses while they hold bytes */
+            free_buffers(c);
     }
     /* The handle exists, so the start cannot fail. */
     if ((c->is_busy || is_held) && loop_timer_start(c->loop, &c->timer, TRIM_MS) != ERR_OK)

@@ -60,8 +60,9 @@ struct net_conn {
     const struct net_conn_ops *ops;
     void *user;
     const struct net__io *io;
-    SSL *ssl;            /* NULL: plain */
-    struct net_tls *tls; /* its context's settings */
+    SSL *ssl;               /* NULL: plain */
+    bool has_freed_buffers; /* of ssl, once at least */
+    struct net_tls *tls;    /* its context's settings */
     struct net__dial *dial;
     uv_poll_t *poll; /* apart, freed by uv's close callback; NULL without a descriptor */
     int fd;
@@ -125,6 +126,8 @@ void net__conn_lose_bytes(struct net_conn *c);
 /* Starts the wait for idleness; gives back what an idle connection does not need. */
 void net__conn_arm_trim(struct net_conn *c);
 void net__conn_trim(struct net_conn *c);
+/* Frees what OpenSSL has of the connection, if it is one over TLS. */
+void net__conn_free_tls(struct net_conn *c);
 
 /* --- addr.c --- */
 /* path as in net_url.host; returns the length for bind and connect. */
