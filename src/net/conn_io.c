@@ -39,8 +39,8 @@ void net__conn_arm_trim(struct net_conn *c)
     c->in = NULL;
 }
 
-/* From OpenSSL 3.2 on a buffer that was freed is freed, and with SSL_OP_CLEANSE_PLAINTEXT wiped, once
- * more with the next call or with SSL_free, by a null pointer. So it gets one again before. */
+/* From OpenSSL 3.2 on a buffer that was freed is freed once more with the next call or with
+ * SSL_free, and with SSL_OP_CLEANSE_PLAINTEXT wiped by a null pointer. So it gets one before. */
 static bool has_buffers(struct net_conn *c)
 {
     return !c->has_freed_buffers || SSL_alloc_buffers(c->ssl) == 1;

@@ -609,6 +609,25 @@ static void small_reads_share_a_slab_and_idle_ones_hold_none(void **state)
     loop_run(&loop);
 }
 
+static void end_unread(struct loop_timer *t)
+{
+    (void)t;
+    net_conn_reset(a.c);
+}
+
+/* OpenSSL's buffers are gone by then, and nothing is read any more for which it would get others. */
+static void idle_ones_end(void **state)
+{
+    (void)state;
+    a.to_send = 100;
+    b.is_closing_on_eof = true;
+    join(0);
+    while (b.received < a.to_send)
+        (void)uv_run(&loop.uv, UV_RUN_ONCE);
+    later(end_unread, 2500);
+    loop_run(&loop);
+}
+
 /* Large slabs come while a lot is read, at a bounded pace, and are gone when it is over. */
 static void much_input_is_read_into_large_slabs(void **state)
 {
@@ -979,6 +998,7 @@ int main(void)
         BOTH(unread_bytes_come_again),
         BOTH(unread_bytes_wait_while_reading_is_stopped),
         BOTH(small_reads_share_a_slab_and_idle_ones_hold_none),
+        BOTH(idle_ones_end),
         PLAIN(much_input_is_read_into_large_slabs),
         BOTH(reads_that_nobody_keeps_leave_no_slab),
         PLAIN(open_comes_from_the_loop),
