@@ -52,6 +52,14 @@ static char *secret_text_new(struct bytes text)
     return copy;
 }
 
+static void login_free(struct sweep_login *l)
+{
+    secret_text_free(&l->password);
+    secret_text_free(&l->token);
+    free(l->name);
+    free(l);
+}
+
 enum err sweep_login_new(const struct sweep_user *user, struct sweep_login **out)
 {
     struct sweep_login *l = calloc(1, sizeof *l);
@@ -63,7 +71,7 @@ enum err sweep_login_new(const struct sweep_user *user, struct sweep_login **out
     l->name = strdup(user->name);
     l->password = secret_text_new(bytes_str(user->password));
     if (l->name == NULL || l->password == NULL) {
-        sweep_login_drop(l);
+        login_free(l);
         return ERR_NOMEM;
     }
     *out = l;
@@ -78,12 +86,8 @@ struct sweep_login *sweep_login_ref(struct sweep_login *l)
 
 void sweep_login_drop(struct sweep_login *l)
 {
-    if (l == NULL || --l->refs > 0)
-        return;
-    secret_text_free(&l->password);
-    secret_text_free(&l->token);
-    free(l->name);
-    free(l);
+    if (l != NULL && --l->refs == 0)
+        login_free(l);
 }
 
 void sweep_login_watch(struct sweep_login *l, void (*fn)(void *arg), void *arg)
