@@ -38,16 +38,7 @@ def fields(text):
     return found
 
 
-class Log(harness.E2E):
-    needs_proxy = True
-
-    @classmethod
-    def start(cls):
-        cls.etcd = cls.env.etcd()
-        cls.raw = cls.etcd.client
-        cls.kms = cls.env.kms()
-        cls.config = cls.env.config(cls.kms.path)
-
+class Log(harness.OwnProxies):
     def start_proxy(self, *flags):
         proxy = self.env.proxy(self.etcd, self.config, name=self.name, flags=flags)
         self.addCleanup(proxy.stop)

@@ -612,6 +612,9 @@ rule("no-core", "nor is the limit of cores other than 0", "base/secret.c",
 rule("wiped-on-fork", "a process that is forked has no keys", "base/secret.c",
      "(void)madvise((void *)start, end - start, MADV_WIPEONFORK);", "(void)start;", "unit/base/secret")
 
+rule("contain-rings", "nobody makes a ring of io_uring, whose operations no filter sees", "contain/contain.c",
+     "    if (seccomp)\n        contain__seccomp_no_rings();", "    (void)seccomp;", "unit/contain/contain")
+
 section("TLS")
 
 rule("tls-version", "TLS 1.2 at least", "net/tls.c", "SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) == 1 &&",
