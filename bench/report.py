@@ -2,6 +2,7 @@
 """From samples to medians of ratios, the table, the goals and the plots."""
 import datetime
 import json
+import math
 import os
 import platform
 import re
@@ -369,13 +370,27 @@ def gnuplot(script):
     subprocess.run(["gnuplot"], input=script, text=True, check=True)
 
 
-def plot(out, name, title, label, loads, proxies, value, extra=""):
+def y_axis(values, log):
+    """The range of a plot whose bars stand on 0, or on a power of ten; None: no value can be drawn. gnuplot gives up
+    where no bar lies within its range, and what a short run measures may be 0 or, as a difference, less."""
+    values = [v for v in values if v is not None and (v > 0 or not log)]
+    if not values:
+        return None
+    if log:
+        low = min(1.0, 10.0 ** math.floor(math.log10(min(values))))
+        return f"set logscale y\nset yrange [{low:g}:*]\nset format y '%g'\n"
+    low, high = min(0.0, *values), max(0.0, *values)
+    return f"set yrange [{low * 1.05:g}:{high * 1.05 if high > low else 1:g}]\n"
+
+
+def plot(out, name, title, label, loads, proxies, value, log=False):
     """A cluster of bars for every load, a bar for every proxy; the key lies below."""
-    rows = [[f'"{load}"'] + [value(load, proxy) for proxy in proxies] for load in loads]
-    if not rows or not proxies:
+    rows = [[value(load, proxy) for proxy in proxies] for load in loads]
+    axis = y_axis([v for row in rows for v in row], log)
+    if axis is None:
         return
-    data = "\n".join(" ".join("NaN" if v is None else v if isinstance(v, str) else f"{v:.4f}" for v in row)
-                     for row in rows)
+    data = "\n".join(" ".join([f'"{load}"'] + ["NaN" if v is None or (log and v <= 0) else f"{v:.6g}" for v in row])
+                     for load, row in zip(loads, rows))
     bars = ", ".join(f'$data using {i + 2}{":xtic(1)" if i == 0 else ""} title "{p}" lc rgb "{COLOURS[p]}"'
                      for i, p in enumerate(proxies))
     gnuplot(f"""$data << END
@@ -392,7 +407,7 @@ set xtics textcolor rgb "#222222"
 set output "{out / (name + ".svg")}"
 set title "{title}" font ",15"
 set ylabel "{label}"
-{extra}plot {bars}
+{axis}plot {bars}
 """)
 
 
@@ -401,7 +416,7 @@ def panel(title, values):
     rows = [f'{i} "{proxy}" {value:.2f} {int(COLOURS[proxy][1:], 16)} "{cell(value, 0 if value >= 20 else 1)}"'
             for i, (proxy, value) in enumerate(values)]
     data = "\n".join(rows)
-    top = max(value for _, value in values) * 1.15
+    top = max(value for _, value in values) * 1.15 or 1
     return f"""$d << END
 {data}
 END
@@ -455,8 +470,7 @@ def plots(results, out):
     sizes = {f"{word} {kib} KiB": providers.load_name(kind, kib, 64) for kind, word in providers.KINDS
              for kib in providers.SIZES if providers.load_name(kind, kib, 64) in s.loads(providers.GROUP)}
     plot(out, "providers", "Encryption at rest: CPU time of the proxy a request, 64 clients, by provider and size",
-         "microseconds (log scale)", list(sizes), known, lambda load, name: s.cpu(providers.GROUP, sizes[load], name),
-         "set logscale y\nset yrange [1:*]\nset format y '%.0f'\n")
+         "microseconds (log scale)", list(sizes), known, lambda load, name: s.cpu(providers.GROUP, sizes[load], name), log=True)
     for group, where in (("clear", "in clear"), ("tls", "TLS on both sides"), ("etcd", "before a real etcd")):
         proxies, loads = s.proxies(group), s.loads(group)
         alone = [x for x in loads if x.endswith("1x1") or x.startswith("quiet")]
@@ -467,9 +481,9 @@ def plots(results, out):
         for part, chosen in (("unary", busy), ("one", alone)):
             plot(out, f"cpu-{group}-{part}", f"CPU time of the proxy per request, {where} (log scale)", "microseconds",
                  chosen, proxies, lambda load, proxy, group=group: s.cpu(group, load, proxy),
-                 "set logscale y\nset yrange [1:*]\nset format y '%.0f'\n")
+                 log=True)
         plot(out, f"latency-{group}", f"Added median latency, {where}", "microseconds", alone, proxies,
-             lambda load, proxy, group=group: s.added(group, load, proxy, "p50"), "set yrange [0:*]\n")
+             lambda load, proxy, group=group: s.added(group, load, proxy, "p50"))
 
 
 def write(results, out):

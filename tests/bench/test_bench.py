@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bench without a measurement: are ratios, goals and failures in the report what the samples say?"""
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -296,6 +297,46 @@ class Providers(unittest.TestCase):
     def test_stored_bytes(self):
         self.assertEqual(providers.stored_bytes({"kvs": [{"value": "YWJj"}]}), 3)
         self.assertIsNone(providers.stored_bytes({}))
+
+
+class Pictures(unittest.TestCase):
+    """What a short or noisy run measures has a picture: an added latency below 0, CPU of 0, nothing at all."""
+
+    def drawn(self, write):
+        if shutil.which("gnuplot") is None:
+            self.skipTest("no gnuplot")
+        with tempfile.TemporaryDirectory() as out:
+            write(pathlib.Path(out))
+            return sorted(p.stem for p in pathlib.Path(out).glob("*.svg"))
+
+    def plot(self, values, log=False):
+        loads = [str(i) for i in range(len(values))]
+        return self.drawn(lambda out: report.plot(out, "x", "title", "label", loads, [report.OURS],
+                                                  lambda load, _: values[int(load)], log))
+
+    def test_values_of_every_sign(self):
+        for values in ([-3.0], [0.0], [-3.0, 5.0], [None, 5.0], [1e-9], [-1e9, 0.0]):
+            self.assertEqual(self.plot(values), ["x"], values)
+        for values in ([0.5], [0.0, 20.0], [-1.0, 20.0], [1e6], [1e-9], [None, 3.0]):
+            self.assertEqual(self.plot(values, log=True), ["x"], values)
+
+    def test_nothing_to_draw(self):
+        for values in ([], [None], [None, None]):
+            self.assertEqual(self.plot(values), [])
+        for values in ([0.0], [-1.0, None]):
+            self.assertEqual(self.plot(values, log=True), [])
+
+    def test_a_whole_report(self):
+        """Every picture of it, with samples as they were when the bench fell over one: all latencies below direct's."""
+        samples = []
+        for group in ("clear", "tls", "etcd"):
+            for load in ("put 4x32", "put 1x1", "quiet get", "list 500x1K"):
+                samples += [sample(group, load, name, 0, 0.0) for name in ("direct", report.OURS)]
+        for one in samples:
+            one["us"] = {"p50": 10 if one["proxy"] == report.OURS else 12, "p99": 1, "p999": 1}
+        drawn = self.drawn(lambda out: report.write(results(samples), out))
+        self.assertIn("headline", drawn)
+        self.assertEqual([n for n in drawn if n.startswith("latency")], ["latency-clear", "latency-etcd", "latency-tls"])
 
 
 class Growth(unittest.TestCase):
