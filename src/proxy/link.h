@@ -52,7 +52,7 @@ void link_call_removed(struct link *l);
 MUST_CHECK bool link_probe_added(struct link *l);
 void link_probe_removed(struct link *l);
 
-/* --- for worker.c, when memory is short --- */
+/* --- for worker_relief.c, when memory is short --- */
 
 /* Memory that the calls hold, all but one (which may be another link's). */
 size_t link_held(const struct link *l, const struct call *but);
