@@ -75,18 +75,29 @@ static int worse(int a, int b)
 
 /* --- files ------------------------------------------------------------------------------------ */
 
+/* Serve would not start: said as serve does, and among the findings where a program reads them. */
+static int refuse(struct check *c, int status, const char *file, const char *why)
+{
+    const char *colon = file[0] == '\0' ? "" : ": ";
+
+    if (c->is_json)
+        tools_finding(&c->findings, TOOLS_FAIL, status == CLI_USAGE ? "flags" : "files", "%s%s%s",
+                      file, colon, why);
+    return cli__refuse(status, "%s%s%s", file, colon, why);
+}
+
 static int load_files(struct check *c)
 {
     int status;
 
     if (c->o->encryption_provider_config == NULL)
-        return cli__refuse(CLI_USAGE, CLI__NO_CONFIG);
+        return refuse(c, CLI_USAGE, "", CLI__NO_CONFIG);
     if (!pages_check(c->o, c->why, sizeof c->why))
-        return cli__refuse(CLI_USAGE, "%s", c->why);
+        return refuse(c, CLI_USAGE, "", c->why);
     if (policy_load(c->o, &c->rules, c->why, sizeof c->why) != ERR_OK)
-        return cli__refuse(CLI_ERROR, "%s: %s", c->o->encryption_provider_config, c->why);
+        return refuse(c, CLI_ERROR, c->o->encryption_provider_config, c->why);
     status = server_check(c->o, c->rules, &c->files, c->why, sizeof c->why);
-    return status == 0 ? CLI_OK : cli__refuse(status, "%s", c->why);
+    return status == 0 ? CLI_OK : refuse(c, status, "", c->why);
 }
 
 static void check_expiry(struct check *c, const struct net_tls *tls, const char *what,
@@ -109,14 +120,32 @@ static void check_expiry(struct check *c, const struct net_tls *tls, const char 
     }
 }
 
-static void check_key_file(struct check *c, const char *what, const char *file)
+static void check_revoked(struct check *c)
+{
+    char text[KMS_TIME_TEXT];
+    size_t count;
+    int64_t ends;
+
+    if (c->files.tls == NULL || !net_tls_revoked(c->files.tls, &count, &ends))
+        return;
+    if (ends > (int64_t)time(NULL))
+        tools_finding(&c->findings, TOOLS_OK, "TLS", "%s: client certificates revoked: %zu",
+                      c->o->client_crl_file, count);
+    else
+        tools_finding(&c->findings, TOOLS_NOTE, "TLS",
+                      "%s: client certificates revoked: %zu; a list is out of date since %s, and "
+                      "in force all the same",
+                      c->o->client_crl_file, count, kms_time_text(ends, text));
+}
+
+/* secret: what is in the file. */
+static void check_mode(struct check *c, const char *what, const char *secret, const char *file)
 {
     unsigned mode = file == NULL ? 0 : file_open_mode(file);
 
     if (mode != 0)
         tools_finding(&c->findings, TOOLS_WARN, what,
-                      "%s: the private key is open to others (mode %04o), chmod 600 it", file,
-                      mode);
+                      "%s: the %s is open to others (mode %04o), chmod 600 it", file, secret, mode);
 }
 
 /* What clients check: does the certificate name the host that they connect to? */
@@ -197,8 +226,10 @@ static void say_files(struct check *c)
         check_names(c, c->o->advertise_client_urls, c->o->advertise_client_url_count);
     }
     check_expiry(c, c->files.etcd_tls, "TLS to etcd", c->o->etcd_certfile);
-    check_key_file(c, "TLS", c->o->key_file);
-    check_key_file(c, "TLS to etcd", c->o->etcd_keyfile);
+    check_revoked(c);
+    check_mode(c, "TLS", "private key", c->o->key_file);
+    check_mode(c, "TLS to etcd", "private key", c->o->etcd_keyfile);
+    check_mode(c, "etcd user", "password", c->o->etcd_password_file);
 }
 
 /* --- the others ------------------------------------------------------------------------------- */
@@ -228,21 +259,24 @@ static int run(struct check *c)
 {
     /* What goes wrong stands among the findings. */
     int status = cli__begin(c->o, c->o->log_level == LOG_INFO ? LOG_ERROR : c->o->log_level);
+    bool is_refused;
 
     if (status != CLI_OK)
         return status;
     signal(SIGPIPE, SIG_IGN);
+    tools_findings_begin(&c->findings, stdout, c->is_json);
     status = load_files(c);
-    if (status == CLI_OK) {
-        tools_findings_begin(&c->findings, stdout, c->is_json);
+    is_refused = status != CLI_OK;
+    if (!is_refused) {
         say_files(c);
         if (!c->is_offline && !tools_check_plugins(&c->findings, c->rules))
             c->status = worse(c->status, CLI_UNREACHABLE);
         if (!c->is_offline)
             look_at_etcd(c);
-        tools_findings_end(&c->findings);
         status = c->status;
     }
+    if (!is_refused || c->is_json)
+        tools_findings_end(&c->findings);
     net_tls_drop(c->files.tls);
     net_tls_drop(c->files.etcd_tls);
     ruleset_drop(c->rules);

@@ -161,9 +161,8 @@ bool net__tls_demands_h2(const struct net_tls *t);
 /* Writes why the last call on ssl failed. */
 void net__tls_why(const SSL *ssl, char *why, size_t why_len);
 
-/* --- tls_crl.c: immutable, so of any thread --- */
-
 /* --- tls_files.c --- */
+
 /* To read a file by. NULL with errno. */
 BIO *net__file_bio(const char *path);
 /* The first certificate and those behind it; its key; authorities to trust; their names, which a
@@ -173,11 +172,17 @@ bool net__use_key_file(SSL_CTX *ctx, const char *path);
 bool net__trust_file(SSL_CTX *ctx, const char *path);
 STACK_OF(X509_NAME) * net__ca_names(const char *path);
 
+/* --- tls_crl.c: immutable, so of any thread --- */
+
 struct net__crl;
 /* The lists of a file in PEM, or the one in DER; the caller's. NULL: OpenSSL's errors say why. */
 struct net__crl *net__crl_read(const char *path);
 /* Is the certificate's serial number in one of them? c may be NULL: no. */
 bool net__crl_has(const struct net__crl *c, X509 *cert);
+/* How many serial numbers are in them. */
+size_t net__crl_count(const struct net__crl *c);
+/* When the first of them is out of date, in seconds since 1970. False: none says so. */
+bool net__crl_ends(const struct net__crl *c, int64_t *unix_s);
 void net__crl_free(struct net__crl *c);
 
 #endif

@@ -477,6 +477,16 @@ bool net_tls_expiry(const struct net_tls *t, int64_t *unix_s)
     return true;
 }
 
+bool net_tls_revoked(const struct net_tls *t, size_t *count, int64_t *unix_s)
+{
+    if (t->crl == NULL)
+        return false;
+    *count = net__crl_count(t->crl);
+    if (!net__crl_ends(t->crl, unix_s))
+        *unix_s = INT64_MAX;
+    return true;
+}
+
 /* As Go's clients do: an IP address by its own kind of name alone, and never by the subject. */
 bool net_tls_names_host(const struct net_tls *t, const char *host)
 {

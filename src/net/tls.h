@@ -34,6 +34,9 @@ MUST_CHECK enum err net_tls_client_new(const struct net_tls_client_opts *o, stru
                                        char *why, size_t why_len);
 /* When the own certificate ends, in seconds since 1970. False: there is none. */
 MUST_CHECK bool net_tls_expiry(const struct net_tls *t, int64_t *unix_s);
+/* How many certificates crl_file takes back, and when the first of its lists is out of date, in
+ * seconds since 1970; INT64_MAX: none says so. False: there is no such file. */
+MUST_CHECK bool net_tls_revoked(const struct net_tls *t, size_t *count, int64_t *unix_s);
 /* The own certificate names the host, a DNS name or an IP address. */
 MUST_CHECK bool net_tls_names_host(const struct net_tls *t, const char *host);
 struct net_tls *net_tls_ref(struct net_tls *t);

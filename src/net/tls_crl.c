@@ -7,6 +7,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "net/net_int.h"
 
@@ -64,6 +65,38 @@ bool net__crl_has(const struct net__crl *c, X509 *cert)
             return true;
     }
     return false;
+}
+
+size_t net__crl_count(const struct net__crl *c)
+{
+    size_t n = 0;
+
+    for (int i = 0; i < sk_X509_CRL_num(c->lists); i++) {
+        const STACK_OF(X509_REVOKED) *revoked =
+            X509_CRL_get_REVOKED(sk_X509_CRL_value(c->lists, i));
+
+        n += revoked == NULL ? 0 : (size_t)sk_X509_REVOKED_num(revoked);
+    }
+    return n;
+}
+
+bool net__crl_ends(const struct net__crl *c, int64_t *unix_s)
+{
+    bool is_known = false;
+
+    for (int i = 0; i < sk_X509_CRL_num(c->lists); i++) {
+        const ASN1_TIME *next = X509_CRL_get0_nextUpdate(sk_X509_CRL_value(c->lists, i));
+        struct tm tm;
+        int64_t ends;
+
+        if (next == NULL || ASN1_TIME_to_tm(next, &tm) != 1)
+            continue;
+        ends = timegm(&tm);
+        if (!is_known || ends < *unix_s)
+            *unix_s = ends;
+        is_known = true;
+    }
+    return is_known;
 }
 
 void net__crl_free(struct net__crl *c)

@@ -188,8 +188,9 @@ static void look_at_reload(const struct pages_state *st, struct pages_diagnosis 
         kms_time_text(st->reload->time_s, when));
     SAY(p->reason, "%s", st->reload->why);
     SAY(p->advice,
-        "Correct %s and send SIGHUP; etcd-envelope check says beforehand whether it would be "
-        "taken. A restart would look at the file alone: it may be refused then, too, or be taken "
+        "Correct %s and send SIGHUP; etcd-envelope check says beforehand what is wrong with the "
+        "file, etcd-envelope verify with it whether all stored values open. A restart would look "
+        "at the file alone: it may be refused then, too, or be taken "
         "although stored values still need a key that it lacks.",
         st->settings->encryption_provider_config);
 }

@@ -259,8 +259,11 @@ static int listen_on(struct pages *a, size_t i, char *why, size_t why_len)
         return SERVER_ERROR;
     if (admin_listen(a->admin, &url, url.is_tls ? tls_now : NULL, why, why_len) != ERR_OK)
         return SERVER_ERROR;
-    LOG(INFO, "listening for health and metrics", "url=%s port=%u", net_url_text(&url, text),
-        admin_port(a->admin, i));
+    if (url.is_unix)
+        LOG(INFO, "listening for health and metrics", "url=%s", net_url_text(&url, text));
+    else
+        LOG(INFO, "listening for health and metrics", "url=%s port=%u", net_url_text(&url, text),
+            admin_port(a->admin, i));
     return 0;
 }
 

@@ -176,6 +176,16 @@ static int judge_listen_url(const struct setup *u, size_t i, struct net_url *url
     return status;
 }
 
+static void say_listening(const struct net_url *url, const struct net_listener *l)
+{
+    char text[NET_URL_MAX];
+
+    if (url->is_unix)
+        LOG(INFO, "listening", "url=%s", net_url_text(url, text));
+    else
+        LOG(INFO, "listening", "url=%s port=%u", net_url_text(url, text), net_listener_port(l));
+}
+
 static int setup_listeners(const struct setup *u)
 {
     struct server *s = u->s;
@@ -184,7 +194,6 @@ static int setup_listeners(const struct setup *u)
     s->listeners = base_xcalloc(o->listen_client_url_count + 1, sizeof *s->listeners);
     for (size_t i = 0; i < o->listen_client_url_count; i++) {
         struct server_listener *sl = &s->listeners[i];
-        char text[NET_URL_MAX];
         struct net_url url;
         int status = judge_listen_url(u, i, &url);
 
@@ -196,8 +205,7 @@ static int setup_listeners(const struct setup *u)
             ERR_OK)
             return SERVER_ERROR;
         s->listener_count++;
-        LOG(INFO, "listening", "url=%s port=%u", net_url_text(&url, text),
-            net_listener_port(sl->listener));
+        say_listening(&url, sl->listener);
     }
     return s->listener_count > 0 ? 0 : refuse(u, SERVER_USAGE, "--listen-client-urls: none given");
 }

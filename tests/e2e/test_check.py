@@ -242,7 +242,50 @@ class Check(ClusterTool):
         self.check(config, "--offline", *wild, *odd)
         self.check(config, "--offline", *wild, *long, status=NOT_AS_WANTED)
 
+    def test_revoked_clients(self):
+        """The list that is in force, and that it stays so when it is out of date, as with etcd."""
+        tls, config = self.env.tls("revoked"), self.mixed()
+        crl = tls.path("clients.crl")
+        flags = ["--offline", "--listen-client-urls", "https://localhost:2000", *self.issue(tls, "proxy", 300, ["localhost"]),
+                 "--trusted-ca-file", tls.path("ca.crt"), "--client-crl-file", crl]
+        for days, level, part in ((1, "ok", "revoked: 2"), (-1, "note", "out of date since")):
+            crl.write_bytes(self.revocations(tls, days))
+            self.assertTrue(any(part in t and "revoked: 2" in t for t in self.check(config, *flags)[level, "TLS"]), days)
+
+    def revocations(self, tls, days):
+        """A list of two serial numbers that is good for so many days from now."""
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes, serialization
+        now = datetime.datetime.now(datetime.timezone.utc)
+        builder = (x509.CertificateRevocationListBuilder().issuer_name(tls.ca.subject)
+                   .last_update(now - datetime.timedelta(days=10)).next_update(now + datetime.timedelta(days=days)))
+        for number in (5, 6):
+            builder = builder.add_revoked_certificate(x509.RevokedCertificateBuilder().serial_number(number)
+                                                      .revocation_date(now - datetime.timedelta(days=10)).build())
+        return builder.sign(tls.ca_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
     # --- what it says ---
+
+    def test_refusals_are_findings(self):
+        """Who reads JSON gets JSON, whatever serve would refuse; in the words of standard error."""
+        config, broken = self.mixed(), self.env.path("broken.yaml")
+        broken.write_text("kind: Nothing")
+        for file, flags, status, what in ((broken, (), ERROR, "files"),
+                                          (config, ("--listen-client-urls", "http://192.0.2.1:1"), USAGE, "flags"),
+                                          (config, ("--etcd-cafile", "/nowhere", "--etcd-servers", "https://127.0.0.1:1"), ERROR,
+                                           "files")):
+            out, err = self.tool("check", file, "--offline", "--output", "json", *flags, status=status)
+            found = json.loads(out)
+            self.assertEqual([f["what"] for f in found["findings"]], [what])
+            self.assertEqual(found["failures"], 1)
+            self.assertIn(found["findings"][0]["text"], err)
+
+    def test_password_open_to_others(self):
+        password = self.env.path("password")
+        password.write_text("secret\n")
+        password.chmod(0o644)
+        found = self.check(self.mixed(), "--offline", "--etcd-user", "proxy", "--etcd-password-file", password)
+        self.assertIn("open to others (mode 0644)", found["warn", "etcd user"][0])
 
     def test_rules_are_explained(self):
         config = self.configure(self.local("aesgcm", ("k2", new_key()), ("k1", new_key())), self.kms_provider(),
