@@ -27,9 +27,7 @@ class ClusterTool(harness.E2E):
     @classmethod
     def start(cls):
         cls.binary = harness.program("etcd-envelope")
-        cls.etcd = cls.env.etcd()
-        cls.raw = cls.etcd.client
-        cls.kms = cls.env.kms()
+        cls.start_peers()
 
     def setUp(self):
         super().setUp()

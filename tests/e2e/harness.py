@@ -433,10 +433,7 @@ class E2E(unittest.TestCase):
     @classmethod
     def start(cls):
         """The usual set-up; a test class with another one overrides this."""
-        cls.etcd = cls.env.etcd(flags=cls.etcd_flags)
-        cls.raw = cls.etcd.client
-        cls.kms = cls.env.kms()
-        cls.config = cls.env.config(cls.kms.path, cls.resources, cls.identity)
+        cls.start_peers()
         if DIRECT:
             cls.proxy = None
             cls.target, cls.address = f"127.0.0.1:{cls.etcd.port}", ("127.0.0.1", cls.etcd.port)
@@ -444,6 +441,14 @@ class E2E(unittest.TestCase):
             cls.proxy = cls.env.proxy(cls.etcd, cls.config, flags=cls.proxy_flags)
             cls.target, cls.address = cls.proxy.target, cls.proxy.address
         cls.client = cls.env.client(cls.target)
+
+    @classmethod
+    def start_peers(cls, tls=None):
+        """An etcd, a plugin, and a configuration that has cls.resources sealed by it."""
+        cls.etcd = cls.env.etcd(flags=cls.etcd_flags, tls=tls)
+        cls.raw = cls.etcd.client
+        cls.kms = cls.env.kms()
+        cls.config = cls.env.config(cls.kms.path, cls.resources, cls.identity)
 
     def setUp(self):
         self.name = self.id().split(".")[-1].replace("test_", "")
@@ -501,10 +506,7 @@ class OwnProxies(E2E):
 
     @classmethod
     def start(cls):
-        cls.etcd = cls.env.etcd()
-        cls.raw = cls.etcd.client
-        cls.kms = cls.env.kms()
-        cls.config = cls.env.config(cls.kms.path)
+        cls.start_peers()
 
     def start_proxy(self, servers=None, config=None, kind=Proxy, **options):
         proxy = kind(self.env, servers or [self.etcd.url], config or self.config, name=self.name, **options)

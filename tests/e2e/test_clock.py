@@ -17,26 +17,10 @@ from harness import Code, wait_until
 HOUR, DAY = 3600, 86400
 
 
-class Base(harness.E2E):
-    needs_proxy = True
-
-    def shifted(self, etcd_url, flags=(), **options):
-        proxy = bent.Proxy(self.env, [etcd_url], self.config, name=self.name, flags=flags, **options)
-        self.addCleanup(proxy.stop)
-        return proxy
-
-
-class Jumps(Base):
-    @classmethod
-    def start(cls):
-        cls.etcd = cls.env.etcd()
-        cls.raw = cls.etcd.client
-        cls.kms = cls.env.kms()
-        cls.config = cls.env.config(cls.kms.path)
-
+class Jumps(harness.OwnProxies):
     def test_jumps(self):
         """Calls, watches, keys and connections go on as if nothing was, also while the plugin is away."""
-        proxy = self.shifted(self.etcd.url, ["--log-level=debug"])
+        proxy = self.start_proxy(kind=bent.Proxy, flags=["--log-level=debug"])
         self.plant(self.secret("bad"), b"x", b"plain")
         client = self.env.client(proxy.target)
         watch = client.watch(self.secret())
@@ -62,14 +46,11 @@ class Jumps(Base):
         watch.cancel()
 
 
-class Certificates(Base):
+class Certificates(harness.OwnProxies):
     @classmethod
     def start(cls):
         cls.tls = cls.env.tls()
-        cls.etcd = cls.env.etcd(tls=cls.tls)
-        cls.raw = cls.etcd.client
-        cls.kms = cls.env.kms()
-        cls.config = cls.env.config(cls.kms.path)
+        cls.start_peers(cls.tls)
         cls.way = tap.Tap(cls.etcd.port)
         cls.addClassCleanup(cls.way.stop)
 
@@ -94,8 +75,8 @@ class Certificates(Base):
     def test_by_the_proxys_clock(self):
         """Too late and too early: neither clients nor etcd get a new connection; what is open stays."""
         port = harness.free_port()
-        proxy = self.shifted(f"https://127.0.0.1:{self.way.port}", self.flags(self.tls),
-                             listen=[f"unix://{self.env.path('clear.sock')}", f"https://127.0.0.1:{port}"])
+        proxy = self.start_proxy([f"https://127.0.0.1:{self.way.port}"], kind=bent.Proxy, flags=self.flags(self.tls),
+                                 listen=[f"unix://{self.env.path('clear.sock')}", f"https://127.0.0.1:{port}"])
         address = "127.0.0.1", port
         client = self.env.client(f"127.0.0.1:{port}", self.tls.credentials())
         client.put(self.secret(), b"0")

@@ -55,21 +55,19 @@ class Base(harness.E2E):
 
     @classmethod
     def start(cls):
-        cls.etcd = cls.env.etcd()
-        cls.raw = cls.etcd.client
-        cls.kms, cls.seeds = cls.env.kms(), []
+        cls.start_peers()
+        cls.seeds = []
 
         def wrapping(seed):
             cls.seeds.append(seed)
             return fake_kms.wrap(cls.kms.key_id, seed)
         cls.kms.wrapping = wrapping
         cls.keys = [Key("aesgcm", "gcm"), Key("secretbox", "box"), Key("aescbc", "cbc")]
-        config = cls.env.path("encryption.yaml")
         cls.good = HEAD + rule(["secrets"], kms_of(cls.kms.path), *map(local, cls.keys)) + \
             rule(["configmaps"], local(cls.keys[1]))
-        config.write_text(cls.good)
-        config.chmod(0o600)
-        cls.proxy = cls.env.proxy(cls.etcd, config, flags=["--log-level=debug", "--stream-threshold=30000"])
+        cls.config.write_text(cls.good)
+        cls.config.chmod(0o600)
+        cls.proxy = cls.env.proxy(cls.etcd, cls.config, flags=["--log-level=debug", "--stream-threshold=30000"])
         cls.client = cls.proxy.client
         cls.marker = os.urandom(PIECE)
         cls.value = cls.marker * 8

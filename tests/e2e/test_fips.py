@@ -53,10 +53,7 @@ class Fips(harness.E2E):
         path.write_text(text)
         cls.fips = {"OPENSSL_CONF": str(path), **environment}
         cls.binary = harness.program("etcd-envelope")
-        cls.etcd = cls.env.etcd()
-        cls.raw = cls.etcd.client
-        cls.kms = cls.env.kms()
-        cls.config = cls.env.config(cls.kms.path, cls.resources)
+        cls.start_peers()
         cls.tls = cls.env.tls()
         cls.proxy = cls.env.proxy(cls.etcd, cls.config, environment=cls.fips, tls=cls.tls, flags=(
             "--cert-file", cls.tls.path("server.crt"), "--key-file", cls.tls.path("server.key"),

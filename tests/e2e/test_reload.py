@@ -38,15 +38,8 @@ def rule(resources, *providers):
     return f"  - resources: [{', '.join(resources)}]\n    providers:\n" + "".join(providers)
 
 
-class Base(harness.E2E):
-    """etcd and a plugin; every test starts its own proxy, with a configuration in a folder of its own."""
-    needs_proxy = True
-
-    @classmethod
-    def start(cls):
-        cls.etcd = cls.env.etcd()
-        cls.raw = cls.etcd.client
-        cls.kms = cls.env.kms()
+class Base(harness.OwnProxies):
+    """Every test starts its own proxy, with a configuration in a folder of its own."""
 
     def folder(self, name):
         path = self.env.path(f"{self.name}-{name}")

@@ -27,9 +27,7 @@ class Scan(harness.E2E):
     def start(cls):
         cls.tls = cls.env.tls()
         cls.tls.issue("rsa", key=rsa.generate_private_key(65537, 2048))
-        cls.etcd = cls.env.etcd()
-        cls.kms = cls.env.kms()
-        cls.config = cls.env.config(cls.kms.path)
+        cls.start_peers()
         # Client port and metrics port, with a certificate of each kind: name -> (address, suites of TLS 1.2).
         cls.listeners = {}
         for name, suites in (("server", ECDSA_12), ("rsa", RSA_12)):
