@@ -104,6 +104,20 @@ static const struct key_rule *find_rule(const struct ruleset *set, const struct 
     return NULL;
 }
 
+/* How much of what is under the rule the other one, above it, is for. */
+enum share { SHARE_NONE, SHARE_SOME, SHARE_ALL };
+
+static enum share share_of(const struct key_rule *above, const struct key_rule *rule)
+{
+    const char *rest = rule->prefix + strlen(above->prefix);
+
+    if (above->kind != KEY_RULE_DOTLESS)
+        return SHARE_ALL;
+    if (rest[0] == '\0') /* of segments without a dot alone */
+        return SHARE_SOME;
+    return memchr(rest + 1, '.', strcspn(rest + 1, "/")) == NULL ? SHARE_ALL : SHARE_NONE;
+}
+
 /* Would all under the rule still have the key? No, when in doubt: then values are looked at. */
 static enum err is_kept(const struct converge_drop_opts *o, const struct key_rule *rule,
                         const char *text, bool *out)
@@ -121,12 +135,15 @@ static enum err is_kept(const struct converge_drop_opts *o, const struct key_rul
     for (size_t i = 0; i < next->count && *out; i++) {
         const struct key_rule *r = &next->v[i];
         bool is_above = lies_in(rule->prefix, r->prefix);
+        enum share share = is_above ? share_of(r, rule) : SHARE_SOME;
 
         /* Rules above count where there is none like this one; those below, where they are new. */
         if (is_above ? find_rule(o->next, rule, &at) != NULL
                      : !lies_in(r->prefix, rule->prefix) || find_rule(o->now, r, &at) != NULL)
             continue;
-        is_covered |= is_above;
+        if (share == SHARE_NONE)
+            continue;
+        is_covered |= share == SHARE_ALL;
         TRY(has_key(&o->next->lists[i], text, &has));
         *out = has;
     }
