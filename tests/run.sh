@@ -138,7 +138,7 @@ sanitize() {
 fail_each() {
     local programs
     mapfile -t programs < <(find build/asan/tests -name 'test_*' -type f -executable ! -name '*nomem*' | sort)
-    ASAN_OPTIONS='' UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 python3 tests/unit/fail_each.py "${programs[@]}" ||
+    ASAN_OPTIONS='' UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 python3 tests/unit/fail_each.py --jobs "$jobs" "${programs[@]}" ||
         failed+=("memory that runs out")
 }
 
