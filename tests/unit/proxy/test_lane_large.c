@@ -198,6 +198,7 @@ static void a_client_that_does_not_read_a_large_answer(void **state)
     rig_pass(&r, 500);
     assert_in_range(metric_get(METRIC_values_opened_total) - opened, 500, 2 * MIB / VALUE_LEN);
     assert_in_range(rig_held(&r), 1, 4 * MIB);
+    assert_int_equal(r.w->idle_work_count, 1); /* nor does it keep a plan, which nobody counts */
     c->is_hungry = true;
     h2_stream_credit(c->s, c->body_len);
     rig_expect(&r, c, 0);
