@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/digit.h"
 #include "kms/text.h"
 
 #define HEAD "etcd-envelope 1\n"
@@ -346,20 +347,108 @@ enum converge_difference converge_record_compare(const char *mine, const char *t
     return CONVERGE_DIFFERS;
 }
 
-bool converge_record_writes(const char *record, const struct key_rule *rule, const char *key)
-{
-    char *prefix = NULL;
-    struct line line;
-    bool is_found;
-    size_t len;
-    FILE *f = open_memstream(&prefix, &len);
+/* --- rules of two sets ------------------------------------------------------------------------ */
 
-    if (f == NULL)
-        return true; /* when in doubt */
-    put_rule_prefix(f, rule);
-    if (fclose(f) != 0 || prefix == NULL)
-        return true;
-    is_found = find_line(record, bytes_of(prefix, len), &line);
-    free(prefix);
-    return is_found && is_opened(line.writes, bytes_str(key));
+bool converge_lies_in(const char *prefix, const char *other)
+{
+    size_t n = strlen(other);
+
+    return strncmp(prefix, other, n) == 0 && (prefix[n] == '\0' || prefix[n] == '/');
+}
+
+enum converge_share converge_share_of(const struct key_rule *above, const struct key_rule *rule)
+{
+    const char *rest = rule->prefix + strlen(above->prefix);
+
+    if (above->kind != KEY_RULE_DOTLESS)
+        return CONVERGE_ALL;
+    if (rest[0] == '\0')
+        return rule->kind == KEY_RULE_DOTLESS ? CONVERGE_ALL : CONVERGE_SOME;
+    return memchr(rest + 1, '.', strcspn(rest + 1, "/")) == NULL ? CONVERGE_ALL : CONVERGE_NONE;
+}
+
+/* The rule of a line, whose prefix is the caller's to free; NULL: no memory. */
+static struct key_rule rule_of(const struct line *l)
+{
+    bool is_dotless = l->prefix.p[l->prefix.n - 1] == '*';
+    size_t n = l->prefix.n - 1, len = 0;
+    struct key_rule out = {.kind = is_dotless ? KEY_RULE_DOTLESS : KEY_RULE_PREFIX,
+                           .prefix = malloc(l->prefix.n)};
+
+    n -= is_dotless && n > 0; /* the slash before the star */
+    for (size_t i = 0; i < n && out.prefix != NULL; i++) {
+        const uint8_t *p = l->prefix.p + i;
+        int high = *p == '%' && i + 2 < n ? digit_hex(p[1]) : -1;
+        int low = high < 0 ? -1 : digit_hex(p[2]);
+
+        out.prefix[len++] = (char)(low < 0 ? *p : high << 4 | low);
+        i += low < 0 ? 0 : 2;
+    }
+    if (out.prefix != NULL)
+        out.prefix[len] = '\0';
+    return out;
+}
+
+/* The length of the longest prefix in the record that is for all keys of the rule; 0: none. */
+static size_t nearest_len(const char *record, const struct key_rule *mine)
+{
+    const char *at = converge_record_rules(record);
+    size_t longest = 0;
+    struct line line;
+
+    while (next_line(&at, &line)) {
+        struct key_rule theirs = rule_of(&line);
+        size_t n = theirs.prefix == NULL ? 0 : strlen(theirs.prefix);
+
+        if (n > longest && converge_lies_in(mine->prefix, theirs.prefix) &&
+            converge_share_of(&theirs, mine) == CONVERGE_ALL)
+            longest = n;
+        free(theirs.prefix);
+    }
+    return longest;
+}
+
+/* Is there a key for which the i-th rule is ours, and this one theirs? nearest: see nearest_len. */
+static bool do_meet(const struct key_rules *rules, size_t i, const struct key_rule *theirs,
+                    size_t nearest)
+{
+    const struct key_rule *mine = &rules->v[i];
+
+    if (converge_lies_in(mine->prefix, theirs->prefix))
+        return strlen(theirs->prefix) >= nearest &&
+               converge_share_of(theirs, mine) != CONVERGE_NONE;
+    if (!converge_lies_in(theirs->prefix, mine->prefix) ||
+        converge_share_of(mine, theirs) == CONVERGE_NONE)
+        return false;
+    for (size_t k = 0; k < rules->count; k++) {
+        const struct key_rule *nearer = &rules->v[k];
+
+        if (strlen(nearer->prefix) > strlen(mine->prefix) &&
+            converge_lies_in(theirs->prefix, nearer->prefix) &&
+            converge_share_of(nearer, theirs) == CONVERGE_ALL)
+            return false;
+    }
+    return true;
+}
+
+bool converge_record_writes(const char *record, const struct key_rules *rules, size_t i,
+                            const char *key)
+{
+    size_t nearest = nearest_len(record, &rules->v[i]);
+    const char *at = converge_record_rules(record);
+    struct line line;
+
+    while (next_line(&at, &line)) {
+        struct key_rule theirs;
+        bool is_met;
+
+        if (!is_opened(line.writes, bytes_str(key)))
+            continue;
+        theirs = rule_of(&line);
+        is_met = theirs.prefix == NULL || do_meet(rules, i, &theirs, nearest); /* when in doubt */
+        free(theirs.prefix);
+        if (is_met)
+            return true;
+    }
+    return false;
 }

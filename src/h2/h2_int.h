@@ -273,7 +273,7 @@ struct h2_conn {
     struct h2__hpack_out hpack_out;
 
     struct h2__streams table;
-    struct list streams; /* live, in the order of their making */
+    struct list streams; /* live; those that have an id are in the order of ids */
     struct list dead;    /* reset by the owner, on_close not called yet */
     size_t stream_count; /* of streams */
     uint32_t next_id;    /* client: of the next request */

@@ -76,6 +76,8 @@ static enum err start_request(struct h2_conn *c)
 
     TRY(h2__stream_open(s, c->next_id));
     c->next_id += 2;
+    list_remove(&s->node);
+    list_push(&c->streams, &s->node);
     e = h2__put_headers(c, s->id, s->fields, s->is_bodyless);
     h2__fields_free(c, &s->fields);
     TRY(e);
