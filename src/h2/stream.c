@@ -223,7 +223,7 @@ void h2_stream_discard(struct h2_stream *s)
     if (stream_is_over(s))
         return;
     chain_clear(&s->out);
-    list_remove(&s->send_node); /* it may have waited for the connection's window */
+    h2__queue_leave(s); /* it may have waited for the connection's window */
     h2__send_want(s);
     h2__conn_want_flush(s->c);
 }
