@@ -58,8 +58,10 @@ enum lane_step lane__large_begin(struct lane *l, uint32_t length)
     lane__set_state(l, LANE_LARGE);
     if (lane__is_fill(l))
         e = send_prefix(l, length, &ok);
-    if (e != ERR_OK)
+    if (e != ERR_OK) {
+        lane__large_over(l); /* nothing was promised, so there is nothing to fill */
         return lane__fails(l, e);
+    }
     return ok ? STEP_NEXT : STEP_WAIT;
 }
 
