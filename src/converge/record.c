@@ -9,7 +9,8 @@
 
 #define HEAD "etcd-envelope 1\n"
 #define RULE "\nrule "
-#define HASH_LEN 32u /* digits of a hash that are shown */
+#define HASH_LEN 32u    /* digits of a hash that are shown */
+#define RULES_MAX 8192u /* a record of more is hardly one that etcd takes (1.5 MiB) */
 
 /* --- writing ---------------------------------------------------------------------------------- */
 
@@ -204,10 +205,48 @@ static bool find_line(const char *record, struct bytes prefix, struct line *out)
     return false;
 }
 
+static size_t count_lines(const char *record)
+{
+    const char *at = converge_record_rules(record);
+    struct line line;
+    size_t n = 0;
+
+    while (next_line(&at, &line))
+        n++;
+    return n;
+}
+
+static int by_bytes(const void *a, const void *b)
+{
+    return bytes_cmp(*(const struct bytes *)a, *(const struct bytes *)b);
+}
+
+/* Are all rules understood, and no two of one prefix, which would contradict each other? Whoever may
+ * write where records lie can make one of 100,000 rules: sorted, and not too many, for the control
+ * thread waits meanwhile. */
+static bool has_good_rules(const char *record)
+{
+    const char *at = converge_record_rules(record);
+    size_t count = count_lines(record), n = 0;
+    struct bytes *v = count > RULES_MAX ? NULL : malloc((count + 1) * sizeof *v);
+    struct line line;
+    bool is_good;
+
+    if (v == NULL)
+        return false;
+    while (next_line(&at, &line))
+        v[n++] = line.prefix;
+    is_good = *at == '\0';
+    qsort(v, n, sizeof *v, by_bytes);
+    for (size_t i = 1; i < n; i++)
+        is_good = is_good && !bytes_eq(v[i - 1], v[i]);
+    free(v);
+    return is_good;
+}
+
 bool converge_record_is_understood(const char *record)
 {
     const char *at = record;
-    struct line line, first;
 
     if (strncmp(record, HEAD, sizeof HEAD - 1) != 0)
         return false;
@@ -215,11 +254,7 @@ bool converge_record_is_understood(const char *record)
         at++;
     if (*at != '\0' || at[-1] != '\n')
         return false;
-    at = converge_record_rules(record);
-    while (next_line(&at, &line)) /* two rules of one prefix contradict each other */
-        if (!find_line(record, line.prefix, &first) || first.prefix.p != line.prefix.p)
-            return false;
-    return *at == '\0';
+    return has_good_rules(record);
 }
 
 const char *converge_record_rules(const char *record)
@@ -232,17 +267,6 @@ const char *converge_record_rules(const char *record)
 static bool is_unknown(const struct line *l)
 {
     return l->writes.p[l->writes.n - 1] == '?';
-}
-
-static size_t count_lines(const char *record)
-{
-    const char *at = converge_record_rules(record);
-    struct line line;
-    size_t n = 0;
-
-    while (next_line(&at, &line))
-        n++;
-    return n;
 }
 
 const char *converge_record_name(const char *record, char out[static CONVERGE_NAME_MAX])

@@ -42,8 +42,8 @@ MUST_CHECK enum err converge_record_make(const struct ruleset *rules, const stru
 /* A record as it lies in etcd, for the functions below: the caller's to free, and never NULL but
  * for want of memory. What no record has stays recognizable. */
 MUST_CHECK char *converge_record_copy(struct bytes stored);
-/* Has all of it the form above, and no prefix two rules? One of another version has not, and may
- * write with any key. */
+/* Has all of it the form above, not too many rules, and no prefix two? One of another version has
+ * not, and may write with any key. */
 bool converge_record_is_understood(const char *record);
 /* Where the rules of a record begin: what is behind decides whether proxies agree. */
 const char *converge_record_rules(const char *record);

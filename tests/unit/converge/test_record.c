@@ -113,6 +113,32 @@ static void test_a_prefix_twice(void **state)
     assert_false(converge_record_is_understood(two));
 }
 
+/* However many rules somebody writes, the time is bounded: too many are not understood, and of the
+ * others any two of one prefix are found. */
+static void test_many_rules(void **state)
+{
+    const size_t most = 8192, room = 40, twice[] = {0, most / 2, most - 2};
+    char *record = malloc((most + 1) * room), *last = NULL, *at;
+
+    (void)state;
+    assert_non_null(record);
+    at = record + sprintf(record, "etcd-envelope 1\nname x\nconfig y\n");
+    for (size_t i = 0; i < most; i++) {
+        last = at;
+        at += sprintf(at, "rule /registry/%zu/ x a b\n", i);
+    }
+    assert_true(converge_record_is_understood(record));
+    sprintf(at, "rule /registry/%zu/ x a b\n", most);
+    assert_false(converge_record_is_understood(record));
+    for (size_t i = 0; i < ARRAY_LEN(twice); i++) {
+        sprintf(last, "rule /registry/%zu/ x a b\n", twice[i]);
+        assert_false(converge_record_is_understood(record));
+    }
+    sprintf(last, "rule /registry/%zu/ x a b\n", most);
+    assert_true(converge_record_is_understood(record));
+    free(record);
+}
+
 /* Cut anywhere, or with any byte changed, a record never agrees by more than it says. */
 static void test_garbage(void **state)
 {
@@ -338,12 +364,17 @@ static int setup(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_each_with_each), cmocka_unit_test(test_nothing_secret),
-        cmocka_unit_test(test_not_known),      cmocka_unit_test(test_a_prefix_twice),
-        cmocka_unit_test(test_garbage),        cmocka_unit_test(test_other_versions),
-        cmocka_unit_test(test_not_a_record),   cmocka_unit_test(test_name),
-        cmocka_unit_test(test_writes),         cmocka_unit_test(test_writes_by_other_rules)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_each_with_each),
+                                       cmocka_unit_test(test_nothing_secret),
+                                       cmocka_unit_test(test_not_known),
+                                       cmocka_unit_test(test_a_prefix_twice),
+                                       cmocka_unit_test(test_many_rules),
+                                       cmocka_unit_test(test_garbage),
+                                       cmocka_unit_test(test_other_versions),
+                                       cmocka_unit_test(test_not_a_record),
+                                       cmocka_unit_test(test_name),
+                                       cmocka_unit_test(test_writes),
+                                       cmocka_unit_test(test_writes_by_other_rules)};
 
     return cmocka_run_group_tests(tests, setup, NULL);
 }

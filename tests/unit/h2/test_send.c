@@ -521,6 +521,33 @@ static void test_idle_costs_little(void **state)
     duo_stop(&d);
 }
 
+/* A stream is over for its client when END_STREAM is there, and another may take its place, however
+ * much the others have to say and however little the socket takes. */
+static void test_end_makes_room(void **state)
+{
+    struct h2_opts opts = kit_server_opts;
+    struct duo d;
+    struct rec *r[40];
+    struct raw_frame f;
+    char text[32];
+
+    (void)state;
+    opts.max_streams = ARRAY_LEN(r);
+    duo_server(&d, &opts);
+    open_wide(&d);
+    open_requests(&d, r, ARRAY_LEN(r));
+    for (uint32_t i = 1; i < ARRAY_LEN(r); i++)
+        rec_send(r[i], 0, 100000, 65536, false);
+    assert_int_equal(h2_stream_trailers(r[0]->s, kit_trailers), ERR_OK);
+    do {
+        f = raw_await(&d.raw, F_HEADERS);
+    } while (f.id != 1 || (f.flags & FLAG_END_STREAM) == 0);
+    duo_open(&d, 2 * ARRAY_LEN(r) + 1, FLAG_END_STREAM);
+    duo_outcome(&d, 2 * ARRAY_LEN(r) + 1, text, sizeof text);
+    assert_string_equal(text, "alive");
+    duo_stop(&d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -532,6 +559,7 @@ int main(void)
         cmocka_unit_test(test_discarded_while_stalled),
         cmocka_unit_test(test_sharers_take_turns),
         cmocka_unit_test(test_sharers_come_and_go),
+        cmocka_unit_test(test_end_makes_room),
         cmocka_unit_test(test_nothing_behind_a_cut),
         cmocka_unit_test(test_waiting_requests),
         cmocka_unit_test(test_ids_run_out),
