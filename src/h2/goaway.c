@@ -66,13 +66,17 @@ void h2__got_ping(struct h2_conn *c, const struct h2__frame *f)
         drain_final(c);
 }
 
-/* The list is in the order of ids, those that have none yet at its end. */
+/* Requests leave in the order in which sharers take turns, and with them comes the order of the
+ * list: what has an id is in the order of ids, and what has none may be anywhere between. */
 static void end_unprocessed(struct h2_conn *c, uint32_t last_id)
 {
-    while (!list_is_empty(&c->streams)) {
-        struct h2_stream *s = LIST_ENTRY(c->streams.prev, struct h2_stream, node);
+    struct h2_stream *s;
 
-        if (s->state != H2__IDLE && s->id <= last_id)
+    while ((s = h2__queue_next_waiting(c)) != NULL)
+        h2__stream_finish(s, H2_REFUSED_STREAM, H2_END_RESET);
+    while (!list_is_empty(&c->streams)) {
+        s = LIST_ENTRY(c->streams.prev, struct h2_stream, node);
+        if (s->id <= last_id)
             return;
         h2__stream_finish(s, H2_REFUSED_STREAM, H2_END_RESET);
     }

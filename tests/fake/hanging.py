@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A file system with one file that hangs when it is told to, as a network's does whose server is gone: whoever looks at
-the file then waits until it goes on. In user space, by FUSE; root only."""
+the file then waits until it goes on. In user space, by FUSE (its protocol: man 4 fuse); root only."""
 import ctypes
 import os
 import stat

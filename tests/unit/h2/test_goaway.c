@@ -88,11 +88,57 @@ static void test_what_was_not_processed(void **state)
     }
 }
 
+/* Sharers take turns, so ids are not in the order in which the requests were made; some wait above
+ * the peer's limit. Whatever id a GOAWAY names, each request that it leaves out ends, and none that
+ * it does not; nothing that had to wait leaves behind it. */
+static void test_what_was_not_processed_of_sharers(void **state)
+{
+    enum { LEFT = 6 };
+    (void)state;
+    for (uint32_t last = 0; last < 2 * LEFT + 2; last++) {
+        struct duo d;
+        struct rec *r[10];
+        struct raw_frame f;
+        uint8_t p[8] = {0, 0, 0, (uint8_t)last};
+
+        duo_client(&d, NULL);
+        assert_true(raw_frame(&d.raw, F_SETTINGS, 0, 0, "\0\3\0\0\0\6", 6));
+        KIT_UNTIL(&d.k, h2_conn_peer_streams(d.e.c) == LEFT);
+        for (size_t i = 0; i < ARRAY_LEN(r); i++) {
+            r[i] = end_request(&d.e, kit_request, true);
+            h2_stream_share(r[i]->s, i < 7 ? 7 : 8); /* seven of one, three of the other */
+        }
+        for (int i = 0; i < LEFT; i++)
+            (void)raw_await(&d.raw, F_HEADERS);
+        assert_true(r[7]->s->id < r[2]->s->id); /* made later, left earlier */
+        assert_true(raw_frame(&d.raw, F_GOAWAY, 0, 0, p, sizeof p));
+        KIT_UNTIL(&d.k, d.e.goaway_count == 1);
+        for (size_t i = 0; i < ARRAY_LEN(r); i++) {
+            bool is_processed = r[i]->s != NULL && r[i]->s->id != 0 && r[i]->s->id <= last;
+
+            assert_int_equal(r[i]->close_count, !is_processed);
+            if (!is_processed)
+                assert_int_equal(r[i]->code, H2_REFUSED_STREAM);
+        }
+        assert_int_equal(h2_conn_stream_count(d.e.c),
+                         (last + 1) / 2 < LEFT ? (last + 1) / 2 : LEFT);
+        for (uint32_t id = 1; id <= last && id < 2 * LEFT; id += 2)
+            duo_answer(&d, id, FLAG_END_STREAM);
+        KIT_UNTIL(&d.k, h2_conn_stream_count(d.e.c) == 0);
+        h2_conn_close(d.e.c, H2_NO_ERROR, 1000);
+        assert_true(raw_await_eof(&d.raw, 3000));
+        while (raw_next(&d.raw, &f))
+            assert_int_not_equal(f.type, F_HEADERS);
+        duo_stop(&d);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ids_never_rise),
         cmocka_unit_test(test_what_was_not_processed),
+        cmocka_unit_test(test_what_was_not_processed_of_sharers),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
