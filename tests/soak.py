@@ -7,7 +7,7 @@ started anew once in the middle. Memory, descriptors and latency have to stay fl
     tests/soak.py --minutes 60 [--build build/release]
 
 Load: bench-load as an apiserver (a watch on each connection, 70 % reads, 30 % updates) in slices, at half of the
-rate that the machine reached with updates alone; between slices something happens, while four writers that never
+rate at which the machine still kept up with it; between slices something happens, while four writers that never
 pause keep books. Prints a line a slice and the comparison at the end; exit status 1 when something grew or was lost."""
 import argparse
 import json
@@ -28,6 +28,8 @@ FIRST = 0.2  # of the run, in which caches fill; not compared
 GROWTH = 1.05
 SLOWER = 2.0  # of the median of p99: the machine is shared
 SPARE_FDS = 8
+KEEPS_UP_US = 50_000  # of p99: beyond it answers pile up, for the load does not wait for them
+LESS = 0.8  # of a rate that was too much
 OVERLOADED = "etcdserver: too many requests"  # etcd's own answer when its disk is slower than its log
 OVERLOADED_SLICES = 0.05  # at most this part of the slices may end so
 
@@ -37,7 +39,7 @@ def arguments():
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--build", default="build/release")
     parser.add_argument("--slice", type=float, default=12, help="seconds of load between two events")
-    parser.add_argument("--rate", type=int, default=0, help="requests a second; 0: half of what updates alone reach")
+    parser.add_argument("--rate", type=int, default=0, help="requests a second; 0: half of what is kept up with")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     parser.add_argument("--etcd", default=os.environ.get("ENVELOPE_ETCD_DIR", "build/etcd"))
     return parser.parse_args()
@@ -159,17 +161,31 @@ class Soak:
 
     # --- the load
 
-    def load(self, kind, seconds, *more):
-        run = subprocess.run([str(pathlib.Path(self.options.build) / "bench-load"), "--target", self.proxy.target, "--kind", kind,
+    def bench(self, kind, seconds, *more):
+        return subprocess.run([str(pathlib.Path(self.options.build) / "bench-load"), "--target", self.proxy.target, "--kind", kind,
                               "--connections", str(CONNECTIONS), "--real", "soak-", "--warmup", "1000", "--measure",
                               str(int(seconds * 1000)), *more], capture_output=True, text=True, check=False, timeout=120)
+
+    def full_rate(self):
+        """The most requests a second that get their answers in time: from what updates alone reach downwards."""
+        rate = int(json.loads(self.bench("txn", 5, "--streams", "4").stdout)["per_s"])
+        while rate > 0:
+            run = self.bench("apiserver", 5, "--rate", str(rate))
+            if run.returncode == 0 and json.loads(run.stdout)["us"]["p99"] < KEEPS_UP_US:
+                return rate
+            time.sleep(2)  # what has piled up goes
+            rate = int(rate * LESS)
+        raise RuntimeError("no rate is kept up with: " + run.stderr[-300:])
+
+    def load(self, seconds, rate):
+        run = self.bench("apiserver", seconds, "--rate", str(rate))
         self.slices += 1
         if run.returncode != 0 and OVERLOADED in run.stderr:
             self.overloaded += 1
             print("etcd is overloaded, by its own word; this slice does not count", flush=True)
             return None
         if run.returncode != 0:
-            self.failures.append(f"bench-load {kind}: {run.stderr.strip()[-300:]}")
+            self.failures.append(f"bench-load: {run.stderr.strip()[-300:]}")
             return None
         return json.loads(run.stdout)
 
@@ -185,11 +201,8 @@ class Soak:
 
     def run(self):
         print(f"seed {self.options.seed}")
-        full = self.load("txn", 5, "--streams", "4")
-        if full is None:
-            return
-        rate = self.options.rate or int(full["per_s"] / 2)
-        print(f"updates alone: {full['per_s']:,.0f} a second; the load is {rate:,} a second")
+        rate = self.options.rate or self.full_rate() // 2
+        print(f"the load is {rate:,} requests a second", flush=True)
         for writer in self.writers:
             writer.start()
         until = self.begun + self.options.minutes * 60
@@ -201,7 +214,7 @@ class Soak:
                 name, act = "proxy", self.restart_proxy
             act()
             self.proxy.wait_ready(30)
-            self.sample(name, self.load("apiserver", self.options.slice, "--rate", str(rate)))
+            self.sample(name, self.load(self.options.slice, rate))
         self.stop.set()
         for writer in self.writers:
             writer.join()

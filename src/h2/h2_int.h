@@ -220,7 +220,7 @@ enum h2__state {
 };
 
 /* Where a stream waits to send: see send.c. */
-enum h2__queue { H2__WAITING, H2__READY, H2__STALLED, H2__QUEUE_COUNT };
+enum h2__queue { H2__WAITING, H2__ENDING, H2__READY, H2__STALLED, H2__QUEUE_COUNT };
 
 /* Whose streams they are, sharers.c. */
 struct h2__sharer {
@@ -281,6 +281,7 @@ struct h2_conn {
 
     /* send.c, sharers.c: a stream is in at most one of them, by its send_node.
      *   WAITING  client: requests above the peer's stream limit, or before the flush
+     *   ENDING   their END_STREAM is in control: they are over before it leaves
      *   READY    have something to send, and window for it if they need any
      *   STALLED  wait for the connection's window only */
     struct list queue[H2__QUEUE_COUNT];
@@ -511,12 +512,12 @@ static inline bool h2__queue_is_empty(const struct h2_conn *c, enum h2__queue q)
     return list_is_empty(&c->queue[q]);
 }
 /* Takes out the stream whose turn it is; NULL: there is none. Of WAITING, and of the others: what
- * is stalled only while the connection has a window. */
+ * is ending before all else, what is stalled only while the connection has a window. */
 struct h2_stream *h2__queue_next_waiting(struct h2_conn *c);
 struct h2_stream *h2__queue_next(struct h2_conn *c);
 static inline bool h2__queue_has_next(const struct h2_conn *c)
 {
-    return !h2__queue_is_empty(c, H2__READY) ||
+    return !h2__queue_is_empty(c, H2__ENDING) || !h2__queue_is_empty(c, H2__READY) ||
            (c->send_left > 0 && !h2__queue_is_empty(c, H2__STALLED));
 }
 /* s ends. */

@@ -3,6 +3,8 @@
  *
  *   waiting   requests whose HEADERS are not framed yet: one by one, as the peer's stream limit
  *             allows
+ *   ending    streams whose END_STREAM waits in control: first of all, for when it leaves they have
+ *             to be over for us, too. A peer that sees it may begin another in their place.
  *   ready     streams with something to send: one DATA frame each in turns, until the socket's
  *             queue is full
  *   stalled   streams that only the connection's window keeps from sending; when it opens they come
@@ -31,7 +33,7 @@ void h2__send_want(struct h2_stream *s)
     if (!list_is_empty(&s->send_node) || s->is_reset || s->state == H2__IDLE)
         return;
     if (s->is_end_pending) {
-        h2__queue_push(s, H2__READY);
+        h2__queue_push(s, H2__ENDING);
         return;
     }
     if (h2__is_local_over(s))

@@ -123,6 +123,8 @@ struct h2_stream *h2__queue_next(struct h2_conn *c)
 {
     struct h2__sharer *sh;
 
+    if (!h2__queue_is_empty(c, H2__ENDING))
+        return take(c, first_sharer(c, H2__ENDING), H2__ENDING);
     if (c->send_left <= 0 || h2__queue_is_empty(c, H2__STALLED)) {
         if (h2__queue_is_empty(c, H2__READY))
             return NULL;

@@ -17,8 +17,8 @@
  *   - another connection is lost: its streams end; the next stream dials a new one;
  *   - another connection fell silent: so may the base have, which is replaced to find out;
  *   - a further connection can't be dialled though the base is there (files of TLS that are bad by
- *     now, descriptors run out), or etcd allows no stream on it: its class shares what there is;
- *     where that has no room, one that could not be dialled is tried again;
+ *     now, descriptors run out), or etcd allows no stream on it: its class shares what there is.
+ *     Where that has no room one that could not be dialled is tried again;
  *   - stream ids run out, or TLS files have changed: the base is replaced when the next is ready,
  *     the others at once. Who is replaced finishes its streams. */
 #include <stdlib.h>

@@ -420,6 +420,30 @@ static void no_status_behind_half_an_answer(void **state)
     buf_free(&value);
 }
 
+/* Who had to wait for room has the time of everybody to get on, and no more. */
+static void who_was_hungry_has_to_get_on(void **state)
+{
+    struct buf m = put_request(POD_KEY, large, 4 * MIB), framed = rig_framed(&m);
+    struct rec *c[7], *put;
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++)
+        c[i] = waiting_range(heavy, LARGE);
+    put = rig_begin(light, PUT, NULL);
+    rig_send(put, framed.p, 60000, false);
+    rig_pass(&r, 3000);
+    assert_false(list_is_empty(&r.w->hungry));
+    fake_speak(&r.plugin);
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++)
+        RIG_UNTIL(&r, c[i]->close_count == 1);
+    RIG_UNTIL(&r, list_is_empty(&r.w->hungry));
+    assert_int_equal(put->close_count, 0);
+    rig_pass_in(&r, LIMIT_PROGRESS_MS + 3000, 100);
+    assert_int_equal(put->close_count, 1);
+    assert_int_equal(put->code, H2_ENHANCE_YOUR_CALM);
+    buf_free(&framed);
+}
+
 /* Calls hold memory also when they hold no message. */
 static void calls_that_only_wait_count_too(void **state)
 {
@@ -564,6 +588,7 @@ int main(void)
         TEST(who_is_over_its_own_bound_ends_at_once),
         TEST(who_does_not_read_is_reset),
         TEST(no_status_behind_half_an_answer),
+        TEST(who_was_hungry_has_to_get_on),
         TEST(calls_that_only_wait_count_too),
         TEST(it_is_over_when_they_have_gone),
         TEST(what_was_asked_counts),
