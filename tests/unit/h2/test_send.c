@@ -407,8 +407,8 @@ static void test_waiting_requests(void **state)
     duo_stop(&d);
 }
 
-/* The last id there is. Requests that wait for their turn, or for the peer's limit, have ids coming: none is taken that
- * would wait for one that does not come. */
+/* The last id there is. Requests that wait for their turn, or for the peer's limit, have ids
+ * coming: none is taken that would wait for one that does not come. */
 static void test_ids_run_out(void **state)
 {
     (void)state;
