@@ -43,12 +43,13 @@ static const char check_help[] =
     "\n"
     "All flags of serve are taken, and etcdctl's environment; see etcd-envelope serve --help.\n"
     "\n"
-    "Exit status: 0 all well; 3 a certificate is over or does not name its host, etcd is full; 4 "
-    "values are\n"
-    "there that do not open; 1 serve would refuse the files; 2 it would refuse the flags, or the\n"
-    "server is a proxy; 75 etcd or a KMS plugin is not reachable or not well. Values that open, "
-    "but\n"
-    "are to be rewritten, as in a migration or a rotation, are a note and leave it at 0.\n";
+    "Exit status: 0 all well; 3 a certificate is over or does not name its host, etcd is full, or\n"
+    "forbids --converge something; 4 values are there that do not open; 1 serve would refuse the\n"
+    "files, or etcd refuses the look; 2 serve would refuse the flags, or the server is a proxy; "
+    "75\n"
+    "etcd or a KMS plugin is not reachable or not well. Values that open, but are to be "
+    "rewritten,\n"
+    "as in a migration or a rotation, are a note and leave it at 0.\n";
 
 struct check {
     const struct settings *o;

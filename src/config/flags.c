@@ -218,6 +218,26 @@ static void put_flag(FILE *f, const struct flag *flag)
     put_words(f, text);
 }
 
+static const char help_begin[] =
+    "usage: etcd-envelope [serve] --encryption-provider-config FILE [flags]\n"
+    "\n"
+    "Listens for kube-apiserver, or any other client of etcd. Seals the values of the resources\n"
+    "that an EncryptionConfiguration names on their way to etcd, and opens them on their way "
+    "back.\n"
+    "\n"
+    "Flags are written --name=value or --name value, booleans also --name. A list is separated by\n"
+    "commas, or the flag is repeated. Sizes take KiB, MiB, GiB (or k, m, g: the same), durations\n"
+    "are Go's (10s, 1m30s). Each flag has an environment variable, such as\n"
+    "ETCD_ENVELOPE_ETCD_SERVERS for --etcd-servers. A flag goes before the environment, and that\n"
+    "before --config-file.\n";
+
+static const char help_end[] =
+    "\n"
+    "Signals: SIGHUP reads it and the TLS files again; on any error the old ones stay. SIGTERM\n"
+    "and SIGINT drain: no new connections, calls in flight finish; a second one ends at once.\n"
+    "\n"
+    "Exit status: 0 ended as asked; 1 error; 2 used wrongly.\n";
+
 const char *settings_help(void)
 {
     static char help[16384];
@@ -227,17 +247,10 @@ const char *settings_help(void)
         return help;
     f = fmemopen(help, sizeof(help), "w");
     CHECK(f != NULL);
-    fputs("Flags are written --name=value or --name value, booleans also --name. A list is "
-          "separated by\n"
-          "commas, or the flag is repeated. Sizes take KiB, MiB, GiB (or k, m, g: the same), "
-          "durations\n"
-          "are Go's (10s, 1m30s). Each flag has an environment variable, such as\n"
-          "ETCD_ENVELOPE_ETCD_SERVERS for --etcd-servers. A flag goes before the environment, and "
-          "that\n"
-          "before --config-file.\n",
-          f);
+    fputs(help_begin, f);
     for (size_t i = 0; i < config__flag_count; i++)
         put_flag(f, &config__flags[i]);
+    fputs(help_end, f);
     CHECK(!ferror(f) && fclose(f) == 0 && strlen(help) < sizeof(help) - 1);
     return help;
 }

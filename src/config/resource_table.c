@@ -20,7 +20,7 @@
 #define RBAC "rbac.authorization.k8s.io"
 #define STORAGE "storage.k8s.io"
 
-/* The prefix is the plural without the group (the API server's default resource prefix), with eight
+/* The prefix is the plural without the group (the API server's default resource prefix), with nine
  * exceptions that are older than the rule. Events exist in two groups, but are stored as the core
  * group's. */
 const struct builtin_resource config__builtins[] = {
@@ -48,6 +48,7 @@ const struct builtin_resource config__builtins[] = {
     IN("batch", "cronjobs"),
     IN("batch", "jobs"),
     IN("policy", "poddisruptionbudgets"),
+    {"podsecuritypolicies", "policy", "podsecuritypolicy"}, /* up to Kubernetes 1.24 */
     {"ingresses", NETWORKING, "ingress"},
     IN(NETWORKING, "ingressclasses"),
     IN(NETWORKING, "ipaddresses"),

@@ -84,14 +84,6 @@ static enum err has_key(const struct provider_list *list, const char *text, bool
     return ERR_OK;
 }
 
-/* Is the prefix the other one, or below it? */
-static bool lies_in(const char *prefix, const char *other)
-{
-    size_t n = strlen(other);
-
-    return strncmp(prefix, other, n) == 0 && (prefix[n] == '\0' || prefix[n] == '/');
-}
-
 static const struct key_rule *find_rule(const struct ruleset *set, const struct key_rule *like,
                                         size_t *at)
 {
@@ -120,13 +112,17 @@ static enum err is_kept(const struct converge_drop_opts *o, const struct key_rul
     }
     for (size_t i = 0; i < next->count && *out; i++) {
         const struct key_rule *r = &next->v[i];
-        bool is_above = lies_in(rule->prefix, r->prefix);
+        bool is_above = converge_lies_in(rule->prefix, r->prefix);
+        enum converge_share share = is_above ? converge_share_of(r, rule) : CONVERGE_SOME;
 
         /* Rules above count where there is none like this one; those below, where they are new. */
-        if (is_above ? find_rule(o->next, rule, &at) != NULL
-                     : !lies_in(r->prefix, rule->prefix) || find_rule(o->now, r, &at) != NULL)
+        if (is_above
+                ? find_rule(o->next, rule, &at) != NULL
+                : !converge_lies_in(r->prefix, rule->prefix) || find_rule(o->now, r, &at) != NULL)
             continue;
-        is_covered |= is_above;
+        if (share == CONVERGE_NONE)
+            continue;
+        is_covered |= share == CONVERGE_ALL;
         TRY(has_key(&o->next->lists[i], text, &has));
         *out = has;
     }
@@ -370,7 +366,7 @@ static bool is_in_use(struct converge_drop *d, struct bytes key, const char *rec
         return true;
     }
     for (size_t i = 0; i < d->count; i++) {
-        if (!converge_record_writes(record, &d->o.now->key_rules->v[d->v[i].rule], d->v[i].text))
+        if (!converge_record_writes(record, d->o.now->key_rules, d->v[i].rule, d->v[i].text))
             continue;
         snprintf(d->waits_for, sizeof d->waits_for, "proxy %.150s still writes with %.*s",
                  converge_record_name(record, name),

@@ -4,11 +4,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/digit.h"
 #include "kms/text.h"
 
 #define HEAD "etcd-envelope 1\n"
 #define RULE "\nrule "
-#define HASH_LEN 32u /* digits of a hash that are shown */
+#define HASH_LEN 32u    /* digits of a hash that are shown */
+#define RULES_MAX 8192u /* a record of more is hardly one that etcd takes (1.5 MiB) */
 
 /* --- writing ---------------------------------------------------------------------------------- */
 
@@ -203,10 +205,48 @@ static bool find_line(const char *record, struct bytes prefix, struct line *out)
     return false;
 }
 
+static size_t count_lines(const char *record)
+{
+    const char *at = converge_record_rules(record);
+    struct line line;
+    size_t n = 0;
+
+    while (next_line(&at, &line))
+        n++;
+    return n;
+}
+
+static int by_bytes(const void *a, const void *b)
+{
+    return bytes_cmp(*(const struct bytes *)a, *(const struct bytes *)b);
+}
+
+/* Are all rules understood, and no two of one prefix, which would contradict each other? Who may
+ * write where records lie can make one of 100,000 rules: sorted, and not too many, for the control
+ * thread waits meanwhile. */
+static bool has_good_rules(const char *record)
+{
+    const char *at = converge_record_rules(record);
+    size_t count = count_lines(record), n = 0;
+    struct bytes *v = count > RULES_MAX ? NULL : malloc((count + 1) * sizeof *v);
+    struct line line;
+    bool is_good;
+
+    if (v == NULL)
+        return false;
+    while (next_line(&at, &line))
+        v[n++] = line.prefix;
+    is_good = *at == '\0';
+    qsort(v, n, sizeof *v, by_bytes);
+    for (size_t i = 1; i < n; i++)
+        is_good = is_good && !bytes_eq(v[i - 1], v[i]);
+    free(v);
+    return is_good;
+}
+
 bool converge_record_is_understood(const char *record)
 {
     const char *at = record;
-    struct line line, first;
 
     if (strncmp(record, HEAD, sizeof HEAD - 1) != 0)
         return false;
@@ -214,11 +254,7 @@ bool converge_record_is_understood(const char *record)
         at++;
     if (*at != '\0' || at[-1] != '\n')
         return false;
-    at = converge_record_rules(record);
-    while (next_line(&at, &line)) /* two rules of one prefix contradict each other */
-        if (!find_line(record, line.prefix, &first) || first.prefix.p != line.prefix.p)
-            return false;
-    return *at == '\0';
+    return has_good_rules(record);
 }
 
 const char *converge_record_rules(const char *record)
@@ -231,17 +267,6 @@ const char *converge_record_rules(const char *record)
 static bool is_unknown(const struct line *l)
 {
     return l->writes.p[l->writes.n - 1] == '?';
-}
-
-static size_t count_lines(const char *record)
-{
-    const char *at = converge_record_rules(record);
-    struct line line;
-    size_t n = 0;
-
-    while (next_line(&at, &line))
-        n++;
-    return n;
 }
 
 const char *converge_record_name(const char *record, char out[static CONVERGE_NAME_MAX])
@@ -346,20 +371,108 @@ enum converge_difference converge_record_compare(const char *mine, const char *t
     return CONVERGE_DIFFERS;
 }
 
-bool converge_record_writes(const char *record, const struct key_rule *rule, const char *key)
-{
-    char *prefix = NULL;
-    struct line line;
-    bool is_found;
-    size_t len;
-    FILE *f = open_memstream(&prefix, &len);
+/* --- rules of two sets ------------------------------------------------------------------------ */
 
-    if (f == NULL)
-        return true; /* when in doubt */
-    put_rule_prefix(f, rule);
-    if (fclose(f) != 0 || prefix == NULL)
-        return true;
-    is_found = find_line(record, bytes_of(prefix, len), &line);
-    free(prefix);
-    return is_found && is_opened(line.writes, bytes_str(key));
+bool converge_lies_in(const char *prefix, const char *other)
+{
+    size_t n = strlen(other);
+
+    return strncmp(prefix, other, n) == 0 && (prefix[n] == '\0' || prefix[n] == '/');
+}
+
+enum converge_share converge_share_of(const struct key_rule *above, const struct key_rule *rule)
+{
+    const char *rest = rule->prefix + strlen(above->prefix);
+
+    if (above->kind != KEY_RULE_DOTLESS)
+        return CONVERGE_ALL;
+    if (rest[0] == '\0')
+        return rule->kind == KEY_RULE_DOTLESS ? CONVERGE_ALL : CONVERGE_SOME;
+    return memchr(rest + 1, '.', strcspn(rest + 1, "/")) == NULL ? CONVERGE_ALL : CONVERGE_NONE;
+}
+
+/* The rule of a line, whose prefix is the caller's to free; NULL: no memory. */
+static struct key_rule rule_of(const struct line *l)
+{
+    bool is_dotless = l->prefix.p[l->prefix.n - 1] == '*';
+    size_t n = l->prefix.n - 1, len = 0;
+    struct key_rule out = {.kind = is_dotless ? KEY_RULE_DOTLESS : KEY_RULE_PREFIX,
+                           .prefix = malloc(l->prefix.n)};
+
+    n -= is_dotless && n > 0; /* the slash before the star */
+    for (size_t i = 0; i < n && out.prefix != NULL; i++) {
+        const uint8_t *p = l->prefix.p + i;
+        int high = *p == '%' && i + 2 < n ? digit_hex(p[1]) : -1;
+        int low = high < 0 ? -1 : digit_hex(p[2]);
+
+        out.prefix[len++] = (char)(low < 0 ? *p : high << 4 | low);
+        i += low < 0 ? 0 : 2;
+    }
+    if (out.prefix != NULL)
+        out.prefix[len] = '\0';
+    return out;
+}
+
+/* The length of the longest prefix in the record that is for all keys of the rule; 0: none. */
+static size_t nearest_len(const char *record, const struct key_rule *mine)
+{
+    const char *at = converge_record_rules(record);
+    size_t longest = 0;
+    struct line line;
+
+    while (next_line(&at, &line)) {
+        struct key_rule theirs = rule_of(&line);
+        size_t n = theirs.prefix == NULL ? 0 : strlen(theirs.prefix);
+
+        if (n > longest && converge_lies_in(mine->prefix, theirs.prefix) &&
+            converge_share_of(&theirs, mine) == CONVERGE_ALL)
+            longest = n;
+        free(theirs.prefix);
+    }
+    return longest;
+}
+
+/* Is there a key for which the i-th rule is ours, and this one theirs? nearest: see nearest_len. */
+static bool do_meet(const struct key_rules *rules, size_t i, const struct key_rule *theirs,
+                    size_t nearest)
+{
+    const struct key_rule *mine = &rules->v[i];
+
+    if (converge_lies_in(mine->prefix, theirs->prefix))
+        return strlen(theirs->prefix) >= nearest &&
+               converge_share_of(theirs, mine) != CONVERGE_NONE;
+    if (!converge_lies_in(theirs->prefix, mine->prefix) ||
+        converge_share_of(mine, theirs) == CONVERGE_NONE)
+        return false;
+    for (size_t k = 0; k < rules->count; k++) {
+        const struct key_rule *nearer = &rules->v[k];
+
+        if (strlen(nearer->prefix) > strlen(mine->prefix) &&
+            converge_lies_in(theirs->prefix, nearer->prefix) &&
+            converge_share_of(nearer, theirs) == CONVERGE_ALL)
+            return false;
+    }
+    return true;
+}
+
+bool converge_record_writes(const char *record, const struct key_rules *rules, size_t i,
+                            const char *key)
+{
+    size_t nearest = nearest_len(record, &rules->v[i]);
+    const char *at = converge_record_rules(record);
+    struct line line;
+
+    while (next_line(&at, &line)) {
+        struct key_rule theirs;
+        bool is_met;
+
+        if (!is_opened(line.writes, bytes_str(key)))
+            continue;
+        theirs = rule_of(&line);
+        is_met = theirs.prefix == NULL || do_meet(rules, i, &theirs, nearest); /* when in doubt */
+        free(theirs.prefix);
+        if (is_met)
+            return true;
+    }
+    return false;
 }

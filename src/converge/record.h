@@ -42,8 +42,8 @@ MUST_CHECK enum err converge_record_make(const struct ruleset *rules, const stru
 /* A record as it lies in etcd, for the functions below: the caller's to free, and never NULL but
  * for want of memory. What no record has stays recognizable. */
 MUST_CHECK char *converge_record_copy(struct bytes stored);
-/* Has all of it the form above, and no prefix two rules? One of another version has not, and may
- * write with any key. */
+/* Has all of it the form above, not too many rules, and no prefix two? One of another version has
+ * not, and may write with any key. */
 bool converge_record_is_understood(const char *record);
 /* Where the rules of a record begin: what is behind decides whether proxies agree. */
 const char *converge_record_rules(const char *record);
@@ -62,8 +62,15 @@ enum converge_difference {
  * understood differs. */
 enum converge_difference converge_record_compare(const char *mine, const char *theirs, char *why,
                                                  size_t why_len);
-/* Does a record that is understood say that it writes with a key (of converge_opens_text) under the
- * rule of this prefix? */
-bool converge_record_writes(const char *record, const struct key_rule *rule, const char *key);
+/* Does a record that is understood say that it writes with a key (of converge_opens_text) where the
+ * i-th of these rules is ours? Its proxy may have other rules for the same keys of etcd. */
+bool converge_record_writes(const char *record, const struct key_rules *rules, size_t i,
+                            const char *key);
+
+/* Is the prefix the other one, or below it? */
+bool converge_lies_in(const char *prefix, const char *other);
+/* How much of what is under a rule the other one, above it or of the same prefix, is for. */
+enum converge_share { CONVERGE_NONE, CONVERGE_SOME, CONVERGE_ALL };
+enum converge_share converge_share_of(const struct key_rule *above, const struct key_rule *rule);
 
 #endif

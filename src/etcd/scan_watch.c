@@ -129,7 +129,8 @@ enum err etcd__watch_begin(struct etcd__scan *s, const struct etcd_watch_info *i
     if (w == NULL)
         return info->has_events ? ERR_ANS_UNKNOWN_WATCH : ERR_OK;
     s->watched = &w->range;
-    *is_swallowed = w->state == ETCD_WATCH_SWALLOW;
+    /* A refused create's answer may carry the id of an older watch. */
+    *is_swallowed = w->state == ETCD_WATCH_SWALLOW && !info->created;
     return ERR_OK;
 }
 

@@ -49,7 +49,7 @@ static void set_dek(struct plugin *p, struct dek *dek)
     p->dek = dek;
     kms_hash_text(dek->id.key_id, hash);
     if (log_is_on(level))
-        log_write(level, is_first ? "write key" : "new write key", "provider=\"%s\" key_id_hash=%s",
+        log_write(level, is_first ? "KMS key" : "new KMS key", "provider=\"%s\" key_id_hash=%s",
                   p->provider->name, hash);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Receives: a state. Gives: the body of /statusz, the state as JSON; README.md, "Status page", has
- * the fields, which are a contract. Owns: nothing. Thread: control. */
+/* Receives: a state. Gives: the body of /statusz, the state as JSON; README.md, "Fields of
+ * /statusz", has the fields, which are a contract. Owns: nothing. Thread: control. */
 #ifndef PAGES_STATUSZ_H
 #define PAGES_STATUSZ_H
 

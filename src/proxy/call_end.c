@@ -70,7 +70,8 @@ void call__on_reap(struct loop_timer *t)
 {
     struct call *c = CONTAINER_OF(t, struct call, reap);
 
-    if (c->down != NULL)
+    /* Who has not read all yet has its time for that (progress.c), and the end comes behind. */
+    if (c->down != NULL && h2_stream_queued(c->down) == 0)
         h2_stream_reset(c->down, H2_NO_ERROR);
 }
 
@@ -297,19 +298,35 @@ void call_fail_err(struct call *c, enum err e)
     call_fail(c, &f);
 }
 
+/* The status would wait behind what is queued, or come in the middle of a message. To gRPC clients
+ * this code is the same one. */
+static void shed_by_reset(struct call *c, enum err why)
+{
+    struct failure f;
+
+    if (!call_is_live(c)) { /* it has ended, and what it said is not read */
+        h2_stream_reset(c->down, H2_ENHANCE_YOUR_CALM);
+        return;
+    }
+    call_failure_init(c, why, &f);
+    log_failure(c, &f, GRPC_RESOURCE_EXHAUSTED);
+    call__end(c, &(struct call_end){.how = CALL_END_RESET,
+                                    .status = GRPC_RESOURCE_EXHAUSTED,
+                                    .code = H2_ENHANCE_YOUR_CALM});
+}
+
 void call_shed(struct call *c, enum err why)
 {
     bool is_stuck = c->down != NULL && h2_stream_queued(c->down) > 0;
     bool is_cut = lane_is_in_message(&c->answer);
 
-    if (!call_is_live(c) && c->down != NULL) /* it has ended, and what it said is not read */
+    if (!call_is_live(c) && c->down != NULL)
         metric_refused(why);
     lane_kill(&c->answer); /* a large answer is not completed with filler */
-    call_fail_err(c, why);
-    /* The status would wait behind what is queued, or come in the middle of a message. To gRPC
-     * clients this code is the same one. */
     if ((is_stuck || is_cut) && c->down != NULL)
-        h2_stream_reset(c->down, H2_ENHANCE_YOUR_CALM);
+        shed_by_reset(c, why);
+    else
+        call_fail_err(c, why);
     if (c->claims > 0)
         call_claim(c);
 }

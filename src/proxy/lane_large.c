@@ -49,6 +49,7 @@ enum lane_step lane__large_begin(struct lane *l, uint32_t length)
     if (lane__message_begin(l))
         e = etcd_large_new(c->method->content, l->keys->rules->rules, &c->ask, length,
                            LIMIT_LANE_TURN, &l->large);
+    lane__work_give_back(l);
     if (e != ERR_OK)
         return lane__fails(l, e);
     metric_add(METRIC_messages_streamed_total, 1);
@@ -57,8 +58,10 @@ enum lane_step lane__large_begin(struct lane *l, uint32_t length)
     lane__set_state(l, LANE_LARGE);
     if (lane__is_fill(l))
         e = send_prefix(l, length, &ok);
-    if (e != ERR_OK)
+    if (e != ERR_OK) {
+        lane__large_over(l); /* nothing was promised, so there is nothing to fill */
         return lane__fails(l, e);
+    }
     return ok ? STEP_NEXT : STEP_WAIT;
 }
 
@@ -134,11 +137,13 @@ enum lane_step lane__large(struct lane *l)
     size_t n = l->in.len < l->large_todo ? l->in.len : l->large_todo;
     enum err e = chain_move(&l->large_in, &l->in, n);
 
-    if (e != ERR_OK || !lane__work_take(l))
-        return lane__fails(l, ERR_NOMEM);
+    if (e != ERR_OK)
+        return lane__fails(l, e);
     l->large_todo -= n;
     if (lane__client_is_behind(l)) /* do not open more than its queue should hold */
         return large_waits(l);
+    if (!lane__work_take(l)) /* not before, or whoever does not read would keep it */
+        return lane__fails(l, ERR_NOMEM);
     switch (open_batch(l)) {
     case ETCD_DIRECT_BATCH:
         lane__set_state(l, LANE_SEND);

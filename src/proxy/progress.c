@@ -37,10 +37,18 @@ static bool is_slow(struct progress_mark *m, uint32_t bytes, uint32_t enough, ui
 
 /* --- a look ---------------------------------------------------------------------------------- */
 
-/* A lane waits for the rest of a message. *waits: so it is. */
+/* What it waits for meanwhile (a key, room in memory, its turn) may leave it waiting for its peer,
+ * and of that nobody tells. */
+static bool is_in_message(const struct lane *l)
+{
+    return lane_is_holding(l) || l->large_todo > 0 || l->relay_left > 0;
+}
+
+/* A lane waits for the rest of a message. *waits: so it does, or it may yet. */
 static bool lane_is_slow(struct progress_mark *m, const struct lane *l, uint32_t now, bool *waits)
 {
     if (!lane_awaits_peer(l)) {
+        *waits |= is_in_message(l);
         mark(m, l->progress, now);
         return false;
     }

@@ -4,8 +4,9 @@
  * Thread: the worker's.
  *
  * Whoever hands bytes to a call that do not complete a message, or queues bytes for a client, calls
- * progress_watch. Once a second each call of the list is looked at; one that waits for nobody
- * leaves it. So an idle stream, however long it idles, is in no list, has no timer and no end:
+ * progress_watch. Once a second each call of the list is looked at; one that waits for nobody, and
+ * stands in no message, leaves it. So an idle stream, however long it idles, is in no list, has no
+ * timer and no end:
  *
  *   who is waited for                            has to make              within
  *   the client: its message or unary request     LIMIT_PROGRESS_BYTES,    LIMIT_PROGRESS_MS

@@ -17,7 +17,8 @@
  *   - another connection is lost: its streams end; the next stream dials a new one;
  *   - another connection fell silent: so may the base have, which is replaced to find out;
  *   - a further connection can't be dialled though the base is there (files of TLS that are bad by
- *     now, descriptors run out), or etcd allows no stream on it: its class shares what there is;
+ *     now, descriptors run out), or etcd allows no stream on it: its class shares what there is.
+ *     Where that has no room one that could not be dialled is tried again;
  *   - stream ids run out, or TLS files have changed: the base is replaced when the next is ready,
  *     the others at once. Who is replaced finishes its streams. */
 #include <stdlib.h>
@@ -163,6 +164,14 @@ static void replace_base(struct upstream_group *g)
     (void)!upstream__conn_dial(g, UPSTREAM_UNARY, FURTHER_MS, &g->next);
 }
 
+/* Its class shares what there is. Where that has no room they wait, and it is tried again. */
+static void further_failed(struct upstream_group *g, enum upstream_class class)
+{
+    g->has_failed[class] = true;
+    g->is_due[class] = true;
+    sweep_by(g, AGAIN_MS);
+}
+
 /* --- what connections say -------------------------------------------------------------------- */
 
 static void base_ready(struct upstream_group *g, struct upstream_conn *uc)
@@ -199,7 +208,7 @@ void upstream__on_failed(struct upstream_conn *uc)
     struct upstream_group *g = uc->group;
 
     if (uc != g->next) {
-        g->has_failed[uc->class] = true;
+        further_failed(g, uc->class);
         if (g->state == UPSTREAM_GROUP_READY)
             upstream__users_serve(g);
         return;
@@ -333,7 +342,7 @@ static void dial_further(struct upstream_group *g, struct choice *c, enum upstre
     while (may_dial(g, c, class)) {
         g->dial_ms[class] = now_ms(g);
         if (upstream__conn_dial(g, class, FURTHER_MS, &uc) != ERR_OK) {
-            g->has_failed[class] = true;
+            further_failed(g, class);
             return;
         }
         c->dialling++;
@@ -481,10 +490,28 @@ static uint64_t sweep_conns(struct upstream_group *g, uint64_t now)
     return next;
 }
 
+/* Those who wait ask again for what failed; returns when the next ones do. */
+static uint64_t retry_due(struct upstream_group *g, uint64_t now)
+{
+    uint64_t next = UINT64_MAX;
+
+    for (size_t i = 0; i < UPSTREAM_CLASSES; i++) {
+        uint64_t at = g->is_due[i] ? g->dial_ms[i] + AGAIN_MS : UINT64_MAX;
+
+        if (at <= now) {
+            g->is_due[i] = false;
+            loop_task_want(g->pool->loop, &g->task);
+        } else if (at < next) {
+            next = at;
+        }
+    }
+    return next;
+}
+
 static void on_sweep(struct loop_timer *t)
 {
     struct upstream_group *g = CONTAINER_OF(t, struct upstream_group, sweep);
-    uint64_t now = now_ms(g), next;
+    uint64_t now = now_ms(g), next, retry_at;
 
     if (!has_users(g) && g->state == UPSTREAM_GROUP_READY && now >= g->left_ms + IDLE_MS) {
         drop_next(g);
@@ -492,6 +519,8 @@ static void on_sweep(struct loop_timer *t)
         group_set_state(g, UPSTREAM_GROUP_IDLE);
     }
     next = sweep_conns(g, now);
+    retry_at = retry_due(g, now);
+    next = retry_at < next ? retry_at : next;
     if (!has_users(g) && g->state == UPSTREAM_GROUP_READY && g->left_ms + IDLE_MS < next)
         next = g->left_ms + IDLE_MS;
     if (next != UINT64_MAX)

@@ -59,6 +59,7 @@ struct upstream_group {
     uint64_t left_ms;       /* when the last user left */
     bool has_failed[UPSTREAM_CLASSES];  /* the last further connection is not there, or useless */
     uint64_t dial_ms[UPSTREAM_CLASSES]; /* when that was tried */
+    bool is_due[UPSTREAM_CLASSES];      /* it could not be dialled, and somebody may wait for it */
     struct loop_timer timer;            /* RESTING */
     uint64_t sweep_at_ms;               /* when that timer fires, if it runs */
     struct loop_timer sweep; /* idle connections, and a group without users, are closed */

@@ -11,6 +11,7 @@
  *    that none has answered for away_ms ends with ERR_UPSTREAM_AWAY. Each by its own time: a member
  *    without a leader still says who it is, and answers Status;
  *  - it does not take the token any more: another one is asked for, and the call sent again;
+ *  - the password changes while it judges the one before: it is asked again, with the new one;
  *  - it does not know the user: all calls that wait end with its answer, and so do those of the
  *    next minute (login.h);
  *  - it has too much to do: the call is sent again after a pause, for as long as it may be away. */
@@ -48,6 +49,7 @@ struct sweep_etcd {
     uint64_t known_connection; /* the one that said who it is */
     struct client_call *who;   /* who it is, or for a token */
     unsigned token_number;     /* of the token that the client has */
+    unsigned asked_number;     /* of the login when it was asked for one */
     struct list waiting, sent;
     struct loop_timer pause;
     struct loop_task task; /* goes on from outside of a callback of the client's */
@@ -364,6 +366,9 @@ static void on_token(void *arg, const struct client_answer *a)
     } else if (is_busy(a)) {
         e->state = ETCD_READY;
         wait_for_room(e, a->message);
+    } else if (e->asked_number != sweep_login_number(e->o.login)) {
+        e->state = ETCD_READY; /* another password, or token, came meanwhile */
+        loop_task_want(e->o.loop, &e->task);
     } else if (a->err != ERR_OK ||
                sweep_login_take(e->o.login, loop_now_ms(e->o.loop), a) != ERR_OK) {
         server_failed(e, "out of memory");
@@ -376,6 +381,7 @@ static void on_token(void *arg, const struct client_answer *a)
 static void ask_token(struct sweep_etcd *e)
 {
     e->state = ETCD_LOGIN;
+    e->asked_number = sweep_login_number(e->o.login);
     if (sweep_login_call(e->o.login, e->client, CALL_MS, on_token, e, &e->who) != ERR_OK)
         server_failed(e, "out of memory");
 }

@@ -13,19 +13,27 @@
 
 /* --- rules ------------------------------------------------------------------------------------ */
 
-/* "kms v2 local", "aescbc v1 with key k1". */
-static int provider_text(const struct provider *p, bool writes, char *out, size_t cap)
+/* "kms v2 local", "aescbc v1 with key k2 (reads also with k1)", "aescbc v1 with keys k1, k2". */
+static size_t provider_text(const struct provider *p, bool writes, char *out, size_t cap)
 {
     const struct provider_traits *t = provider_traits(p);
+    size_t at;
 
     if (t->is_identity)
-        return snprintf(out, cap, "identity (plaintext)");
+        return (size_t)snprintf(out, cap, "identity (plaintext)");
     if (t->is_kms)
-        return snprintf(out, cap, "%s %s %.100s", t->name, t->version, p->name);
-    return snprintf(out, cap, "%s %s with key%s %.*s%s", t->name, t->version,
-                    !writes && p->key_count > 1 ? "s" : "", (int)(p->keys[0].prefix.n - 1),
-                    (const char *)p->keys[0].prefix.p,
-                    !writes && p->key_count > 1 ? " and others" : "");
+        return (size_t)snprintf(out, cap, "%s %s %.100s", t->name, t->version, p->name);
+    at = (size_t)snprintf(out, cap, "%s %s with key%s ", t->name, t->version,
+                          !writes && p->key_count > 1 ? "s" : "");
+    for (size_t i = 0; i < p->key_count && at < cap; i++)
+        at += (size_t)snprintf(out + at, cap - at, "%s%.*s",
+                               i == 0             ? ""
+                               : i == 1 && writes ? " (reads also with "
+                                                  : ", ",
+                               (int)(p->keys[i].prefix.n - 1), (const char *)p->keys[i].prefix.p);
+    if (writes && p->key_count > 1 && at < cap)
+        at += (size_t)snprintf(out + at, cap - at, ")");
+    return at;
 }
 
 static void check_rule(struct tools_findings *r, const struct key_rule *rule,
@@ -46,7 +54,7 @@ static void check_rule(struct tools_findings *r, const struct key_rule *rule,
                                : i == 1 ? "; only read with "
                                         : ", ");
         if (at < sizeof text)
-            at += (size_t)provider_text(list->v[i], i == 0, text + at, sizeof text - at);
+            at += provider_text(list->v[i], i == 0, text + at, sizeof text - at);
     }
     tools_finding(r, TOOLS_OK, "protected", "%s at %s%s: %s", list->resource, rule->prefix,
                   rule->kind == KEY_RULE_DOTLESS ? "/* (unknown kinds)" : "", text);

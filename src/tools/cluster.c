@@ -230,11 +230,14 @@ void tools_cluster_fini(struct tools_cluster *c)
 
 /* --- the begin -------------------------------------------------------------------------------- */
 
-/* True when it is not, and the run ended. */
+/* True when it is not, and the run ended; or it has ended before, by a signal, and all is about to
+ * be closed. */
 static bool is_bad(struct tools_cluster *c, const struct client_answer *a)
 {
     char why[TOOLS_CLUSTER_WHY];
 
+    if (c->is_over)
+        return true;
     if (a->err == ERR_OK && a->status == GRPC_OK)
         return false;
     if (a->err != ERR_OK) {
@@ -251,6 +254,8 @@ static void on_looked_outside(struct tools_outside_look *l, const struct client_
 {
     struct tools_cluster *c = CONTAINER_OF(l, struct tools_cluster, outside);
 
+    if (c->is_over)
+        return;
     if (a->err != ERR_OK) {
         tools_cluster_end(c, a->err, a->message);
         return;
@@ -309,7 +314,7 @@ static void on_behind_news(struct mail *self, bool delivered)
 {
     struct tools_cluster *c = CONTAINER_OF(self, struct tools_cluster, behind_news);
 
-    if (delivered)
+    if (delivered && !c->is_over)
         ask_status(c);
 }
 

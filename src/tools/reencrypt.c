@@ -255,6 +255,12 @@ static void on_ready(void *arg)
 
 /* --- the report ------------------------------------------------------------------------------- */
 
+/* 0: it ended before it began. */
+static uint64_t ran_ms(const struct reencrypt *r)
+{
+    return r->began_ms == 0 ? 0 : r->ended_ms - r->began_ms;
+}
+
 static void report_json(const struct reencrypt *r, bool is_good)
 {
     struct json j = {.f = r->o->out};
@@ -274,7 +280,7 @@ static void report_json(const struct reencrypt *r, bool is_good)
     json_number(&j, "left_leased", (int64_t)r->leased);
     json_number(&j, "left_unreadable", (int64_t)r->unreadable);
     json_number(&j, "left_too_large", (int64_t)r->too_large);
-    json_number(&j, "milliseconds", (int64_t)(r->ended_ms - r->began_ms));
+    json_number(&j, "milliseconds", (int64_t)ran_ms(r));
     json_text(&j, "configuration", r->c->rules->config->hash);
     json_close(&j, '}');
     fputc('\n', r->o->out);
@@ -312,7 +318,7 @@ static void put_nothing(const struct reencrypt *r, FILE *f)
 
 static void report_text(const struct reencrypt *r, bool is_good)
 {
-    uint64_t ms = r->ended_ms > r->began_ms ? r->ended_ms - r->began_ms : 1;
+    uint64_t ms = ran_ms(r) > 0 ? ran_ms(r) : 1;
     char time[TOOLS_DURATION_MAX];
     FILE *f = r->o->out;
 

@@ -289,11 +289,13 @@ class Check(ClusterTool):
 
     def test_rules_are_explained(self):
         config = self.configure(self.local("aesgcm", ("k2", new_key()), ("k1", new_key())), self.kms_provider(),
+                                self.local("secretbox", ("a", new_key()), ("b", new_key())),
                                 resources="secrets, widgets.example.com, nosuchs")
         config.chmod(0o644)
         found = self.check(config, "--offline")
         texts = found["ok", "protected"]
-        self.assertIn("secrets at /registry/secrets: written with aesgcm v1 with key k2; only read with kms v2 test", texts)
+        self.assertIn("secrets at /registry/secrets: written with aesgcm v1 with key k2 (reads also with k1); "
+                      "only read with kms v2 test, secretbox v1 with keys a, b", texts)
         self.assertTrue(any("/registry/example.com/widgets" in t for t in texts))
         self.assertTrue(any("open to others" in t for t in found["warn", "configuration"]))
 

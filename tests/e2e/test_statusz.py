@@ -110,7 +110,7 @@ class Well(Statusz):
     def test_documented(self):
         """README lists the fields, and no others."""
         text = (harness.ROOT / "README.md").read_text()
-        table = text.split("## Status page")[1].split("\n## ")[0]
+        table = text.split("## Fields of /statusz")[1].split("\n## ")[0]
         listed = set()
         for row in re.findall(r"^\| (`.*?) \|", table, re.M):
             listed.update(re.findall(r"`([a-z0-9_.\[\]]+)`", row))

@@ -405,7 +405,7 @@ class Verify(ClusterTool):
         self.kms.key_id = "key-2"
         self.etcd.process.signal(signal.SIGSTOP)
         try:
-            wait_until(lambda: process.log().count("new write key") == 1, 70, "the new key")
+            wait_until(lambda: process.log().count("new KMS key") == 1, 70, "the new key")
         finally:
             self.etcd.process.signal(signal.SIGCONT)
         status = self.finish(process, 100)

@@ -48,12 +48,13 @@ static void check_alone(const char *record)
 {
     const char *rules = converge_record_rules(record);
     struct key_rule rule = {.prefix = "/registry/secrets", .resource = "secrets"};
+    const struct key_rules mine = {.v = &rule, .count = 1};
 
     CHECK(rules[0] == '\0' || strncmp(rules, "rule ", 5) == 0);
     check_name(record);
     if (!converge_record_is_complete(record))
         CHECK(compare(record, record) != CONVERGE_AGREES);
-    (void)converge_record_writes(record, &rule, "aesgcm:v1:k:00");
+    (void)converge_record_writes(record, &mine, 0, "aesgcm:v1:k:00");
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

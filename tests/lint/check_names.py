@@ -25,7 +25,7 @@ FOREIGN_FLAGS = {
     "--print-value-only": "etcdctl", "--prefix": "etcdctl", "--allow-downgrades": "apt-get",
     "--rev": "etcdctl", "--cluster": "etcdctl", "--now": "systemctl", "--raw": "kubectl",
     "--from-literal": "kubectl", "--data-dir": "etcd", "--bump-revision": "etcdutl", "--mark-compacted": "etcdutl",
-    "--read-only": "docker", "--ulimit": "docker", "--config": "kubeadm",
+    "--read-only": "docker", "--ulimit": "docker", "--config": "kubeadm", "--cacert": "curl", "--cert": "curl",
     "--wrap": "ld", "--quota-backend-bytes": "etcd",
 }
 # Files of other projects, identifiers of other programs, standards and build tools that have the look of ours.
@@ -38,6 +38,7 @@ FOREIGN_NAMES = {
     "all_verify_interface_header_sets": "cmake", "sa_mask": "sigaction(2)", "io_uring": "io_uring(7)",
     "sd_notify": "systemd", "sd_listen_fds": "systemd", "SD_LISTEN_FDS_START": "systemd",
     "crypto_secretbox": "libsodium", "EVP_MAC": "OpenSSL", "EVP_KDF": "OpenSSL", "SA_RESTART": "sigaction(2)",
+    "default_ca": "openssl ca", "private_key": "openssl ca", "default_md": "openssl ca", "default_crl_days": "openssl ca",
 }
 
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]")
@@ -260,7 +261,7 @@ class Tree:
             if path.suffix == ".md" and text.startswith("```"):
                 is_block = not is_block
             if not is_words and not is_block and not (path.suffix == ".md" and text.startswith("    ")):
-                text = " ".join(re.findall(r"`([^`]+)`", text))
+                text = "; ".join(re.findall(r"`([^`]+)`", text))
             for word in SUBCOMMAND.findall(text):
                 if word not in self.subcommands:
                     yield number, "subcommand", word

@@ -119,7 +119,8 @@ static void test_named_builtins(void **state)
     struct key_rules *r = build(HEAD ENTRY("secrets, services, endpoints, nodes, events")
                                     ENTRY("replicationcontrollers, ingresses.networking.k8s.io")
                                         ENTRY("customresourcedefinitions.apiextensions.k8s.io, "
-                                              "apiservices.apiregistration.k8s.io, jobs.batch"));
+                                              "apiservices.apiregistration.k8s.io, jobs.batch, "
+                                              "podsecuritypolicies.policy"));
 
     (void)state;
     assert_protected(r, "/registry/secrets/default/a", "secrets", 0);
@@ -135,6 +136,7 @@ static void test_named_builtins(void **state)
     assert_protected(r, "/registry/apiregistration.k8s.io/apiservices/a",
                      "apiservices.apiregistration.k8s.io", 2);
     assert_protected(r, "/registry/jobs/ns/a", "jobs.batch", 2);
+    assert_protected(r, "/registry/podsecuritypolicy/a", "podsecuritypolicies.policy", 2);
     /* whole segments, and nothing else */
     assert_plain(r, "/registry/secretsfoo/a");
     assert_plain(r, "/registry/services/other");

@@ -2,7 +2,8 @@
 /* Any list of providers in the place of any other, over values of all of them: the reload is
  * refused exactly if some value opens now and would not then, or if the key that is written with
  * goes. What opens is found out by the judge of verify, value by value. And a start, which takes
- * any list, is followed by a look that counts exactly what does not open. */
+ * any list, is followed by a look that counts exactly what does not open. Any resources in the
+ * place of any others, wildcards above all: nothing that opens now is lost. */
 #include "converge/drop.h"
 #include "converge/missing.h"
 
@@ -13,9 +14,7 @@
 #include "base/secret.h"
 #include "fake_etcd.h"
 
-#define HEAD                                                                                       \
-    "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n"          \
-    "- resources: [secrets]\n  providers:\n"
+#define HEAD "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n"
 #define KINDS 7
 #define LIST_MAX 4
 
@@ -62,12 +61,20 @@ static struct choice any_choice(void)
     return l;
 }
 
+static void put_entry(char *yaml, const char *resource, const struct choice *l)
+{
+    strcat(yaml, "- resources: [");
+    strcat(yaml, resource);
+    strcat(yaml, "]\n  providers:\n");
+    for (size_t i = 0; i < l->count; i++)
+        strcat(yaml, providers[l->v[i]]);
+}
+
 static struct ruleset *rules_of(const struct choice *l)
 {
     char yaml[2048] = HEAD;
 
-    for (size_t i = 0; i < l->count; i++)
-        strcat(yaml, providers[l->v[i]]);
+    put_entry(yaml, "secrets", l);
     return fake_rules_of(yaml, "/registry");
 }
 
@@ -78,7 +85,7 @@ static enum err random_bytes(void *arg, void *out, size_t n)
 }
 
 /* A value as a proxy with this provider first would store it. */
-static void put_value(size_t i, unsigned kind)
+static void put_value_at(const char *key, unsigned kind)
 {
     const struct choice one = {{kind}, 1};
     struct ruleset *rules;
@@ -86,10 +93,8 @@ static void put_value(size_t i, unsigned kind)
     struct chain in = {0};
     struct slab_pool pool;
     uint8_t out[FAKE_VALUE];
-    char key[FAKE_KEY];
     size_t n;
 
-    snprintf(key, sizeof key, "/registry/secrets/ns/%03zu", i);
     if (kind == KINDS - 1) {
         fake_put(key, "plain", 5, 0);
         return;
@@ -108,6 +113,14 @@ static void put_value(size_t i, unsigned kind)
     slab_pool_fini(&pool);
     envelope_ctx_free(ctx);
     ruleset_drop(rules);
+}
+
+static void put_value(size_t i, unsigned kind)
+{
+    char key[FAKE_KEY];
+
+    snprintf(key, sizeof key, "/registry/secrets/ns/%03zu", i);
+    put_value_at(key, kind);
 }
 
 static bool opens(struct fake_site *site, const struct ruleset *rules, const struct fake_kv *kv)
@@ -267,6 +280,93 @@ static void test_any_for_any(void **state)
         one_round(&refused, &taken);
 }
 
+/* --- several resources ------------------------------------------------------------------------ */
+
+/* In the order in which a file may have them: no wildcard masks what follows it. */
+static const char *const resources[] = {"secrets",  "foos.example.com", "'*.'",
+                                        "'*.apps'", "'*.example.com'",  "'*.*'"};
+#define RESOURCES ARRAY_LEN(resources)
+/* Keys of these, and of kinds that only a wildcard covers, if anything does. */
+static const char *const places[] = {
+    "/registry/secrets/ns/a",          "/registry/deployments/ns/a",
+    "/registry/example.com/foos/ns/a", "/registry/foos/ns/a",
+    "/registry/example.com/bars/a",    "/registry/unknown/ns/a",
+    "/registry/example.org/foos/a"};
+
+/* The providers of each resource; an empty list: it is not named. */
+struct file {
+    struct choice v[RESOURCES];
+};
+
+static struct file any_file(void)
+{
+    struct file file = {0};
+
+    for (size_t named = 0; named == 0;)
+        for (size_t i = 0; i < RESOURCES; i++) {
+            if (any(3) == 0)
+                file.v[i] = any_choice();
+            named += file.v[i].count;
+        }
+    return file;
+}
+
+static struct ruleset *rules_of_file(const struct file *file)
+{
+    char yaml[8192] = HEAD;
+
+    for (size_t i = 0; i < RESOURCES; i++)
+        if (file->v[i].count > 0)
+            put_entry(yaml, resources[i], &file->v[i]);
+    return fake_rules_of(yaml, "/registry");
+}
+
+/* It opens for who reads with now, and next gives out ciphertext, or nothing. */
+static bool is_lost(const struct ruleset *now, const struct ruleset *next, const struct fake_kv *kv)
+{
+    bool is_sealed = memcmp(kv->value, "k8s:enc:", 8) == 0;
+
+    if (etcd_rules_find(now->rules, bytes_str(kv->key)) == NULL || !opens(&f.site, now, kv))
+        return false;
+    if (etcd_rules_find(next->rules, bytes_str(kv->key)) == NULL)
+        return is_sealed;
+    return !opens(&f.site, next, kv);
+}
+
+/* Some resources come, some go, one gets other providers, one is named where another was. */
+static void one_round_of_files(size_t *refused, size_t *taken)
+{
+    struct file a = any_file(), b = any(2) == 0 ? any_file() : a;
+    size_t from = any(RESOURCES), to = any(RESOURCES);
+    struct ruleset *now, *next;
+    bool was_asked;
+    enum err e;
+
+    if (a.v[from].count > 0)
+        b.v[to] = a.v[from];
+    now = rules_of_file(&a);
+    next = rules_of_file(&b);
+    fake_reset();
+    for (size_t i = 0; i < ARRAY_LEN(places); i++)
+        put_value_at(places[i], any(KINDS));
+    e = decide(now, next, &was_asked);
+    for (size_t i = 0; i < fake.count && e == ERR_OK; i++)
+        assert_false(is_lost(now, next, &fake.v[i]));
+    *refused += e != ERR_OK;
+    *taken += e == ERR_OK;
+    ruleset_drop(now);
+    ruleset_drop(next);
+}
+
+static void test_any_resources(void **state)
+{
+    size_t refused = 0, taken = 0;
+
+    (void)state;
+    for (seed = 1; refused < 300 || taken < 300;)
+        one_round_of_files(&refused, &taken);
+}
+
 /* Where what is not understood lies; one of them ends each time it is read. */
 static const char *const foreign[][2] = {
     {"/etcd-envelope/proxies/newer", "etcd-envelope 2\nwrites nothing\n"},
@@ -367,8 +467,9 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_any_for_any), cmocka_unit_test(test_other_versions),
-        cmocka_unit_test(test_many), cmocka_unit_test(test_not_known)};
+        cmocka_unit_test(test_any_for_any), cmocka_unit_test(test_any_resources),
+        cmocka_unit_test(test_other_versions), cmocka_unit_test(test_many),
+        cmocka_unit_test(test_not_known)};
 
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -113,6 +113,32 @@ static void test_a_prefix_twice(void **state)
     assert_false(converge_record_is_understood(two));
 }
 
+/* However many rules somebody writes, the time is bounded: too many are not understood, and of the
+ * others any two of one prefix are found. */
+static void test_many_rules(void **state)
+{
+    const size_t most = 8192, room = 40, twice[] = {0, most / 2, most - 2};
+    char *record = malloc((most + 1) * room), *last = NULL, *at;
+
+    (void)state;
+    assert_non_null(record);
+    at = record + sprintf(record, "etcd-envelope 1\nname x\nconfig y\n");
+    for (size_t i = 0; i < most; i++) {
+        last = at;
+        at += sprintf(at, "rule /registry/%zu/ x a b\n", i);
+    }
+    assert_true(converge_record_is_understood(record));
+    sprintf(at, "rule /registry/%zu/ x a b\n", most);
+    assert_false(converge_record_is_understood(record));
+    for (size_t i = 0; i < ARRAY_LEN(twice); i++) {
+        sprintf(last, "rule /registry/%zu/ x a b\n", twice[i]);
+        assert_false(converge_record_is_understood(record));
+    }
+    sprintf(last, "rule /registry/%zu/ x a b\n", most);
+    assert_true(converge_record_is_understood(record));
+    free(record);
+}
+
 /* Cut anywhere, or with any byte changed, a record never agrees by more than it says. */
 static void test_garbage(void **state)
 {
@@ -244,13 +270,90 @@ static void test_writes(void **state)
                 rules->lists[i].count > 0 && rules->lists[i].v[0] == &rules->providers[p];
 
             assert_int_equal(converge_opens_text(&rules->providers[p], 0, text), ERR_OK);
-            assert_int_equal(converge_record_writes(record, &rules->key_rules->v[i], text),
-                             is_first);
+            assert_int_equal(converge_record_writes(record, rules->key_rules, i, text), is_first);
             hits += is_first;
         }
     assert_int_equal(hits, 2);
     free(record);
     ruleset_drop(rules);
+}
+
+/* Rules for the same keys of etcd, by names and by wildcards; each is written with a key of its
+ * own. */
+static const char *const named[] = {
+    HEAD RULE("foos.example.com") GCM("k", A),
+    HEAD RULE("'*.example.com'") GCM("l", A),
+    HEAD RULE("'*.*'") GCM("m", A),
+    HEAD RULE("foos.example.com") GCM("n", A) RULE("'*.*'") GCM("o", A),
+    HEAD RULE("bars.example.com") GCM("p", A) RULE("'*.example.com'") GCM("q", A),
+    HEAD RULE("'*.'") GCM("r", A) RULE("'*.example.com'") GCM("s", A) RULE("'*.*'") GCM("t", A),
+    HEAD RULE("secrets") GCM("u", A) RULE("'*.apps'") GCM("v", A),
+    HEAD RULE("news, bars.example.org") GCM("w", A),
+};
+static const char *const keys[] = {
+    "/registry/secrets/ns/a",       "/registry/deployments/ns/a",
+    "/registry/news/ns/a",          "/registry/foos/ns/a",
+    "/registry/example.com/foos/a", "/registry/example.com/bars/a",
+    "/registry/example.com/news/a", "/registry/example.org/bars/a/b",
+    "/registry/example.org/x/a",
+};
+
+static size_t rule_at(const struct ruleset *rules, const struct provider_list *list)
+{
+    return (size_t)(list - rules->lists);
+}
+
+/* What one proxy writes with, another one that has other rules for the same keys is told of. */
+static void check_met(const char *mine_yaml, const char *theirs_yaml, size_t *met)
+{
+    struct ruleset *mine = fake_rules_of(mine_yaml, "/registry");
+    struct ruleset *theirs = fake_rules_of(theirs_yaml, "/registry");
+    char *record = record_of(theirs_yaml, "x");
+
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+        const struct provider_list *a = etcd_rules_find(mine->rules, bytes_str(keys[i]));
+        const struct provider_list *b = etcd_rules_find(theirs->rules, bytes_str(keys[i]));
+        char text[CONVERGE_KEY_TEXT];
+
+        if (a == NULL || b == NULL)
+            continue;
+        assert_int_equal(converge_opens_text(b->v[0], 0, text), ERR_OK);
+        assert_true(converge_record_writes(record, mine->key_rules, rule_at(mine, a), text));
+        ++*met;
+    }
+    free(record);
+    ruleset_drop(mine);
+    ruleset_drop(theirs);
+}
+
+/* Nobody is told that its own rules are written with another one's key. */
+static void check_own(const char *yaml)
+{
+    struct ruleset *rules = fake_rules_of(yaml, "/registry");
+    char *record = record_of(yaml, "x"), text[CONVERGE_KEY_TEXT];
+
+    for (size_t i = 0; i < rules->key_rules->count; i++)
+        for (size_t p = 0; p < rules->provider_count; p++) {
+            assert_int_equal(converge_opens_text(&rules->providers[p], 0, text), ERR_OK);
+            assert_int_equal(converge_record_writes(record, rules->key_rules, i, text),
+                             rules->lists[i].count > 0 &&
+                                 rules->lists[i].v[0] == &rules->providers[p]);
+        }
+    free(record);
+    ruleset_drop(rules);
+}
+
+static void test_writes_by_other_rules(void **state)
+{
+    size_t met = 0;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(named); i++) {
+        check_own(named[i]);
+        for (size_t k = 0; k < ARRAY_LEN(named); k++)
+            check_met(named[i], named[k], &met);
+    }
+    assert_true(met > 100);
 }
 
 static int setup(void **state)
@@ -261,12 +364,17 @@ static int setup(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_each_with_each), cmocka_unit_test(test_nothing_secret),
-        cmocka_unit_test(test_not_known),      cmocka_unit_test(test_a_prefix_twice),
-        cmocka_unit_test(test_garbage),        cmocka_unit_test(test_other_versions),
-        cmocka_unit_test(test_not_a_record),   cmocka_unit_test(test_name),
-        cmocka_unit_test(test_writes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_each_with_each),
+                                       cmocka_unit_test(test_nothing_secret),
+                                       cmocka_unit_test(test_not_known),
+                                       cmocka_unit_test(test_a_prefix_twice),
+                                       cmocka_unit_test(test_many_rules),
+                                       cmocka_unit_test(test_garbage),
+                                       cmocka_unit_test(test_other_versions),
+                                       cmocka_unit_test(test_not_a_record),
+                                       cmocka_unit_test(test_name),
+                                       cmocka_unit_test(test_writes),
+                                       cmocka_unit_test(test_writes_by_other_rules)};
 
     return cmocka_run_group_tests(tests, setup, NULL);
 }

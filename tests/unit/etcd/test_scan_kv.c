@@ -387,9 +387,35 @@ static void test_swallow(void **state)
                      &info),
         ERR_OK);
     assert_true(info.has_events);
+    assert_true(info.is_swallowed);
     assert_int_equal(etcd_ask_watch(&ask, 0)->state, ETCD_WATCH_SWALLOW);
     assert_int_equal(watch_answer(&ask, watch(0, false, true), &info), ERR_OK);
+    assert_true(info.is_swallowed);
     assert_null(etcd_ask_watch(&ask, 0));
+    etcd_ask_fini(&ask);
+}
+
+/* etcd refuses a create with the id that was asked for (for want of a permission), which may be
+ * that of a watch that we have ended: the answer is the create's. */
+static void test_refused_beside_swallowed(void **state)
+{
+    struct etcd_ask ask = {0};
+    struct etcd_range one = {bytes_str(SECRET), bytes_of(NULL, 0), false};
+    struct etcd_watch_info info;
+
+    (void)state;
+    for (int64_t id = 0; id < 2; id++) {
+        assert_int_equal(etcd_ask_create(&ask, id, &one), ERR_OK);
+        assert_int_equal(watch_answer(&ask, watch(id, true, false), &info), ERR_OK);
+        etcd_ask_watch(&ask, id)->state = ETCD_WATCH_SWALLOW;
+        assert_int_equal(etcd_ask_create(&ask, id, &one), ERR_OK);
+        assert_int_equal(watch_answer(&ask, watch(id, true, true), &info), ERR_OK);
+        assert_false(info.is_swallowed);
+        assert_int_equal(etcd_ask_watch(&ask, id)->state, ETCD_WATCH_SWALLOW);
+        assert_int_equal(watch_answer(&ask, watch(id, false, true), &info), ERR_OK);
+        assert_true(info.is_swallowed);
+        assert_null(etcd_ask_watch(&ask, id));
+    }
     etcd_ask_fini(&ask);
 }
 
@@ -401,7 +427,7 @@ int main(void)
         cmocka_unit_test(test_doubled),       cmocka_unit_test(test_wire_types),
         cmocka_unit_test(test_malformed),     cmocka_unit_test(test_events),
         cmocka_unit_test(test_event_order),   cmocka_unit_test(test_watch_life),
-        cmocka_unit_test(test_swallow),
+        cmocka_unit_test(test_swallow),       cmocka_unit_test(test_refused_beside_swallowed),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

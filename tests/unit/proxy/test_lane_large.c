@@ -198,6 +198,7 @@ static void a_client_that_does_not_read_a_large_answer(void **state)
     rig_pass(&r, 500);
     assert_in_range(metric_get(METRIC_values_opened_total) - opened, 500, 2 * MIB / VALUE_LEN);
     assert_in_range(rig_held(&r), 1, 4 * MIB);
+    assert_int_equal(r.w->idle_work_count, 1); /* nor does it keep a plan, which nobody counts */
     c->is_hungry = true;
     h2_stream_credit(c->s, c->body_len);
     rig_expect(&r, c, 0);
@@ -291,6 +292,27 @@ static void a_giant_that_etcd_does_not_send(void **state)
     assert_int_equal(rig_tally(&r, "DataLoss", RANGE), 4);
 }
 
+/* Nor does it wait for etcd for ever where it had to wait for the plugin first. */
+static void a_giant_that_stops_while_its_key_is_away(void **state)
+{
+    size_t ends[VALUES];
+    struct buf framed = large_answer(VALUES, ends);
+    struct rec *c = rig_range_all(r.client), *s = rig_await(&r, 1);
+
+    (void)state;
+    r.plugin.decrypt.how = FAKE_SILENT;
+    grpc_prefix_put(framed.p, 70 * MIB);
+    rig_respond(s);
+    rig_send(s, framed.p, ends[0], false);
+    rig_pass_in(&r, LIMIT_KEY_WAIT_MS + LIMIT_PROGRESS_MS + 3000, 100);
+    assert_int_equal(c->close_count, 1);
+    assert_int_equal(rig_status(c), -1);
+    assert_int_equal(c->code, H2_INTERNAL_ERROR);
+    assert_int_equal(s->close_count, 1);
+    assert_int_equal(rig_tally(&r, "FailedPrecondition", RANGE), 1);
+    buf_free(&framed);
+}
+
 int main(void)
 {
 #define TEST(fn) cmocka_unit_test_prestate_setup_teardown(fn, setup, rig_teardown, &r)
@@ -303,6 +325,7 @@ int main(void)
         TEST(a_client_resets_within_a_large_answer),
         TEST(a_giant_is_filled_as_etcd_sends_it),
         TEST(a_giant_that_etcd_does_not_send),
+        TEST(a_giant_that_stops_while_its_key_is_away),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -382,6 +382,29 @@ static void a_watch_that_is_not_read(void **state)
     assert_true(was_whole && was_cut);
 }
 
+/* The stream of a client that reads slowly ends, by etcd or because etcd is lost, at whatever byte
+ * it stands: as long as it has the time to read on, it gets what was there before, and then why. */
+static void what_comes_before_the_end_is_read_in_time(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 2 * 8; i++) {
+        struct end *client = client_with_window(i / 2 * 40);
+        struct rec *c = unread_watch(client, 100);
+
+        if (i % 2 == 0)
+            rig_trailers(r.call, "14");
+        else
+            rig_etcd_lost(&r);
+        rig_pass_in(&r, LIMIT_STALL_MS - 20000, 500);
+        assert_int_equal(c->close_count, 0);
+        c->is_hungry = true;
+        h2_stream_widen(c->s, 65536);
+        rig_expect(&r, c, 14);
+        assert_int_equal(rig_message_count(c), 4);
+        RIG_UNTIL(&r, rig_is_idle(&r));
+    }
+}
+
 /* The connection's window holds up all its streams, and none of another connection. */
 static void the_window_of_the_connection(void **state)
 {
@@ -415,6 +438,7 @@ int main(void)
         TEST(a_reader_that_stops_while_memory_is_short),
         TEST(a_slow_reader_is_served),
         TEST(a_watch_that_is_not_read),
+        TEST(what_comes_before_the_end_is_read_in_time),
         TEST(the_window_of_the_connection),
     };
 

@@ -391,6 +391,59 @@ static void who_is_over_its_own_bound_ends_at_once(void **state)
     RIG_UNTIL(&r, rig_is_idle(&r));
 }
 
+/* Who has part of an answer, and has read all that came of it, is not told a status behind that
+ * part, which no client could see for the message that ends too early: its stream is reset. */
+static void no_status_behind_half_an_answer(void **state)
+{
+    struct buf value = {0}, m, framed;
+    struct rec *c, *s;
+
+    (void)state;
+    rig_limit(&r, 16 * LIMIT);
+    r.settings.stream_memory_limit = MIB;
+    buf_add(&value, large, 4 * MIB);
+    m = range_response(SECRET_KEY, &value);
+    framed = rig_framed(&m);
+    c = rig_range(heavy, SECRET_KEY);
+    s = rig_await(&r, 1);
+    rig_respond(s);
+    rig_send(s, framed.p, 1000, false);
+    RIG_UNTIL(&r, c->body_len > 0); /* the prefix of what it is promised */
+    assert_int_equal(c->close_count, 0);
+    rig_send(s, framed.p + 1000, framed.n - 1001, false);
+    RIG_UNTIL(&r, c->close_count == 1);
+    assert_int_equal(c->trailers_count, 0);
+    assert_int_equal(c->how, H2_END_RESET);
+    assert_int_equal(c->code, H2_ENHANCE_YOUR_CALM);
+    assert_int_equal(rig_tally(&r, "ResourceExhausted", RANGE), 1);
+    buf_free(&framed);
+    buf_free(&value);
+}
+
+/* Who had to wait for room has the time of everybody to get on, and no more. */
+static void who_was_hungry_has_to_get_on(void **state)
+{
+    struct buf m = put_request(POD_KEY, large, 4 * MIB), framed = rig_framed(&m);
+    struct rec *c[7], *put;
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++)
+        c[i] = waiting_range(heavy, LARGE);
+    put = rig_begin(light, PUT, NULL);
+    rig_send(put, framed.p, 60000, false);
+    rig_pass(&r, 3000);
+    assert_false(list_is_empty(&r.w->hungry));
+    fake_speak(&r.plugin);
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++)
+        RIG_UNTIL(&r, c[i]->close_count == 1);
+    RIG_UNTIL(&r, list_is_empty(&r.w->hungry));
+    assert_int_equal(put->close_count, 0);
+    rig_pass_in(&r, LIMIT_PROGRESS_MS + 3000, 100);
+    assert_int_equal(put->close_count, 1);
+    assert_int_equal(put->code, H2_ENHANCE_YOUR_CALM);
+    buf_free(&framed);
+}
+
 /* Calls hold memory also when they hold no message. */
 static void calls_that_only_wait_count_too(void **state)
 {
@@ -534,6 +587,8 @@ int main(void)
         TEST(the_oldest_is_spared),
         TEST(who_is_over_its_own_bound_ends_at_once),
         TEST(who_does_not_read_is_reset),
+        TEST(no_status_behind_half_an_answer),
+        TEST(who_was_hungry_has_to_get_on),
         TEST(calls_that_only_wait_count_too),
         TEST(it_is_over_when_they_have_gone),
         TEST(what_was_asked_counts),

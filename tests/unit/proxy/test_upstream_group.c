@@ -485,6 +485,42 @@ static void test_no_further_connection(void **state)
     }
 }
 
+/* What there is has no room, and new connections fail for a while: who waits for one gets it when
+ * etcd can be reached again, without anybody asking anew. */
+static void test_further_connection_is_tried_again(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2 * UPSTREAM_CLASSES; i++) {
+        enum upstream_class class = (enum upstream_class)(i / 2);
+        struct user *u;
+        struct fix f;
+
+        fix_init(&f, 1);
+        f.servers[0].opts.max_streams = 1;
+        u = user_ready(&f);
+        stream_for(&f, u, UPSTREAM_UNARY, &streams[0]);
+        if (i % 2 == 0)
+            f.servers[0].is_silent = true;
+        else
+            server_refuse(&f.servers[0]);
+        assert_null(ask_for(u, class, 0));
+        for (int k = 0; k < 4; k++)
+            skip_ms(&f, 1000);
+        assert_int_equal(u->told, 0);
+        f.servers[0].is_silent = false;
+        if (f.servers[0].listener < 0)
+            server_listen(&f.servers[0]);
+        for (int k = 0; k < 3; k++)
+            skip_ms(&f, 1000);
+        UNTIL(&f, u->waiters[0].told == 1);
+        assert_non_null(u->waiters[0].conn);
+        assert_int_equal(u->aways, 0);
+        streams_end(&f, 1);
+        user_free(u);
+        fix_fini(&f);
+    }
+}
+
 /* A connection with streams fell silent; the base, which may have none, is dead as well or is not:
  * a new one is dialled to find out. */
 static void test_silent_connection(void **state)
@@ -648,6 +684,7 @@ int main(void)
         cmocka_unit_test(test_one_says_goaway),
         cmocka_unit_test(test_lost_without_users),
         cmocka_unit_test(test_no_further_connection),
+        cmocka_unit_test(test_further_connection_is_tried_again),
         cmocka_unit_test(test_silent_connection),
         cmocka_unit_test(test_at_random),
     };

@@ -253,6 +253,53 @@ static void test_shared(void **state)
     sweep_login_drop(l);
 }
 
+static struct {
+    struct sweep_login *login;
+    unsigned at; /* the call before which the password changes */
+} change;
+
+static void change_password(const char *path)
+{
+    (void)path;
+    if (fake.calls != change.at)
+        return;
+    fake.password = "other"; /* in etcd first, as it has to be, and in the file at once */
+    assert_int_equal(sweep_login_change(change.login, "other", false), ERR_OK);
+}
+
+/* A password may change while etcd judges the one before: that it refuses that one says nothing of
+ * the new one. Before each call in turn, with a token at hand and without. */
+static void test_changes_meanwhile(void **state)
+{
+    (void)state;
+    for (unsigned warm = 0; warm < 2; warm++)
+        for (change.at = 1; change.at <= 6; change.at++) {
+            struct sweep_login *l = new_login();
+            struct fake_site site;
+            struct conn c;
+
+            fake_reset();
+            fake_site_init(&site);
+            fake.user = "name";
+            fake.password = "letmein";
+            change.login = l;
+            conn_open(&c, &site, l);
+            if (warm)
+                assert_int_equal(ask(&c), GRPC_OK);
+            fake.token += warm; /* it was restarted */
+            fake.calls = 0;
+            fake.before = change_password;
+            assert_int_equal(ask(&c), GRPC_OK);
+            assert_int_not_equal(sweep_login_state(l), SWEEP_LOGIN_REFUSED);
+            fake.before = NULL;
+            assert_int_equal(ask(&c), GRPC_OK);
+            assert_int_equal(sweep_login_state(l), SWEEP_LOGIN_IN);
+            sweep_etcd_close(c.etcd);
+            fake_site_fini(&site);
+            sweep_login_drop(l);
+        }
+}
+
 /* --- memory ----------------------------------------------------------------------------------- */
 
 static enum err live(struct sweep_login *l)
@@ -345,6 +392,7 @@ int main(void)
                                        cmocka_unit_test(test_tokens),
                                        cmocka_unit_test(test_nobody),
                                        cmocka_unit_test(test_shared),
+                                       cmocka_unit_test(test_changes_meanwhile),
                                        cmocka_unit_test(test_no_memory),
                                        cmocka_unit_test(test_no_memory_for_a_password),
                                        cmocka_unit_test(test_no_memory_while_logging_in)};
