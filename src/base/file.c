@@ -64,6 +64,13 @@ unsigned file_open_mode(const char *path)
     return mode & 07777u;
 }
 
+bool file_can_be_looked_at(const char *path)
+{
+    unsigned mode;
+
+    return look(path, &mode) || (errno != FILE_OPENER_LATE && errno != FILE_OPENER_GONE);
+}
+
 bool file_path_next(char *path, char name[static NAME_MAX + 1])
 {
     const char *start = path + strspn(path, "/");

@@ -35,6 +35,9 @@ bool file_is_read_once(const char *path);
 /* The mode of a file with secrets when it gives others than owner and group any right; else 0, and
  * when it cannot be looked at, too. */
 unsigned file_open_mode(const char *path);
+/* False: nobody can look at this file at present, for who does so for this process does not answer,
+ * or has ended. A system call of our own might hang, then. */
+bool file_can_be_looked_at(const char *path);
 /* Takes the first name off a path that is walked step by step. False: there is none left, or it is
  * longer than any file's. */
 bool file_path_next(char *path, char name[static NAME_MAX + 1]);

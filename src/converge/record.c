@@ -221,7 +221,7 @@ static int by_bytes(const void *a, const void *b)
     return bytes_cmp(*(const struct bytes *)a, *(const struct bytes *)b);
 }
 
-/* Are all rules understood, and no two of one prefix, which would contradict each other? Whoever may
+/* Are all rules understood, and no two of one prefix, which would contradict each other? Who may
  * write where records lie can make one of 100,000 rules: sorted, and not too many, for the control
  * thread waits meanwhile. */
 static bool has_good_rules(const char *record)

@@ -213,8 +213,10 @@ static void conn_flush(struct h2_conn *c)
 
         if (e == ERR_OK)
             e = conn_write(c);
+        if (e == ERR_CLOSED) /* net tells with on_eof, behind what there still is to read */
+            return;
         if (c->state == H2__OPEN && e != ERR_OK)
-            h2__conn_lose(c, e, e == ERR_NOMEM ? err_reason(e) : net_conn_why(c->net));
+            h2__conn_lose(c, e, err_reason(e));
         if (conn_has_failed(c))
             return;
         if (!c->is_blocked || net_conn_queued(c->net) > LIMIT_CONN_OUT / 2)

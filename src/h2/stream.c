@@ -42,7 +42,9 @@ struct h2_conn *h2_stream_conn(const struct h2_stream *s)
 
 static bool takes_requests(const struct h2_conn *c)
 {
-    return !h2__is_stopped(c) && !c->has_peer_goaway && c->next_id <= H2__ID_MAX;
+    uint64_t waiting = c->stream_count - c->table.count; /* each has an id coming */
+
+    return !h2__is_stopped(c) && !c->has_peer_goaway && c->next_id + 2 * waiting <= H2__ID_MAX;
 }
 
 bool h2_conn_can_request(const struct h2_conn *c)

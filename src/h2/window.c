@@ -49,7 +49,7 @@ bool h2__window_charge_conn(struct h2_conn *c, uint32_t len)
 
 bool h2__window_charge(struct h2_stream *s, uint32_t len)
 {
-    if ((int64_t)len > (int64_t)s->recv_left + slack(s->c))
+    if (len > 0 && (int64_t)len > (int64_t)s->recv_left + slack(s->c))
         return false;
     s->recv_left -= (int32_t)len;
     return true;

@@ -10,7 +10,9 @@
  *  - an entry is missing: resolving ends there, and its directory's handle reports when it appears;
  *  - a directory gets no handle (not readable, no watches left), or there are more symlinks than
  *    the kernel follows: left to the long timer;
- *  - no memory for new handles: the old ones stay until the next event. */
+ *  - no memory for new handles: the old ones stay until the next event;
+ *  - a file system hangs: the process that opens files hears of it first (contain/opener.h), and
+ *    nothing is resolved here, for that would hang, too. The old handles stay. */
 #include "loop/watch.h"
 
 #include <limits.h>
@@ -40,7 +42,9 @@ struct loop_watch {
     void *arg;
     uint64_t interval_ms;
     struct loop_timer settle, interval;
-    char **paths; /* absolute */
+    struct {
+        char *given, *path; /* as it was given, and absolute */
+    } * names;
     size_t count;
     struct watch_entry *entries;
 };
@@ -194,9 +198,12 @@ static enum err resolve_all(struct loop_watch *w)
     struct watch_entry *old = w->entries, *fresh;
     enum err e = ERR_OK;
 
+    for (size_t i = 0; i < w->count; i++)
+        if (!file_can_be_looked_at(w->names[i].given))
+            return ERR_TIMEOUT;
     w->entries = NULL;
     for (size_t i = 0; i < w->count && e == ERR_OK; i++)
-        e = resolve(w, w->paths[i]);
+        e = resolve(w, w->names[i].path);
     if (e == ERR_OK) {
         entries_close(old);
         return ERR_OK;
@@ -247,13 +254,17 @@ static char *absolute(const char *path)
 
 static enum err copy_paths(struct loop_watch *w, const char *const *paths, size_t count)
 {
-    w->paths = calloc(count + 1, sizeof *w->paths);
-    if (w->paths == NULL)
+    w->names = calloc(count + 1, sizeof *w->names);
+    if (w->names == NULL)
         return ERR_NOMEM;
     for (; w->count < count; w->count++) {
-        w->paths[w->count] = absolute(paths[w->count]);
-        if (w->paths[w->count] == NULL)
+        w->names[w->count].given = strdup(paths[w->count]);
+        w->names[w->count].path = absolute(paths[w->count]);
+        if (w->names[w->count].given == NULL || w->names[w->count].path == NULL) {
+            free(w->names[w->count].given);
+            free(w->names[w->count].path);
             return ERR_NOMEM;
+        }
     }
     return ERR_OK;
 }
@@ -271,8 +282,8 @@ enum err loop_watch_new(struct loop *loop, const char *const *paths, size_t coun
     loop_timer_init(&w->settle, on_settled);
     loop_timer_init(&w->interval, on_interval);
     e = copy_paths(w, paths, count);
-    if (e == ERR_OK)
-        e = resolve_all(w);
+    if (e == ERR_OK && resolve_all(w) == ERR_NOMEM)
+        e = ERR_NOMEM;
     if (e == ERR_OK)
         e = loop_timer_start(loop, &w->interval, interval_ms);
     if (e == ERR_OK)
@@ -292,8 +303,10 @@ void loop_watch_close(struct loop_watch *w)
     entries_close(w->entries);
     loop_timer_fini(&w->settle);
     loop_timer_fini(&w->interval);
-    for (size_t i = 0; i < w->count; i++)
-        free(w->paths[i]);
-    free(w->paths);
+    for (size_t i = 0; i < w->count; i++) {
+        free(w->names[i].given);
+        free(w->names[i].path);
+    }
+    free(w->names);
     free(w);
 }

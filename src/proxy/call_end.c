@@ -70,7 +70,7 @@ void call__on_reap(struct loop_timer *t)
 {
     struct call *c = CONTAINER_OF(t, struct call, reap);
 
-    /* One that has not read all yet has its time for that (progress.c), and the end comes behind. */
+    /* Who has not read all yet has its time for that (progress.c), and the end comes behind. */
     if (c->down != NULL && h2_stream_queued(c->down) == 0)
         h2_stream_reset(c->down, H2_NO_ERROR);
 }

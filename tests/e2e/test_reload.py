@@ -498,6 +498,7 @@ class Files(Base):
         self.assertTrue(comes_in("other"))
         revoke("other")
         wait_until(lambda: not comes_in("other"), 10, "the refusal")
+        self.assertGreater(proxy.metric("etcd_envelope_refused_total", 'reason="tls"'), 0)
         self.assertTrue(comes_in("client"))
         revoke("client", encoding=serialization.Encoding.DER)
         wait_until(lambda: comes_in("other"), 10, "the other list")

@@ -501,7 +501,7 @@ rule("window-conn", "nobody sends more than the connection's window", "h2/window
      "if (len > (uint32_t)c->recv_left) {", "if (len > (uint32_t)c->recv_left + (1u << 24)) {", "unit/h2/window",
      "unit/h2/conformance")
 rule("window-stream", "nor more than the stream's", "h2/window.c",
-     "if ((int64_t)len > (int64_t)s->recv_left + slack(s->c))", "if ((int64_t)len > (int64_t)s->recv_left + (1 << 24) + slack(s->c))",
+     "(int64_t)len > (int64_t)s->recv_left + slack(s->c))", "(int64_t)len > (int64_t)s->recv_left + (1 << 24) + slack(s->c))",
      "unit/h2/window", "unit/h2/conformance")
 rule("window-overflow", "no peer raises a window above 2^31-1", "h2/window.c",
      "if ((int64_t)s->send_left + n > H2__WINDOW_MAX) {\n        h2__stream_error(s, H2_FLOW_CONTROL_ERROR);\n        return;\n    }\n",

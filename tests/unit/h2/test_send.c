@@ -407,24 +407,35 @@ static void test_waiting_requests(void **state)
     duo_stop(&d);
 }
 
-/* The last id there is: no more requests, and those that wait are told when the peer goes. */
+/* The last id there is. Requests that wait for their turn, or for the peer's limit, have ids
+ * coming: none is taken that would wait for one that does not come. */
 static void test_ids_run_out(void **state)
 {
-    struct duo d;
-    struct h2_stream *s;
-    struct rec *r;
-
     (void)state;
-    duo_client(&d, NULL);
-    d.e.c->next_id = H2__ID_MAX;
-    r = end_request(&d.e, kit_request, true);
-    assert_int_equal(next_id(&d, F_HEADERS), H2__ID_MAX);
-    assert_false(h2_conn_can_request(d.e.c));
-    assert_int_equal(h2_request(d.e.c, kit_request, true, NULL, NULL, &s), ERR_CLOSED);
-    duo_answer(&d, H2__ID_MAX, FLAG_END_STREAM);
-    KIT_UNTIL(&d.k, r->close_count == 1);
-    assert_int_equal(r->how, H2_END_COMPLETE);
-    duo_stop(&d);
+    for (uint32_t left = 1; left <= 4; left++) {
+        struct duo d;
+        struct rec *r[4];
+        struct h2_stream *s;
+
+        duo_client(&d, NULL);
+        assert_true(raw_frame(&d.raw, F_SETTINGS, 0, 0, "\0\3\0\0\0\2", 6));
+        KIT_UNTIL(&d.k, h2_conn_peer_streams(d.e.c) == 2);
+        d.e.c->next_id = H2__ID_MAX - 2 * (left - 1);
+        for (uint32_t i = 0; i < left; i++)
+            r[i] = end_request(&d.e, kit_request, true);
+        assert_int_equal(h2_request(d.e.c, kit_request, true, NULL, NULL, &s), ERR_CLOSED);
+        for (uint32_t i = 0; i < left; i++) {
+            uint32_t id = next_id(&d, F_HEADERS);
+
+            assert_int_equal(h2_request(d.e.c, kit_request, true, NULL, NULL, &s), ERR_CLOSED);
+            duo_answer(&d, id, FLAG_END_STREAM);
+            KIT_UNTIL(&d.k, r[i]->close_count == 1);
+            assert_int_equal(r[i]->how, H2_END_COMPLETE);
+            assert_false(h2_conn_can_request(d.e.c));
+        }
+        assert_int_equal(h2_conn_stream_count(d.e.c), 0);
+        duo_stop(&d);
+    }
 }
 
 /* Header blocks of every size around a frame's: HEADERS, then CONTINUATION, nothing larger than the

@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "kit.h"
+#include "duo.h"
 
 struct fix {
     struct kit k;
@@ -147,6 +147,31 @@ static void a_server_that_closes(void **state)
     assert_int_equal(end_of(&f), 0);
 }
 
+/* A server that answers without having read the request, and goes: the answer counts, however much
+ * of the request was still to be written when that failed. */
+static void a_server_that_answers_and_goes(void **state)
+{
+    (void)state;
+    for (size_t n = 1; n < 8000000; n = n * 5 + 1) {
+        struct duo d;
+        struct rec *r;
+
+        duo_client(&d, NULL);
+        assert_true(raw_frame(&d.raw, F_SETTINGS, 0, 0, "\0\4\x7f\xff\xff\xff", 6));
+        assert_true(raw_frame(&d.raw, F_WINDOW, 0, 0, "\x70\0\0\0", 4));
+        r = end_request(&d.e, kit_request, false);
+        (void)raw_await(&d.raw, F_HEADERS);
+        rec_send(r, 0, n, 65536, false);
+        duo_answer(&d, 1, 0);
+        assert_true(raw_frame(&d.raw, F_DATA, FLAG_END_STREAM, 1, "answer", 6));
+        assert_int_equal(shutdown(d.raw.fd, SHUT_RDWR), 0);
+        KIT_UNTIL(&d.k, d.e.lost_count == 1);
+        assert_int_equal(r->body_len, 6);
+        assert_int_equal(r->end_count, 1);
+        duo_stop(&d);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -154,6 +179,7 @@ int main(void)
         cmocka_unit_test(a_client_with_bytes_on_their_way),
         cmocka_unit_test(a_client_whose_server_is_mute),
         cmocka_unit_test(a_server_that_closes),
+        cmocka_unit_test(a_server_that_answers_and_goes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -306,6 +306,10 @@ static void test_default_window_before_the_ack(void **state)
     assert_string_equal(text, "alive");
     assert_int_equal(d.e.last->body_len, 65535);
     assert_true(raw_frame(&d.raw, F_SETTINGS, FLAG_ACK, 0, NULL, 0));
+    /* What is empty needs no window, also below nothing. */
+    assert_true(raw_frame(&d.raw, F_DATA, 0, 1, NULL, 0));
+    duo_outcome(&d, 1, text, sizeof text);
+    assert_string_equal(text, "alive");
     /* The peer's window is 65535 below nothing; what is given back counts from there. */
     h2_stream_credit(d.e.last->s, 65535);
     assert_true(raw_frame(&d.raw, F_DATA, 0, 1, zeros, 1000));

@@ -11,6 +11,8 @@
 
 #include <cmocka.h>
 
+#include "base/file.h"
+
 #define NEVER_MS 3600000u
 #define QUIET_MS 250 /* more than it takes an event to become a call */
 
@@ -141,6 +143,7 @@ static int setup(void **state)
     (void)state;
     calls = 0;
     closed_by_call = NULL;
+    file_use_opener(NULL);
     snprintf(dir, sizeof dir, "/tmp/envelope-watch-XXXXXX");
     if (mkdtemp(dir) == NULL)
         return -1;
@@ -294,6 +297,61 @@ static void the_interval_serves_what_has_no_events(void **state)
         turn();
     assert_in_range(calls, 4, 5); /* the first call may fall into the same turn */
     close_watch(w);
+}
+
+/* --- files that others open ------------------------------------------------------------------- */
+
+static int look_error;      /* what the opener says; 0: all is well */
+static const char *look_at; /* which file it was asked for last */
+static unsigned looks_here; /* so often this process has looked itself */
+
+int __real_lstat(const char *path, struct stat *st);
+int __wrap_lstat(const char *path, struct stat *st);
+
+int __wrap_lstat(const char *path, struct stat *st)
+{
+    looks_here++;
+    return __real_lstat(path, st);
+}
+
+static int look(const char *path, unsigned *mode)
+{
+    look_at = path;
+    *mode = 0100600;
+    errno = look_error;
+    return look_error == 0 ? 0 : -1;
+}
+
+/* A file system that hangs for the opener would hang for us: fn is told as ever, and nothing is
+ * looked at, until the opener has caught up. */
+static void a_file_system_that_hangs(void **state)
+{
+    static const int hangs[] = {FILE_OPENER_LATE, FILE_OPENER_GONE};
+    static const struct file_opener opener = {.look = look};
+    static const char *const paths[] = {"not/absolute"};
+    struct loop_watch *w;
+
+    (void)state;
+    file_use_opener(&opener);
+    for (size_t i = 0; i < ARRAY_LEN(hangs); i++) {
+        look_error = 0;
+        w = watch(paths, 1, 5);
+        assert_non_null(look_at);
+        assert_string_equal(look_at, paths[0]); /* the opener knows it by that name */
+        look_error = hangs[i];
+        looks_here = 0;
+        calls = 0;
+        for (int n = 0; n < 5000 && calls < 3; n++)
+            turn();
+        assert_true(calls >= 3);
+        assert_int_equal(looks_here, 0);
+        look_error = ENOENT;
+        for (int n = 0; n < 5000 && looks_here == 0; n++)
+            turn();
+        assert_int_not_equal(looks_here, 0);
+        close_watch(w);
+    }
+    file_use_opener(NULL);
 }
 
 static void closed_means_silent(void **state)
@@ -550,6 +608,7 @@ int main(void)
         TEST(every_layout),
         TEST(a_link_above),
         TEST(begins_with_a_call),
+        TEST(a_file_system_that_hangs),
         TEST(closed_means_silent),
         TEST(closed_from_inside_the_call),
     };
