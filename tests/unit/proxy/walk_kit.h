@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Receives: what etcd has said on a stream, and what the client was told. Gives: whether that is the
- * same. Owns: nothing. Thread: one. */
+/* Receives: what etcd has said on a stream, and what the client was told. Gives: whether they are
+ * the same. Owns: nothing. Thread: one. */
 #ifndef TESTS_PROXY_WALK_KIT_H
 #define TESTS_PROXY_WALK_KIT_H
 
