@@ -188,7 +188,7 @@ static struct buf some_value(struct line *l, size_t n)
     l->len = n;
     l->is_bad = one_in(12);
     if (l->is_bad)
-        sealed.p[60] ^= 1; /* before the tag, however short it is */
+        sealed.p[sealed.n > 60 ? 60 : sealed.n - 1] ^= 1; /* of what the tag is for, or of it */
     return sealed;
 }
 
@@ -380,6 +380,8 @@ static void step(void)
 
     if (one_in(20))
         rare[below(ARRAY_LEN(rare))]();
+    else if (one_in(300) && r.old_manager == NULL)
+        rig_reload(&r);
     else if (one_in(40))
         rig_limit(&r, one_in(2) ? (1 + below(4)) * MIB : LIMIT_MEMORY);
     else
