@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Happy path: the first call has the server in use asked who it is; it says that it does not know
  * the method, as etcd does; a user has it asked for a token; then all calls are sent, and their
- * answers handed on. Behind a new
- * connection may be somebody else: so it is asked again there.
+ * answers handed on. Behind a new connection may be somebody else: so it is asked again there.
  * Failure modes:
- *  - the server is a proxy of ours: every text of its own begins with PROXY_TEXT, that of an
- * unknown
+ *  - the server is a proxy of ours: every text of its own begins with PROXY_TEXT, that of an unknown
  *    method above all; etcd has no such text. All calls end with ERR_CONFIG, those of the next
  *    minute, too; then the next server is asked who it is, for etcd may be there by now;
  *  - it does not answer: the calls wait, the next server is asked who it is, after a pause; a call
