@@ -160,7 +160,8 @@ static void conn_cut(struct h2_conn *c)
 
 /* The owner has closed: all that windows allow is framed, however much is queued, then GOAWAY. A
  * client's requests that have no answer are failures from now on, so a server that comes back must
- * not get one of them behind what was sent to it later, on another connection. */
+ * not get one of them behind what was sent to it later, on another connection; and those that wait
+ * do not leave any more. */
 static void conn_goodbye(struct h2_conn *c)
 {
     enum err e;
@@ -168,7 +169,7 @@ static void conn_goodbye(struct h2_conn *c)
     c->is_given_up = !c->opts.is_server && c->close_linger_ms == 0 &&
                      (c->stream_count > 0 || net_conn_has_unacked(c->net));
     c->is_flushing = true;
-    e = h2__frames_out(c, SIZE_MAX);
+    e = c->is_given_up ? c->fatal : h2__frames_out(c, SIZE_MAX);
     h2__put_goaway(c, (uint32_t)c->close_code);
     if (e != ERR_OK || h2__out_control(c) != ERR_OK || conn_write(c) != ERR_OK)
         chain_clear(&c->out);

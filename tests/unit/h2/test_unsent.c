@@ -147,6 +147,31 @@ static void a_server_that_closes(void **state)
     assert_int_equal(end_of(&f), 0);
 }
 
+/* What had not left when the connection was given up does not leave with the goodbye: a request can
+ * be made elsewhere, the rest of one is not sent. */
+static void a_client_that_closes_before_it_sends(void **state)
+{
+    struct raw_frame f;
+    struct rec *begun, *waiting;
+    struct duo d;
+
+    (void)state;
+    duo_client(&d, NULL);
+    begun = end_request(&d.e, kit_request, false);
+    (void)raw_await(&d.raw, F_HEADERS);
+    rec_send(begun, 0, 100, 100, true);
+    waiting = end_request(&d.e, kit_request, true);
+    h2_conn_close(d.e.c, H2_NO_ERROR, 0);
+    assert_true(raw_await_eof(&d.raw, 5000));
+    while (raw_next(&d.raw, &f))
+        assert_true(f.type != F_HEADERS && f.type != F_DATA);
+    KIT_UNTIL(&d.k, d.e.c == NULL);
+    assert_int_equal(begun->code, H2_INTERNAL_ERROR);
+    assert_int_equal(waiting->code, H2_REFUSED_STREAM);
+    assert_int_equal(waiting->how, H2_END_LOST);
+    duo_stop(&d);
+}
+
 /* A server that answers without having read the request, and goes: the answer counts, however much
  * of the request was still to be written when that failed. */
 static void a_server_that_answers_and_goes(void **state)
@@ -179,6 +204,7 @@ int main(void)
         cmocka_unit_test(a_client_with_bytes_on_their_way),
         cmocka_unit_test(a_client_whose_server_is_mute),
         cmocka_unit_test(a_server_that_closes),
+        cmocka_unit_test(a_client_that_closes_before_it_sends),
         cmocka_unit_test(a_server_that_answers_and_goes),
     };
 
