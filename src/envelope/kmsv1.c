@@ -85,7 +85,8 @@ static enum err kmsv1_open_scratch(struct envelope_ctx *ctx, const struct envelo
     enum err e, old;
 
     /* The caller resolved one DEK, that of v->provider. A second kms v1 provider fits only where a
-     * name has control characters behind a ':': see ENVELOPE__V1_WRAPPED_MAX. */
+     * name has control characters behind a ':' (see ENVELOPE__V1_WRAPPED_MAX), or where it is the
+     * same plugin once more (policy/ruleset.c). */
     if (c->provider != v->provider || job->dek == NULL)
         return ERR_KMS_ERROR;
     CHECK(job->dek->id.type == DEK_KMS_V1_KEY);

@@ -8,7 +8,8 @@
  *   plugins                  one a KMS provider, whose slot is the index
  *
  * Failure modes: what would write plaintext or KMS v1 without the flag that allows it, or would
- * protect nothing, is ERR_CONFIG; what was made until then is dropped. */
+ * protect nothing, or has two KMS v1 plugins of one name in a list, is ERR_CONFIG; what was made
+ * until then is dropped. */
 #include "policy/ruleset.h"
 
 #include <stdio.h>
@@ -145,6 +146,29 @@ static size_t entry_base(const struct ruleset *r, size_t e)
     return base;
 }
 
+/* A kms v1 value tells its plugin's name, and one plugin is asked for its key. kube-apiserver asks
+ * all of that name; here the second one's values would seem to be lost. */
+static enum err check_v1_names(const struct ruleset *r, const struct provider_list *list, char *why,
+                               size_t why_len)
+{
+    for (uint32_t i = 1; i < list->count; i++)
+        for (uint32_t k = 0; k < i; k++) {
+            const struct provider *p = list->v[i], *q = list->v[k];
+
+            if (!provider_traits(p)->has_dek_per_value || !provider_traits(q)->has_dek_per_value ||
+                strcmp(p->name, q->name) != 0 ||
+                strcmp(r->plugins[p->slot].endpoint, r->plugins[q->slot].endpoint) == 0)
+                continue;
+            snprintf(why, why_len,
+                     "resource %s: two KMS v1 providers have the name %.100s and different "
+                     "endpoints, and only the first would be asked for keys: leave the second "
+                     "out, once kube-apiserver has rewritten what it sealed",
+                     list->resource, p->name);
+            return ERR_CONFIG;
+        }
+    return ERR_OK;
+}
+
 static enum err make_list(struct ruleset *r, const struct key_rule *rule,
                           struct provider_list *list, const struct ruleset_opts *o, char *why,
                           size_t why_len)
@@ -190,6 +214,7 @@ static enum err make_list(struct ruleset *r, const struct key_rule *rule,
             rule->resource);
         return ERR_CONFIG;
     }
+    TRY(check_v1_names(r, list, why, why_len));
     r->protected_count++;
     return ERR_OK;
 }

@@ -31,7 +31,7 @@ struct ruleset_opts {
 
 /* Takes config and key_rules (also on error). Errors: ERR_CONFIG with why: identity first
  * before others or alone in the whole file without allow_identity_writes, KMS v1 first without
- * allow_kms_v1_writes, nothing protected. */
+ * allow_kms_v1_writes, two KMS v1 plugins of one name in a list, nothing protected. */
 MUST_CHECK enum err ruleset_new(struct enc_config *config, struct key_rules *key_rules,
                                 const struct ruleset_opts *o, struct ruleset **out, char *why,
                                 size_t why_len);

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Happy path: the first call has the server in use asked who it is; it says that it does not know
  * the method, as etcd does; a user has it asked for a token; then all calls are sent, and their
- * answers handed on. Behind a new
- * connection may be somebody else: so it is asked again there.
+ * answers handed on. Behind a new connection may be somebody else: so it is asked again there.
  * Failure modes:
- *  - the server is a proxy of ours: every text of its own begins with PROXY_TEXT, that of an
- * unknown
- *    method above all; etcd has no such text. All calls end with ERR_CONFIG;
+ *  - the server is a proxy of ours: every text of its own begins with PROXY_TEXT, that of an unknown
+ *    method above all; etcd has no such text. All calls end with ERR_CONFIG, those of the next
+ *    minute, too; then the next server is asked who it is, for etcd may be there by now;
  *  - it does not answer: the calls wait, the next server is asked who it is, after a pause; a call
  *    that none has answered for away_ms ends with ERR_UPSTREAM_AWAY. Each by its own time: a member
  *    without a leader still says who it is, and answers Status;
@@ -29,7 +28,8 @@
 #define CALL_MS 15000u
 #define LOGINS_MAX 5u /* tokens for one call */
 #define PAUSE_MS 250u
-#define SAY_MS 10000u /* between two lines of the log that say the same */
+#define REFUSED_MS 60000u /* for so long a proxy is not asked again */
+#define SAY_MS 10000u     /* between two lines of the log that say the same */
 
 enum etcd_state {
     ETCD_UNKNOWN = 0, /* nobody has asked the server yet */
@@ -50,6 +50,7 @@ struct sweep_etcd {
     struct client_call *who;   /* who it is, or for a token */
     unsigned token_number;     /* of the token that the client has */
     unsigned asked_number;     /* of the login when it was asked for one */
+    uint64_t refused_ms;       /* when it was known for a proxy */
     struct list waiting, sent;
     struct loop_timer pause;
     struct loop_task task; /* goes on from outside of a callback of the client's */
@@ -152,6 +153,7 @@ static void server_is_proxy(struct sweep_etcd *e)
              "etcd's own client URLs (--etcd-servers, ETCDCTL_ENDPOINTS)",
              sweep_etcd_server(e, url));
     e->state = ETCD_REFUSED;
+    e->refused_ms = loop_now_ms(e->o.loop);
     loop_task_want(e->o.loop, &e->task);
 }
 
@@ -423,6 +425,18 @@ static void send_or_login(struct sweep_etcd *e)
         send_all(e);
 }
 
+/* The server is a proxy, or was one some time ago. */
+static void refuse_calls(struct sweep_etcd *e)
+{
+    drop_client(e);
+    if (loop_now_ms(e->o.loop) - e->refused_ms < REFUSED_MS) {
+        end_all(e, ERR_CONFIG);
+        return;
+    }
+    e->at = (e->at + 1) % e->o.url_count;
+    e->state = ETCD_UNKNOWN;
+}
+
 static void on_task(struct loop_task *t)
 {
     struct sweep_etcd *e = CONTAINER_OF(t, struct sweep_etcd, task);
@@ -430,8 +444,7 @@ static void on_task(struct loop_task *t)
     if (e->state == ETCD_FAILED) {
         leave_server(e);
     } else if (e->state == ETCD_REFUSED) {
-        drop_client(e);
-        end_all(e, ERR_CONFIG);
+        refuse_calls(e);
     } else if (e->state == ETCD_READY && !list_is_empty(&e->waiting) && is_known(e)) {
         send_or_login(e);
     }

@@ -89,6 +89,18 @@ void end_pair(struct kit *k, struct end *client, const struct h2_opts *copts, st
 void end_close(struct end *e);
 void kit_socketpair(int fd[2]);
 
+/* --- kit_odd.c --- */
+
+/* Says GOAWAY with that last id, and goes on. */
+void end_goaway(struct end *e, uint32_t last_id);
+/* The highest id that the peer has opened. */
+uint32_t end_peer_id(const struct end *e);
+uint32_t rec_id(const struct rec *r);
+/* Other SETTINGS than before; its streams' windows go with what it says. */
+void end_settings(struct end *e, uint32_t max_streams, uint32_t stream_window);
+/* Gives no credit of the connection any more, or all of it again. */
+void end_hold_window(struct end *e, bool is_held);
+
 /* gRPC-like headers. */
 extern const struct h2_fields kit_request, kit_response, kit_trailers, kit_trailers_only;
 struct rec *end_request(struct end *e, struct h2_fields f, bool last);

@@ -169,6 +169,43 @@ static void identity_alone(void **state)
     ruleset_drop(r);
 }
 
+/* A value of kms v1 is opened with the key of one plugin: two of one name are told apart at the
+ * start, not by values that do not open. */
+static void kms_v1_of_one_name(void **state)
+{
+#define AT(name, socket) "  - kms: {apiVersion: v1, name: " name ", endpoint: unix:///" socket "}\n"
+#define CBC "  - aescbc: {keys: [{name: c, secret: " SECRET32 "}]}\n"
+#define SECRETS "- resources: [secrets]\n  providers:\n"
+    static const struct {
+        const char *yaml;
+        enum err want;
+    } cases[] = {
+        {HEAD SECRETS CBC AT("a", "s") AT("a", "t"), ERR_CONFIG},
+        {HEAD SECRETS AT("a", "s") CBC AT("b", "s") AT("a", "t"), ERR_CONFIG},
+        {HEAD SECRETS CBC AT("a", "s") AT("a", "s"), ERR_OK},
+        {HEAD SECRETS CBC AT("a", "s") AT("b", "t") AT("\"a:a\"", "u"), ERR_OK},
+        {HEAD SECRETS CBC AT(
+             "a", "s") "  - kms: {apiVersion: v2, name: b, endpoint: unix:///t}\n" AT("b", "u"),
+         ERR_OK},
+        {HEAD SECRETS CBC AT("a", "s") "- resources: [configmaps]\n  providers:\n" CBC AT("a", "t"),
+         ERR_OK},
+    };
+    const struct ruleset_opts o = {.allow_kms_v1_writes = true};
+    struct ruleset *r;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        assert_int_equal(rules_with(cases[i].yaml, &o, &r), cases[i].want);
+        if (cases[i].want == ERR_OK)
+            ruleset_drop(r);
+        else
+            assert_non_null(strstr(why, "two KMS v1 providers have the name a "));
+    }
+#undef SECRETS
+#undef CBC
+#undef AT
+}
+
 /* Read always; first in a list, or with AES-CBC payloads, only on demand. */
 static void kms_v1(void **state)
 {
@@ -212,7 +249,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_kind), cmocka_unit_test(local_keys_alone),
         cmocka_unit_test(refusals),   cmocka_unit_test(identity_alone),
-        cmocka_unit_test(kms_v1),
+        cmocka_unit_test(kms_v1),     cmocka_unit_test(kms_v1_of_one_name),
     };
 
     return cmocka_run_group_tests(tests, setup, NULL);

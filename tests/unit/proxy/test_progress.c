@@ -420,6 +420,60 @@ static void the_window_of_the_connection(void **state)
         rig_expect(&r, c[i], 0); /* the kit's end credits its connection: nobody is held */
 }
 
+static struct rec *watch_pods(struct end *client, size_t value_len, unsigned nth)
+{
+    struct rec *c = rig_begin(client, WATCH, NULL), *s;
+    struct buf value = {0}, m = watch_create("/registry/pods/", "/registry/pods0");
+
+    for (size_t i = 0; i < value_len; i++)
+        buf_add(&value, "x", 1);
+    rig_message(c, &m, false);
+    s = rig_await_headers(&r, nth);
+    RIG_UNTIL(&r, s->body_len > 0);
+    rig_respond(s);
+    m = watch_created(0);
+    rig_message(s, &m, false);
+    m = watch_event(0, POD_KEY, &value);
+    rig_message(s, &m, false);
+    rig_settle(&r);
+    buf_free(&value);
+    return c;
+}
+
+/* Of two watches of a client that does not open its connection's window the first has taken all of
+ * it, and is over before the second has waited for too long, or ends with it. When the window opens
+ * at last the client is served on. */
+static void window_opens_late(bool is_given_up, unsigned nth)
+{
+    struct h2_opts opts = kit_client_opts;
+    struct rec *c[2], *other;
+    struct end *client;
+
+    opts.conn_window = 65535;
+    client = rig_connect(&r, &opts);
+    RIG_UNTIL(&r, client->ready_count == 1);
+    end_hold_window(client, true);
+    c[0] = watch_pods(client, 100000, nth);
+    c[1] = watch_pods(client, 1000, nth + 1);
+    if (is_given_up)
+        h2_stream_reset(c[0]->s, H2_CANCEL);
+    rig_pass(&r, 8000);
+    if (!is_given_up)
+        expect_reset(c[0], H2_REFUSED_STREAM); /* in the middle of a message */
+    rig_expect(&r, c[1], 14);
+    end_hold_window(client, false);
+    other = rig_put(client, POD_KEY, "anything");
+    rig_answer_put(&r, other, nth + 2);
+}
+
+static void a_connection_window_that_opens_late(void **state)
+{
+    (void)state;
+    r.settings.stall_timeout_ms = 5000;
+    window_opens_late(false, 1);
+    window_opens_late(true, 4);
+}
+
 int main(void)
 {
 #define TEST(fn) RIG_TEST_WITH_CLIENT(fn, &r)
@@ -440,6 +494,7 @@ int main(void)
         TEST(a_watch_that_is_not_read),
         TEST(what_comes_before_the_end_is_read_in_time),
         TEST(the_window_of_the_connection),
+        TEST(a_connection_window_that_opens_late),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
