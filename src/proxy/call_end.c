@@ -256,11 +256,19 @@ static bool fill_on(struct call *c, enum grpc_status status, const char *text)
     return true;
 }
 
-/* Nothing more comes of etcd. Behind a part of a message no status can come. */
+/* Nothing more comes of etcd. Behind a part of a message no status can come: clients see an
+ * "unexpected EOF". For a stream, which may be opened again, there is a code that they take for
+ * UNAVAILABLE. */
 static void end_failed(struct call *c, enum lane_fill how, struct call_end end)
 {
+    bool is_cut = lane_rest(&c->answer) > 0 && !call_is_unary(c);
+
     end.how = how == LANE_FILLED ? CALL_END_STATUS : CALL_END_RESET;
     end.code = H2_INTERNAL_ERROR;
+    if (is_cut && end.status == GRPC_UNAVAILABLE) {
+        end.how = CALL_END_RESET;
+        end.code = H2_REFUSED_STREAM;
+    }
     call__end(c, &end);
 }
 

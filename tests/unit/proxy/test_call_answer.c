@@ -107,6 +107,33 @@ static void two_statuses_are_none(void **state)
     assert_non_null(strstr(c->trailers, "etcd-envelope")); /* ours, not etcd's */
 }
 
+/* A stream's answers that are passed on as they come, cut at each byte as etcd is lost: between two
+ * messages the status says so; within one, where clients would see an "unexpected EOF" in place of
+ * any status, it is the reset that they take for the same. */
+static void an_opaque_answer_that_is_cut(void **state)
+{
+    static const uint8_t two[] = {0, 0, 0, 0, 3, 1, 2, 3, 0, 0, 0, 0, 0};
+
+    (void)state;
+    for (size_t at = 0; at <= sizeof two; at++) {
+        struct buf m = {0};
+        struct rec *c = rig_call(r.client, SNAPSHOT, &m), *s = rig_await(&r, rig_calls(&r) + 1);
+
+        rig_respond(s);
+        rig_send(s, two, at, false);
+        RIG_UNTIL(&r, c->body_len == at - (at > 8 && at < 13 ? at - 8 : at < 5 ? at : 0));
+        h2_conn_close(s->end->c, H2_INTERNAL_ERROR, 0);
+        RIG_UNTIL(&r, c->close_count == 1);
+        if (c->body_len == 0 || c->body_len == 8 || c->body_len == 13) {
+            assert_int_equal(rig_status(c), 14);
+        } else {
+            assert_int_equal(c->trailers_count, 0);
+            assert_int_equal(c->code, H2_REFUSED_STREAM);
+        }
+    }
+    assert_int_equal(rig_tally(&r, "Unavailable", SNAPSHOT), sizeof two + 1);
+}
+
 int main(void)
 {
 #define TEST(fn) RIG_TEST_WITH_CLIENT(fn, &r)
@@ -115,6 +142,7 @@ int main(void)
         TEST(odd_headers_are_no_answers),
         TEST(odd_bodies_are_no_answers),
         TEST(two_statuses_are_none),
+        TEST(an_opaque_answer_that_is_cut),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
