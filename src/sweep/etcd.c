@@ -3,8 +3,8 @@
  * the method, as etcd does; a user has it asked for a token; then all calls are sent, and their
  * answers handed on. Behind a new connection may be somebody else: so it is asked again there.
  * Failure modes:
- *  - the server is a proxy of ours: every text of its own begins with PROXY_TEXT, that of an unknown
- *    method above all; etcd has no such text. All calls end with ERR_CONFIG, those of the next
+ *  - the server is a proxy of ours: every text of its own begins with PROXY_TEXT, above all that of
+ *    an unknown method; etcd has no such text. All calls end with ERR_CONFIG, those of the next
  *    minute, too; then the next server is asked who it is, for etcd may be there by now;
  *  - it does not answer: the calls wait, the next server is asked who it is, after a pause; a call
  *    that none has answered for away_ms ends with ERR_UPSTREAM_AWAY. Each by its own time: a member
