@@ -477,6 +477,9 @@ rule("probation", "a new configuration is taken over only when its plugin was re
      "unit/server/server", "e2e/probation:Probation.test_probation")
 rule("drop-keys", "a reload that drops a key looks whether a stored value needs it", "server/reload.c",
      "if (!s->settings->allow_drop_keys)", "if (s->is_draining)", "unit/server/server", "e2e/drop_keys:Drop.test_each_kind")
+rule("drop-dotless", "and a rule for segments without a dot has nothing of those with one", "converge/drop.c",
+     "if (share == CONVERGE_NONE)\n            continue;\n        is_covered |= share == CONVERGE_ALL;",
+     "is_covered |= is_above && share <= CONVERGE_ALL;", "unit/converge/drop")
 
 section("bounds: what one peer can make us hold or do")
 
@@ -506,6 +509,13 @@ rule("window-stream", "nor more than the stream's", "h2/window.c",
 rule("window-overflow", "no peer raises a window above 2^31-1", "h2/window.c",
      "if ((int64_t)s->send_left + n > H2__WINDOW_MAX) {\n        h2__stream_error(s, H2_FLOW_CONTROL_ERROR);\n        return;\n    }\n",
      "if ((int64_t)s->send_left + n > H2__WINDOW_MAX)\n        return;\n", "unit/h2/window", "unit/h2/conformance")
+rule("discard-queue", "a stream whose bytes are dropped leaves its queue whole", "h2/stream.c",
+     "h2__queue_leave(s); /* it may", "list_remove(&s->send_node); /* it may", "unit/h2/model", "unit/h2/send")
+rule("goaway-waiting", "a GOAWAY ends all that it leaves out", "h2/goaway.c",
+     "    while ((s = h2__queue_next_waiting(c)) != NULL)\n        h2__stream_finish(s, H2_REFUSED_STREAM, H2_END_RESET);\n",
+     "", "unit/h2/goaway", "unit/h2/model")
+rule("progress-in-message", "who waits for something else meanwhile is looked at again", "proxy/progress.c",
+     "*waits |= is_in_message(l);", "(void)is_in_message;", "unit/proxy/relief", "unit/proxy/lane_large", "unit/proxy/walk")
 rule("credit-given-once", "credit is given back once for what has come", "h2/window.c",
      "s->recv_back += n < (size_t)held ? (uint32_t)n : (uint32_t)held;", "s->recv_back += (uint32_t)n;", "unit/h2/window")
 rule("credit-for-room", "credit is given as far as there is room", "proxy/lane_credit.c",
@@ -546,6 +556,9 @@ rule("watched", "the watches of one stream are bounded", "etcd/ask.c",
 
 section("the process: what it can't do any more")
 
+rule("watch-hung", "a file system that hangs stops nobody but the opener", "loop/watch.c",
+     "if (!file_can_be_looked_at(w->names[i].given))\n            return ERR_TIMEOUT;", "(void)file_can_be_looked_at;",
+     "unit/loop/watch")
 rule("contain-default", "a system call that is not on the list fails", "contain/seccomp.c",
      "is_log ? SCMP_ACT_LOG : SCMP_ACT_ERRNO(EPERM)", "is_log ? SCMP_ACT_LOG : SCMP_ACT_LOG", "unit/contain/contain")
 rule("contain-program", "a new program ends the process", "contain/seccomp.c",
