@@ -29,7 +29,8 @@
 #include "base/secret.h"
 
 #define GATHER_MAX 64
-#define RECORD_MAX 16384 /* RFC 8446 section 5.1 */
+#define RECORD_MAX 16384    /* RFC 8446 section 5.1 */
+#define KEY_UPDATES_MAX 16u /* that one read goes on behind */
 
 const char *net__errno_text(int error, char *buf, size_t len)
 {
@@ -193,17 +194,25 @@ static enum net__io_result tls_handshake(struct net_conn *c)
     return r;
 }
 
+/* Behind a KeyUpdate SSL_read says WANT_READ although there may be more that was read ahead, of
+ * which SSL_has_pending does not tell from OpenSSL 3.2 on, and poll neither. errno says that the
+ * socket was not asked in vain. Not for ever, for a peer may send nothing else. */
 static enum net__io_result tls_read(struct net_conn *c, uint8_t *p, size_t cap, size_t *n)
 {
-    int ret;
+    int ret = 0, error = 0;
 
-    ERR_clear_error();
-    errno = 0;
-    ret = SSL_read_ex(c->ssl, p, cap, n);
-    if (ret == 1)
-        return NET__IO_OK;
+    for (unsigned i = 0; i < KEY_UPDATES_MAX && error == 0; i++) {
+        ERR_clear_error();
+        errno = 0;
+        ret = SSL_read_ex(c->ssl, p, cap, n);
+        if (ret == 1)
+            return NET__IO_OK;
+        error = errno;
+        if (SSL_get_error(c->ssl, ret) != SSL_ERROR_WANT_READ)
+            break;
+    }
     *n = 0;
-    return tls_result(c, ret, errno);
+    return tls_result(c, ret, error);
 }
 
 /* Collects up to one record from the head of out. *is_secret: a slab was SLAB_SECRET. */
