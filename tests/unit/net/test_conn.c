@@ -4,7 +4,6 @@
 #include "net/conn.h"
 
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,14 +13,11 @@
 
 #include <cmocka.h>
 
-#include "certs.h"
 #include "net/listen.h"
+#include "tls_pair.h"
 
 #define GUARD_MS 30000
 #define BIG (8u * 1024 * 1024)
-
-static struct certs certs;
-static struct net_tls *server_tls, *client_tls;
 
 /* What one end does and what happened to it. */
 struct side {
@@ -960,34 +956,6 @@ static void a_cut_tls_stream_is_a_failure(void **state)
     loop_run(&loop);
 }
 
-static int group_setup(void **state)
-{
-    char cert[CERTS_PATH_MAX], key[CERTS_PATH_MAX], ca[CERTS_PATH_MAX], why[256];
-    struct net_tls_server_opts server = {0};
-    struct net_tls_client_opts client = {.alpn_h2 = true};
-
-    (void)state;
-    signal(SIGPIPE, SIG_IGN);
-    certs_init(&certs);
-    certs_make(&certs, &(struct cert_opts){.name = "ca", .cn = "ca"});
-    certs_make(&certs, &(struct cert_opts){.name = "leaf", .issuer = "ca", .san = "IP:127.0.0.1"});
-    server.cert_file = certs_path(&certs, "leaf", "pem", cert);
-    server.key_file = certs_path(&certs, "leaf", "key", key);
-    client.ca_file = certs_path(&certs, "ca", "pem", ca);
-    if (net_tls_server_new(&server, &server_tls, why, sizeof why) != ERR_OK)
-        return -1;
-    return net_tls_client_new(&client, &client_tls, why, sizeof why) == ERR_OK ? 0 : -1;
-}
-
-static int group_teardown(void **state)
-{
-    (void)state;
-    net_tls_drop(server_tls);
-    net_tls_drop(client_tls);
-    certs_remove(&certs);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1023,5 +991,5 @@ int main(void)
         TLS(a_cut_tls_stream_is_a_failure),
     };
 
-    return cmocka_run_group_tests(tests, group_setup, group_teardown);
+    return cmocka_run_group_tests(tests, tls_pair_setup, tls_pair_teardown);
 }

@@ -16,15 +16,13 @@
 
 #include <cmocka.h>
 
-#include "certs.h"
 #include "net/conn.h"
+#include "tls_pair.h"
 
 #define ROUNDS 12u
 #define BYTES 3000000u
 #define WAY_MAX 600000u /* bytes that are on their way at most */
 
-static struct certs certs;
-static struct net_tls *server_tls;
 static struct loop loop;
 static struct slab_pool pool;
 static uint32_t seed;
@@ -262,29 +260,6 @@ static void test_tls_12(void **state)
     run(TLS1_2_VERSION);
 }
 
-static int group_setup(void **state)
-{
-    char cert[CERTS_PATH_MAX], key[CERTS_PATH_MAX], why[256];
-    struct net_tls_server_opts opts = {0};
-
-    (void)state;
-    signal(SIGPIPE, SIG_IGN);
-    certs_init(&certs);
-    certs_make(&certs, &(struct cert_opts){.name = "ca", .cn = "ca"});
-    certs_make(&certs, &(struct cert_opts){.name = "leaf", .issuer = "ca", .san = "IP:127.0.0.1"});
-    opts.cert_file = certs_path(&certs, "leaf", "pem", cert);
-    opts.key_file = certs_path(&certs, "leaf", "key", key);
-    return net_tls_server_new(&opts, &server_tls, why, sizeof why) == ERR_OK ? 0 : -1;
-}
-
-static int group_teardown(void **state)
-{
-    (void)state;
-    net_tls_drop(server_tls);
-    certs_remove(&certs);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -292,5 +267,5 @@ int main(void)
         cmocka_unit_test(test_tls_12),
     };
 
-    return cmocka_run_group_tests(tests, group_setup, group_teardown);
+    return cmocka_run_group_tests(tests, tls_pair_setup, tls_pair_teardown);
 }
